@@ -1,0 +1,161 @@
+"""Expectation over transformation (EOT): gradients averaged over the model's own noise.
+
+A stochastic classifier defines a distribution of losses. Its input gradient is estimated by
+averaging over independent draws (Athalye et al. 2018, "Synthesizing Robust Adversarial
+Examples"; the paper uses 100 draws in its attacks).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from pnil_tf import rng
+from pnil_tf.errors import UserError
+
+Predict = Callable[[Any], Any]
+"""Images `(batch, ...)` -> logits `(batch, classes)`, one draw of the noise per call."""
+
+Loss = Callable[[Any, Any], Any]
+"""`(labels, logits)` -> float32 losses `(batch,)`; the attacks make it large."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EOT:
+    """How a gradient is averaged over draws.
+
+    Args:
+        draws: Number of draws of the noise, at least 1.
+        chunk: Draws stacked in one forward pass: more use a large device better, and memory
+            grows with them. The gradient does not depend on it.
+        antithetic: Whether draws come in pairs with the same noise and opposite sign, which
+            cancels the odd part of the gradient's error at no cost.
+        average: `"loss"` averages the losses over the draws; `"logits"` averages the logits
+            and takes the loss of the average.
+    """
+
+    draws: int = 1
+    chunk: int = 1
+    antithetic: bool = False
+    average: str = "loss"
+
+    def __post_init__(self) -> None:
+        for name in ("draws", "chunk"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise UserError(f"EOT needs {name} >= 1, a whole number. Received: {value!r}.")
+        if self.average not in ("loss", "logits"):
+            raise UserError(
+                f"EOT averages over 'loss' or 'logits'. Received: average={self.average!r}."
+            )
+
+
+def cross_entropy(labels: Any, logits: Any) -> Any:
+    """Softmax cross-entropy of integer labels `(batch,)` and logits `(batch, classes)`."""
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, tf.cast(logits, tf.float32))
+
+
+def eot_gradient(
+    predict: Predict,
+    loss: Loss,
+    x: Any,
+    y: Any,
+    seed: Any,
+    eot: EOT,
+    unroll: bool = False,
+    scale: float = 1.0,
+) -> tuple[Any, Any]:
+    """Returns the loss and its gradient with respect to the input, averaged over draws.
+
+    No gradient with respect to any weight is computed.
+
+    Args:
+        predict: The classifier; one draw per call under the noise scope opened here.
+        loss: Loss per example.
+        x: float32 images `(batch, ...)`.
+        y: Labels, as `loss` takes them; the first axis is the batch.
+        seed: int32 seed pair. Draw `d` has the same noise whatever `eot.chunk` is.
+        eot: Number and handling of the draws.
+        unroll: Whether the draws become a Python loop instead of a loop in the graph. Needed
+            where `predict` communicates between replicas.
+        scale: Factor on the loss within the network, divided out of the result. Under float16
+            it keeps small gradients from underflowing to zero, whose sign is no direction.
+
+    Returns:
+        Losses `(batch,)` and gradients shaped like `x`, both float32.
+    """
+
+    def run(first: Any, count: int) -> Any:
+        """Logits `(count * batch, classes)` of draws first, first + 1, ..."""
+        numbers = [first + i for i in range(count)]
+        pairs = [n // 2 if eot.antithetic else n for n in numbers]
+        seeds = [rng.fold(seed, pair) for pair in pairs]
+        signs = [1.0 - 2.0 * tf.cast(n % 2, tf.float32) if eot.antithetic else 1.0 for n in numbers]
+        with rng.noise_scope(*seeds, signs=signs):
+            return tf.cast(predict(_stack(x, count)), tf.float32)
+
+    def over_draws(part: Callable[[Any, int], tuple[Any, ...]]) -> tuple[Any, ...]:
+        """Sums `part(first, count)` over all draws, chunk by chunk."""
+        chunk = min(eot.chunk, eot.draws)
+        full, rest = divmod(eot.draws, chunk)
+        total = part(0, chunk)
+        if unroll or full == 1:
+            for i in range(1, full):
+                total = _add(total, part(i * chunk, chunk))
+        else:
+            _, total = tf.while_loop(
+                lambda i, _: i < full,
+                lambda i, total: (i + 1, _add(total, part(i * chunk, chunk))),
+                (1, total),
+                parallel_iterations=1,
+            )
+        return _add(total, part(full * chunk, rest)) if rest else total
+
+    def loss_gradient(objective: Callable[[Any, int], Any]) -> Callable[..., tuple[Any, Any]]:
+        def part(first: Any, count: int) -> tuple[Any, Any]:
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(x)
+                values = objective(run(first, count), count)
+                total = scale * tf.reduce_sum(values)
+            gradient = tape.gradient(total, x, unconnected_gradients="zero")
+            return tf.reduce_sum(tf.reshape(values, [count, -1]), axis=0), gradient
+
+        return part
+
+    draws = float(eot.draws)
+    if eot.average == "loss":
+        values, gradient = over_draws(
+            loss_gradient(lambda logits, count: loss(_stack(y, count), logits))
+        )
+        values /= draws
+    else:
+        # The loss of the mean logits couples all draws. A first pass finds the mean and the
+        # loss' slope there; the second, with the same noise, carries that slope back.
+        (mean,) = over_draws(lambda first, count: (_unstack_sum(run(first, count), count),))
+        mean /= draws
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(mean)
+            values = loss(y, mean)
+        slope = tape.gradient(values, mean)
+        _, gradient = over_draws(
+            loss_gradient(
+                lambda logits, count: tf.reduce_sum(_stack(slope, count) * logits, axis=-1)
+            )
+        )
+    gradient = tf.cast(gradient, tf.float32) / (scale * draws)
+    return values, gradient
+
+
+def _stack(tensor: Any, count: int) -> Any:
+    return tensor if count == 1 else tf.concat([tensor] * count, axis=0)
+
+
+def _unstack_sum(stacked: Any, count: int) -> Any:
+    return tf.reduce_sum(tf.reshape(stacked, tf.concat([[count, -1], tf.shape(stacked)[1:]], 0)), 0)
+
+
+def _add(a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(p + q for p, q in zip(a, b, strict=True))

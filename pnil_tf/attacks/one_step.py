@@ -1,0 +1,222 @@
+"""The attacks of training: a random start, then one gradient step or a few.
+
+FGSM, R+FGSM, RFGSM, NFGSM, N-FGSM and PGD-k are one function, `craft`, under different
+settings, `StepAttack`. `step_attack` knows the settings by the attacks' names.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from cleverhans.tf2.utils import clip_eta, optimize_linear
+
+from pnil_tf import rng
+from pnil_tf.attacks.eot import EOT, Loss, Predict, eot_gradient
+from pnil_tf.errors import UserError
+
+NORMS = {"linf": np.inf, "l2": 2}
+
+# Multiples of epsilon: (start, its size, step, projected to the ball around x).
+_NAMED = {
+    "fgsm": ("none", 0.0, 1.0, True),
+    "r+fgsm": ("sign", 0.5, 0.5, True),
+    "rfgsm": ("uniform", 1.0, 1.2, True),
+    "nfgsm": ("uniform", 1.0, 1.0, False),
+    "n-fgsm": ("uniform", 2.0, 1.0, False),
+}
+ATTACK_NAMES = ("none", *_NAMED, "pgd")
+_PGD_STEPS = 7
+
+
+@dataclasses.dataclass(frozen=True)
+class StepAttack:
+    """Settings of `craft`; sizes are in units of the pixels.
+
+    Args:
+        epsilon: Radius of the ball, > 0.
+        step_size: Length of a step, > 0.
+        steps: Number of steps.
+        start: `"none"` (at x), `"uniform"` (uniform in the ball of `start_size`) or `"sign"`
+            (a random corner at distance `start_size`; for l2 a random direction).
+        start_size: Radius of the start.
+        project: Whether every step ends with a projection to the ball around x. Without it
+            the ball is, implicitly, around the random start.
+        clip_start: Whether the random start is clipped to `[clip_min, clip_max]`. Neither the
+            paper's algorithm 1 nor Wong et al. do.
+        norm: `"linf"` or `"l2"`.
+        eot: Draws over which the gradient is averaged.
+        clip_min: Smallest pixel of an adversarial image.
+        clip_max: Largest pixel of an adversarial image.
+    """
+
+    epsilon: float
+    step_size: float
+    steps: int = 1
+    start: str = "none"
+    start_size: float = 0.0
+    project: bool = True
+    clip_start: bool = False
+    norm: str = "linf"
+    eot: EOT = EOT()
+    clip_min: float = 0.0
+    clip_max: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("epsilon", "step_size"):
+            value = getattr(self, name)
+            if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
+                raise UserError(f"An attack needs {name} > 0. Received: {value!r}.")
+        if self.norm not in NORMS:
+            raise UserError(f"The norm must be one of {sorted(NORMS)}. Received: {self.norm!r}.")
+        if self.start not in ("none", "uniform", "sign"):
+            raise UserError(f"The start must be none, uniform or sign. Received: {self.start!r}.")
+        if self.steps < 1:
+            raise UserError(f"An attack needs steps >= 1. Received: {self.steps!r}.")
+        if not self.clip_min < self.clip_max:
+            raise UserError(
+                "An attack needs clip_min < clip_max. Received: "
+                f"clip_min={self.clip_min!r}, clip_max={self.clip_max!r}."
+            )
+
+
+def step_attack(
+    name: str,
+    epsilon: float,
+    *,
+    step_size: float | None = None,
+    steps: int | None = None,
+    norm: str = "linf",
+    eot: EOT | None = None,
+    clip_start: bool | None = None,
+    clip_min: float = 0.0,
+    clip_max: float = 1.0,
+) -> StepAttack:
+    """Returns the settings that belong to an attack's name.
+
+    ========  ==============================  ===========  ==========================
+    name      start                           step         projected to the ball of x
+    ========  ==============================  ===========  ==========================
+    fgsm      x                               eps          by construction
+    r+fgsm    x + eps/2 * sign(N(0, 1))       eps/2        by construction
+    rfgsm     x + U(-eps, eps)                1.2 eps      yes
+    nfgsm     x + U(-eps, eps)                eps          no: the ball is around the start
+    n-fgsm    x + U(-2 eps, 2 eps)            eps          no
+    pgd-K     x + U(-eps, eps), clipped       2.5 eps / K  yes, at each of K steps
+    ========  ==============================  ===========  ==========================
+
+    Sources: Goodfellow et al. 2015; Tramèr et al. 2018; Wong et al. 2020 with the step of the
+    paper; algorithm 1 of the paper; de Jorge et al. 2022; Madry et al. 2018.
+
+    Args:
+        name: A name of the table; `pgd` is `pgd-7`.
+        epsilon: Radius of the ball, > 0, in units of the pixels.
+        step_size: Replaces the step of the table, in units of the pixels.
+        steps: Replaces the number of steps.
+        norm: `"linf"` or `"l2"`.
+        eot: Draws per gradient; one by default.
+        clip_start: Replaces the table's choice whether the random start is clipped.
+        clip_min: Smallest pixel.
+        clip_max: Largest pixel.
+
+    Raises:
+        UserError: If the name or a number is not valid.
+    """
+    multi_step = re.fullmatch(r"pgd(?:-([1-9]\d{0,3}))?", name)
+    if multi_step:
+        steps = steps or int(multi_step[1] or _PGD_STEPS)
+        start, start_size, step, project = "uniform", 1.0, 2.5 / steps, True
+    elif name in _NAMED:
+        start, start_size, step, project = _NAMED[name]
+    else:
+        raise UserError(
+            f"No attack has this name. Received: {name!r}. Choose one of "
+            f"{', '.join(ATTACK_NAMES[1:])} or pgd-K with K steps."
+        )
+    return StepAttack(
+        epsilon=epsilon,
+        step_size=step * epsilon if step_size is None else step_size,
+        steps=steps or 1,
+        start=start,
+        start_size=start_size * epsilon,
+        project=project,
+        clip_start=bool(multi_step) if clip_start is None else clip_start,
+        norm=norm,
+        eot=eot or EOT(),
+        clip_min=clip_min,
+        clip_max=clip_max,
+    )
+
+
+def craft(
+    predict: Predict,
+    loss: Loss,
+    x: Any,
+    y: Any,
+    seed: Any,
+    attack: StepAttack,
+    unroll: bool = False,
+    scale: float = 1.0,
+) -> Any:
+    """Returns adversarial images for `x`, shaped like it, within `[clip_min, clip_max]`.
+
+    Args:
+        predict: The classifier, see `pnil_tf.attacks`.
+        loss: Loss per example that the attack makes large.
+        x: float32 images `(batch, ...)` within `[clip_min, clip_max]`.
+        y: Labels as `loss` takes them.
+        seed: int32 seed pair of the start and of the draws.
+        attack: The settings.
+        unroll: As for `eot_gradient`, for the steps too.
+        scale: As for `eot_gradient`.
+    """
+    norm = NORMS[attack.norm]
+    noise_seed = rng.fold(seed, 0)
+
+    def step(i: Any, current: Any) -> Any:
+        _, gradient = eot_gradient(
+            predict, loss, current, y, rng.fold(noise_seed, i), attack.eot, unroll, scale
+        )
+        # An overflow in low precision says nothing about the direction.
+        gradient = tf.where(tf.math.is_finite(gradient), gradient, tf.zeros_like(gradient))
+        moved = current + optimize_linear(gradient, attack.step_size, norm)
+        if attack.project:
+            moved = x + clip_eta(moved - x, norm, attack.epsilon)
+        return tf.clip_by_value(moved, attack.clip_min, attack.clip_max)
+
+    current = x + random_start(tf.shape(x), rng.fold(seed, 1), attack)
+    if attack.clip_start:
+        current = tf.clip_by_value(current, attack.clip_min, attack.clip_max)
+    if unroll or attack.steps == 1:
+        for i in range(attack.steps):
+            current = step(i, current)
+    else:
+        _, current = tf.while_loop(
+            lambda i, _: i < attack.steps,
+            lambda i, current: (i + 1, step(i, current)),
+            (0, current),
+            parallel_iterations=1,
+        )
+    return tf.stop_gradient(current)
+
+
+def random_start(shape: Any, seed: Any, attack: StepAttack) -> Any:
+    """Returns the displacement (float32, `shape`) from which an attack starts."""
+    if attack.start == "none":
+        return tf.zeros(shape)
+    if attack.norm == "linf":
+        if attack.start == "uniform":
+            return rng.uniform(shape, seed, attack.start_size)
+        return attack.start_size * tf.sign(rng.normal(shape, seed))
+    flat = tf.stack([shape[0], tf.reduce_prod(shape[1:])])
+    direction = tf.math.l2_normalize(rng.normal(flat, rng.fold(seed, 0)), axis=1)
+    radius = tf.ones([shape[0], 1])
+    if attack.start == "uniform":
+        # The volume within radius r grows as r^dimension.
+        quantile = tf.random.stateless_uniform([shape[0], 1], rng.fold(seed, 1), alg="philox")
+        radius = quantile ** (1.0 / tf.cast(flat[1], tf.float32))
+    return tf.reshape(attack.start_size * radius * direction, shape)

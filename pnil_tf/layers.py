@@ -1,0 +1,150 @@
+"""The Pixelwise Noise Injection Layer (PNIL)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from pnil_tf import rng
+
+
+@keras.saving.register_keras_serializable(package="pnil_tf")
+class PNILLayer(keras.layers.Layer):
+    """Adds Gaussian noise whose log-variance is a learned function of each input feature.
+
+    The layer computes (equations 2 and 3 of Schwinn, Raab and Eskofier, "Towards Rapid and
+    Robust Adversarial Training with One-Step Attacks", arXiv:2002.10097)::
+
+        Sigma = x * W + B                      (a LOG-variance, although called a variance there)
+        output = x + N(0, 1) * exp(Sigma / 2)
+
+    Noise is drawn in training and at inference, anew at every call; gradients reach the input,
+    `W` and `B` through it. The output is not clipped. `pnil_tf.noise_scope` makes the noise
+    repeatable.
+
+    Args:
+        per_channel: If `True`, one weight and one bias for each channel (last axis) are shared
+            over all positions. Otherwise each feature of the input has its own.
+        kernel_initializer: Initializer of `W`. Zeros by default.
+        bias_initializer: Initializer of `B`. Zeros by default, a standard deviation of 1; for
+            another start `s` use `keras.initializers.Constant(2 * log(s))`.
+        kernel_regularizer: Regularizer of `W`, or `None`.
+        bias_regularizer: Regularizer of `B`, or `None`.
+        kernel_constraint: Constraint of `W`, or `None`.
+        bias_constraint: Constraint of `B`, or `None`.
+        noise_at_inference: Whether noise is drawn when called with `training=False`. Switching
+            it off makes predictions deterministic and leaves the method of the paper.
+        **kwargs: As for `keras.layers.Layer`.
+
+    Call arguments:
+        x: Tensor of shape `(batch, ..., channels)`, of any rank above one and any numeric dtype.
+        training: Whether the call belongs to training.
+
+    Returns:
+        A tensor of the shape of `x` in the layer's compute dtype. Noise and exponential are
+        computed in float32 under every dtype policy.
+
+    Raises:
+        ValueError: If the shape of a feature is unknown when the layer is built (and
+            `per_channel` does not make it unnecessary).
+
+    Example:
+
+    >>> layer = PNILLayer(bias_initializer=keras.initializers.Constant(-4.0))
+    >>> x = tf.zeros((2, 28, 28, 1))
+    >>> layer(x).shape
+    TensorShape([2, 28, 28, 1])
+    >>> round(float(layer.sigma(x)[0, 0, 0, 0]), 4)
+    0.1353
+    """
+
+    def __init__(
+        self,
+        per_channel: bool = False,
+        kernel_initializer: Any = "zeros",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        noise_at_inference: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if keras.backend.backend() != "tensorflow":
+            raise ValueError(
+                "PNILLayer needs Keras' TensorFlow backend. Received: "
+                f"keras.backend.backend()={keras.backend.backend()!r}. Set KERAS_BACKEND=tensorflow."
+            )
+        self.per_channel = per_channel
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
+        self.kernel_constraint = keras.constraints.get(kernel_constraint)
+        self.bias_constraint = keras.constraints.get(bias_constraint)
+        self.noise_at_inference = noise_at_inference
+        self.supports_masking = True
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Creates `W` (as `kernel`) and `B` (as `bias`)."""
+        shape = tuple(input_shape[-1:] if self.per_channel else input_shape[1:])
+        if len(input_shape) < 2 or None in shape:
+            raise ValueError(
+                "PNILLayer needs one weight for every input feature, so every axis after the "
+                f"batch must be known. Received: input_shape={tuple(input_shape)}. Give the model "
+                "a fixed input shape, or use PNILLayer(per_channel=True)."
+            )
+        # autocast=False: under a mixed policy the weights are still used in float32.
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=shape,
+            initializer=self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
+            constraint=self.kernel_constraint,
+            autocast=False,
+        )
+        self.bias = self.add_weight(
+            name="bias",
+            shape=shape,
+            initializer=self.bias_initializer,
+            regularizer=self.bias_regularizer,
+            constraint=self.bias_constraint,
+            autocast=False,
+        )
+        self.built = True
+
+    def log_variance(self, x: Any) -> Any:
+        """Returns `Sigma = x * W + B` (equation 2), float32, in the shape of `x`."""
+        return tf.cast(x, tf.float32) * self.kernel + self.bias
+
+    def sigma(self, x: Any) -> Any:
+        """Returns the noise's standard deviation `exp(Sigma / 2)`, float32, shaped like `x`."""
+        return tf.exp(self.log_variance(x) / 2.0)
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        """Adds the noise (equation 3)."""
+        x = tf.cast(x, tf.float32)
+        if training or self.noise_at_inference:
+            x += rng.layer_noise(tf.shape(x), training) * self.sigma(x)
+        return tf.cast(x, self.compute_dtype)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Returns the input's shape."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that rebuild the layer."""
+        return {
+            **super().get_config(),
+            "per_channel": self.per_channel,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
+            "bias_regularizer": keras.regularizers.serialize(self.bias_regularizer),
+            "kernel_constraint": keras.constraints.serialize(self.kernel_constraint),
+            "bias_constraint": keras.constraints.serialize(self.bias_constraint),
+            "noise_at_inference": self.noise_at_inference,
+        }

@@ -1,0 +1,209 @@
+"""The one rule for randomness: whoever runs a model decides its noise.
+
+Random numbers come from TensorFlow's stateless generators, so a draw depends on its seed
+alone: not on what ran before, on the device, or on where a run was interrupted. A seed is an
+int32 tensor of shape (2,). `noise_scope` opens a scope in which every `PNILLayer` draws from
+one seed; `stateless_layers` does the same for the stock Keras layers that hold a
+`SeedGenerator` (Dropout, GaussianNoise, ...).
+
+Outside a scope a `PNILLayer` draws fresh noise. In training that noise follows
+`tf.random.set_seed`, as Keras users expect. At inference it follows no seed at all: a model
+that was exported or served must not repeat its noise after a restart, since an attacker
+could then learn it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import threading
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+Tensor = Any
+"""A `tf.Tensor`; TensorFlow ships no types that a checker could use."""
+
+_MAX_INT32 = 2**31 - 1
+
+
+def make_seed(*parts: int) -> Tensor:
+    """Returns the int32 seed pair that belongs to one or more non-negative Python ints."""
+    seed = tf.constant([20021, 10097], tf.int32)
+    for part in parts:
+        # A Python int may exceed int32 (a time, a hash): fold it in by 31-bit words.
+        while True:
+            seed = fold(seed, part & _MAX_INT32)
+            part >>= 31
+            if not part:
+                break
+    return seed
+
+
+def fold(seed: Tensor, data: Any) -> Tensor:
+    """Derives a new, independent seed from `seed` and an integer (Python or int tensor)."""
+    return tf.random.experimental.stateless_fold_in(seed, tf.cast(data, tf.int32))
+
+
+def replica_seed(seed: Tensor) -> Tensor:
+    """Folds in the replica's number, so that replicas draw different noise.
+
+    With one replica the seed is still folded (with 0): the rule has no special case.
+    """
+    context = tf.distribute.get_replica_context()
+    replica = 0 if context is None else context.replica_id_in_sync_group
+    return fold(seed, replica)
+
+
+def uniform(shape: Any, seed: Tensor, bound: Any = 1.0) -> Tensor:
+    """Returns float32 noise, uniform in [-bound, bound)."""
+    return bound * tf.random.stateless_uniform(shape, seed, -1.0, 1.0, alg="philox")
+
+
+def normal(shape: Any, seed: Tensor) -> Tensor:
+    """Returns float32 standard normal noise."""
+    return tf.random.stateless_normal(shape, seed, alg="philox")
+
+
+@dataclasses.dataclass
+class _Scope:
+    seeds: list[Tensor]
+    signs: list[Any]
+    graph: Any
+    calls: int = 0
+
+    def draw(self, shape: Tensor) -> Tensor:
+        """Returns standard normal noise of `shape`, other noise at each call."""
+        call, self.calls = self.calls, self.calls + 1
+        if not self.seeds:
+            return tf.zeros(shape)
+        if len(self.seeds) == 1:
+            return self.signs[0] * normal(shape, fold(self.seeds[0], call))
+        # Several draws lie stacked along the batch axis. Each has its own seed, so that a
+        # draw's noise does not depend on how many others share the forward pass.
+        part = tf.concat([shape[:1] // len(self.seeds), shape[1:]], axis=0)
+        draws = zip(self.seeds, self.signs, strict=True)
+        return tf.concat([sign * normal(part, fold(seed, call)) for seed, sign in draws], axis=0)
+
+
+_local = threading.local()  # MirroredStrategy traces each replica in a thread of its own
+
+
+@contextlib.contextmanager
+def noise_scope(*seeds: Tensor | int, signs: Any = None) -> Iterator[None]:
+    """Makes every `PNILLayer` called inside draw its noise from the given seeds.
+
+    Args:
+        *seeds: One seed (a Python int or an int32 pair) for each draw stacked along the batch
+            axis of the inputs, draw after draw; one seed if the batch is a single draw. With
+            no seed at all the noise is switched off.
+        signs: One factor for each seed, 1 unless given. A seed used with 1 and with -1 makes
+            an antithetic pair.
+
+    The scope acts on what is traced or run inside it. A function that was compiled earlier
+    with `tf.function` keeps the noise it was traced with, and one that is compiled *inside*
+    the scope would freeze this scope's noise forever; the layer notices the latter and draws
+    fresh noise instead, with a warning.
+    """
+    pairs = [make_seed(seed) if isinstance(seed, int) else seed for seed in seeds]
+    scope = _Scope(
+        seeds=pairs,
+        signs=[1.0] * len(pairs) if signs is None else list(signs),
+        graph=_current_graph(),
+    )
+    outer = getattr(_local, "scope", None)
+    _local.scope = scope
+    try:
+        yield
+    finally:
+        _local.scope = outer
+
+
+def noise_off() -> contextlib.AbstractContextManager[None]:
+    """Switches the noise of every `PNILLayer` called inside off."""
+    return noise_scope()
+
+
+def layer_noise(shape: Tensor, training: bool) -> Tensor:
+    """Returns the standard normal noise (float32) a noise layer adds at this call.
+
+    Args:
+        shape: int32 tensor, the shape of the layer's input.
+        training: Whether the layer is called for training; matters outside a scope alone.
+    """
+    scope: _Scope | None = getattr(_local, "scope", None)
+    if scope is not None:
+        if _same_function(_current_graph(), scope.graph):
+            return scope.draw(shape)
+        warnings.warn(
+            "A tf.function was traced inside a pnil_tf noise scope. Its noise is drawn fresh at "
+            "each call and does not follow the scope's seed. Open the scope inside the function.",
+            stacklevel=2,
+        )
+    if training or _op_determinism():
+        return tf.random.normal(shape)
+    # Seeds of 0 make the kernel seed itself from the system's entropy, even where
+    # tf.random.set_seed was called and would otherwise be baked into an exported graph.
+    return tf.raw_ops.RandomStandardNormal(shape=shape, dtype=tf.float32, seed=0, seed2=0)
+
+
+@contextlib.contextmanager
+def stateless_layers(model: keras.Model) -> Iterator[None]:
+    """Runs a model within a noise scope without leaving a trace in its state.
+
+    Stock random layers (Dropout and its kin) draw from the scope's seed as well. With
+    `training=True` BatchNormalization uses the batch's statistics, but its moving statistics
+    stay as they were: every update of a variable made inside is dropped.
+    """
+    seed = fold(_local.scope.seeds[0], _MAX_INT32)  # no call of a noise layer is numbered so
+    mapping = [(state, _state_value(state, seed, i)) for i, state in _seed_states(model)]
+    with keras.StatelessScope(state_mapping=mapping):
+        yield
+
+
+def reseed_layers(model: keras.Model, seed: Tensor) -> None:
+    """Sets the state of every stock random layer in `model` from `seed`.
+
+    Keras saves the state of a `SeedGenerator` in no checkpoint and gives every replica the
+    same one; setting it at each step from the step's seed cures both.
+    """
+    for i, state in _seed_states(model):
+        state.assign(_state_value(state, seed, i))
+
+
+def _seed_states(model: keras.Model) -> list[tuple[int, Any]]:
+    return [
+        (i, variable)
+        for i, variable in enumerate(model.non_trainable_variables)
+        if variable.path.endswith("seed_generator_state")
+    ]
+
+
+def _state_value(state: Any, seed: Tensor, index: int) -> Tensor:
+    return tf.cast(fold(seed, index) & _MAX_INT32, state.dtype)
+
+
+def _current_graph() -> Any:
+    return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+
+
+def _same_function(graph: Any, scope_graph: Any) -> bool:
+    """Whether `graph` is `scope_graph` or a branch or loop body within it."""
+    while graph is not None and graph is not scope_graph:
+        if type(graph).__name__ not in ("WhileBodyFuncGraph", "CondBranchFuncGraph"):
+            return False
+        graph = graph.outer_graph
+    return graph is scope_graph
+
+
+def _op_determinism() -> bool:
+    """Whether TensorFlow refuses unseeded random ops (`enable_op_determinism`)."""
+    try:
+        with tf.init_scope():
+            tf.raw_ops.RandomStandardNormal(shape=[1], dtype=tf.float32, seed=0, seed2=0)
+    except (tf.errors.InvalidArgumentError, RuntimeError):
+        return True
+    return False

@@ -1,0 +1,1 @@
+"""Adversarial training with one-step attacks."""
