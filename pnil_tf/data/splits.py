@@ -2,7 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
+
+from pnil_tf.data.types import ImageSet
+
+
+def canonical_order(images: ImageSet) -> np.ndarray:
+    """An order that depends on the images alone.
+
+    Every source delivers the same images in another order. Sorted by their digests, they yield
+    the same split, and the same training run, wherever they came from.
+
+    Returns:
+        int64 `(n,)`, a permutation of 0 to n - 1.
+    """
+    digests = np.array(
+        [
+            hashlib.blake2b(image.tobytes(), digest_size=16, salt=label.tobytes()).hexdigest()
+            for image, label in zip(images.images, images.labels.astype("<i4"), strict=True)
+        ]
+    )
+    return np.argsort(digests, kind="stable")
 
 
 def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, ...]:
@@ -45,7 +67,9 @@ def _interleave(groups: list[np.ndarray], random: np.random.RandomState) -> np.n
     if not groups:
         return np.zeros((0,), np.int64)
     positions = np.concatenate(
-        [(np.arange(len(group)) + random.random_sample(len(group))) / max(len(group), 1)
-         for group in groups]
+        [
+            (np.arange(len(group)) + random.random_sample(len(group))) / max(len(group), 1)
+            for group in groups
+        ]
     )
     return np.concatenate(groups)[np.argsort(positions, kind="stable")]

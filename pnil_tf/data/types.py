@@ -111,6 +111,7 @@ class Dataset:
 
     @property
     def num_classes(self) -> int:
+        """How many classes there are, whether or not each has images."""
         return len(self.class_names)
 
     @property

@@ -1,0 +1,25 @@
+.PHONY: train test test-all lint format lock
+
+train:
+	bin/in_env python bin/train.py --dataset=mnist --pnil
+
+test:
+	bin/in_env python -m pytest
+
+test-all:
+	bin/in_env python -m pytest -m ""
+
+lint:
+	bin/in_env ruff check .
+	bin/in_env ruff format --check .
+	bin/in_env mypy pnil_tf bin
+
+format:
+	bin/in_env ruff check --fix .
+	bin/in_env ruff format .
+
+# Keeps the versions already locked where they still fit; LOCK_FLAGS=--upgrade takes the newest.
+lock:
+	UV_CUSTOM_COMPILE_COMMAND="make lock" bin/in_env uv pip compile setup.py \
+	  --extra dev --extra offline --universal --python-version 3.10 --generate-hashes \
+	  --quiet $(LOCK_FLAGS) --output-file requirements.lock

@@ -1,0 +1,84 @@
+"""What an attack makes large: a loss for each example, from labels and logits.
+
+All take integer labels `(batch,)` and logits `(batch, classes)` and return float32 losses
+`(batch,)`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+from cleverhans.tf2.attacks.spsa import margin_logit_loss
+
+from pnil_tf.attacks.eot import Loss, cross_entropy
+from pnil_tf.errors import UserError
+
+
+def margin(labels: Any, logits: Any) -> Any:
+    """The largest other logit minus the label's; positive where the prediction is wrong.
+
+    Unlike cross-entropy it does not saturate when the model is sure (Carlini and Wagner 2017,
+    "Towards Evaluating the Robustness of Neural Networks"; computed by Cleverhans).
+    """
+    logits = tf.cast(logits, tf.float32)
+    classes = tf.shape(logits)[-1] if logits.shape[-1] is None else logits.shape[-1]
+    return margin_logit_loss(logits, labels, nb_classes=classes)
+
+
+def dlr(labels: Any, logits: Any) -> Any:
+    """Difference of logits ratio: the margin over the gap of the largest to the third logit.
+
+    It is invariant to the scale and the shift of the logits, so that no large scale can hide
+    the gradient (Croce and Hein 2020, "Reliable Evaluation of Adversarial Robustness").
+
+    Raises:
+        UserError: If there are fewer than 3 classes.
+    """
+    top = _top(logits, 3)
+    return margin(labels, logits) / (top[:, 0] - top[:, 2] + 1e-12)
+
+
+def _targeted_dlr(labels: Any, logits: Any) -> Any:
+    # Croce and Hein measure the target against the true class. Only the target is known
+    # here, so it is measured against the strongest of the others, which must yield anyway.
+    top = _top(logits, 4)
+    return -margin(labels, logits) / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + 1e-12)
+
+
+def _top(logits: Any, count: int) -> Any:
+    classes = logits.shape[-1]
+    if classes is not None and classes < count:
+        raise UserError(
+            f"The loss 'dlr' needs at least {count} classes here. Received: {classes} classes. "
+            "Use the loss 'margin'."
+        )
+    return tf.math.top_k(tf.cast(logits, tf.float32), count).values
+
+
+def _negated(loss: Loss) -> Loss:
+    return lambda labels, logits: -loss(labels, logits)
+
+
+LOSSES: dict[str, tuple[Loss, Loss]] = {
+    "cross_entropy": (cross_entropy, _negated(cross_entropy)),
+    "margin": (margin, _negated(margin)),
+    "dlr": (dlr, _targeted_dlr),
+}
+
+
+def attack_loss(name: str, targeted: bool = False) -> Loss:
+    """Returns the loss that an attack makes large.
+
+    Args:
+        name: `"cross_entropy"`, `"margin"` or `"dlr"`.
+        targeted: Whether the labels are classes to reach; otherwise they are to be left.
+
+    Raises:
+        UserError: If the name is unknown.
+    """
+    if name not in LOSSES:
+        raise UserError(
+            f"No loss has this name. Received: {name!r}. Choose from {', '.join(LOSSES)}."
+        )
+    return LOSSES[name][int(targeted)]

@@ -1,0 +1,276 @@
+"""The settings of the evaluation's attacks, and their defaults by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import tensorflow as tf
+
+from pnil_tf.attacks.eot import EOT
+from pnil_tf.attacks.losses import LOSSES
+from pnil_tf.attacks.one_step import NORMS
+from pnil_tf.errors import UserError
+
+EVALUATION_ATTACKS = ("pgd", "pgd_strong", "spsa", "fgsm", "noise")
+
+# Shares of (steps, draws). Far from the end of the search a rough gradient has the same sign
+# as a fine one nearly everywhere; only the last steps earn the full number of draws.
+_GROWING_DRAWS = ((0.6, 0.04), (0.3, 0.2), (0.1, 1.0))
+_ALL_DRAWS = ((1.0, 1.0),)
+
+
+@dataclasses.dataclass(frozen=True)
+class AttackSettings:
+    """One attack of the evaluation. `dataclasses.asdict` makes it ready for JSON.
+
+    `attack_settings` fills in the defaults that belong to a name; sizes are in units of the
+    pixels.
+
+    Args:
+        name: `"pgd"`, `"pgd_strong"`, `"spsa"`, `"fgsm"` or `"noise"`.
+        epsilon: Radius of the ball around each image, > 0.
+        steps: Number of steps.
+        step_size: Length of the first step, > 0; for SPSA, Adam's learning rate.
+        step_decay: Length of the last step over that of the first, in (0, 1]; the steps
+            shrink geometrically. `pgd_strong` alone may have other than 1.
+        restarts: Number of starts. Each image keeps the result that fools the model most.
+        random_start: Whether the search starts at a random point of the ball, not at x.
+        norm: `"linf"` or `"l2"` (not for SPSA).
+        loss: `"cross_entropy"`, `"margin"` or `"dlr"`; or several, joined by `+`, and then
+            every restart runs once with each.
+        targeted: Whether the labels given are classes to reach instead of classes to leave.
+        eot: Draws over which a gradient is averaged (SPSA: evaluations of each point).
+        schedule: Shares of the steps and of `eot.draws` used in them, `((steps, draws), ...)`;
+            shares of steps sum to 1.
+        samples: Evaluations of an SPSA gradient, even.
+        delta: Distance from the image at which SPSA evaluates.
+        clip_min: Smallest pixel.
+        clip_max: Largest pixel.
+        max_evaluations_in_flight: Most images in one forward pass.
+        check_every: After so many steps, images that are already lost leave the work; 0 for
+            never.
+        faithful: The paper's plain procedure: full draws at every step, independent draws, no
+            image leaves.
+    """
+
+    name: str
+    epsilon: float
+    steps: int
+    step_size: float
+    step_decay: float = 1.0
+    restarts: int = 1
+    random_start: bool = False
+    norm: str = "linf"
+    loss: str = "cross_entropy"
+    targeted: bool = False
+    eot: EOT = EOT()
+    schedule: tuple[tuple[float, float], ...] = _ALL_DRAWS
+    samples: int = 2048
+    delta: float = 0.01
+    clip_min: float = 0.0
+    clip_max: float = 1.0
+    max_evaluations_in_flight: int = 2048
+    check_every: int = 0
+    faithful: bool = False
+
+    def __post_init__(self) -> None:
+        _one_of("attack", self.name, EVALUATION_ATTACKS)
+        _one_of("norm", self.norm, tuple(NORMS))
+        for loss in self.losses:
+            _one_of("loss", loss, tuple(LOSSES))
+        for field in ("epsilon", "step_size", "delta"):
+            value = getattr(self, field)
+            if not _is_number(value) or value <= 0:
+                raise UserError(f"{self._here} needs {field} > 0. Received: {value!r}.")
+        for field in ("steps", "restarts", "samples", "max_evaluations_in_flight"):
+            value = getattr(self, field)
+            if not _is_whole(value) or value < 1:
+                raise UserError(
+                    f"{self._here} needs {field} >= 1, a whole number. Received: {value!r}."
+                )
+        if not _is_whole(self.check_every) or self.check_every < 0:
+            raise UserError(
+                f"{self._here} needs check_every >= 0, a whole number. "
+                f"Received: {self.check_every!r}."
+            )
+        if not (_is_number(self.clip_min) and _is_number(self.clip_max)) or (
+            self.clip_min >= self.clip_max
+        ):
+            raise UserError(
+                f"{self._here} needs clip_min < clip_max. "
+                f"Received: clip_min={self.clip_min!r}, clip_max={self.clip_max!r}."
+            )
+        self._check_search()
+        self._check_schedule()
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """The losses that `loss` names."""
+        return tuple(self.loss.split("+"))
+
+    @property
+    def _here(self) -> str:
+        return f"The attack {self.name!r}"
+
+    def _check_search(self) -> None:
+        if self.name == "spsa" and self.samples % 2:
+            raise UserError(
+                f"SPSA evaluates pairs, so it needs an even number of samples. "
+                f"Received: samples={self.samples}. Use {self.samples + 1}."
+            )
+        if self.name == "spsa" and self.norm != "linf":
+            raise UserError(
+                f"SPSA works in the l_inf ball alone. Received: norm={self.norm!r}. "
+                "Leave it out of the attacks, or use norm='linf'."
+            )
+        if not _is_number(self.step_decay) or not 0 < self.step_decay <= 1:
+            raise UserError(
+                f"{self._here} needs 0 < step_decay <= 1. Received: {self.step_decay!r}."
+            )
+        if self.step_decay != 1 and self.name != "pgd_strong":
+            raise UserError(
+                f"{self._here} has steps of one length. Received: step_decay={self.step_decay!r}. "
+                "Use the attack 'pgd_strong' for steps that shrink."
+            )
+        if self.name == "pgd" and self.step_size > self.epsilon:
+            raise UserError(
+                f"Cleverhans' PGD needs step_size <= epsilon. Received: step_size="
+                f"{self.step_size!r}, epsilon={self.epsilon!r}. Use the attack 'pgd_strong'."
+            )
+        if self.name == "pgd" and self.norm == "l2":
+            if self.random_start or self.restarts > 1:
+                raise UserError(
+                    "Cleverhans' PGD has no random start in l2 that follows a seed, so restarts "
+                    f"would repeat one another. Received: restarts={self.restarts}, "
+                    f"random_start={self.random_start}. Use the attack 'pgd_strong', which has."
+                )
+            if self.check_every:
+                raise UserError(
+                    "Cleverhans' PGD in l2 measures its ball from where it starts and cannot "
+                    f"pause. Received: check_every={self.check_every}. Use the attack "
+                    "'pgd_strong', or check_every=0."
+                )
+
+    def _check_schedule(self) -> None:
+        valid = bool(self.schedule) and all(
+            len(phase) == 2 and 0 < phase[0] <= 1 and 0 < phase[1] <= 1 for phase in self.schedule
+        )
+        if not valid or not math.isclose(sum(steps for steps, _ in self.schedule), 1.0):
+            raise UserError(
+                "A draw schedule is pairs (share of the steps, share of the draws), each share in "
+                f"(0, 1], those of the steps summing to 1. Received: {self.schedule!r}."
+            )
+        if self.faithful and (
+            self.check_every or self.eot.antithetic or any(d != 1 for _, d in self.schedule)
+        ):
+            raise UserError(
+                "A faithful attack draws independently, draws fully at every step and checks no "
+                f"image early. Received: antithetic={self.eot.antithetic}, "
+                f"schedule={self.schedule}, check_every={self.check_every}. "
+                "Leave these out or set faithful=False."
+            )
+
+
+def attack_settings(name: str, epsilon: float, **overrides: Any) -> AttackSettings:
+    """Returns the settings that belong to an attack's name.
+
+    ==========  =====  ===================  ========  ======================  ============
+    name        steps  step                 restarts  loss                    random start
+    ==========  =====  ===================  ========  ======================  ============
+    pgd         50     2 eps / steps        1         cross-entropy           yes (not l2)
+    pgd_strong  100    eps / 3 -> eps / 30  2         cross-entropy + margin  yes
+    spsa        100    0.01 (Adam)          1         margin                  yes
+    fgsm        1      eps                  1         cross-entropy           no
+    noise       1      none                 1         none                    is the attack
+    ==========  =====  ===================  ========  ======================  ============
+
+    `pgd` and `spsa` are the paper's: 100 draws for each gradient, 2,048 evaluations for each
+    SPSA step. Unless `faithful`, `pgd` and `pgd_strong` spend the full number of draws on the
+    last steps only, draws come in antithetic pairs, and lost images leave the work.
+
+    Args:
+        name: A name of the table.
+        epsilon: Radius of the ball, > 0, in units of the pixels.
+        **overrides: Fields of `AttackSettings` to set otherwise; also `draws`, which changes
+            `eot.draws` alone.
+
+    Raises:
+        UserError: If a name or a value is not valid.
+    """
+    _one_of("attack", name, EVALUATION_ATTACKS)
+    fields = {field.name for field in dataclasses.fields(AttackSettings)} - {"name", "epsilon"}
+    unknown = sorted(set(overrides) - fields - {"draws"})
+    if unknown:
+        raise UserError(
+            f"An attack has no such setting. Received: {', '.join(unknown)}. "
+            f"Choose from {', '.join(sorted(fields | {'draws'}))}."
+        )
+    if not _is_number(epsilon) or epsilon <= 0:
+        raise UserError(f"The attack {name!r} needs epsilon > 0. Received: {epsilon!r}.")
+
+    faithful = bool(overrides.get("faithful", False))
+    on_gpu = bool(tf.config.list_physical_devices("GPU"))
+    values: dict[str, Any] = {
+        "max_evaluations_in_flight": 4096 if on_gpu else 2048,
+        "steps": 1,
+        "step_size": epsilon,
+    }
+    if name in ("pgd", "pgd_strong"):
+        steps = overrides.get("steps", 50 if name == "pgd" else 100)
+        values |= {
+            "steps": steps,
+            "step_size": min(2 / max(_whole(steps), 1), 1.0) * epsilon,
+            "random_start": name == "pgd_strong" or overrides.get("norm", "linf") == "linf",
+            "schedule": _ALL_DRAWS if faithful else _GROWING_DRAWS,
+            "check_every": 0 if faithful else 10,
+        }
+    if name == "pgd" and overrides.get("norm") == "l2":
+        values["check_every"] = 0
+    if name == "pgd_strong":
+        values |= {
+            "step_size": epsilon / 3,
+            "step_decay": 0.1,
+            "restarts": 2,
+            "loss": "cross_entropy+margin",
+        }
+    if name == "spsa":
+        values |= {
+            "steps": 100,
+            "step_size": 0.01,
+            "loss": "margin",
+            "random_start": True,
+            "check_every": 0 if faithful else 5,
+        }
+    if name == "noise":
+        values["random_start"] = True
+    values["eot"] = (
+        EOT()
+        if name in ("spsa", "noise")
+        # The chunk changes no result: a GPU needs large passes, a CPU's cache likes small ones.
+        else EOT(draws=100, chunk=20 if on_gpu else 1, antithetic=not faithful)
+    )
+    values |= overrides
+    draws = values.pop("draws", None)
+    if draws is not None:
+        values["eot"] = dataclasses.replace(values["eot"], draws=draws)
+    return AttackSettings(name=name, epsilon=epsilon, **values)
+
+
+def _one_of(what: str, value: Any, names: tuple[str, ...]) -> None:
+    if value not in names:
+        raise UserError(f"No {what} has this name. Received: {value!r}. Choose from "
+                        f"{', '.join(names)}.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _whole(value: Any) -> int:
+    return value if _is_whole(value) else 1

@@ -1,0 +1,249 @@
+"""SPSA for batches of images: an attack that needs no gradient.
+
+Simultaneous perturbation stochastic approximation (Spall 1992) estimates a gradient from
+losses alone; Uesato et al. 2018, "Adversarial Risk and the Dangers of Evaluating Against Weak
+Attacks", made it an attack. The search is Cleverhans' `projected_optimization`; the optimizer
+is ours, since theirs works on single images and not with Keras 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from cleverhans.tf2.attacks.spsa import projected_optimization
+
+from pnil_tf import rng
+from pnil_tf.attacks.cleverhans import box
+from pnil_tf.attacks.eot import Loss, Predict
+
+PointLosses = Callable[[Any], Any]
+"""Points `(points, batch, ...)` -> losses `(points, batch)`, under the noise scope around it."""
+
+_BETA_1, _BETA_2, _TINY = 0.9, 0.999, 1e-7  # Adam's, as Keras has them
+
+# The eight signs that a byte stands for. A sign needs one random bit; a random float for every
+# pixel of every evaluation would cost about as much as a small model.
+_SIGNS = (2.0 * np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1) - 1.0).astype(
+    np.float32
+)
+
+
+def random_signs(shape: Any, seed: Any, size: float = 1.0) -> Any:
+    """Returns float32 numbers, each `size` or `-size` with even odds.
+
+    Args:
+        shape: int32 tensor or list.
+        seed: int32 seed pair.
+        size: Factor on the signs.
+    """
+    total = tf.reduce_prod(shape)
+    words = tf.random.stateless_uniform(
+        [(total + 31) // 32], seed, minval=None, maxval=None, dtype=tf.int32, alg="philox"
+    )
+    octets = tf.cast(tf.bitcast(words, tf.uint8), tf.int32)
+    signs = tf.reshape(tf.gather(tf.constant(size * _SIGNS), octets), [-1])
+    return tf.reshape(signs[:total], shape)
+
+
+def spsa_gradient(
+    losses: PointLosses,
+    x: Any,
+    seed: Any,
+    delta: float,
+    pairs: int,
+    pairs_in_flight: int,
+    draws: int = 1,
+) -> Any:
+    """Returns the SPSA estimate of the gradient of `losses`, shaped like `x`.
+
+    The mean over random sign vectors `d` of `d * (loss(x + delta d) - loss(x - delta d)) /
+    (2 delta)`. On a linear loss its expectation is the gradient, and its variance in a
+    pixel is the sum of the other pixels' squared gradients over the number of pairs. Every
+    image of the batch has directions of its own.
+
+    Args:
+        losses: Losses of points, called with all points of a pass at once.
+        x: float32 tensor `(batch, ...)`.
+        seed: int32 seed pair of the directions and of the noise.
+        delta: Distance of the points from `x` in each pixel.
+        pairs: Pairs of points per image.
+        pairs_in_flight: Most pairs per image in one pass.
+        draws: Evaluations of each point, each with noise of its own; their mean counts.
+    """
+
+    def part(index: Any, count: int) -> Any:
+        pass_seed = rng.fold(seed, index)
+        shape = tf.concat([[count], tf.shape(x)], axis=0)
+        offsets = random_signs(shape, rng.fold(pass_seed, 0), delta)
+        points = tf.concat([x + offsets, x - offsets], axis=0)
+
+        def evaluate(draw: Any) -> Any:
+            with rng.noise_scope(rng.fold(pass_seed, 1 + draw)):
+                return losses(points)
+
+        values = evaluate(0)
+        if draws > 1:
+            _, values = tf.while_loop(
+                lambda draw, _: draw < draws,
+                lambda draw, total: (draw + 1, total + evaluate(draw)),
+                (1, values),
+                parallel_iterations=1,
+            )
+        slopes = values[:count] - values[count:]
+        flat = tf.reshape(offsets, [count, tf.shape(x)[0], -1])
+        return tf.reshape(tf.einsum("kb,kbp->bp", slopes, flat), tf.shape(x))
+
+    chunk = min(pairs, pairs_in_flight)
+    full, rest = divmod(pairs, chunk)
+    total = part(0, chunk)
+    if full > 1:
+        _, total = tf.while_loop(
+            lambda i, _: i < full,
+            lambda i, total: (i + 1, total + part(i, chunk)),
+            (1, total),
+            parallel_iterations=1,
+        )
+    if rest:
+        total += part(full, rest)
+    return total / (2.0 * delta**2 * pairs * draws)
+
+
+class SPSAOptimizer:
+    """Adam on SPSA estimates, a search of its own for each image of a batch.
+
+    It offers what `projected_optimization` asks of an optimizer, `init_state` and `minimize`.
+    The moments are kept in variables, since Cleverhans' loop hands back the images alone and
+    a search that pauses needs them to go on.
+
+    Args:
+        learning_rate: Adam's.
+        delta: Distance of the points from the images, in each pixel.
+        samples: Points per image and step, even.
+        draws: Evaluations of each point.
+        points_in_flight: Most points, over all images, in one pass.
+    """
+
+    def __init__(
+        self, learning_rate: float, delta: float, samples: int, draws: int, points_in_flight: int
+    ) -> None:
+        self.learning_rate = learning_rate
+        self.delta = delta
+        self.samples = samples
+        self.draws = draws
+        self.images = max(1, points_in_flight // samples)
+        self._pairs_in_flight = max(1, points_in_flight // (2 * self.images))
+        any_shape = tf.TensorShape(None)
+        self._moments = [
+            tf.Variable(tf.zeros([0]), shape=any_shape, trainable=False) for _ in range(2)
+        ]
+        self._seed: Any = None
+        self._first: Any = None
+
+    def resume(self, first: Any, moments: tuple[Any, Any], seed: Any) -> None:
+        """Says where the search stands: the next step, the moments, the search's seed pair."""
+        self._first, self._seed = first, seed
+        for variable, value in zip(self._moments, moments, strict=True):
+            variable.assign(value)
+
+    def moments(self, like: Any) -> tuple[Any, Any]:
+        """Returns Adam's two moments, of the shape of `like`."""
+        values = [variable.read_value() for variable in self._moments]
+        for value in values:
+            value.set_shape(like.shape)
+        return values[0], values[1]
+
+    def init_state(self, x: list[Any]) -> list[Any]:
+        """Returns the number of the next step."""
+        del x
+        return [self._first]
+
+    def minimize(
+        self, loss_fn: PointLosses, x: list[Any], optim_state: list[Any]
+    ) -> tuple[list[Any], list[Any]]:
+        """Takes a step that makes `loss_fn` smaller.
+
+        Args:
+            loss_fn: Losses of perturbations, with as many leading axes as the caller likes.
+            x: One tensor, the perturbations `(batch, ...)`.
+            optim_state: The number of the step.
+
+        Returns:
+            The new perturbations and the number of the next step.
+        """
+        (perturbation,), (step,) = x, optim_state
+        gradient = spsa_gradient(
+            loss_fn,
+            perturbation,
+            rng.fold(self._seed, step),
+            self.delta,
+            self.samples // 2,
+            self._pairs_in_flight,
+            self.draws,
+        )
+        mean, square = self.moments(perturbation)
+        mean = _BETA_1 * mean + (1 - _BETA_1) * gradient
+        square = _BETA_2 * square + (1 - _BETA_2) * gradient**2
+        for variable, value in zip(self._moments, (mean, square), strict=True):
+            variable.assign(value)
+        time = tf.cast(step + 1, tf.float32)
+        spread = tf.sqrt(square / (1 - _BETA_2**time)) + _TINY
+        moved = perturbation - self.learning_rate * mean / (1 - _BETA_1**time) / spread
+        return [moved], [step + 1]
+
+
+def spsa_steps(
+    predict: Predict,
+    loss: Loss,
+    x: Any,
+    current: Any,
+    y: Any,
+    count: int,
+    optimizer: SPSAOptimizer,
+    *,
+    epsilon: float,
+    clip_min: float,
+    clip_max: float,
+) -> Any:
+    """Returns images after `count` steps of Cleverhans' `projected_optimization`.
+
+    Args:
+        predict: The classifier; no gradient is asked of it.
+        loss: Loss per example that the attack makes large.
+        x: float32 images `(batch, ...)`, the centres of the l_inf balls.
+        current: Images from which to go on.
+        y: int labels `(batch,)`.
+        count: Steps to take.
+        optimizer: The optimizer, resumed where the search stands.
+        epsilon: Radius of the ball.
+        clip_min: Smallest pixel.
+        clip_max: Largest pixel.
+    """
+    low, high = box(x, epsilon, clip_min, clip_max)
+
+    def losses(points: Any, labels: Any) -> Any:
+        lead = tf.shape(points)[0]
+        rows = tf.reshape(points, tf.concat([[-1], tf.shape(x)[1:]], axis=0))
+        rows.set_shape([None, *x.shape[1:]])
+        values = loss(tf.tile(labels, [lead]), tf.cast(predict(rows), tf.float32))
+        return -tf.reshape(values, [lead, -1])
+
+    def project(perturbation: Any, _: Any, image: Any, **__: Any) -> Any:
+        return tf.clip_by_value(image + perturbation, low, high) - image
+
+    # Cleverhans draws its random start in a ball of the radius given, from a stream that
+    # follows no seed. So it is told that the radius is 0, and the ball is in the projection.
+    moved = projected_optimization(
+        losses,
+        current,
+        y,
+        0.0,
+        count,
+        optimizer,
+        clip_min=clip_min,
+        clip_max=clip_max,
+        project_perturbation=project,
+    )
+    return tf.clip_by_value(moved, low, high)

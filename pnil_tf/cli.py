@@ -1,0 +1,67 @@
+"""What the commands in `bin/` share: flags in, errors and exit statuses out."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import sys
+import textwrap
+from collections.abc import Callable
+from typing import NoReturn
+
+from absl import flags
+
+from pnil_tf import flags as pnil_flags
+from pnil_tf.errors import UserError
+
+
+def run(command: Callable[[], None], *groups: str) -> NoReturn:
+    """Runs a command: parses its flags, calls it, and exits.
+
+    The exit status is 0 for success, 2 for a user's mistake, 1 for a failure, 130 after Ctrl-C
+    and 143 after SIGTERM. A mistake costs the user one sentence, not a traceback.
+
+    Args:
+        command: The command; its module's docstring is the help text.
+        *groups: Groups of flags it takes, see `pnil_tf.flags.define`.
+    """
+    program = os.path.basename(sys.argv[0])
+    pnil_flags.define(*groups)
+    if any(argument in ("--help", "-h", "-help", "--helpfull") for argument in sys.argv[1:]):
+        print(_help(inspect.getmodule(command).__doc__ or ""))
+        sys.exit(0)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("pnil_tf").setLevel(logging.INFO)
+    try:
+        rest = flags.FLAGS(sys.argv)[1:]
+        if rest:
+            raise UserError(f"Every argument is a --flag. Received: {rest[0]!r}. See --help.")
+        command()
+    except (flags.Error, UserError) as error:
+        _exit(program, error, 2)
+    except OSError as error:  # a full disk, a folder without permission, a lost network share
+        _exit(program, error, 1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(0)
+
+
+def _exit(program: str, error: Exception, status: int) -> NoReturn:
+    print(f"{program}: {error}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _help(description: str) -> str:
+    lines = [description.strip(), ""]
+    for group, names in pnil_flags.groups():
+        lines.append(f"{group}:")
+        for name in names:
+            flag = flags.FLAGS[name]
+            default = "" if flag.default is None else f" [{flag.default_unparsed}]"
+            lines.append(f"  --{name}{default}")
+            lines += textwrap.wrap(flag.help, 88, initial_indent=" " * 6, subsequent_indent=" " * 6)
+        lines.append("")
+    lines.append("A flag of two states is --flag or --noflag. --flagfile=PATH reads flags from a file.")
+    return "\n".join(lines)

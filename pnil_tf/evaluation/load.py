@@ -1,0 +1,148 @@
+"""Models from the disk: a run's folder, a `.keras` file or a SavedModel."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from pnil_tf import layers  # registers the layer that saved models refer to
+from pnil_tf.errors import UserError
+
+CLASSIFIER = "classifier.keras"
+RUN = "run.json"
+
+__all__ = ["Loaded", "layers", "load_model", "read_run"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """A model and where it came from.
+
+    Args:
+        model: A Keras model or a callable from images to outputs.
+        kind: What it was on the disk, one phrase.
+        file: What its fingerprint is taken of: a file, or the folder of a SavedModel.
+    """
+
+    model: Any
+    kind: str
+    file: Path
+
+
+def load_model(path: str | Path) -> Loaded:
+    """Loads a classifier without running code that the file brings along.
+
+    Raises:
+        UserError: If there is no model at `path`, or it is damaged or unsafe.
+    """
+    path = Path(path)
+    if path.is_dir() and (path / CLASSIFIER).is_file():
+        return dataclasses.replace(_load_keras(path / CLASSIFIER), kind="training run")
+    if path.is_dir() and tf.saved_model.contains_saved_model(str(path)):
+        return _load_saved_model(path)
+    if path.is_file() and path.suffix == ".keras":
+        return _load_keras(path)
+    if path.is_dir():
+        raise UserError(
+            f"{path} holds no model: neither a {CLASSIFIER} (is the training finished?) nor a "
+            "saved_model.pb."
+        )
+    if path.exists():
+        raise UserError(f"{path} is no model: a model is a run's folder, a .keras file or a "
+                        "SavedModel folder.")
+    raise UserError(f"There is no model at {path}. Train one with bin/train.py.")
+
+
+def read_run(path: str | Path) -> dict[str, Any]:
+    """Returns what the run's folder at `path` says about its training; empty for other paths.
+
+    Raises:
+        UserError: If the run's description is damaged.
+    """
+    file = Path(path) / RUN
+    if not file.is_file():
+        return {}
+    try:
+        run = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read ({error}). Name the model's own file.") from error
+    if not isinstance(run, dict):
+        raise UserError(f"{file} does not describe a run. Name the model's own file.")
+    return run
+
+
+def _load_keras(file: Path) -> Loaded:
+    if not zipfile.is_zipfile(file):
+        raise UserError(f"{file} is no Keras model: it is no zip archive, or it was cut off.")
+    try:
+        model = keras.saving.load_model(file, compile=False, safe_mode=True)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"{file} cannot be loaded as a Keras model ({reason}). If it holds layers of your own, "
+            "import them and hand the model to pnil_tf.evaluation from Python."
+        ) from error
+    return Loaded(model, "Keras file", file)
+
+
+def _load_saved_model(folder: Path) -> Loaded:
+    try:
+        loaded = tf.saved_model.load(str(folder))
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"{folder} cannot be loaded as a SavedModel ({reason}).") from error
+    signature = getattr(loaded, "signatures", {}).get("serving_default")
+    if signature is not None:
+        call: Callable[[Any], Any] = _from_signature(folder, loaded, signature)
+    elif callable(loaded):
+        call = loaded
+    else:
+        raise UserError(
+            f"The SavedModel {folder} has neither a 'serving_default' signature nor a callable. "
+            "Export it with bin/export.py or Keras' model.export()."
+        )
+    return Loaded(call, "SavedModel", folder)
+
+
+def _from_signature(folder: Path, loaded: Any, signature: Any) -> Callable[[Any], Any]:
+    inputs = signature.structured_input_signature[1]
+    outputs = signature.structured_outputs
+    images = [name for name, spec in inputs.items() if spec.dtype.is_floating]
+    if len(inputs) != 1 or len(images) != 1:
+        raise UserError(
+            f"The signature 'serving_default' of {folder} must take one batch of images. "
+            f"Received: inputs {', '.join(sorted(inputs)) or 'none'}."
+        )
+    (name,), dtype = images, inputs[images[0]].dtype
+    key = _output(folder, outputs)
+
+    def call(x: Any) -> Any:
+        return signature(**{name: tf.cast(x, dtype)})[key]
+
+    call.loaded = loaded  # type: ignore[attr-defined]  # a dropped SavedModel loses its variables
+    return call
+
+
+def _output(folder: Path, outputs: dict[str, Any]) -> str:
+    """The output to attack: logits before probabilities, and the only matrix otherwise."""
+    for name in ("logits", "probabilities"):
+        if name in outputs:
+            return name
+    matrices = [
+        name
+        for name, spec in outputs.items()
+        if spec.dtype.is_floating and spec.shape.rank in (None, 2)
+    ]
+    if len(matrices) != 1:
+        raise UserError(
+            f"The signature 'serving_default' of {folder} must have an output named 'logits' or "
+            f"'probabilities'. Received: {', '.join(sorted(outputs)) or 'none'}."
+        )
+    return matrices[0]

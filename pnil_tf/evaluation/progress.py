@@ -1,0 +1,76 @@
+"""Progress that a person sees as a bar, and a log file as a line now and then."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TextIO
+
+from tqdm import tqdm
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class Progress:
+    """Counts units of work; shows rate and time left on `stream`.
+
+    Args:
+        title: What is being done.
+        total: Units of work.
+        unit: Name of one unit.
+        stream: A terminal gets a bar; anything else gets plain lines.
+    """
+
+    def __init__(
+        self, title: str, total: int, unit: str = "image", stream: TextIO | None = None
+    ) -> None:
+        self._title, self._total, self._unit = title, total, unit
+        self._stream = sys.stderr if stream is None else stream
+        self._done = 0.0
+        self._start = self._last_line = time.monotonic()
+        self._bar = None
+        if self._stream.isatty():
+            self._bar = tqdm(
+                total=total,
+                desc=title,
+                unit=unit,
+                file=self._stream,
+                leave=False,
+                bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total} "
+                "[{elapsed}<{remaining}, {rate_fmt}]",
+            )
+
+    def advance_to(self, done: float) -> None:
+        """Says that `done` of the units are finished; fractions are welcome."""
+        if self._bar is not None:
+            self._bar.update(done - self._done)
+        self._done = done
+        now = time.monotonic()
+        if self._bar is None and now - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            self._line(now - self._start)
+
+    def close(self, summary: str = "") -> None:
+        """Takes the bar away and leaves one line: the title, the time and `summary`."""
+        if self._bar is not None:
+            self._bar.close()
+        seconds = time.monotonic() - self._start
+        print(f"{self._title}: {summary} ({_clock(seconds)})", file=self._stream, flush=True)
+
+    def _line(self, elapsed: float) -> None:
+        rate = self._done / elapsed
+        left = (self._total - self._done) / rate if rate else float("inf")
+        print(
+            f"{self._title}: {self._done:.0f} of {self._total} {self._unit}s, "
+            f"{rate:.2f} {self._unit}s/s, {_clock(left)} left",
+            file=self._stream,
+            flush=True,
+        )
+
+
+def _clock(seconds: float) -> str:
+    if seconds == float("inf"):
+        return "an unknown time"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,118 @@
+"""What a user can ask of an evaluation, checked as soon as it is said. Imports no TensorFlow."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from fractions import Fraction
+from typing import Any
+
+from pnil_tf.errors import UserError
+
+GRADIENT_ATTACKS = ("pgd", "pgd_strong")
+GRADIENT_FREE_ATTACKS = ("spsa",)
+SANITY_ATTACKS = ("fgsm", "noise")
+ATTACKS = (*GRADIENT_ATTACKS, *GRADIENT_FREE_ATTACKS, *SANITY_ATTACKS)
+NORMS = ("linf", "l2")
+
+_MAX_SEED = 2**63
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationSettings:
+    """Settings of one evaluation.
+
+    Args:
+        epsilon: Radius of the ball, > 0, in units of pixels in [0, 1].
+        attacks: Names out of `ATTACKS`.
+        steps: Steps of every attack that has more than one; None keeps each attack's default.
+        eot_samples: Draws over which a stochastic model's gradient is averaged.
+        images: Test images to evaluate on: the first ones of the test set.
+        seed: Every random number of the evaluation follows from it.
+        norm: `"linf"` or `"l2"`.
+        judge_draws: R, the fresh draws by which each image of a stochastic model is judged.
+        spsa_images: SPSA is dear; it attacks the first `spsa_images` of the images.
+        check_images: Images on which the checks for hidden gradients run their own attacks.
+        check_draws: Upper bound on the EOT draws of those attacks.
+        batch_size: Images attacked at once, and the unit of work that `resume` can keep.
+        epsilons: Radii of the curve of accuracy over epsilon; empty for multiples of `epsilon`.
+        faithful: Whether attacks run exactly as in the paper, without what makes them faster.
+        checks: Whether to look for hidden gradients. Without, a verdict is 'doubtful' at best.
+        save_adversarial: Whether the adversarial images are written, too.
+
+    Raises:
+        UserError: If a value cannot be right, whatever the model.
+    """
+
+    epsilon: float
+    attacks: tuple[str, ...] = ATTACKS
+    steps: int | None = None
+    eot_samples: int = 100
+    images: int = 1000
+    seed: int = 0
+    norm: str = "linf"
+    judge_draws: int = 100
+    spsa_images: int = 100
+    check_images: int = 100
+    check_draws: int = 20
+    batch_size: int = 100
+    epsilons: tuple[float, ...] = ()
+    faithful: bool = False
+    checks: bool = True
+    save_adversarial: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("images", "judge_draws", "spsa_images", "check_images", "check_draws"):
+            _at_least_one(name, getattr(self, name))
+        for name in ("eot_samples", "batch_size"):
+            _at_least_one(name, getattr(self, name))
+        if self.steps is not None:
+            _at_least_one("steps", self.steps)
+        for name, value in [("epsilon", self.epsilon), *(("epsilons", e) for e in self.epsilons)]:
+            _positive(name, value)
+        if self.norm not in NORMS:
+            raise UserError(f"The norm must be one of {', '.join(NORMS)}. Received: {self.norm!r}.")
+        if not isinstance(self.seed, int) or not 0 <= self.seed < _MAX_SEED:
+            raise UserError(f"The seed must be from 0 to 2**63 - 1. Received: {self.seed!r}.")
+        unknown = [name for name in self.attacks if name not in ATTACKS]
+        if unknown or not self.attacks:
+            raise UserError(
+                f"The attacks must be one or more of {', '.join(ATTACKS)}. "
+                f"Received: {', '.join(map(repr, unknown)) or 'none'}."
+            )
+        if len(set(self.attacks)) != len(self.attacks):
+            raise UserError(f"Each attack can be named once. Received: {', '.join(self.attacks)}.")
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as JSON types; `EvaluationSettings` of them is equal to this one."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in dataclasses.asdict(self).items()
+        }
+
+
+def parse_epsilon(text: str) -> float:
+    """Reads an epsilon such as `0.3` or `8/255`.
+
+    Raises:
+        UserError: If it is no positive number.
+    """
+    try:
+        value = float(Fraction(text.strip()))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        raise UserError(
+            f"An epsilon is a number such as 0.3 or 8/255. Received: {text!r}."
+        ) from None
+    _positive("epsilon", value)
+    return value
+
+
+def _at_least_one(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise UserError(f"{name} must be a whole number, at least 1. Received: {value!r}.")
+
+
+def _positive(name: str, value: Any) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value <= 0:
+        raise UserError(f"{name} must be a number greater than 0. Received: {value!r}.")

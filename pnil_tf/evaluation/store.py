@@ -1,0 +1,128 @@
+"""Files that are whole or absent, and work that is done once even if the process is killed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from pnil_tf.errors import UserError
+
+Arrays = dict[str, np.ndarray]
+
+_IDENTITY = "identity.json"
+
+
+class Store:
+    """The finished pieces of one evaluation, a file for each.
+
+    A piece is a function of its name and of what the store was opened for: whether it was
+    computed now or before a kill makes no difference.
+
+    Args:
+        folder: Where the pieces lie.
+        identity: Everything that the pieces depend on, as JSON types.
+        resume: Whether pieces of an earlier process count.
+
+    Raises:
+        UserError: If the folder holds pieces of an evaluation with another identity.
+    """
+
+    def __init__(self, folder: Path, identity: dict[str, Any], resume: bool) -> None:
+        self._folder = folder
+        file = folder / _IDENTITY
+        identity = json.loads(json.dumps(identity))
+        if not resume:
+            shutil.rmtree(folder, ignore_errors=True)
+        elif file.is_file():
+            _check_identity(json.loads(file.read_text(encoding="utf-8")), identity, folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(file, identity)
+
+    def once(self, name: str, compute: Callable[[], Arrays]) -> Arrays:
+        """Returns the arrays that belong to `name`: those found, or else those computed."""
+        file = self._folder / f"{name}.npz"
+        found = _read_arrays(file)
+        if found is None:
+            found = compute()
+            write_arrays(file, found)
+        return found
+
+    def remove(self) -> None:
+        """Deletes all pieces; the evaluation has its results."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def write_json(file: Path, content: Any) -> None:
+    """Writes standard JSON (no NaN), whole or not at all."""
+    text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    write_bytes(file, text.encode())
+
+
+def write_arrays(file: Path, arrays: Arrays) -> None:
+    """Writes an `.npz` file without pickles, whole or not at all."""
+    with _replacing(file) as stream:
+        np.savez_compressed(stream, allow_pickle=False, **arrays)
+
+
+def write_bytes(file: Path, content: bytes) -> None:
+    """Writes a file, whole or not at all."""
+    with _replacing(file) as stream:
+        stream.write(content)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 digest of a file, or of all files in a folder and their names."""
+    digest = hashlib.sha256()
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    for file in files:
+        if path.is_dir():
+            digest.update(file.relative_to(path).as_posix().encode() + b"\0")
+        with file.open("rb") as stream:
+            while block := stream.read(2**20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _replacing(file: Path) -> Iterator[IO[bytes]]:
+    """A stream to a temporary file that takes the place of `file` once it is on the disk."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read_arrays(file: Path) -> Arrays | None:
+    try:
+        with np.load(file, allow_pickle=False) as content:
+            return dict(content)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return None  # damaged since it was written: do the work again
+
+
+def _check_identity(found: dict[str, Any], asked: dict[str, Any], folder: Path) -> None:
+    other = [key for key in asked if found.get(key) != asked[key]]
+    if not other:
+        return
+    key = other[0]
+    raise UserError(
+        f"The evaluation in {folder.parent} cannot be resumed: it was started with another {key}. "
+        f"Received: {json.dumps(asked[key])}; it has {json.dumps(found.get(key))}. Use the same, "
+        "or --overwrite."
+    )

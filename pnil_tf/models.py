@@ -1,0 +1,111 @@
+"""The classifiers of the paper's experiment, and how a name becomes one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from pnil_tf.errors import UserError
+from pnil_tf.layers import PNILLayer
+
+
+def small_cnn(
+    input_shape: tuple[int, int, int], num_classes: int, width: int = 16, pnil: Any = None
+) -> keras.Model:
+    """Two convolutions and one fully connected layer; logits out.
+
+    The convolutions are 4x4 with stride 2, as is usual in the literature of one-step training
+    on MNIST (Wong et al. 2020); the paper gives no sizes.
+
+    Args:
+        input_shape: `(height, width, channels)` of images in [0, 1].
+        num_classes: Number of logits.
+        width: Channels of the first convolution; the second has twice as many.
+        pnil: A layer to put in front, for example a `PNILLayer`, or `None`.
+    """
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input(input_shape),
+            *([] if pnil is None else [pnil]),
+            layers.Conv2D(width, 4, strides=2, padding="same", activation="relu"),
+            layers.Conv2D(2 * width, 4, strides=2, padding="same", activation="relu"),
+            layers.Flatten(),
+            layers.Dense(100, activation="relu"),
+            layers.Dense(num_classes, dtype="float32"),
+        ],
+        name="small_cnn",
+    )
+
+
+def resnet11(
+    input_shape: tuple[int, int, int], num_classes: int, width: int = 64, pnil: Any = None
+) -> keras.Model:
+    """A residual network with eleven weight layers; logits out.
+
+    One convolution, four stages of one pre-activation block (two convolutions; He et al. 2016),
+    a 1x1 convolution, average pooling and one fully connected layer. Stages two to four halve
+    the image and double the channels. Batch statistics are shared between replicas.
+
+    Args:
+        input_shape: `(height, width, channels)` of images in [0, 1].
+        num_classes: Number of logits.
+        width: Channels of the first stage.
+        pnil: A layer to put in front, for example a `PNILLayer`, or `None`.
+    """
+    layers = keras.layers
+
+    def activate(x: Any) -> Any:
+        return layers.ReLU()(layers.BatchNormalization(synchronized=True)(x))
+
+    def convolve(x: Any, channels: int, size: int = 3, strides: int = 1) -> Any:
+        return layers.Conv2D(channels, size, strides, padding="same", use_bias=False)(x)
+
+    inputs = keras.Input(input_shape)
+    x = convolve(inputs if pnil is None else pnil(inputs), width)
+    for stage in range(4):
+        channels, strides = width * 2**stage, 1 if stage == 0 else 2
+        activated = activate(x)
+        shortcut = x if stage == 0 else convolve(activated, channels, 1, strides)
+        x = convolve(activate(convolve(activated, channels, 3, strides)), channels)
+        x = layers.Add()([x, shortcut])
+    x = convolve(activate(x), width * 8, 1)
+    x = layers.GlobalAveragePooling2D()(activate(x))
+    outputs = layers.Dense(num_classes, dtype="float32")(x)
+    return keras.Model(inputs, outputs, name="resnet11")
+
+
+MODELS: dict[str, Callable[..., keras.Model]] = {"small_cnn": small_cnn, "resnet11": resnet11}
+
+
+def build_model(
+    name: str,
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    *,
+    width: int | None = None,
+    pnil: PNILLayer | None = None,
+) -> keras.Model:
+    """Returns the classifier that a name stands for, freshly initialised.
+
+    Raises:
+        UserError: If no model has this name.
+    """
+    if name not in MODELS:
+        raise UserError(
+            f"No model has this name. Received: {name!r}. Choose one of {', '.join(MODELS)}."
+        )
+    sizes = {} if width is None else {"width": width}
+    return MODELS[name](input_shape, num_classes, pnil=pnil, **sizes)
+
+
+def pnil_layer(sigma: float = 1.0, per_channel: bool = False) -> PNILLayer:
+    """Returns a `PNILLayer` whose noise starts with standard deviation `sigma` > 0."""
+    return PNILLayer(
+        per_channel=per_channel,
+        bias_initializer=keras.initializers.Constant(2.0 * math.log(sigma)),
+        name="pnil",
+    )

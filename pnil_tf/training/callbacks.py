@@ -1,0 +1,220 @@
+"""What happens beside the steps of a training: kept model, history, checkpoints, progress."""
+
+from __future__ import annotations
+
+import csv
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from pnil_tf.files import replacing
+from pnil_tf.progress import Progress
+from pnil_tf.training.checkpoints import TrainingCheckpoints
+
+
+class KeepBest(keras.callbacks.Callback):
+    """Keeps the classifier with the lowest value of a monitored log in a `.keras` file.
+
+    Args:
+        path: The file.
+        monitor: Name in the epoch's logs, smaller is better.
+        write: Whether this process writes files.
+    """
+
+    def __init__(self, path: Path, monitor: str, write: bool = True) -> None:
+        super().__init__()
+        self._path, self._monitor, self._write = path, monitor, write
+        self._best: dict[str, Any] = {"epoch": None, "value": None}
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Saves the classifier if the epoch is the best so far."""
+        value = float((logs or {})[self._monitor])
+        if self._best["value"] is None or value < self._best["value"]:
+            if self._write:
+                with replacing(self._path) as temporary:
+                    self.model.classifier.save(temporary)
+            self._best = {"epoch": epoch + 1, "value": value}
+
+    def get_state(self) -> dict[str, Any]:
+        """The best epoch (counted from 1) and its value."""
+        return self._best
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes on from `get_state`."""
+        self._best = state
+
+
+class HistoryFile(keras.callbacks.Callback):
+    """Writes the logs of all epochs to a CSV file, whole at every epoch.
+
+    Args:
+        path: The file.
+        write: Whether this process writes files.
+    """
+
+    def __init__(self, path: Path, write: bool = True) -> None:
+        super().__init__()
+        self.rows: list[dict[str, float]] = []
+        self._path, self._write = path, write
+        self._before = 0.0  # seconds an interrupted run has spent in the current epoch
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Starts the epoch's clock."""
+        self._start = time.monotonic() - self._before
+        self._before = 0.0
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Adds the epoch's row."""
+        rate = self.model.optimizer.learning_rate
+        row = {"epoch": epoch + 1, **{name: float(value) for name, value in (logs or {}).items()}}
+        row["learning_rate"] = float(keras.ops.convert_to_numpy(rate))
+        row["seconds"] = round(time.monotonic() - self._start, 3)
+        self.rows.append(row)
+        if not self._write:
+            return
+        columns = list(dict.fromkeys(name for row in self.rows for name in row))
+        with (
+            replacing(self._path) as temporary,
+            open(temporary, "w", newline="", encoding="utf-8") as file,
+        ):
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+    def get_state(self) -> dict[str, Any]:
+        """The rows so far, and the seconds spent in the current epoch."""
+        return {"rows": self.rows, "seconds": time.monotonic() - self._start}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes on from `get_state`."""
+        self.rows, self._before = state["rows"], state["seconds"]
+
+
+class SaveState(keras.callbacks.Callback):
+    """Saves checkpoints within epochs and after each, with the state of other callbacks.
+
+    It must stand after the callbacks whose state it saves. On SIGTERM and Ctrl-C it saves a last
+    one at the end of the current step and leaves with `SystemExit` (143 or 130).
+
+    Args:
+        checkpoints: Where to save.
+        stateful: Callbacks with `get_state` and `set_state`, by name.
+        metrics: Metrics whose running value belongs to the epoch.
+        steps_per_epoch: Steps in a whole epoch.
+        every_steps: Steps between checkpoints within an epoch.
+        write: Whether this process writes files.
+    """
+
+    def __init__(
+        self,
+        checkpoints: TrainingCheckpoints,
+        stateful: dict[str, Any],
+        metrics: list[keras.metrics.Metric],
+        steps_per_epoch: int,
+        every_steps: int,
+        write: bool = True,
+    ) -> None:
+        super().__init__()
+        self._checkpoints, self._stateful, self._metrics = checkpoints, stateful, metrics
+        self._steps_per_epoch, self._every, self._write = steps_per_epoch, every_steps, write
+        self._restored_metrics: list[list[Any]] | None = None
+        self._signal: int | None = None
+
+    def restore(self) -> tuple[int, bool]:
+        """Restores the newest whole checkpoint.
+
+        Returns:
+            The number of steps it had done, and whether a callback had ended the training.
+        """
+        state = self._checkpoints.restore()
+        if state is None:
+            return 0, False
+        for name, callback in self._stateful.items():
+            callback.set_state(state[name])
+        self._restored_metrics = state["metrics"]
+        return state["step"], state["stopped"]
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Starts to listen for the signals that end a process."""
+        self._handlers = {
+            number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)
+        }
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Hands the signals back."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: Any) -> None:
+        if self._signal is not None:  # asked twice: leave at once
+            raise SystemExit(128 + number)
+        self._signal = number
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Continues the running means of an epoch that was interrupted."""
+        if self._restored_metrics is not None:
+            for metric, values in zip(self._metrics, self._restored_metrics, strict=True):
+                for variable, value in zip(metric.variables, values, strict=True):
+                    variable.assign(value)
+            self._restored_metrics = None
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Saves a checkpoint when one is due."""
+        if self._signal is not None:
+            self._save()
+            raise SystemExit(128 + self._signal)
+        step = self._step()
+        # The last step of an epoch is saved after its validation.
+        if step % self._steps_per_epoch and step % self._every == 0:
+            self._save()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Saves a checkpoint after the epoch's validation."""
+        self._save(epoch_done=True)
+        if self._signal is not None:
+            raise SystemExit(128 + self._signal)
+
+    def _step(self) -> int:
+        return int(self.model.optimizer.iterations.numpy())
+
+    def _save(self, epoch_done: bool = False) -> None:
+        step = self._step()
+        if step % self._steps_per_epoch == 0 and not epoch_done:
+            return  # resuming here would skip the epoch's validation; the last checkpoint serves
+        states = {name: callback.get_state() for name, callback in self._stateful.items()}
+        if epoch_done and "history" in states:
+            states["history"] = {**states["history"], "seconds": 0.0}
+        values = [[variable.numpy().tolist() for variable in m.variables] for m in self._metrics]
+        state = {
+            "step": step,
+            "metrics": None if epoch_done else values,
+            "stopped": self.model.stop_training,
+            **states,
+        }
+        if self._write:
+            self._checkpoints.save(state, step)
+
+
+class ShowProgress(keras.callbacks.Callback):
+    """Shows steps, rate and time left, and one line of results after every epoch.
+
+    Args:
+        progress: Counts the steps of the whole training.
+        epochs: Number of epochs.
+    """
+
+    def __init__(self, progress: Progress, epochs: int) -> None:
+        super().__init__()
+        self._progress, self._epochs = progress, epochs
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Counts the step."""
+        self._progress.advance_to(int(self.model.optimizer.iterations.numpy()))
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Prints the epoch's results."""
+        values = "  ".join(f"{name} {value:.4f}" for name, value in (logs or {}).items())
+        self._progress.say(f"epoch {epoch + 1}/{self._epochs}  {values}")

@@ -1,0 +1,72 @@
+"""Checkpoints from which a training goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingCheckpoints:
+    """The last checkpoints of a training: classifier, optimizer and a JSON-able state.
+
+    TensorFlow's `CheckpointManager` writes each under its own name and records it last, and the
+    files carry checksums, so a checkpoint cut short by a crash is recognised and passed over.
+
+    Args:
+        directory: Folder of the checkpoints.
+        model: A compiled `AdversarialModel` whose classifier is built.
+    """
+
+    def __init__(self, directory: Path, model: keras.Model) -> None:
+        model.optimizer.build(model.classifier.trainable_variables)
+        # One variable holds the state as JSON: it is saved with the weights or not at all.
+        self._state = tf.Variable("", dtype=tf.string, trainable=False)
+        self._checkpoint = tf.train.Checkpoint(
+            classifier=model.classifier, optimizer=model.optimizer, state=self._state
+        )
+        self._directory = directory
+        self._manager = tf.train.CheckpointManager(
+            self._checkpoint, str(directory), max_to_keep=2, checkpoint_name="step"
+        )
+
+    def save(self, state: dict[str, Any], step: int) -> None:
+        """Saves everything under the number of the optimizer's step."""
+        self._state.assign(json.dumps(state))
+        self._manager.save(checkpoint_number=step)
+
+    def restore(self) -> dict[str, Any] | None:
+        """Restores the newest checkpoint that is whole.
+
+        Returns:
+            The state it was saved with, or `None` where there is no checkpoint.
+        """
+        # The files themselves are looked for: the manager's own list may be the damaged one.
+        found = self._directory.glob("step-*.index")
+        for path in sorted(found, key=lambda path: int(path.stem[5:]), reverse=True):
+            prefix = str(path.with_suffix(""))
+            damage = _damage(prefix)
+            if damage is None:
+                self._checkpoint.restore(prefix).assert_existing_objects_matched()
+                return json.loads(self._state.numpy())
+            logger.warning(
+                "The checkpoint %s is damaged (%s); the one before it is used.", path.stem, damage
+            )
+        return None
+
+
+def _damage(prefix: str) -> str | None:
+    """Reads every value of a checkpoint, which compares the checksums."""
+    try:
+        reader = tf.train.load_checkpoint(prefix)
+        for name in reader.get_variable_to_shape_map():
+            reader.get_tensor(name)
+    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        return type(error).__name__
+    return None

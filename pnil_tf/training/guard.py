@@ -1,0 +1,292 @@
+"""A guard against catastrophic overfitting."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pnil_tf import rng
+from pnil_tf.attacks.eot import EOT
+from pnil_tf.attacks.one_step import StepAttack, step_attack
+from pnil_tf.errors import UserError
+from pnil_tf.files import replacing
+
+ACTIONS = ("warn", "stop", "rollback")
+_FILE = "guard_best.npz"
+
+
+class OverfittingGuard(keras.callbacks.Callback):
+    """Notices when one-step training stops making a classifier robust.
+
+    In catastrophic overfitting (Wong et al. 2020, "Fast is better than free") a classifier
+    learns within a few steps to defeat the one-step attack it is trained with, and falls to
+    every attack of several steps; losses and one-step accuracy show nothing. The guard
+    attacks one fixed batch at the end of every epoch, with PGD and with the training attack,
+    always with the same random numbers. It calls a *collapse* when all of this holds:
+
+    1. The best PGD accuracy so far was one that no constant prediction reaches: more than
+       three standard errors above the share of the commonest label in the batch. Before that
+       there is no robustness to lose.
+    2. The PGD accuracy is below `pgd_share` times its best.
+    3. The accuracy under the training attack is at least `one_step_share` times what it was at
+       that best. Where both fall the training diverges, which is another illness.
+
+    A collapse is reported once, and anew after the PGD accuracy has recovered. Epoch logs get
+    `guard_pgd_accuracy` and `guard_one_step_accuracy`; put the guard before callbacks that
+    read them. With `action="rollback"` the classifier and the optimizer's moments return to
+    the best check, while the step count and with it the learning rate go on.
+
+    Args:
+        x: Images `(n, ...)` in the training's pixel range; some hundred, for a sharp estimate.
+        y: Their labels, integers or one-hot, as the compiled loss takes them.
+        action: `"warn"`, `"stop"` (warns and ends the training) or `"rollback"` (warns and goes
+            back to the best; after `max_rollbacks` times it ends the training instead).
+        pgd: The attack of several steps; PGD-10 with four antithetic draws at the training
+            attack's epsilon by default.
+        one_step: The attack to compare with; the model's training attack by default.
+        pgd_share: See above; between 0 and 1.
+        one_step_share: See above; between 0 and 1.
+        every_steps: Checks also after so many steps within an epoch; collapses can take less
+            than one.
+        max_rollbacks: How often to go back before giving up.
+        directory: Where `"rollback"` keeps the best state, for a run that is resumed.
+        seed: Seed of the attacks' random numbers.
+
+    Attributes:
+        events: What happened, JSON-able: dicts of `epoch` and `step` (optimizer steps) from 0,
+            `what` (`"collapse"`, `"rollback"`, `"stop"`, `"recovery"`), `pgd_accuracy`,
+            `one_step_accuracy`.
+
+    Raises:
+        UserError: If an argument is not valid, or the model is no `AdversarialModel` with an
+            attack and none is given here.
+    """
+
+    def __init__(
+        self,
+        x: Any,
+        y: Any,
+        action: str = "warn",
+        *,
+        pgd: StepAttack | None = None,
+        one_step: StepAttack | None = None,
+        pgd_share: float = 0.5,
+        one_step_share: float = 0.75,
+        every_steps: int | None = None,
+        max_rollbacks: int = 3,
+        directory: str | os.PathLike[str] | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if action not in ACTIONS:
+            raise UserError(
+                f"The guard's action is one of {', '.join(ACTIONS)}. Received: {action!r}."
+            )
+        for name, share in (("pgd_share", pgd_share), ("one_step_share", one_step_share)):
+            if not 0.0 < share < 1.0:
+                raise UserError(f"{name} is a share between 0 and 1. Received: {share!r}.")
+        if every_steps is not None and every_steps < 1:
+            raise UserError(f"every_steps is at least 1. Received: {every_steps!r}.")
+        if max_rollbacks < 1:
+            raise UserError(f"max_rollbacks is at least 1. Received: {max_rollbacks!r}.")
+        self._x = tf.convert_to_tensor(x, tf.float32)
+        self._y = tf.convert_to_tensor(y)
+        if not len(self._x) or len(self._x) != len(self._y):
+            raise UserError(
+                "The guard needs images and as many labels. Received: "
+                f"{len(self._x)} images, {len(self._y)} labels."
+            )
+        self.action = action
+        self.pgd, self.one_step = pgd, one_step
+        self.pgd_share, self.one_step_share = pgd_share, one_step_share
+        self.every_steps = every_steps
+        self.max_rollbacks = max_rollbacks
+        self.seed = seed
+        self.events: list[dict[str, Any]] = []
+        self._path = None if directory is None else Path(directory) / _FILE
+        self._armed_at = _armed_at(self._y.numpy())
+        self._best = _Best()
+        self._best_values: list[np.ndarray] | None = None
+        self._collapsed = False
+        self._rollbacks = 0
+        self._epoch = self._epoch_start = 0
+        self._checked: tuple[int, float, float] | None = None
+
+    def set_model(self, model: Any) -> None:
+        """Called by Keras; settles the attacks and compiles the check."""
+        super().set_model(model)
+        one_step = self.one_step or getattr(model, "attack", None)
+        if one_step is None or not hasattr(model, "attack_outcome"):
+            raise UserError(
+                "The guard watches an AdversarialModel that trains with an attack. Received: "
+                f"{type(model).__name__} with attack={one_step!r}. Leave the guard out, or pass "
+                "one_step."
+            )
+        pgd = self.pgd or step_attack(
+            "pgd-10",
+            one_step.epsilon,
+            norm=one_step.norm,
+            eot=EOT(4, antithetic=True),
+            clip_min=one_step.clip_min,
+            clip_max=one_step.clip_max,
+        )
+
+        @tf.function
+        def check(x: Any, y: Any) -> tuple[Any, Any]:
+            seed = rng.make_seed(self.seed)
+            hits = [model.attack_outcome(x, y, attack, seed)[1] for attack in (pgd, one_step)]
+            return tf.reduce_mean(hits[0]), tf.reduce_mean(hits[1])
+
+        self._check = check
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Notes where the epoch starts."""
+        self._epoch, self._epoch_start = epoch, int(self.model.optimizer.iterations)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Checks if `every_steps` says so."""
+        if self.every_steps is None:
+            return
+        step = self._epoch_start + batch + 1
+        last = self._checked[0] if self._checked else self._epoch_start
+        if step // self.every_steps > last // self.every_steps:
+            self._watch(step)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Checks, and adds the accuracies to the epoch's logs."""
+        step = int(self.model.optimizer.iterations)
+        if self._checked is None or self._checked[0] != step:
+            self._watch(step)
+        if logs is not None and self._checked is not None:
+            _, logs["guard_pgd_accuracy"], logs["guard_one_step_accuracy"] = self._checked
+
+    def get_state(self) -> dict[str, Any]:
+        """Returns what a resumed training must know (JSON-able; the weights stay on disk)."""
+        return {
+            "best": dataclasses.asdict(self._best),
+            "collapsed": self._collapsed,
+            "rollbacks": self._rollbacks,
+            "events": [dict(event) for event in self.events],
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Takes up the work where `get_state` was called.
+
+        `"rollback"` reads its best state from `directory`. If it is not there or damaged, the
+        guard warns and looks for a new best from here on.
+        """
+        self._best = _Best(**state["best"])
+        self._collapsed = state["collapsed"]
+        self._rollbacks = state["rollbacks"]
+        self.events = [dict(event) for event in state["events"]]
+        self._best_values = None
+        if self.action != "rollback" or not self._best.known:
+            return
+        try:
+            if self._path is None:
+                raise FileNotFoundError("no directory was given")
+            with np.load(self._path) as stored:
+                self._best_values = [stored[f"arr_{i}"] for i in range(len(stored.files))]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            warnings.warn(
+                f"The guard's best weights cannot be read ({error}); it starts anew.", stacklevel=2
+            )
+            self._best, self._collapsed = _Best(), False
+
+    def _watch(self, step: int) -> None:
+        pgd, one_step = (float(value) for value in self._check(self._x, self._y))
+        self._checked = (step, pgd, one_step)
+        lost = self._best.known and pgd < self.pgd_share * self._best.pgd_accuracy
+        if lost and one_step >= self.one_step_share * self._best.one_step_accuracy:
+            if not self._collapsed:
+                self._collapsed = True
+                self._report(step, pgd, one_step)
+        elif self._collapsed and not lost:
+            self._collapsed = False
+            self._note("recovery", step, pgd, one_step)
+        if pgd > max(self._best.pgd_accuracy, self._armed_at):
+            self._best = _Best(pgd, one_step, step)
+            self._keep()
+
+    def _report(self, step: int, pgd: float, one_step: float) -> None:
+        self._note("collapse", step, pgd, one_step)
+        warnings.warn(
+            f"Catastrophic overfitting at step {step}: the PGD accuracy fell from "
+            f"{self._best.pgd_accuracy:.1%} (step {self._best.step}) to {pgd:.1%}, while the "
+            f"accuracy under the training attack is {one_step:.1%}. Use PNILLayer, a smaller step "
+            "size or learning rate, or another attack.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        if self.action == "rollback" and self._rollbacks < self.max_rollbacks:
+            self._rollbacks += 1
+            self._restore()
+            self._collapsed = False
+            self._note("rollback", step, self._best.pgd_accuracy, self._best.one_step_accuracy)
+        elif self.action != "warn":
+            self.model.stop_training = True
+            self._note("stop", step, pgd, one_step)
+
+    def _note(self, what: str, step: int, pgd: float, one_step: float) -> None:
+        self.events.append(
+            {
+                "epoch": self._epoch,
+                "step": step,
+                "what": what,
+                "pgd_accuracy": pgd,
+                "one_step_accuracy": one_step,
+            }
+        )
+
+    def _variables(self) -> list[Any]:
+        optimizer = self.model.optimizer
+        # The inner optimizer's alone: a loss scale is no property of the weights.
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        moments = [v for v in optimizer.variables if v.path.split("/")[-1] not in _NOT_MOMENTS]
+        return [*self.model.classifier.variables, *moments]
+
+    def _keep(self) -> None:
+        if self.action != "rollback":
+            return
+        self._best_values = [variable.numpy() for variable in self._variables()]
+        if self._path is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(self._path) as path, path.open("wb") as file:
+                np.savez(file, *self._best_values)
+
+    def _restore(self) -> None:
+        assert self._best_values is not None
+        with self.model.distribute_strategy.scope():
+            for variable, value in zip(self._variables(), self._best_values, strict=True):
+                variable.assign(value)
+
+
+_NOT_MOMENTS = ("iteration", "learning_rate")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Best:
+    pgd_accuracy: float = 0.0
+    one_step_accuracy: float = 0.0
+    step: int = -1
+
+    @property
+    def known(self) -> bool:
+        return self.step >= 0
+
+
+def _armed_at(labels: np.ndarray) -> float:
+    """The accuracy that the best constant prediction exceeds by luck alone once in a thousand."""
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        labels = labels.argmax(axis=1)
+    _, counts = np.unique(labels, return_counts=True)
+    chance = counts.max() / counts.sum()
+    return float(chance + 3.0 * np.sqrt(chance * (1.0 - chance) / counts.sum()))

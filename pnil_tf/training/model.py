@@ -1,0 +1,301 @@
+"""`AdversarialModel`: a Keras model that trains its classifier on adversarial images."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pnil_tf import rng
+from pnil_tf.attacks.eot import EOT
+from pnil_tf.attacks.one_step import StepAttack, craft, step_attack
+from pnil_tf.errors import UserError
+from pnil_tf.training.distributed_fit import DistributedFit
+from pnil_tf.training.losses import check_outputs, correct, example_loss
+
+_FLOAT16_SCALE = 1024.0
+
+# What a seed is for. Two passes that share a seed share their noise, and an attacker who
+# knows the defender's noise is no honest opponent: every purpose has a number of its own.
+_CRAFT, _TRAIN, _VALIDATE_CLEAN, _VALIDATE_ATTACK, _VALIDATE_JUDGE = range(5)
+
+
+@keras.saving.register_keras_serializable(package="pnil_tf")
+class AdversarialModel(DistributedFit):
+    """Trains a classifier on adversarial images crafted at every step.
+
+    It is used like any Keras model: `compile`, `fit`, `evaluate`, `predict`, callbacks, metrics
+    and weights. `loss` and the compiled metrics are those of the adversarial images in training
+    and of the clean images in `evaluate`; `evaluate` (and validation in `fit`) adds
+    `adversarial_loss` and `adversarial_accuracy` under `validation_attack`, so that
+    `val_adversarial_loss` can choose the checkpoint, as in the paper.
+
+    A training step makes two passes. The crafting pass runs the classifier in training mode
+    (batch statistics, dropout, noise), takes gradients with respect to the images alone and
+    leaves no trace: BatchNormalization's moving statistics move once per step, in the training
+    pass. The two passes draw independent noise. All randomness of a step follows from `seed`
+    and the optimizer's step number, so a training that goes on from a checkpoint repeats what
+    an undisturbed one would have done.
+
+    Args:
+        classifier: A Keras model from images to logits or probabilities `(batch, classes)`.
+        attack: The training attack: a name (`"fgsm"`, `"r+fgsm"`, `"rfgsm"`, `"nfgsm"`,
+            `"n-fgsm"`, `"pgd-7"`), `"none"` for ordinary training, or a `StepAttack`.
+        epsilon: Radius of the attack in units of the pixels, > 0. Only with a name.
+        norm: `"linf"` or `"l2"`. Only with a name.
+        eot_samples: Draws of the noise per gradient of the training attack. Only with a name.
+        validation_attack: The attack of `evaluate`: a name, a `StepAttack`, or `"none"`.
+        validation_eot_samples: Draws per gradient of the validation attack (with a name).
+        clean_weight: Share of the clean images in the training loss, from 0 (adversarial
+            images alone, as in the paper) to 1.
+        clip_min: Smallest pixel value.
+        clip_max: Largest pixel value.
+        seed: Seed of all noise in training and evaluation.
+        **kwargs: As for `keras.Model`.
+
+    Raises:
+        UserError: If a setting is not valid, or (in `compile`) the loss cannot be attacked.
+
+    Example:
+
+    >>> classifier = keras.Sequential([
+    ...     keras.Input((28, 28, 1)), PNILLayer(), keras.layers.Flatten(), keras.layers.Dense(10)])
+    >>> model = AdversarialModel(classifier, attack="nfgsm", epsilon=8 / 255)
+    >>> model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    """
+
+    def __init__(
+        self,
+        classifier: keras.Model,
+        attack: str | StepAttack = "nfgsm",
+        epsilon: float | None = None,
+        *,
+        norm: str = "linf",
+        eot_samples: int = 1,
+        validation_attack: str | StepAttack = "pgd-10",
+        validation_eot_samples: int = 4,
+        clean_weight: float = 0.0,
+        clip_min: float = 0.0,
+        clip_max: float = 1.0,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if not isinstance(classifier, keras.Model):
+            raise UserError(
+                "AdversarialModel trains a keras.Model. Received: "
+                f"{type(classifier).__name__}. Build the classifier with Keras."
+            )
+        if not 0.0 <= clean_weight <= 1.0:
+            raise UserError(
+                f"clean_weight is a share between 0 and 1. Received: {clean_weight!r}."
+            )
+        if not clip_min < clip_max:
+            raise UserError(
+                "Pixels need clip_min < clip_max. Received: "
+                f"clip_min={clip_min!r}, clip_max={clip_max!r}."
+            )
+
+        def resolve(given: str | StepAttack, eot: EOT) -> StepAttack | None:
+            if isinstance(given, StepAttack):
+                return given
+            if given == "none":
+                return None
+            if epsilon is None:
+                raise UserError(
+                    f"The attack {given!r} needs a radius. Received: epsilon=None. Pass epsilon, "
+                    "in units of the pixels (for example 8 / 255)."
+                )
+            return step_attack(
+                given, epsilon, norm=norm, eot=eot, clip_min=clip_min, clip_max=clip_max
+            )
+
+        self.classifier = classifier
+        self.attack = resolve(attack, EOT(eot_samples))
+        if isinstance(validation_attack, str) and self.attack is None and epsilon is None:
+            validation_attack = "none"
+        validation_eot = EOT(validation_eot_samples, antithetic=validation_eot_samples > 1)
+        self.validation_attack = resolve(validation_attack, validation_eot)
+        self.clean_weight = clean_weight
+        self.clip_min, self.clip_max = clip_min, clip_max
+        self.seed = seed
+        if self.validation_attack is not None:
+            self._adversarial_loss = keras.metrics.Mean(name="adversarial_loss")
+            self._adversarial_accuracy = keras.metrics.Mean(name="adversarial_accuracy")
+
+    def compile(
+        self, optimizer: Any = "adam", loss: Any = None, *args: Any, **kwargs: Any
+    ) -> None:
+        """As `keras.Model.compile`; refuses a loss that cannot be attacked.
+
+        `jit_compile=True` compiles the whole step with XLA on one device. On several replicas
+        TensorFlow cannot do that: there the crafting of the adversarial images is compiled,
+        which is most of the step. `"auto"` compiles on GPUs and not on CPUs, where XLA is slower.
+        """
+        self._example_loss = example_loss(loss)
+        check_outputs(self.classifier, loss)
+        self._jit_crafting = False
+        if self._replicated and kwargs.get("jit_compile", "auto"):
+            wanted = kwargs.get("jit_compile", "auto")
+            self._jit_crafting = wanted is True or bool(tf.config.list_physical_devices("GPU"))
+            kwargs["jit_compile"] = False
+        super().compile(optimizer, loss, *args, **kwargs)
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        """Returns the classifier's outputs."""
+        return self.classifier(x, training=training)
+
+    def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+        """As `keras.Model.fit`; refuses arrays with pixels outside `[clip_min, clip_max]`."""
+        if isinstance(x, np.ndarray) and x.size:
+            low, high = float(x.min()), float(x.max())
+            if not (low >= self.clip_min and high <= self.clip_max):  # also catches NaN
+                raise UserError(
+                    f"The pixels must lie in [{self.clip_min}, {self.clip_max}]. Received: values "
+                    f"from {low} to {high}. Scale the images (often: / 255), or set clip_min and "
+                    "clip_max."
+                )
+        return super().fit(x, *args, **kwargs)
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """Crafts adversarial images, then takes one optimizer step on them."""
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+        x = tf.cast(x, tf.float32)
+        step_seed = rng.replica_seed(rng.fold(rng.make_seed(self.seed), self.optimizer.iterations))
+        x_train, y_train, train_weight = x, y, weight
+        if self.attack is not None and self.clean_weight < 1.0:
+            x_train = self._craft_for_training(x, y, rng.fold(step_seed, _CRAFT))
+            if self.clean_weight > 0.0:
+                x_train, y_train, train_weight = self._with_clean(x, x_train, y, weight)
+
+        train_seed = rng.fold(step_seed, _TRAIN)
+        rng.reseed_layers(self.classifier, train_seed)
+        with tf.GradientTape() as tape:
+            with rng.noise_scope(train_seed):
+                outputs = self.classifier(x_train, training=True)
+            loss = self.compute_loss(
+                x=x_train, y=y_train, y_pred=outputs, sample_weight=train_weight, training=True
+            )
+            scaled = self.optimizer.scale_loss(loss)
+        weights = self.classifier.trainable_weights
+        gradients = tape.gradient(scaled, weights)
+        self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
+        self._track_loss(loss, tf.shape(x)[0])
+        count = tf.shape(x)[0]  # with clean images mixed in, metrics are of the adversarial half
+        logs = self.compute_metrics(x_train[:count], y, outputs[:count], sample_weight=weight)
+        return {name: value for name, value in logs.items() if not name.startswith("adversarial_")}
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """Evaluates clean images, and the same images under the validation attack.
+
+        The noise of a step follows from `seed` alone: epochs are compared on equal draws.
+        """
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+        x = tf.cast(x, tf.float32)
+        seed = rng.replica_seed(rng.make_seed(self.seed))
+        with rng.noise_scope(rng.fold(seed, _VALIDATE_CLEAN)):
+            outputs = self.classifier(x, training=False)
+        loss = self.compute_loss(x=x, y=y, y_pred=outputs, sample_weight=weight, training=False)
+        self._track_loss(loss, tf.shape(x)[0])
+        if self.validation_attack is not None:
+            losses, hits = self.attack_outcome(x, y, self.validation_attack, seed)
+            example_weight = None if weight is None else tf.reshape(weight, [-1])
+            self._adversarial_loss.update_state(losses, example_weight)
+            self._adversarial_accuracy.update_state(hits, example_weight)
+        return self.compute_metrics(x, y, outputs, sample_weight=weight)
+
+    def attack_outcome(self, x: Any, y: Any, attack: StepAttack, seed: Any) -> tuple[Any, Any]:
+        """Attacks the classifier in inference mode and judges it by one fresh draw.
+
+        Args:
+            x: float32 images `(batch, ...)`.
+            y: Labels as the compiled loss takes them.
+            attack: The attack.
+            seed: int32 seed pair; attack and judgement draw independently.
+
+        Returns:
+            The loss and the correctness (1 or 0) of each adversarial image, float32 `(batch,)`.
+        """
+        x_adv = craft(
+            lambda images: self.classifier(images, training=False),
+            self._example_loss,
+            x,
+            y,
+            rng.fold(seed, _VALIDATE_ATTACK),
+            attack,
+            scale=self._gradient_scale,
+        )
+        with rng.noise_scope(rng.fold(seed, _VALIDATE_JUDGE)):
+            outputs = self.classifier(x_adv, training=False)
+        return self._example_loss(y, outputs), correct(y, outputs)
+
+    @property
+    def _gradient_scale(self) -> float:
+        float16 = any(
+            layer.compute_dtype == "float16" for layer in self.classifier._flatten_layers()
+        )
+        return _FLOAT16_SCALE if float16 else 1.0
+
+    def _craft_for_training(self, x: Any, y: Any, seed: Any) -> Any:
+        def predict(images: Any) -> Any:
+            with rng.stateless_layers(self.classifier):
+                return self.classifier(images, training=True)
+
+        # Unrolled: a classifier in training mode may exchange batch statistics between
+        # replicas, which TensorFlow cannot do inside a loop of the graph.
+        def crafted(x: Any, y: Any, seed: Any) -> Any:
+            return craft(
+                predict, self._example_loss, x, y, seed, self.attack, True, self._gradient_scale
+            )
+
+        if self._jit_crafting:
+            return tf.function(crafted, jit_compile=True, autograph=False)(x, y, seed)
+        return crafted(x, y, seed)
+
+    def _with_clean(self, x: Any, x_adv: Any, y: Any, weight: Any) -> tuple[Any, Any, Any]:
+        """Adversarial images first, then the clean ones; weighted to the asked mix."""
+        ones = tf.ones(tf.shape(x)[0]) if weight is None else tf.reshape(weight, [-1])
+        ones = tf.cast(ones, tf.float32)
+        # The loss averages over both halves, hence the factor two.
+        weights = [2.0 * (1.0 - self.clean_weight) * ones, 2.0 * self.clean_weight * ones]
+        return tf.concat([x_adv, x], 0), tf.concat([y, y], 0), tf.concat(weights, 0)
+
+    def _track_loss(self, loss: Any, count: Any) -> None:
+        # Keras divides the loss by the number of replicas so that gradients add up.
+        loss *= self.distribute_strategy.num_replicas_in_sync
+        for metric in self.metrics:
+            if metric.name == "loss":
+                metric.update_state(loss, sample_weight=count)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that rebuild the model."""
+
+        def plain(attack: StepAttack | None) -> Any:
+            return "none" if attack is None else dataclasses.asdict(attack)
+
+        return {
+            **super().get_config(),
+            "classifier": keras.saving.serialize_keras_object(self.classifier),
+            "attack": plain(self.attack),
+            "validation_attack": plain(self.validation_attack),
+            "clean_weight": self.clean_weight,
+            "clip_min": self.clip_min,
+            "clip_max": self.clip_max,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> AdversarialModel:
+        """Rebuilds the model from `get_config`."""
+        config = dict(config)
+        config["classifier"] = keras.saving.deserialize_keras_object(
+            config["classifier"], custom_objects=custom_objects
+        )
+        for name in ("attack", "validation_attack"):
+            if isinstance(config[name], dict):
+                eot = EOT(**config[name]["eot"])
+                config[name] = StepAttack(**{**config[name], "eot": eot})
+        return cls(**config)

