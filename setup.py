@@ -18,6 +18,8 @@ INSTALL_REQUIRES = [
     "matplotlib>=3.8",
     "numpy>=1.26",
     "scipy>=1.11",
+    # TensorFlow 2.21 no longer brings it along, and Keras' callback cannot write logs without it.
+    "tensorboard>=2.16",
     "tensorflow>=2.16.2,<2.22",
     "tensorflow-datasets>=4.9.6",
     # tensorflow-datasets 4.9.10 imports importlib_resources without declaring it.

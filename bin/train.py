@@ -1,4 +1,6 @@
-"""Trains a classifier to be robust: python bin/train.py --dataset=mnist --pnil
+"""Trains a classifier to be robust.
+
+For example: python bin/train.py --dataset=mnist --pnil
 
 The run's folder, runs/NAME, holds the kept classifier (classifier.keras), its settings, history,
 pictures and result. The same command with --resume goes on after an interruption.

@@ -63,5 +63,7 @@ def _help(description: str) -> str:
             lines.append(f"  --{name}{default}")
             lines += textwrap.wrap(flag.help, 88, initial_indent=" " * 6, subsequent_indent=" " * 6)
         lines.append("")
-    lines.append("A flag of two states is --flag or --noflag. --flagfile=PATH reads flags from a file.")
+    lines.append(
+        "A flag of two states is --flag or --noflag. --flagfile=PATH reads flags from a file."
+    )
     return "\n".join(lines)

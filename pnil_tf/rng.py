@@ -34,12 +34,12 @@ def make_seed(*parts: int) -> Tensor:
     """Returns the int32 seed pair that belongs to one or more non-negative Python ints."""
     seed = tf.constant([20021, 10097], tf.int32)
     for part in parts:
-        # A Python int may exceed int32 (a time, a hash): fold it in by 31-bit words.
-        while True:
-            seed = fold(seed, part & _MAX_INT32)
-            part >>= 31
-            if not part:
-                break
+        # A Python int may exceed int32 (a time, a hash): fold it in by 31-bit words, and mark
+        # each further word by -1, which is no part's, so that it is not taken for a part.
+        for shift in range(0, max(part.bit_length(), 1), 31):
+            if shift:
+                seed = fold(seed, -1)
+            seed = fold(seed, part >> shift & _MAX_INT32)
     return seed
 
 

@@ -143,9 +143,7 @@ def _start(search: Search, x: Array, seed: Any) -> tuple[Array, ...]:
     return _joined(parts) if parts else (x,)
 
 
-def _survival(
-    judge: Judge, x: Array, y: Array, seed: Any, targeted: bool, at_once: int
-) -> Array:
+def _survival(judge: Judge, x: Array, y: Array, seed: Any, targeted: bool, at_once: int) -> Array:
     """Returns the fraction of draws in which each image withstands the attack.
 
     An image of which the first judgement saw no correct draw is judged once more: among many

@@ -37,9 +37,7 @@ def fgsm(
         clip_min: Smallest pixel.
         clip_max: Largest pixel.
     """
-    attack = step_attack(
-        "fgsm", epsilon, norm=norm, eot=eot, clip_min=clip_min, clip_max=clip_max
-    )
+    attack = step_attack("fgsm", epsilon, norm=norm, eot=eot, clip_min=clip_min, clip_max=clip_max)
     return craft(predict, loss, x, y, seed, attack)
 
 

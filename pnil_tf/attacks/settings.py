@@ -19,6 +19,7 @@ EVALUATION_ATTACKS = ("pgd", "pgd_strong", "spsa", "fgsm", "noise")
 # as a fine one nearly everywhere; only the last steps earn the full number of draws.
 _GROWING_DRAWS = ((0.6, 0.04), (0.3, 0.2), (0.1, 1.0))
 _ALL_DRAWS = ((1.0, 1.0),)
+_ONE_DRAW = EOT()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +66,7 @@ class AttackSettings:
     norm: str = "linf"
     loss: str = "cross_entropy"
     targeted: bool = False
-    eot: EOT = EOT()
+    eot: EOT = _ONE_DRAW
     schedule: tuple[tuple[float, float], ...] = _ALL_DRAWS
     samples: int = 2048
     delta: float = 0.01
@@ -260,8 +261,9 @@ def attack_settings(name: str, epsilon: float, **overrides: Any) -> AttackSettin
 
 def _one_of(what: str, value: Any, names: tuple[str, ...]) -> None:
     if value not in names:
-        raise UserError(f"No {what} has this name. Received: {value!r}. Choose from "
-                        f"{', '.join(names)}.")
+        raise UserError(
+            f"No {what} has this name. Received: {value!r}. Choose from {', '.join(names)}."
+        )
 
 
 def _is_number(value: Any) -> bool:

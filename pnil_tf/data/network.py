@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
 import threading
-import urllib.error
 import urllib.request
 
 TIMEOUT = 3.0
@@ -22,11 +22,11 @@ def answers(url: str, timeout: float = TIMEOUT) -> bool:
     answered = []
 
     def ask() -> None:
-        request = urllib.request.Request(url, headers={"Range": "bytes=0-0"})
         try:
+            request = urllib.request.Request(url, headers={"Range": "bytes=0-0"})
             with urllib.request.urlopen(request, timeout=timeout) as response:
                 answered.append(len(response.read(1)) == 1)
-        except (OSError, ValueError, urllib.error.URLError):
+        except (OSError, ValueError, http.client.HTTPException):
             return
 
     # Name resolution knows no time limit, so it is left behind in its thread when it hangs.

@@ -10,8 +10,27 @@ from absl import flags
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.settings import ATTACKS, NORMS, EvaluationSettings, parse_epsilon
 
-_DEFAULTS = {field.name: field.default for field in dataclasses.fields(EvaluationSettings)}
+_DEFAULTS: dict[str, Any] = {
+    field.name: field.default for field in dataclasses.fields(EvaluationSettings)
+}
 _EPSILON_HELP = "Radius of the attacks for pixels in [0, 1], such as 0.3 or 8/255"
+
+_COUNTS = {
+    "eot_samples": "Draws over which the gradient of a stochastic model is averaged.",
+    "images": "Test images to evaluate on.",
+    "judge_draws": "Fresh draws by which each image of a stochastic model is judged.",
+    "spsa_images": "Of these images, how many SPSA attacks.",
+    "spsa_samples": "Evaluations behind each of SPSA's gradient estimates.",
+    "check_images": "Of these images, how many the checks for hidden gradients attack.",
+    "batch_size": "Images attacked at once.",
+}
+_SWITCHES = {
+    "faithful": "Attack exactly as the paper does, at the full price.",
+    "checks": "Look for hidden gradients.",
+    "save_adversarial": "Write the adversarial images, too.",
+    "resume": "Continue an evaluation that was cut off.",
+    "overwrite": "Replace the results that the output folder holds.",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,36 +54,50 @@ class EvaluationFlags:
     options: dict[str, Any]
 
 
-def define_evaluation_flags() -> None:
+def define_evaluation_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     """Defines the flags; `evaluation_flags` reads them."""
     flags.DEFINE_string(
-        "model", None, "A run's folder, a .keras file or a SavedModel folder.", required=True
+        "model",
+        None,
+        "A run's folder, a .keras file or a SavedModel folder.",
+        flag_values=values,
+        required=True,
     )
-    flags.DEFINE_string("epsilon", None, f"{_EPSILON_HELP}; by default that of the run.")
-    flags.DEFINE_list("attacks", list(ATTACKS), f"Attacks to run, out of {', '.join(ATTACKS)}.")
-    flags.DEFINE_integer(
-        "steps", None, "Steps of every attack with several steps.", lower_bound=1
-    )
-    flags.DEFINE_enum("norm", _DEFAULTS["norm"], NORMS, "The norm that epsilon bounds.")
-    for name, text in (
-        ("eot_samples", "Draws over which the gradient of a stochastic model is averaged."),
-        ("images", "Test images to evaluate on."),
-        ("judge_draws", "Fresh draws by which each image of a stochastic model is judged."),
-        ("spsa_images", "Of these images, how many SPSA attacks."),
-        ("check_images", "Of these images, how many the checks for hidden gradients attack."),
-        ("batch_size", "Images attacked at once."),
-    ):
-        flags.DEFINE_integer(name, _DEFAULTS[name], text, lower_bound=1)
-    flags.DEFINE_integer("seed", _DEFAULTS["seed"], "Seed of all random numbers.", lower_bound=0)
-    flags.DEFINE_list("epsilons", [], "Radii of the curve of accuracy over epsilon.")
-    flags.DEFINE_bool("faithful", False, "Attack exactly as the paper does, at the full price.")
-    flags.DEFINE_bool("checks", True, "Look for hidden gradients.")
-    flags.DEFINE_bool("save_adversarial", False, "Write the adversarial images, too.")
     flags.DEFINE_string(
-        "output", None, "Folder for the results; by default `evaluation` in the run's folder."
+        "epsilon", None, f"{_EPSILON_HELP}; by default that of the run.", flag_values=values
     )
-    flags.DEFINE_bool("resume", False, "Continue an evaluation that was cut off.")
-    flags.DEFINE_bool("overwrite", False, "Replace the results that the output folder holds.")
+    flags.DEFINE_list(
+        "attacks",
+        list(ATTACKS),
+        f"Attacks to run, out of {', '.join(ATTACKS)}.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "steps", None, "Steps of every attack with several.", lower_bound=1, flag_values=values
+    )
+    flags.DEFINE_enum(
+        "norm", _DEFAULTS["norm"], NORMS, "The norm that epsilon bounds.", flag_values=values
+    )
+    for name, text in _COUNTS.items():
+        flags.DEFINE_integer(name, _DEFAULTS[name], text, lower_bound=1, flag_values=values)
+    flags.DEFINE_integer(
+        "seed",
+        _DEFAULTS["seed"],
+        "Seed of all random numbers.",
+        lower_bound=0,
+        flag_values=values,
+    )
+    flags.DEFINE_list(
+        "epsilons", [], "Radii of the curve of accuracy over epsilon.", flag_values=values
+    )
+    for name, text in _SWITCHES.items():
+        flags.DEFINE_bool(name, _DEFAULTS.get(name, False), text, flag_values=values)
+    flags.DEFINE_string(
+        "output",
+        None,
+        "Folder for the results; by default `evaluation` in the run's folder.",
+        flag_values=values,
+    )
 
 
 def evaluation_flags(values: flags.FlagValues = flags.FLAGS) -> EvaluationFlags:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ import tensorflow as tf
 
 from pnil_tf import layers  # registers the layer that saved models refer to
 from pnil_tf.errors import UserError
+from pnil_tf.files import read_json
 
 CLASSIFIER = "classifier.keras"
 RUN = "run.json"
@@ -55,8 +55,9 @@ def load_model(path: str | Path) -> Loaded:
             "saved_model.pb."
         )
     if path.exists():
-        raise UserError(f"{path} is no model: a model is a run's folder, a .keras file or a "
-                        "SavedModel folder.")
+        raise UserError(
+            f"{path} is no model: a model is a run's folder, a .keras file or a SavedModel folder."
+        )
     raise UserError(f"There is no model at {path}. Train one with bin/train.py.")
 
 
@@ -69,10 +70,7 @@ def read_run(path: str | Path) -> dict[str, Any]:
     file = Path(path) / RUN
     if not file.is_file():
         return {}
-    try:
-        run = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read ({error}). Name the model's own file.") from error
+    run = read_json(file)
     if not isinstance(run, dict):
         raise UserError(f"{file} does not describe a run. Name the model's own file.")
     return run

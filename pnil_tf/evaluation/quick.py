@@ -59,14 +59,11 @@ def quick_evaluation(
     clean, adversarial = [], []
     for first in range(0, len(y), _BATCH):
         batch = slice(first, first + _BATCH)
-        x_adv = attack.run(
-            x[batch],
-            y[batch],
-            _seed(seed, _ATTACK, first),
-            lambda done, total, first=first: progress.advance_to(
-                first + done / total * len(y[first : first + _BATCH])
-            ),
-        )
+
+        def show(done: int, total: int, first: int = first) -> None:
+            progress.advance_to(first + done / total * min(_BATCH, len(y) - first))
+
+        x_adv = attack.run(x[batch], y[batch], _seed(seed, _ATTACK, first), show)
         clean.append(judge(x[batch], y[batch], _seed(seed, _CLEAN, first)))
         adversarial.append(judge(x_adv, y[batch], _seed(seed, _ADVERSARIAL, first)))
     progress.close("done")

@@ -32,6 +32,7 @@ class EvaluationSettings:
         norm: `"linf"` or `"l2"`.
         judge_draws: R, the fresh draws by which each image of a stochastic model is judged.
         spsa_images: SPSA is dear; it attacks the first `spsa_images` of the images.
+        spsa_samples: Evaluations behind each of SPSA's gradient estimates, even.
         check_images: Images on which the checks for hidden gradients run their own attacks.
         check_draws: Upper bound on the EOT draws of those attacks.
         batch_size: Images attacked at once, and the unit of work that `resume` can keep.
@@ -53,6 +54,7 @@ class EvaluationSettings:
     norm: str = "linf"
     judge_draws: int = 100
     spsa_images: int = 100
+    spsa_samples: int = 2048
     check_images: int = 100
     check_draws: int = 20
     batch_size: int = 100
@@ -64,12 +66,16 @@ class EvaluationSettings:
     def __post_init__(self) -> None:
         for name in ("images", "judge_draws", "spsa_images", "check_images", "check_draws"):
             _at_least_one(name, getattr(self, name))
-        for name in ("eot_samples", "batch_size"):
+        for name in ("eot_samples", "batch_size", "spsa_samples"):
             _at_least_one(name, getattr(self, name))
         if self.steps is not None:
             _at_least_one("steps", self.steps)
         for name, value in [("epsilon", self.epsilon), *(("epsilons", e) for e in self.epsilons)]:
             _positive(name, value)
+        if self.spsa_samples % 2:
+            raise UserError(
+                f"SPSA evaluates pairs: spsa_samples must be even. Received: {self.spsa_samples}."
+            )
         if self.norm not in NORMS:
             raise UserError(f"The norm must be one of {', '.join(NORMS)}. Received: {self.norm!r}.")
         if not isinstance(self.seed, int) or not 0 <= self.seed < _MAX_SEED:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from pnil_tf.errors import UserError
+from pnil_tf.files import read_json, replacing, write_json
 
 Arrays = dict[str, np.ndarray]
 
@@ -43,7 +42,7 @@ class Store:
         if not resume:
             shutil.rmtree(folder, ignore_errors=True)
         elif file.is_file():
-            _check_identity(json.loads(file.read_text(encoding="utf-8")), identity, folder)
+            _check_identity(read_json(file), identity, folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_json(file, identity)
 
@@ -61,22 +60,10 @@ class Store:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def write_json(file: Path, content: Any) -> None:
-    """Writes standard JSON (no NaN), whole or not at all."""
-    text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-    write_bytes(file, text.encode())
-
-
 def write_arrays(file: Path, arrays: Arrays) -> None:
     """Writes an `.npz` file without pickles, whole or not at all."""
-    with _replacing(file) as stream:
+    with replacing(file) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(stream, allow_pickle=False, **arrays)
-
-
-def write_bytes(file: Path, content: bytes) -> None:
-    """Writes a file, whole or not at all."""
-    with _replacing(file) as stream:
-        stream.write(content)
 
 
 def sha256_of(path: Path) -> str:
@@ -90,20 +77,6 @@ def sha256_of(path: Path) -> str:
             while block := stream.read(2**20):
                 digest.update(block)
     return digest.hexdigest()
-
-
-@contextlib.contextmanager
-def _replacing(file: Path) -> Iterator[IO[bytes]]:
-    """A stream to a temporary file that takes the place of `file` once it is on the disk."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _read_arrays(file: Path) -> Arrays | None:

@@ -122,7 +122,7 @@ def as_target(model: Any, images: np.ndarray, kind: str | None = None) -> Target
     if not isinstance(model, keras.Layer):
         raw = _traceable(raw, examples, first, stochastic)
     probabilities = _are_probabilities(first)
-    predict = _log_of(raw) if probabilities else _as_float(raw)
+    predict = _logits_of(raw, first.shape[1], probabilities)
     return Target(
         predict=predict,
         num_classes=first.shape[1],
@@ -216,25 +216,15 @@ def _traceable(raw: Predict, examples: Any, eager: np.ndarray, stochastic: bool)
         outputs = tf.convert_to_tensor(raw(x))
     differentiable = tape.gradient(outputs, x) is not None
     call = tf.py_function if differentiable else tf.numpy_function
-    classes = eager.shape[1]
-
-    def predict(x: Any) -> Any:
-        logits = call(lambda values: tf.cast(raw(values), tf.float32), [x], tf.float32)
-        return tf.ensure_shape(logits, [None, classes])
-
-    return predict
+    return lambda x: call(lambda values: tf.cast(raw(values), tf.float32), [x], tf.float32)
 
 
 def _are_probabilities(outputs: np.ndarray) -> bool:
     return bool(outputs.min() >= 0 and np.abs(outputs.sum(axis=1) - 1).max() < 1e-3)
 
 
-def _as_float(raw: Predict) -> Predict:
-    return lambda x: tf.cast(raw(x), tf.float32)
-
-
-def _log_of(raw: Predict) -> Predict:
-    """Logits of a model that answers with probabilities.
+def _logits_of(raw: Predict, classes: int, probabilities: bool) -> Predict:
+    """Float32 logits of a model that answers with logits or with probabilities.
 
     Keras leaves the logits on the output of a softmax; they are exact. Otherwise the logarithm
     of the probabilities serves: it differs from the logits by a constant for each image, which
@@ -243,10 +233,10 @@ def _log_of(raw: Predict) -> Predict:
 
     def predict(x: Any) -> Any:
         outputs = raw(x)
-        logits = getattr(outputs, "_keras_logits", None)
+        logits = getattr(outputs, "_keras_logits", None) if probabilities else outputs
         if logits is None:
             logits = tf.math.log(tf.maximum(tf.cast(outputs, tf.float32), _SMALLEST))
-        return tf.cast(logits, tf.float32)
+        return tf.ensure_shape(tf.cast(logits, tf.float32), [None, classes])
 
     return predict
 

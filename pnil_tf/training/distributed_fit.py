@@ -17,6 +17,9 @@ class DistributedFit(keras.Model):
     replica everything is left to Keras.
     """
 
+    train_function: Any
+    test_function: Any
+
     @property
     def _replicated(self) -> bool:
         return self.distribute_strategy.num_replicas_in_sync > 1

@@ -58,6 +58,8 @@ class OverfittingGuard(keras.callbacks.Callback):
             than one.
         max_rollbacks: How often to go back before giving up.
         directory: Where `"rollback"` keeps the best state, for a run that is resumed.
+        writes: Whether this process writes to `directory`; of several workers the chief alone
+            should, and all must be able to read it.
         seed: Seed of the attacks' random numbers.
 
     Attributes:
@@ -83,6 +85,7 @@ class OverfittingGuard(keras.callbacks.Callback):
         every_steps: int | None = None,
         max_rollbacks: int = 3,
         directory: str | os.PathLike[str] | None = None,
+        writes: bool = True,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -111,6 +114,7 @@ class OverfittingGuard(keras.callbacks.Callback):
         self.max_rollbacks = max_rollbacks
         self.seed = seed
         self.events: list[dict[str, Any]] = []
+        self._writes = writes
         self._path = None if directory is None else Path(directory) / _FILE
         self._armed_at = _armed_at(self._y.numpy())
         self._best = _Best()
@@ -118,10 +122,13 @@ class OverfittingGuard(keras.callbacks.Callback):
         self._collapsed = False
         self._rollbacks = 0
         self._epoch = self._epoch_start = 0
+        self._check: Any = None
         self._checked: tuple[int, float, float] | None = None
 
     def set_model(self, model: Any) -> None:
         """Called by Keras; settles the attacks and compiles the check."""
+        if self._check is not None and model is self.model:
+            return  # compiled before, by an earlier call of fit
         super().set_model(model)
         one_step = self.one_step or getattr(model, "attack", None)
         if one_step is None or not hasattr(model, "attack_outcome"):
@@ -257,7 +264,7 @@ class OverfittingGuard(keras.callbacks.Callback):
         if self.action != "rollback":
             return
         self._best_values = [variable.numpy() for variable in self._variables()]
-        if self._path is not None:
+        if self._path is not None and self._writes:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(self._path) as path, path.open("wb") as file:
                 np.savez(file, *self._best_values)

@@ -44,7 +44,7 @@ def lr_range_test(
     steps: int = 200,
     smoothing: float = 0.95,
     diverged: float = 2.0,
-    safety: float = 4.0,
+    safety: float = 10.0,
 ) -> LRRange:
     """Trains for some steps while the learning rate grows, and watches the loss.
 

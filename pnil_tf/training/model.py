@@ -44,8 +44,8 @@ class AdversarialModel(DistributedFit):
         classifier: A Keras model from images to logits or probabilities `(batch, classes)`.
         attack: The training attack: a name (`"fgsm"`, `"r+fgsm"`, `"rfgsm"`, `"nfgsm"`,
             `"n-fgsm"`, `"pgd-7"`), `"none"` for ordinary training, or a `StepAttack`.
-        epsilon: Radius of the attack in units of the pixels, > 0. Only with a name.
-        norm: `"linf"` or `"l2"`. Only with a name.
+        epsilon: Radius of the attack in units of the pixels, > 0; a `StepAttack` has its own.
+        norm: `"linf"` or `"l2"`; a `StepAttack` has its own.
         eot_samples: Draws of the noise per gradient of the training attack. Only with a name.
         validation_attack: The attack of `evaluate`: a name, a `StepAttack`, or `"none"`.
         validation_eot_samples: Draws per gradient of the validation attack (with a name).
@@ -60,7 +60,6 @@ class AdversarialModel(DistributedFit):
         UserError: If a setting is not valid, or (in `compile`) the loss cannot be attacked.
 
     Example:
-
     >>> classifier = keras.Sequential([
     ...     keras.Input((28, 28, 1)), PNILLayer(), keras.layers.Flatten(), keras.layers.Dense(10)])
     >>> model = AdversarialModel(classifier, attack="nfgsm", epsilon=8 / 255)
@@ -90,14 +89,15 @@ class AdversarialModel(DistributedFit):
                 f"{type(classifier).__name__}. Build the classifier with Keras."
             )
         if not 0.0 <= clean_weight <= 1.0:
-            raise UserError(
-                f"clean_weight is a share between 0 and 1. Received: {clean_weight!r}."
-            )
+            raise UserError(f"clean_weight is a share between 0 and 1. Received: {clean_weight!r}.")
         if not clip_min < clip_max:
             raise UserError(
                 "Pixels need clip_min < clip_max. Received: "
                 f"clip_min={clip_min!r}, clip_max={clip_max!r}."
             )
+
+        if isinstance(attack, StepAttack):
+            epsilon, norm = attack.epsilon, attack.norm
 
         def resolve(given: str | StepAttack, eot: EOT) -> StepAttack | None:
             if isinstance(given, StepAttack):
@@ -126,9 +126,7 @@ class AdversarialModel(DistributedFit):
             self._adversarial_loss = keras.metrics.Mean(name="adversarial_loss")
             self._adversarial_accuracy = keras.metrics.Mean(name="adversarial_accuracy")
 
-    def compile(
-        self, optimizer: Any = "adam", loss: Any = None, *args: Any, **kwargs: Any
-    ) -> None:
+    def compile(self, optimizer: Any = "adam", loss: Any = None, *args: Any, **kwargs: Any) -> None:
         """As `keras.Model.compile`; refuses a loss that cannot be attacked.
 
         `jit_compile=True` compiles the whole step with XLA on one device. On several replicas
@@ -167,7 +165,7 @@ class AdversarialModel(DistributedFit):
         step_seed = rng.replica_seed(rng.fold(rng.make_seed(self.seed), self.optimizer.iterations))
         x_train, y_train, train_weight = x, y, weight
         if self.attack is not None and self.clean_weight < 1.0:
-            x_train = self._craft_for_training(x, y, rng.fold(step_seed, _CRAFT))
+            x_train = self._craft_for_training(x, y, rng.fold(step_seed, _CRAFT), self.attack)
             if self.clean_weight > 0.0:
                 x_train, y_train, train_weight = self._with_clean(x, x_train, y, weight)
 
@@ -183,8 +181,8 @@ class AdversarialModel(DistributedFit):
         weights = self.classifier.trainable_weights
         gradients = tape.gradient(scaled, weights)
         self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
-        self._track_loss(loss, tf.shape(x)[0])
         count = tf.shape(x)[0]  # with clean images mixed in, metrics are of the adversarial half
+        self._track_loss(loss, count)
         logs = self.compute_metrics(x_train[:count], y, outputs[:count], sample_weight=weight)
         return {name: value for name, value in logs.items() if not name.startswith("adversarial_")}
 
@@ -239,7 +237,7 @@ class AdversarialModel(DistributedFit):
         )
         return _FLOAT16_SCALE if float16 else 1.0
 
-    def _craft_for_training(self, x: Any, y: Any, seed: Any) -> Any:
+    def _craft_for_training(self, x: Any, y: Any, seed: Any, attack: StepAttack) -> Any:
         def predict(images: Any) -> Any:
             with rng.stateless_layers(self.classifier):
                 return self.classifier(images, training=True)
@@ -248,7 +246,7 @@ class AdversarialModel(DistributedFit):
         # replicas, which TensorFlow cannot do inside a loop of the graph.
         def crafted(x: Any, y: Any, seed: Any) -> Any:
             return craft(
-                predict, self._example_loss, x, y, seed, self.attack, True, self._gradient_scale
+                predict, self._example_loss, x, y, seed, attack, True, self._gradient_scale
             )
 
         if self._jit_crafting:

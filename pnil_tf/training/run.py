@@ -65,21 +65,8 @@ def train(settings: TrainSettings, given: Mapping[str, Any] | None = None) -> di
             logger.info("The run %s is finished.", directory.path)
             _say_result(record)
             return record
-    attack = _training_attack(settings)
-    strategy = make_strategy(settings.device)
-    _check_batch(settings, strategy)
-    configure_precision(settings.device)
-    keras.utils.set_random_seed(settings.optimization.seed)
-    if settings.device.deterministic:
-        tf.config.experimental.enable_op_determinism()
-
-    data = load(settings.data)
+    attack, strategy, data = _set_up(settings)
     steps_per_epoch = len(data.train) // settings.optimization.batch_size
-    require(
-        steps_per_epoch > 0,
-        f"A batch must not be larger than the training set of {len(data.train)} images. Received: "
-        f"--batch_size={settings.optimization.batch_size}. Make it smaller.",
-    )
     chief = is_chief(strategy)
     if not resuming:
         record = _first_record(settings, data, strategy)
@@ -88,16 +75,59 @@ def train(settings: TrainSettings, given: Mapping[str, Any] | None = None) -> di
     elif chief:
         directory.lock()
 
-    model, rate_range = _prepare_model(settings, attack, strategy, data, record)
-    if chief and rate_range is not None:
-        write_curve(rate_range, directory.path)
-    if chief:
-        directory.write(record)
     started = time.monotonic()
+    if "max_lr" not in record:
+        record["max_lr"] = settings.optimization.max_lr
+        if record["max_lr"] == "auto":
+            found = _range_test(settings, attack, strategy, data)
+            record["max_lr"] = found.suggested_max
+            if chief:
+                write_curve(found, directory.path)
+        if chief:
+            directory.write(record)
+    rate = _schedule(settings, float(record["max_lr"]), steps_per_epoch)
+    model = _compiled(settings, attack, strategy, data, rate)
     history, guard, kept = _fit(model, settings, directory, data, steps_per_epoch, chief)
     if chief:
         _finish(directory, record, settings, data, history, guard, kept, started)
     return record
+
+
+def find_learning_rate(settings: TrainSettings) -> tuple[LRRange, Path]:
+    """Runs the LR range test of a training and writes its curve into the run's folder.
+
+    Returns:
+        What was found, and the folder.
+
+    Raises:
+        UserError: If the settings cannot be followed.
+    """
+    attack, strategy, data = _set_up(settings)
+    found = _range_test(settings, attack, strategy, data)
+    folder = Path(settings.run.runs_dir) / str(settings.run.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_curve(found, folder)
+    return found, folder
+
+
+def _set_up(
+    settings: TrainSettings,
+) -> tuple[StepAttack | None, tf.distribute.Strategy, Dataset]:
+    """Checks the settings, configures TensorFlow, and loads the images."""
+    attack = _training_attack(settings)
+    strategy = make_strategy(settings.device)
+    _check_batch(settings, strategy)
+    configure_precision(settings.device)
+    keras.utils.set_random_seed(settings.optimization.seed)
+    if settings.device.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    data = load(settings.data)
+    require(
+        settings.optimization.batch_size <= len(data.train),
+        f"A batch must not be larger than the training set of {len(data.train)} images. Received: "
+        f"--batch_size={settings.optimization.batch_size}. Make it smaller.",
+    )
+    return attack, strategy, data
 
 
 def _training_attack(settings: TrainSettings) -> StepAttack | None:
@@ -155,41 +185,39 @@ def _continued(
     )
 
 
-def _prepare_model(
+def _compiled(
     settings: TrainSettings,
     attack: StepAttack | None,
     strategy: tf.distribute.Strategy,
     data: Dataset,
-    record: dict[str, Any],
-) -> tuple[AdversarialModel, LRRange | None]:
-    """Builds and compiles the model; finds the learning rate first where that is asked."""
-    optimization = settings.optimization
+    rate: Any,
+) -> AdversarialModel:
+    """Builds the model from the seed and compiles it."""
+    keras.utils.set_random_seed(settings.optimization.seed)
+    with strategy.scope():
+        model = _new_model(settings, attack, data)
+        model.compile(
+            keras.optimizers.Adam(rate),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
+            jit_compile={"auto": "auto", "true": True, "false": False}[settings.device.jit_compile],
+        )
+    return model
 
-    def compiled(rate: Any) -> AdversarialModel:
-        keras.utils.set_random_seed(optimization.seed)
-        with strategy.scope():
-            model = _new_model(settings, attack, data)
-            model.compile(
-                keras.optimizers.Adam(rate),
-                keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-                metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
-                jit_compile={"auto": "auto", "true": True, "false": False}[
-                    settings.device.jit_compile
-                ],
-            )
-        return model
 
-    found = None
-    if "max_lr" not in record:
-        record["max_lr"] = optimization.max_lr
-        if optimization.max_lr == "auto":
-            logger.info("LR range test ...")
-            stream = training_stream(data.train, optimization.batch_size, optimization.seed)
-            found = lr_range_test(compiled(1e-3), stream)
-            record["max_lr"] = found.suggested_max
-            logger.info("LR range test: peak learning rate %.4g", found.suggested_max)
-    steps_per_epoch = len(data.train) // optimization.batch_size
-    return compiled(_schedule(settings, float(record["max_lr"]), steps_per_epoch)), found
+def _range_test(
+    settings: TrainSettings,
+    attack: StepAttack | None,
+    strategy: tf.distribute.Strategy,
+    data: Dataset,
+) -> LRRange:
+    logger.info("LR range test ...")
+    stream = training_stream(
+        data.train, settings.optimization.batch_size, settings.optimization.seed
+    )
+    found = lr_range_test(_compiled(settings, attack, strategy, data, 1e-3), stream)
+    logger.info("LR range test: peak learning rate %.4g", found.suggested_max)
+    return found
 
 
 def _new_model(
@@ -267,7 +295,9 @@ def _fit(
         callbacks.append(keras.callbacks.TensorBoard(str(directory.tensorboard)))
     validation_batch = min(optimization.batch_size, len(validation))
     validation_data = batches(
-        validation, validation_batch, drop_remainder=model.distribute_strategy.num_replicas_in_sync > 1
+        validation,
+        validation_batch,
+        drop_remainder=model.distribute_strategy.num_replicas_in_sync > 1,
     )
 
     def fit(first_epoch: int, epochs: int, steps: int) -> None:
@@ -420,5 +450,3 @@ def _say_result(record: dict[str, Any]) -> None:
         f"epsilon {result['epsilon']:.4g} ({result['norm']}), {result['eot_samples']} EOT draws, "
         f"data source: {record['data_source']}"
     )
-
-

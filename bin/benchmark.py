@@ -1,0 +1,19 @@
+"""Measures what training and evaluation cost on this machine.
+
+For example: python bin/benchmark.py --train. Contenders run in turn in one process; figures are
+medians, and ratios compare runs of the same round. Writes JSON and prints a table.
+"""
+
+from pnil_tf import cli, flags
+
+
+def main() -> None:
+    """Reads the flags, runs the benchmarks, writes and prints the rows."""
+    settings = flags.benchmark_settings()
+    from pnil_tf.benchmark.run import run_benchmarks
+
+    run_benchmarks(settings)
+
+
+if __name__ == "__main__":
+    cli.run(main, "benchmark")

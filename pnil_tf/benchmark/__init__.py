@@ -1,0 +1,1 @@
+"""What things cost: measured alternating in one process, quoted as ratios of medians."""

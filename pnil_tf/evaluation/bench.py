@@ -1,0 +1,178 @@
+"""Where attacks and judge meet: every attack is run batch by batch, judged, and kept."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import logging
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from pnil_tf.attacks.registry import build_attack
+from pnil_tf.attacks.settings import AttackSettings
+from pnil_tf.evaluation.settings import EvaluationSettings
+from pnil_tf.evaluation.store import Arrays, Store
+from pnil_tf.evaluation.target import Predict, Target
+from pnil_tf.evaluation.verdict import Judge, check_adversarial
+from pnil_tf.progress import Progress
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What an attack left of the first n images.
+
+    Args:
+        settings: The attack's settings.
+        adversarial: float32 `(n, height, width, channels)`.
+        votes: int32 `(n, draws)`, see `Judge.votes`.
+        share: `(n,)`, the share of draws that are right.
+        seconds: The time the attack took, without the judgement.
+    """
+
+    settings: AttackSettings
+    adversarial: np.ndarray
+    votes: np.ndarray
+    share: np.ndarray
+    seconds: float
+
+
+class Bench:
+    """One target, its images, and the store of what was done to them.
+
+    Every seed derives from the evaluation's seed, the name of the piece of work, the batch and
+    the purpose. So no two purposes share draws, and a piece gives the same numbers whatever
+    was done before it.
+
+    Args:
+        target: The classifier.
+        x: float32 `(n, height, width, channels)` in [0, 1].
+        y: int32 `(n,)`.
+        settings: The evaluation's settings.
+        store: Keeps finished batches.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        x: np.ndarray,
+        y: np.ndarray,
+        settings: EvaluationSettings,
+        store: Store,
+    ) -> None:
+        self.target, self.x, self.y = target, x, y
+        self.settings, self.store = settings, store
+        self.judge = Judge(target.predict, settings.judge_draws if target.stochastic else 1)
+
+    def clean_votes(self) -> np.ndarray:
+        """Judges the unperturbed images."""
+        return self.votes("clean", self.x)
+
+    def votes(self, name: str, images: np.ndarray) -> np.ndarray:
+        """Judges images by draws that belong to `name`.
+
+        Args:
+            name: Name of the piece of work, unique in an evaluation.
+            images: float32 `(n, height, width, channels)`.
+
+        Returns:
+            int32 `(n, draws)`.
+        """
+
+        def piece(batch: int, rows: slice) -> Arrays:
+            return {"votes": self.judge.votes(images[rows], self.seed(name, "judge", batch))}
+
+        pieces = [
+            self.store.once(f"{name}-{batch:05d}", functools.partial(piece, batch, rows))
+            for batch, rows in self._batches(len(images))
+        ]
+        return np.concatenate([piece["votes"] for piece in pieces])
+
+    def attack(
+        self,
+        name: str,
+        settings: AttackSettings,
+        images: int,
+        predict: Predict | None = None,
+    ) -> Outcome:
+        """Attacks the first images and judges the result.
+
+        Args:
+            name: Name of the piece of work, unique in an evaluation.
+            settings: The attack.
+            images: How many; no more than there are.
+            predict: The classifier that the attack sees, if it is not the target itself. The
+                target is what the images are judged by in any case.
+        """
+        images = min(images, len(self.x))
+        judge = self.judge if predict is None else Judge(predict, 1)
+        attack = build_attack(predict or self.target.predict, settings, judge)
+        progress = Progress(name, images)
+
+        def piece(batch: int, rows: slice) -> Arrays:
+            x, y = self.x[rows], self.y[rows]
+            start = time.monotonic()
+            with _quiet_tracing():
+                adversarial = attack.run(
+                    x,
+                    y,
+                    self.seed(name, "attack", batch),
+                    lambda done, total: progress.advance_to(rows.start + len(x) * done / total),
+                )
+            seconds = time.monotonic() - start
+            check_adversarial(x, adversarial, settings.epsilon, settings.norm, name)
+            return {
+                "adversarial": adversarial,
+                "votes": self.judge.votes(adversarial, self.seed(name, "judge", batch)),
+                "seconds": np.array(seconds),
+            }
+
+        pieces = []
+        for batch, rows in self._batches(images):
+            pieces.append(
+                self.store.once(f"{name}-{batch:05d}", functools.partial(piece, batch, rows))
+            )
+            progress.advance_to(rows.stop)
+        votes = np.concatenate([piece["votes"] for piece in pieces])
+        share = (votes == self.y[:images, np.newaxis]).mean(axis=1)
+        progress.close(f"accuracy {share.mean():.1%} on {images} images")
+        return Outcome(
+            settings=settings,
+            adversarial=np.concatenate([piece["adversarial"] for piece in pieces]),
+            votes=votes,
+            share=share,
+            seconds=float(sum(piece["seconds"] for piece in pieces)),
+        )
+
+    def share(self, votes: np.ndarray) -> np.ndarray:
+        """The share of right draws `(n,)` of votes on the first n images."""
+        return (votes == self.y[: len(votes), np.newaxis]).mean(axis=1)
+
+    def seed(self, *parts: Any) -> int:
+        """The seed, 0 to 2**62 - 1, that belongs to a name, a purpose and a batch."""
+        text = "/".join(map(str, (self.settings.seed, *parts)))
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 2
+
+    def _batches(self, images: int) -> list[tuple[int, slice]]:
+        size = self.settings.batch_size
+        return [
+            (batch, slice(first, min(first + size, images)))
+            for batch, first in enumerate(range(0, images, size))
+        ]
+
+
+@contextlib.contextmanager
+def _quiet_tracing() -> Iterator[None]:
+    """Every attack is traced anew, and rightly so; TensorFlow warns of it at each."""
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

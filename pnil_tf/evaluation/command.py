@@ -1,0 +1,90 @@
+"""What `bin/evaluate.py` calls: from a path and a few words to results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pnil_tf.data import DataSettings, load
+from pnil_tf.errors import UserError
+from pnil_tf.evaluation.load import load_model, read_run
+from pnil_tf.evaluation.runner import evaluate
+from pnil_tf.evaluation.settings import EvaluationSettings
+from pnil_tf.evaluation.store import sha256_of
+
+_OUTPUT = "evaluation"
+
+
+def evaluate_saved(
+    model: str,
+    *,
+    epsilon: float | None = None,
+    output: str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    data: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Evaluates a saved classifier on the test images of a data set.
+
+    Args:
+        model: A run's folder, a `.keras` file or a SavedModel folder.
+        epsilon: Radius of the attacks; by default that of the run's training.
+        output: Folder for the results; by default `evaluation` in the run's folder.
+        resume: As for `evaluate`.
+        overwrite: As for `evaluate`.
+        data: Fields of `DataSettings` that were said explicitly; the run's fill the rest.
+        options: Further fields of `EvaluationSettings`.
+
+    Returns:
+        The content of `results.json`.
+
+    Raises:
+        UserError: If something is missing or does not fit; before the work begins.
+    """
+    run = _flat(read_run(model))
+    options = dict(options or {})
+    if epsilon is None:
+        epsilon = run.get("epsilon")
+    if epsilon is None:
+        raise UserError(f"{model} does not say for which epsilon it was trained: give --epsilon.")
+    settings = EvaluationSettings(epsilon=epsilon, **options)
+    data_settings = _data_settings(model, run, data or {})
+    if output is None:
+        if not run:
+            raise UserError(f"{model} is no run's folder: say with --output where results belong.")
+        output = str(Path(model) / _OUTPUT)
+    loaded = load_model(model)
+    dataset = load(data_settings)
+    test = dataset.test.take(settings.images)
+    return evaluate(
+        loaded.model,
+        test.images,
+        test.labels,
+        settings,
+        output,
+        resume=resume,
+        overwrite=overwrite,
+        data=dataset.describe(),
+        model_identity=sha256_of(loaded.file),
+        kind=loaded.kind,
+    )
+
+
+def _flat(run: dict[str, Any]) -> dict[str, Any]:
+    """The run's settings by name, whatever group they belong to."""
+    flat: dict[str, Any] = {}
+    for name, value in run.get("settings", {}).items():
+        flat |= value if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def _data_settings(model: str, run: dict[str, Any], given: Mapping[str, Any]) -> DataSettings:
+    names = ("dataset", "data_dir", "data_source", "image_size", "split_seed")
+    values = {name: run[name] for name in names if run.get(name) is not None} | dict(given)
+    if "dataset" not in values:
+        raise UserError(f"{model} does not say on which data it was trained: give --dataset.")
+    if values.get("image_size") is not None:
+        values["image_size"] = tuple(values["image_size"])
+    return DataSettings(**values)

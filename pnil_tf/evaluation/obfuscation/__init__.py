@@ -1,0 +1,24 @@
+"""Is the robustness real? Small independent checks, each a function from evidence to a finding.
+
+The symptoms of gradients that mislead instead of guiding an attack are those of Athalye,
+Carlini and Wagner (2018), "Obfuscated Gradients Give a False Sense of Security", and the
+checklist of Carlini et al. (2019), "On Evaluating Adversarial Robustness". A difference counts
+only if it is larger than its tolerance and its 95 % interval excludes zero.
+"""
+
+from __future__ import annotations
+
+from pnil_tf.evaluation.finding import Finding
+from pnil_tf.evaluation.obfuscation.effort import EFFORT_CHECKS
+from pnil_tf.evaluation.obfuscation.evidence import Evidence
+from pnil_tf.evaluation.obfuscation.gradients import GRADIENT_CHECKS
+from pnil_tf.evaluation.obfuscation.noise import NOISE_CHECKS
+from pnil_tf.evaluation.obfuscation.strength import STRENGTH_CHECKS
+
+CHECKS = (*STRENGTH_CHECKS, *GRADIENT_CHECKS, *NOISE_CHECKS, *EFFORT_CHECKS)
+
+
+def run_checks(evidence: Evidence) -> list[Finding]:
+    """Returns the findings of every check that applies to this evidence."""
+    findings = (check(evidence) for check in CHECKS)
+    return [finding for finding in findings if finding is not None]

@@ -1,0 +1,129 @@
+"""Whether enough was done: draws, steps, restarts, kinds of attack, images."""
+
+from __future__ import annotations
+
+from pnil_tf.evaluation.finding import Finding, Weight
+from pnil_tf.evaluation.obfuscation.compare import TOLERANCE, beyond, drop
+from pnil_tf.evaluation.obfuscation.evidence import Evidence
+from pnil_tf.evaluation.settings import GRADIENT_ATTACKS, GRADIENT_FREE_ATTACKS
+from pnil_tf.evaluation.statistics import wilson
+
+_MIN_DRAWS = 10
+_MAX_HALF_WIDTH = 0.1
+
+_STRONGER = {
+    "more_steps": "twice the steps",
+    "more_restarts": "twice the restarts",
+    "larger_steps": "steps twice as large",
+}
+
+
+def draws(evidence: Evidence) -> Finding | None:
+    """Raised if a stochastic model's gradient is averaged over too few draws to tell."""
+    if not evidence.stochastic:
+        return None
+    return Finding(
+        name="eot_too_few_draws",
+        passed=evidence.eot_samples >= _MIN_DRAWS,
+        value=float(evidence.eot_samples),
+        threshold=float(_MIN_DRAWS),
+        explanation=(
+            "the model is stochastic and the attacks average its gradient over "
+            f"{evidence.eot_samples} draw{'s' if evidence.eot_samples > 1 else ''}"
+        ),
+        remedy=f"Raise eot_samples to {_MIN_DRAWS} or more; the paper uses 100.",
+        weight=Weight.DOUBT,
+    )
+
+
+def eot_converged(evidence: Evidence) -> Finding | None:
+    """Raised if accuracy still falls over the last doubling of the draws.
+
+    Compares the most draws with the most that are no more than half of them.
+    """
+    curve = evidence.eot_curve
+    if len(curve) < 2:
+        return None
+    most, share = curve[-1]
+    fewer, before = [point for point in curve if 2 * point[0] <= most][-1]
+    fall = drop(before, share)
+    return Finding(
+        name="eot_not_converged",
+        passed=not beyond(fall),
+        value=fall.value,
+        threshold=TOLERANCE,
+        explanation=(
+            f"accuracy is {before.mean():.1%} with {fewer} EOT draws and {share.mean():.1%} "
+            f"with {most}"
+        ),
+        remedy="Raise eot_samples until accuracy stops falling.",
+        weight=Weight.DOUBT,
+    )
+
+
+def attack_converged(evidence: Evidence) -> Finding | None:
+    """Raised if a stronger version of the attack still lowers accuracy.
+
+    More steps, more restarts and larger steps are tried one by one; the strongest counts.
+    """
+    if not evidence.stronger:
+        return None
+    reference = evidence.reference()
+    falls = {name: drop(reference, share) for name, share in evidence.stronger.items()}
+    worst = max(falls, key=lambda name: falls[name].value)
+    return Finding(
+        name="attack_not_converged",
+        passed=not any(beyond(fall) for fall in falls.values()),
+        value=falls[worst].value,
+        threshold=TOLERANCE,
+        explanation=(
+            f"the strongest attack leaves {reference.mean():.1%} of {len(reference)} images, one "
+            f"with {_STRONGER[worst]} {evidence.stronger[worst].mean():.1%}"
+        ),
+        remedy="Add the attack pgd_strong, or give it more steps.",
+        weight=Weight.DOUBT,
+    )
+
+
+def coverage(evidence: Evidence) -> Finding:
+    """Raised unless an attack with gradients, one without, and the checks were run."""
+    missing = [
+        what
+        for what, names in (
+            ("no attack of many gradient steps", GRADIENT_ATTACKS),
+            ("no attack without gradients", GRADIENT_FREE_ATTACKS),
+        )
+        if evidence.strongest(names) is None
+    ]
+    if not evidence.checked:
+        missing.append("no check for hidden gradients")
+    return Finding(
+        name="attacks_missing",
+        passed=not missing,
+        value=float(len(missing)),
+        threshold=0.0,
+        explanation=f"{' and '.join(missing) or 'nothing that a verdict needs'} was left out",
+        remedy="Leave the attacks at their default, and the checks on.",
+        weight=Weight.DOUBT,
+    )
+
+
+def images(evidence: Evidence) -> Finding:
+    """Raised if the strongest attack's accuracy is known to worse than 10 points either way."""
+    name, share = evidence.strongest() or ("clean", evidence.clean)
+    interval = wilson(share)
+    half = (interval.high - interval.low) / 2
+    return Finding(
+        name="too_few_images",
+        passed=half <= _MAX_HALF_WIDTH,
+        value=half,
+        threshold=_MAX_HALF_WIDTH,
+        explanation=(
+            f"on {len(share)} images the accuracy under {name} is known to {half:.1%} either way"
+        ),
+        remedy="Evaluate on more images.",
+        weight=Weight.DOUBT,
+    )
+
+
+EFFORT_CHECKS = (draws, eot_converged, attack_converged, coverage, images)

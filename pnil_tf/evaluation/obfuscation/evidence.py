@@ -1,0 +1,102 @@
+"""What the checks look at: everything measured, and nothing of how."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Gradients:
+    """Input gradients at the unperturbed images, averaged over draws for a stochastic model.
+
+    Args:
+        cross_entropy_norm: `(n,)`, their l2 norm; NaN where a component is not finite.
+        margin_norm: `(n,)`, the same of the margin loss.
+        raised: `(n,)`, whether a small step along the sign of the margin loss' gradient raises
+            that loss, both measured with the same fresh noise.
+        agreement: `(n,)`, cosine between two such averages over independent draws; 1 for a
+            deterministic model.
+        draws: Draws in each average.
+    """
+
+    cross_entropy_norm: np.ndarray
+    margin_norm: np.ndarray
+    raised: np.ndarray
+    agreement: np.ndarray
+    draws: int
+
+
+@dataclasses.dataclass(frozen=True)
+class NoiseCells:
+    """For a model whose noise can be removed: {attack, judge} x {with, without noise}.
+
+    Each is `(n,)`, the share of right draws (without noise there is one).
+    """
+
+    clean_without: np.ndarray
+    with_with: np.ndarray
+    with_without: np.ndarray
+    without_with: np.ndarray
+    without_without: np.ndarray
+    frozen_with: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """The measurements. Per-image shares `(n,)` are over the first n images, so they pair up.
+
+    Args:
+        chance: Accuracy of guessing.
+        epsilon: Radius of the attacks.
+        stochastic: Whether the model is.
+        repeatable: Whether its noise follows the seed.
+        eot_samples: Draws over which the attacks average a stochastic model's gradient.
+        outputs: `"logits"` or `"probabilities"`.
+        saturated: Share of images whose probabilities are 0 for every class but one.
+        clean: Share of right draws on unperturbed images.
+        attacks: The same under each attack, by name.
+        checked: Images on which the measurements below were made; 0 if none were.
+        epsilon_curve: `(radius, share)` under one attack, radii increasing.
+        unbounded: Share at a radius that reaches any image.
+        eot_curve: `(draws, share)` under one attack, draws increasing; stochastic models only.
+        stronger: Share under stronger versions of the attack, by what was made stronger.
+        gradients: Input gradients.
+        cells: Attacks on copies of the model without noise.
+        sigma: For each PNIL layer the mean standard deviation of its noise on the images.
+    """
+
+    chance: float
+    epsilon: float
+    stochastic: bool
+    repeatable: bool
+    eot_samples: int
+    outputs: str
+    saturated: float
+    clean: np.ndarray
+    attacks: dict[str, np.ndarray]
+    checked: int = 0
+    epsilon_curve: tuple[tuple[float, np.ndarray], ...] = ()
+    unbounded: np.ndarray | None = None
+    eot_curve: tuple[tuple[int, np.ndarray], ...] = ()
+    stronger: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    gradients: Gradients | None = None
+    cells: NoiseCells | None = None
+    sigma: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def strongest(self, names: tuple[str, ...] | None = None) -> tuple[str, np.ndarray] | None:
+        """The attack (out of `names`) that leaves the lowest accuracy, if any of them ran."""
+        ran = [name for name in self.attacks if names is None or name in names]
+        if not ran:
+            return None
+        best = min(ran, key=lambda name: float(self.attacks[name].mean()))
+        return best, self.attacks[best]
+
+    def reference(self) -> np.ndarray:
+        """The lowest accuracy of any attack that covers the images the checks used."""
+        covering = [share for share in self.attacks.values() if len(share) >= self.checked]
+        return min(
+            (share[: self.checked] for share in covering or self.attacks.values()),
+            key=lambda share: float(share.mean()),
+        )

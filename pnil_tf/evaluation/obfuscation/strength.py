@@ -1,0 +1,170 @@
+"""Attacks in the wrong order of strength."""
+
+from __future__ import annotations
+
+import itertools
+
+from pnil_tf.evaluation.finding import Finding, Weight
+from pnil_tf.evaluation.obfuscation.compare import TOLERANCE, beyond, by_size, drop
+from pnil_tf.evaluation.obfuscation.evidence import Evidence
+from pnil_tf.evaluation.settings import GRADIENT_ATTACKS, GRADIENT_FREE_ATTACKS
+from pnil_tf.evaluation.statistics import wilson
+
+_INTACT, _BROKEN = 0.7, 0.2
+
+
+def one_step(evidence: Evidence) -> Finding | None:
+    """Raised if one gradient step lowers accuracy further than many.
+
+    Many steps can do what one can; where they do worse, the gradient near the image leads
+    elsewhere than it says (Athalye et al. 2018, section 3.1).
+    """
+    many = evidence.strongest(GRADIENT_ATTACKS)
+    if many is None or "fgsm" not in evidence.attacks:
+        return None
+    name, share = many
+    advantage = drop(share, evidence.attacks["fgsm"])
+    return Finding(
+        name="one_step_stronger",
+        passed=not beyond(advantage),
+        value=advantage.value,
+        threshold=TOLERANCE,
+        explanation=(
+            f"one gradient step (fgsm) leaves {evidence.attacks['fgsm'].mean():.1%}, "
+            f"many steps ({name}) {share.mean():.1%}"
+        ),
+        remedy="Trust gradient-free attacks, or one on a smooth stand-in for the model (BPDA).",
+        weight=Weight.HIDES,
+    )
+
+
+def collapse(evidence: Evidence) -> Finding | None:
+    """Raised if one step leaves the model nearly intact and many break it.
+
+    That is catastrophic overfitting (Wong et al. 2020): training against one-step attacks has
+    taught the model to bend its loss so that a single step goes astray.
+    """
+    many = evidence.strongest((*GRADIENT_ATTACKS, *GRADIENT_FREE_ATTACKS))
+    if many is None or "fgsm" not in evidence.attacks:
+        return None
+    name, share = many
+    clean, one, left = evidence.clean.mean(), wilson(evidence.attacks["fgsm"]), wilson(share)
+    ratio = left.value / max(one.value, 1e-9)
+    collapsed = one.low > _INTACT * clean and left.high < _BROKEN * clean
+    return Finding(
+        name="collapsed",
+        passed=not collapsed,
+        value=ratio,
+        threshold=_BROKEN,
+        explanation=(
+            f"one gradient step (fgsm) leaves {one.value:.1%} of {clean:.1%} clean, while {name} "
+            f"leaves {left.value:.1%}"
+        ),
+        remedy="Train anew against catastrophic overfitting: with PNIL, N-FGSM, or PGD.",
+        weight=Weight.HIDES,
+    )
+
+
+def gradient_free(evidence: Evidence) -> Finding | None:
+    """Raised if an attack without gradients lowers accuracy further than all with them.
+
+    Gradients are more information; where they hurt, they mislead (Athalye et al. 2018).
+    """
+    without = evidence.strongest(GRADIENT_FREE_ATTACKS)
+    with_gradients = evidence.strongest(GRADIENT_ATTACKS)
+    if without is None or with_gradients is None:
+        return None
+    advantage = drop(with_gradients[1], without[1])
+    images = min(len(with_gradients[1]), len(without[1]))
+    return Finding(
+        name="gradient_free_stronger",
+        passed=not beyond(advantage),
+        value=advantage.value,
+        threshold=TOLERANCE,
+        explanation=(
+            f"without gradients {without[0]} leaves {without[1][:images].mean():.1%}, with "
+            f"gradients {with_gradients[0]} leaves {with_gradients[1][:images].mean():.1%} of the "
+            f"same {images} images"
+        ),
+        remedy="Believe the gradient-free figure, and look for what hides the gradients.",
+        weight=by_size(advantage),
+    )
+
+
+def random_noise(evidence: Evidence) -> Finding | None:
+    """Raised if the attack does no better than random noise of the same size.
+
+    An attack that matters (it lowers accuracy beyond the tolerance) must beat noise; noise that
+    beats the attack is a symptom in any case.
+    """
+    attack = evidence.strongest(GRADIENT_ATTACKS)
+    if attack is None or "noise" not in evidence.attacks:
+        return None
+    name, share = attack
+    noise = evidence.attacks["noise"]
+    gain = drop(noise, share)
+    useless = beyond(drop(evidence.clean, share)) and gain.low <= 0
+    return Finding(
+        name="random_noise_as_strong",
+        passed=not useless and gain.high >= 0,
+        value=gain.value,
+        threshold=0.0,
+        explanation=(
+            f"{name} leaves {share.mean():.1%}, random noise of the same size {noise.mean():.1%}, "
+            f"clean accuracy is {evidence.clean.mean():.1%}"
+        ),
+        remedy="The gradient does not guide the attack: use gradient-free attacks.",
+        weight=Weight.HIDES,
+    )
+
+
+def unbounded(evidence: Evidence) -> Finding | None:
+    """Raised if accuracy stays above guessing although the attack may reach any image.
+
+    With no bound an attack can paint another class' picture; one that fails cannot find what is
+    there (Carlini et al. 2019, section 5.2).
+    """
+    if evidence.unbounded is None:
+        return None
+    left = wilson(evidence.unbounded)
+    return Finding(
+        name="unbounded_attack",
+        passed=left.low <= evidence.chance,
+        value=left.value,
+        threshold=evidence.chance,
+        explanation=(
+            f"an attack without a bound leaves {left.value:.1%}, guessing would leave "
+            f"{evidence.chance:.1%}"
+        ),
+        remedy="The attack fails for another reason than robustness: find what stops it.",
+        weight=Weight.HIDES,
+    )
+
+
+def rising(evidence: Evidence) -> Finding | None:
+    """Raised if accuracy rises as epsilon grows: a larger ball holds the smaller one."""
+    curve = evidence.epsilon_curve
+    if len(curve) < 2:
+        return None
+    rises = [
+        (drop(larger, smaller), low, high)
+        for (low, smaller), (high, larger) in itertools.pairwise(curve)
+    ]
+    rise, low, high = max(rises, key=lambda item: item[0].value)
+    seen = (
+        f"accuracy rises by {rise.value:.1%} from epsilon {low:.4g} to {high:.4g}"
+        if rise.value > 0
+        else "accuracy never rises as epsilon grows"
+    )
+    return Finding(
+        name="accuracy_rises_with_epsilon",
+        passed=not any(beyond(difference) for difference, _, _ in rises),
+        value=rise.value,
+        threshold=TOLERANCE,
+        explanation=seen,
+        remedy="The attack loses its way in the larger ball: use gradient-free attacks.",
+        weight=Weight.HIDES,
+    )
+
+
+STRENGTH_CHECKS = (one_step, collapse, gradient_free, random_noise, unbounded, rising)

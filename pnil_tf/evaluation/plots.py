@@ -1,0 +1,97 @@
+"""The report's pictures, as PNG bytes."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+_COLOUR = "#2b5c8a"
+_WORST_COLOUR = "#a33b3b"
+
+
+def accuracy_bars(rows: list[tuple[str, dict[str, Any]]], chance: float) -> bytes:
+    """Horizontal bars of accuracy with their intervals.
+
+    Args:
+        rows: `(name, {value, low, high})`, from top to bottom.
+        chance: Accuracy of guessing, drawn as a line.
+    """
+    figure = Figure(figsize=(6.4, 0.6 + 0.42 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    places = np.arange(len(rows))[::-1]
+    for place, (name, row) in zip(places, rows, strict=True):
+        colour = _WORST_COLOUR if name in ("effective robustness", "worst case") else _COLOUR
+        axes.barh(place, row["value"], color=colour, height=0.62)
+        axes.plot([row["low"], row["high"]], [place, place], color="black", linewidth=1.4)
+        axes.text(1.02, place, f"{row['value']:.1%}", va="center")
+    axes.axvline(chance, color="grey", linestyle=":", linewidth=1)
+    axes.set(xlim=(0, 1), yticks=places, yticklabels=[name for name, _ in rows], xlabel="accuracy")
+    return _png(figure)
+
+
+def accuracy_curve(
+    points: list[dict[str, Any]], x: str, label: str, mark: float | None, log: bool = False
+) -> bytes:
+    """Accuracy with its interval over some quantity.
+
+    Args:
+        points: `{x, value, low, high}`, `x` increasing.
+        x: The quantity's key in the points.
+        label: The quantity's name.
+        mark: Value of the quantity at which to draw a line.
+        log: Whether the quantity's axis is logarithmic.
+    """
+    figure = Figure(figsize=(5.2, 3.2), layout="constrained")
+    axes = figure.subplots()
+    xs = [point[x] for point in points]
+    axes.fill_between(
+        xs, [p["low"] for p in points], [p["high"] for p in points], color=_COLOUR, alpha=0.2
+    )
+    axes.plot(xs, [point["value"] for point in points], marker="o", markersize=4, color=_COLOUR)
+    if mark is not None:
+        axes.axvline(mark, color="grey", linestyle=":", linewidth=1)
+    if log:
+        axes.set_xscale("log")
+        axes.set_xticks(xs, [f"{value:g}" for value in xs])
+        axes.minorticks_off()
+    axes.set(xlabel=label, ylabel="accuracy", ylim=(-0.02, 1.02))
+    axes.grid(alpha=0.3)
+    return _png(figure)
+
+
+def image_grid(
+    images: np.ndarray, adversarial: np.ndarray, captions: list[tuple[str, str]]
+) -> bytes:
+    """Rows of unperturbed image, perturbation and adversarial image.
+
+    Args:
+        images: float32 `(n, height, width, 1 or 3 channels)` in [0, 1]; others show channel 0.
+        adversarial: Like `images`. The perturbation is scaled to its largest pixel.
+        captions: For each image what the model says of the image and of the adversarial one.
+    """
+    count = len(images)
+    figure = Figure(figsize=(1.5 * count, 4.9), layout="constrained")
+    rows = figure.subplots(3, count, squeeze=False)
+    change = adversarial - images
+    scale = 2 * max(float(np.abs(change).max()), 1e-9)
+    for i in range(count):
+        for axes, picture in zip(
+            rows[:, i], (images[i], change[i] / scale + 0.5, adversarial[i]), strict=True
+        ):
+            shown = picture if picture.shape[-1] == 3 else picture[..., 0]
+            axes.imshow(np.clip(shown, 0, 1), cmap="gray", vmin=0, vmax=1)
+            axes.set(xticks=[], yticks=[])
+        rows[0, i].set_title(captions[i][0], fontsize=8)
+        rows[2, i].set_title(captions[i][1], fontsize=8)
+    for axes, name in zip(rows[:, 0], ("image", "perturbation", "adversarial"), strict=True):
+        axes.set_ylabel(name)
+    return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=110, metadata={"Software": None})
+    return stream.getvalue()

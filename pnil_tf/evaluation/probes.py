@@ -1,0 +1,215 @@
+"""The measurements behind the checks: further attacks on a part of the images."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from pnil_tf import rng
+from pnil_tf.attacks.settings import AttackSettings, attack_settings
+from pnil_tf.evaluation.bench import Bench, Outcome
+from pnil_tf.evaluation.gradient_probe import probe_gradients
+from pnil_tf.evaluation.obfuscation.evidence import Evidence, NoiseCells
+from pnil_tf.evaluation.settings import EvaluationSettings
+from pnil_tf.evaluation.target import Target
+from pnil_tf.evaluation.verdict import Judge
+
+_EOT_DRAWS = (1, 2, 5, 10, 20, 50, 100)
+_EPSILON_MULTIPLES = (0.25, 0.5, 1.0, 1.5, 2.0)
+_ENOUGH_DRAWS = 10
+_FROZEN_SEED = 1
+
+
+def configured(
+    name: str, epsilon: float, settings: EvaluationSettings, stochastic: bool, **overrides: Any
+) -> AttackSettings:
+    """Returns the settings of a named attack within an evaluation.
+
+    Args:
+        name: The attack.
+        epsilon: Its radius.
+        settings: The evaluation's settings.
+        stochastic: Whether gradients need averaging at all.
+        **overrides: As for `attack_settings`.
+
+    Raises:
+        UserError: If the attack does not allow them.
+    """
+    values: dict[str, Any] = {"norm": settings.norm, "faithful": settings.faithful}
+    if name in ("pgd", "pgd_strong", "spsa") and settings.steps is not None:
+        values["steps"] = settings.steps
+    if name in ("pgd", "pgd_strong", "fgsm"):
+        values["draws"] = settings.eot_samples if stochastic else 1
+    if name == "spsa":
+        values["samples"] = settings.spsa_samples
+    return attack_settings(name, epsilon, **{**values, **overrides})
+
+
+def gather(
+    bench: Bench, clean: np.ndarray, attacks: dict[str, np.ndarray], epsilons: tuple[float, ...]
+) -> Evidence:
+    """Measures all that the checks look at.
+
+    Args:
+        bench: The target and its images.
+        clean: `(n,)`, share of right draws on unperturbed images.
+        attacks: For each attack of the evaluation the share of right draws it leaves.
+        epsilons: Radii of the curve; increasing, the evaluation's own among them.
+    """
+    target, settings = bench.target, bench.settings
+    evidence = Evidence(
+        chance=1 / target.num_classes,
+        epsilon=settings.epsilon,
+        stochastic=target.stochastic,
+        repeatable=target.repeatable,
+        eot_samples=settings.eot_samples,
+        outputs=target.outputs,
+        saturated=saturated(target, bench.x),
+        clean=clean,
+        attacks=attacks,
+    )
+    if not settings.checks:
+        return evidence
+    images = min(settings.check_images, len(bench.x))
+    curve = {
+        epsilon: bench.attack(f"check-epsilon-{epsilon!r}", _strong(bench, epsilon), images)
+        for epsilon in epsilons
+    }
+    return dataclasses.replace(
+        evidence,
+        checked=images,
+        epsilon_curve=tuple((epsilon, outcome.share) for epsilon, outcome in curve.items()),
+        unbounded=bench.attack(
+            "check-unbounded", _strong(bench, _whole_range(bench)), images
+        ).share,
+        eot_curve=_eot_curve(bench, images),
+        stronger=_stronger(bench, images),
+        gradients=probe_gradients(bench, images),
+        cells=_cells(bench, curve[settings.epsilon], images) if target.noise_is_ours else None,
+        sigma=mean_sigma(target, bench.x[:images]),
+    )
+
+
+def curve_epsilons(settings: EvaluationSettings) -> tuple[float, ...]:
+    """The radii of the curve: those asked for, or multiples of epsilon; always epsilon itself."""
+    asked = settings.epsilons or tuple(m * settings.epsilon for m in _EPSILON_MULTIPLES)
+    if settings.norm == "linf":
+        asked = tuple(min(epsilon, 1.0) for epsilon in asked)
+    return tuple(sorted({*asked, settings.epsilon}))
+
+
+def saturated(target: Target, images: np.ndarray) -> float:
+    """The share of images (of at most 100) whose probabilities are rounded to 0 and 1.
+
+    Logits cannot be, and count as 0.
+    """
+    if target.outputs != "probabilities":
+        return 0.0
+    logits = target.noise_free()(tf.constant(images[:100])).numpy()
+    # A model that hands over only rounded probabilities shows the smallest number's logarithm.
+    others = np.sort(logits, axis=1)[:, :-1]
+    return float((others <= math.log(np.finfo(np.float32).tiny)).all(axis=1).mean())
+
+
+def mean_sigma(target: Target, images: np.ndarray) -> dict[str, float]:
+    """The mean standard deviation that each PNIL layer's noise has on these images.
+
+    A layer whose input is not an image is read at the input it gets from the noise-free model.
+    """
+    found: dict[str, float] = {}
+    for layer in target.pnil_layers:
+        if not layer.noise_at_inference:
+            continue
+        inputs = _input_of(layer, target, images)
+        found[layer.name] = float(tf.reduce_mean(layer.sigma(inputs)))
+    return found
+
+
+def _input_of(layer: Any, target: Target, images: np.ndarray) -> Any:
+    seen = []
+    call = layer.call
+
+    def spy(x: Any, *args: Any, **kwargs: Any) -> Any:
+        seen.append(x)
+        return call(x, *args, **kwargs)
+
+    layer.call = spy
+    try:
+        target.noise_free()(tf.constant(images))
+    finally:
+        layer.call = call
+    return seen[0]
+
+
+def _strong(bench: Bench, epsilon: float, **overrides: Any) -> AttackSettings:
+    draws = min(bench.settings.eot_samples, bench.settings.check_draws)
+    draws = draws if bench.target.stochastic else 1
+    return configured(
+        "pgd_strong",
+        epsilon,
+        bench.settings,
+        bench.target.stochastic,
+        **{"draws": draws, "faithful": False, **overrides},
+    )
+
+
+def _whole_range(bench: Bench) -> float:
+    return 1.0 if bench.settings.norm == "linf" else math.sqrt(math.prod(bench.x.shape[1:]))
+
+
+def _eot_curve(bench: Bench, images: int) -> tuple[tuple[int, np.ndarray], ...]:
+    if not bench.target.stochastic:
+        return ()
+    most = max(bench.settings.eot_samples, _ENOUGH_DRAWS)
+    # Every step averages over all draws: the curve is of draws, not of a schedule.
+    points = []
+    for draws in sorted({*(d for d in _EOT_DRAWS if d <= most), bench.settings.eot_samples}):
+        attack = configured(
+            "pgd", bench.settings.epsilon, bench.settings, True, draws=draws, faithful=True
+        )
+        points.append((draws, bench.attack(f"check-draws-{draws}", attack, images).share))
+    return tuple(points)
+
+
+def _stronger(bench: Bench, images: int) -> dict[str, np.ndarray]:
+    epsilon = bench.settings.epsilon
+    plain = _strong(bench, epsilon)
+    return {
+        name: bench.attack(f"check-{name}", _strong(bench, epsilon, **change), images).share
+        for name, change in (
+            ("more_steps", {"steps": 2 * plain.steps}),
+            ("more_restarts", {"restarts": 2 * plain.restarts}),
+            ("larger_steps", {"step_size": 2 * plain.step_size}),
+        )
+    }
+
+
+def _cells(bench: Bench, with_noise: Outcome, images: int) -> NoiseCells:
+    target = bench.target
+    noise_free = target.noise_free()
+    judge = Judge(noise_free, 1)
+    plain = _strong(bench, bench.settings.epsilon, draws=1)
+    without = bench.attack("check-noise-free", plain, images, noise_free)
+    frozen = bench.attack("check-frozen", plain, images, target.frozen(_FROZEN_SEED))
+
+    def judged_without(x: np.ndarray) -> np.ndarray:
+        size = bench.settings.batch_size
+        return np.concatenate(
+            [
+                judge(x[i : i + size], bench.y[: len(x)][i : i + size], rng.make_seed(0))
+                for i in range(0, len(x), size)
+            ]
+        )
+
+    return NoiseCells(
+        clean_without=judged_without(bench.x[:images]),
+        with_with=with_noise.share,
+        with_without=judged_without(with_noise.adversarial),
+        without_with=without.share,
+        without_without=judged_without(without.adversarial),
+        frozen_with=frozen.share,
+    )

@@ -1,0 +1,206 @@
+"""The results as one HTML page that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pnil_tf.evaluation.plots import accuracy_bars, accuracy_curve, image_grid
+from pnil_tf.files import write_text
+
+if TYPE_CHECKING:
+    from pnil_tf.evaluation.bench import Bench, Outcome
+
+_PICTURED = 8
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
+       color: #1c1c1c; background: #fff }
+h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem }
+table { border-collapse: collapse; width: 100% } img { max-width: 100% }
+th, td { text-align: left; vertical-align: top; padding: .3rem .6rem;
+         border-bottom: 1px solid #ddd }
+.verdict { padding: .8rem 1rem; border-left: .5rem solid #888; background: #f4f4f4 }
+.credible { border-color: #2e7d32 } .doubtful { border-color: #d08700 }
+.obfuscated { border-color: #b3261e } .failed { font-weight: 600; color: #b3261e }
+pre { overflow-x: auto; background: #f4f4f4; padding: .8rem; font-size: .8rem }
+"""
+
+
+def write_report(
+    file: Path,
+    results: dict[str, Any],
+    bench: Bench,
+    clean_votes: np.ndarray,
+    outcomes: dict[str, Outcome],
+) -> None:
+    """Writes the page.
+
+    Args:
+        file: The file to write.
+        results: The content of `results.json`.
+        bench: The target's images and labels.
+        clean_votes: `(n, draws)`, what the model says of the unperturbed images.
+        outcomes: What each attack left.
+    """
+    strongest = outcomes[results["effective_robustness"]["attack"]]
+    grid = _grid(bench, clean_votes, strongest, results["data"].get("class_names"))
+    write_text(file, render(results, grid))
+
+
+def render(results: dict[str, Any], grid: bytes) -> str:
+    """Returns the page's HTML.
+
+    Args:
+        results: The content of `results.json`.
+        grid: PNG of clean, perturbed and adversarial images.
+    """
+    epsilon = results["settings"]["epsilon"]
+    chance = 1 / results["model"]["num_classes"]
+    sections = [
+        f'<p class="verdict {escape(results["verdict"])}"><strong>'
+        f"{escape(results['verdict'].capitalize())}.</strong> "
+        f"{escape(results['verdict_reason'])}</p>",
+        _section("Accuracy", _image(accuracy_bars(_rows(results), chance)) + _accuracies(results)),
+        _section(
+            f"Images under {results['effective_robustness']['attack']}, the strongest attack",
+            _image(grid),
+        ),
+    ]
+    if len(results["epsilon_curve"]) > 1:
+        picture = accuracy_curve(results["epsilon_curve"], "epsilon", "epsilon", epsilon)
+        sections.append(_section("Accuracy over epsilon (pgd_strong)", _image(picture)))
+    if len(results["eot_curve"]) > 1:
+        picture = accuracy_curve(
+            results["eot_curve"],
+            "draws",
+            "EOT draws at every step",
+            results["settings"]["eot_samples"],
+            log=True,
+        )
+        sections.append(_section("Accuracy over EOT draws (pgd)", _image(picture)))
+    if results["noise_cells"]:
+        sections.append(_section("With and without noise", _cells(results["noise_cells"])))
+    sections.append(_section("Is it real?", _findings(results["findings"])))
+    details = {
+        key: results[key]
+        for key in ("settings", "model", "data", "versions", "attack_seconds", "finished")
+    }
+    text = json.dumps(details, indent=2, ensure_ascii=False)
+    sections.append(_section("How it was measured", f"<pre>{escape(text)}</pre>"))
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f"<title>Robustness: {escape(results['verdict'])}</title><style>{_STYLE}</style></head>"
+        f"<body><h1>Robustness at epsilon {epsilon:.4g} ({escape(results['settings']['norm'])})"
+        f"</h1>\n{chr(10).join(sections)}\n</body></html>\n"
+    )
+
+
+def _rows(results: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return [
+        ("clean", results["clean"]),
+        *results["attacks"].items(),
+        ("effective robustness", results["effective_robustness"]),
+        ("worst case", results["worst_case_per_image"]),
+    ]
+
+
+def _accuracies(results: dict[str, Any]) -> str:
+    rows = []
+    for name, row in _rows(results):
+        rate = row.get("images_per_second")
+        rows.append(
+            (
+                name,
+                _figure(row),
+                _figure(row["majority_vote"]),
+                _figure(row["worst_draw"]),
+                f"{row['noise_std']:.2%}",
+                f"{row['images']}",
+                f"{row['draws']}",
+                f"{rate:.2f}" if rate else "",
+            )
+        )
+    heads = (
+        "",
+        "accuracy (95 % interval)",
+        "majority vote",
+        "right in every draw",
+        "sd of noise",
+        "images",
+        "draws",
+        "images/s",
+    )
+    return _table(heads, rows)
+
+
+def _cells(cells: dict[str, Any]) -> str:
+    rows = [
+        (what, _figure(cells[with_noise]) if with_noise else "", _figure(cells[without]))
+        for what, with_noise, without in (
+            ("no attack", None, "clean_without"),
+            ("attack sees the noise", "with_with", "with_without"),
+            ("attack sees no noise", "without_with", "without_without"),
+        )
+    ]
+    rows.append(("attack sees one frozen noise", _figure(cells["frozen_with"]), ""))
+    return _table(("", "judged with noise", "judged without noise"), rows)
+
+
+def _findings(findings: list[dict[str, Any]]) -> str:
+    rows = [
+        (
+            finding["name"],
+            "passed" if finding["passed"] else "FAILED",
+            f"{finding['value']:.4g}",
+            f"{finding['threshold']:.4g}",
+            finding["explanation"],
+            "" if finding["passed"] else finding["remedy"],
+        )
+        for finding in findings
+    ]
+    return _table(("check", "", "value", "threshold", "what was seen", "what to do"), rows)
+
+
+def _figure(interval: dict[str, Any]) -> str:
+    return f"{interval['value']:.1%} ({interval['low']:.1%} to {interval['high']:.1%})"
+
+
+def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    def cell(text: str) -> str:
+        mark = ' class="failed"' if text == "FAILED" else ""
+        return f"<td{mark}>{escape(text)}</td>"
+
+    head = "".join(f"<th>{escape(text)}</th>" for text in heads)
+    body = "\n".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _section(title: str, body: str) -> str:
+    return f"<h2>{escape(title)}</h2>\n{body}"
+
+
+def _image(png: bytes) -> str:
+    return f'<img alt="" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+
+
+def _grid(
+    bench: Bench, clean_votes: np.ndarray, strongest: Outcome, class_names: list[str] | None
+) -> bytes:
+    """Fooled images first: they are what there is to see."""
+    order = np.argsort(strongest.share - bench.share(clean_votes[: len(strongest.share)]))
+    chosen = np.sort(order[:_PICTURED])
+
+    def says(votes: np.ndarray, i: int) -> str:
+        label = int(bench.y[i])
+        name = class_names[label] if class_names and label < len(class_names) else str(label)
+        return f"{name}: {(votes[i] == label).mean():.0%} right"
+
+    captions = [(says(clean_votes, i), says(strongest.votes, i)) for i in chosen]
+    return image_grid(bench.x[chosen], strongest.adversarial[chosen], captions)

@@ -1,0 +1,299 @@
+"""One evaluation from a model to its results."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+import logging
+import platform
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pnil_tf import __version__
+from pnil_tf.errors import UserError
+from pnil_tf.evaluation.bench import Bench, Outcome
+from pnil_tf.evaluation.obfuscation import run_checks
+from pnil_tf.evaluation.obfuscation.evidence import Evidence
+from pnil_tf.evaluation.probes import configured, curve_epsilons, gather
+from pnil_tf.evaluation.report import write_report
+from pnil_tf.evaluation.settings import EvaluationSettings
+from pnil_tf.evaluation.statistics import figure, wilson
+from pnil_tf.evaluation.store import Arrays, Store, sha256_of, write_arrays
+from pnil_tf.evaluation.target import Target, as_target
+from pnil_tf.evaluation.verdict import decide, weakest, worst_per_image
+from pnil_tf.files import read_json, write_json
+
+RESULTS, ARRAYS, ADVERSARIAL, REPORT = (
+    "results.json",
+    "arrays.npz",
+    "adversarial.npz",
+    "report.html",
+)
+_STATE = "state"
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate(
+    model: Any,
+    images: np.ndarray,
+    labels: np.ndarray,
+    settings: EvaluationSettings,
+    output: str | Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    data: Mapping[str, Any] | None = None,
+    model_identity: str | None = None,
+    kind: str | None = None,
+) -> dict[str, Any]:
+    """Evaluates a classifier and leaves `results.json`, `arrays.npz` and `report.html`.
+
+    Args:
+        model: A Keras model, a wrapper with a `classifier`, or a callable from images to logits
+            or probabilities.
+        images: float32 `(n, height, width, channels)` in [0, 1], or uint8. The first
+            `settings.images` are used.
+        labels: int `(n,)`, class indices.
+        settings: What to do.
+        output: Folder for the results.
+        resume: Whether to go on with an evaluation of the same that was cut off.
+        overwrite: Whether to replace what `output` holds.
+        data: Where the images come from, JSON types; its `num_classes`, if there is one, must
+            be the model's.
+        model_identity: Fingerprint of the model's file.
+        kind: What the model was on the disk, one phrase.
+
+    Returns:
+        The content of `results.json`.
+
+    Raises:
+        UserError: If images, labels, model and settings do not fit each other, or `output`
+            holds results that are neither to be resumed nor to be replaced.
+    """
+    output = Path(output)
+    if not (resume or overwrite) and any((output / name).exists() for name in (RESULTS, _STATE)):
+        raise UserError(
+            f"{output} holds an evaluation. Received: neither --resume (go on with it) nor "
+            "--overwrite (replace it). Pass one, or choose another --output."
+        )
+    data = dict(data or {"source": "arrays"})
+    x, y = _checked(images, labels, settings.images)
+    target = as_target(model, x, kind)
+    _check_classes(target, y, data)
+    attacks = {
+        name: configured(name, settings.epsilon, settings, target.stochastic)
+        for name in settings.attacks
+    }
+    identity = {
+        "settings": {**settings.to_json(), "save_adversarial": None},
+        "data": _digest(x, y),
+        "model": model_identity or _fingerprint(model, target, x),
+        "version": __version__,
+    }
+    if resume and (output / RESULTS).is_file():
+        results = read_json(output / RESULTS)
+        if results["identity"] == identity:
+            logger.info("The evaluation in %s is finished.", output)
+            return results
+    store = Store(output / _STATE, identity, resume)
+    for name in (RESULTS, ARRAYS, ADVERSARIAL, REPORT):
+        (output / name).unlink(missing_ok=True)
+
+    started = time.monotonic()
+    bench = Bench(target, x, y, settings, store)
+    clean = bench.clean_votes()
+    logger.info("clean: accuracy %.1f %% on %d images", 100 * bench.share(clean).mean(), len(y))
+    outcomes = {
+        name: bench.attack(name, attack, settings.spsa_images if name == "spsa" else len(x))
+        for name, attack in attacks.items()
+    }
+    shares = {name: outcome.share for name, outcome in outcomes.items()}
+    worst_votes, worst_images = _worst_case(bench, outcomes)
+    evidence = gather(bench, bench.share(clean), shares, curve_epsilons(settings))
+    results = {
+        **_judgement(bench, clean, outcomes, worst_votes, evidence),
+        "settings": settings.to_json(),
+        "model": {**target.describe(), "sigma": evidence.sigma},
+        "data": data,
+        "seed": settings.seed,
+        "versions": _versions(),
+        "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "attack_seconds": sum(outcome.seconds for outcome in outcomes.values()),
+        "process_seconds": time.monotonic() - started,
+        "identity": identity,
+    }
+    arrays = {"labels": y, "clean_votes": clean, "worst_case_votes": worst_votes}
+    arrays |= {f"{name}_votes": outcome.votes for name, outcome in outcomes.items()}
+    write_arrays(output / ARRAYS, arrays)
+    results["arrays"] = {"file": ARRAYS, "sha256": sha256_of(output / ARRAYS)}
+    if settings.save_adversarial:
+        _save_adversarial(output / ADVERSARIAL, bench, outcomes, worst_images)
+        results["adversarial"] = {"file": ADVERSARIAL, "sha256": sha256_of(output / ADVERSARIAL)}
+    write_report(output / REPORT, results, bench, clean, outcomes)
+    write_json(output / RESULTS, results)
+    store.remove()
+    logger.info("%s", results["verdict_reason"])
+    return results
+
+
+def _checked(images: np.ndarray, labels: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first images, float32 in [0, 1], and their labels, int32."""
+    images, labels = np.asarray(images), np.asarray(labels)
+    if images.ndim != 4 or not len(images):
+        raise UserError(
+            "Images must have the shape (n, height, width, channels). "
+            f"Received: shape {images.shape}."
+        )
+    if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
+        raise UserError(
+            f"{len(images)} images need as many whole-number labels. "
+            f"Received: {labels.dtype} of shape {labels.shape}."
+        )
+    if count > len(images):
+        raise UserError(
+            f"There are {len(images)} test images. Received: images={count}. Ask for fewer."
+        )
+    x, y = images[:count], labels[:count].astype(np.int32)
+    x = x.astype(np.float32) / 255.0 if x.dtype == np.uint8 else x.astype(np.float32)
+    if not np.isfinite(x).all():
+        raise UserError("Pixels must be finite numbers. Received: NaN or infinity among them.")
+    if x.min() < 0 or x.max() > 1:
+        raise UserError(
+            f"Pixels must be from 0 to 1. Received: {x.min():.4g} to {x.max():.4g}. Scale the "
+            "images, and put what else the model needs into the model."
+        )
+    return x, y
+
+
+def _check_classes(target: Target, y: np.ndarray, data: Mapping[str, Any]) -> None:
+    classes = data.get("num_classes")
+    if classes is not None and classes != target.num_classes:
+        raise UserError(
+            f"The model distinguishes {target.num_classes} classes, but the data set has "
+            f"{classes}. Evaluate it on the data it was trained for."
+        )
+    if y.min() < 0 or y.max() >= target.num_classes:
+        raise UserError(
+            f"Labels must be from 0 to {target.num_classes - 1}, the model's classes. "
+            f"Received: {y.min()} to {y.max()}."
+        )
+
+
+def _worst_case(bench: Bench, outcomes: dict[str, Outcome]) -> tuple[np.ndarray, np.ndarray]:
+    """Judges for each image the adversarial image that did worst, by draws of its own.
+
+    The draws that chose it must not judge it: the lowest of several noisy looks is too low.
+    """
+    chosen = worst_per_image({name: outcome.share for name, outcome in outcomes.items()})
+    images = np.stack([outcomes[name].adversarial[i] for i, name in enumerate(chosen)])
+    return bench.votes("worst-case", images), images
+
+
+def _judgement(
+    bench: Bench,
+    clean: np.ndarray,
+    outcomes: dict[str, Outcome],
+    worst: np.ndarray,
+    evidence: Evidence,
+) -> dict[str, Any]:
+    settings, y = bench.settings, bench.y
+    attacks = {name: _attack_figure(outcome, y) for name, outcome in outcomes.items()}
+    shares = {name: outcome.share for name, outcome in outcomes.items()}
+    strongest = weakest(shares)
+    findings = run_checks(evidence)
+    verdict = decide(
+        findings,
+        wilson(bench.share(clean)),
+        wilson(shares[strongest]),
+        strongest,
+        evidence.chance,
+        settings.epsilon,
+    )
+    without = {name: share for name, share in shares.items() if name != "pgd_strong"}
+    return {
+        "verdict": verdict.verdict,
+        "verdict_reason": verdict.reason,
+        "clean": figure(clean, y),
+        "effective_robustness": _named(attacks, strongest),
+        "effective_robustness_without_pgd_strong": (
+            _named(attacks, weakest(without)) if without else None
+        ),
+        "worst_case_per_image": figure(worst, y[: len(worst)]),
+        "attacks": attacks,
+        "findings": [finding.to_json() for finding in findings],
+        "epsilon_curve": [
+            {"epsilon": epsilon, **_point(share)} for epsilon, share in evidence.epsilon_curve
+        ],
+        "eot_curve": [{"draws": draws, **_point(share)} for draws, share in evidence.eot_curve],
+        "noise_cells": None
+        if evidence.cells is None
+        else {
+            field.name: _point(getattr(evidence.cells, field.name))
+            for field in dataclasses.fields(evidence.cells)
+        },
+    }
+
+
+def _attack_figure(outcome: Outcome, y: np.ndarray) -> dict[str, Any]:
+    images = len(outcome.votes)
+    return {
+        **figure(outcome.votes, y[:images]),
+        "seconds": outcome.seconds,
+        "images_per_second": images / outcome.seconds if outcome.seconds else None,
+        "settings": dataclasses.asdict(outcome.settings),
+    }
+
+
+def _named(attacks: dict[str, Any], name: str) -> dict[str, Any]:
+    keys = ("value", "low", "high", "images", "draws", "noise_std", "majority_vote", "worst_draw")
+    return {"attack": name, **{key: attacks[name][key] for key in keys}}
+
+
+def _point(share: np.ndarray) -> dict[str, Any]:
+    return {**wilson(share).to_json(), "images": len(share)}
+
+
+def _save_adversarial(
+    file: Path, bench: Bench, outcomes: dict[str, Outcome], worst: np.ndarray
+) -> None:
+    arrays: Arrays = {"images": bench.x, "labels": bench.y, "worst_case": worst}
+    write_arrays(file, arrays | {name: outcome.adversarial for name, outcome in outcomes.items()})
+
+
+def _digest(x: np.ndarray, y: np.ndarray) -> str:
+    digest = hashlib.sha256(repr(x.shape).encode())
+    digest.update(np.ascontiguousarray(x, "<f4").data)
+    digest.update(np.ascontiguousarray(y, "<i4").data)
+    return digest.hexdigest()
+
+
+def _fingerprint(model: Any, target: Target, x: np.ndarray) -> str:
+    """Stands for a model that came from no file: its weights, or what it says of some images."""
+    model = getattr(model, "classifier", model)
+    if isinstance(model, keras.Layer):
+        digest = hashlib.sha256()
+        for weight in model.weights:
+            digest.update(np.ascontiguousarray(weight.numpy()).tobytes())
+        return digest.hexdigest()
+    if target.stochastic:
+        return "a callable with noise of its own"
+    return hashlib.sha256(target.predict(tf.constant(x[:16])).numpy().tobytes()).hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "pnil_tf": __version__,
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }

@@ -1,0 +1,176 @@
+"""Every check is raised by what it is there for, and by nothing that scatter explains."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from pnil_tf.evaluation.finding import Weight
+from pnil_tf.evaluation.obfuscation import CHECKS, run_checks
+from pnil_tf.evaluation.obfuscation.evidence import Evidence, Gradients, NoiseCells
+
+N = 100
+
+
+def share(accuracy, n=N):
+    """Images that are right from the first on."""
+    return (np.arange(n) < round(accuracy * n)).astype(float)
+
+
+def gradients(**change):
+    honest = {
+        "cross_entropy_norm": np.ones(N),
+        "margin_norm": np.ones(N),
+        "raised": np.ones(N, bool),
+        "agreement": np.full(N, 0.5),
+    }
+    return Gradients(**{**honest, **change}, draws=20)
+
+
+def cells(**change):
+    honest = {
+        "clean_without": share(0.98),
+        "with_with": share(0.55),
+        "with_without": share(0.6),
+        "without_with": share(0.7),
+        "without_without": share(0.5),
+        "frozen_with": share(0.75),
+    }
+    return NoiseCells(**{**honest, **change})
+
+
+HONEST = Evidence(
+    chance=0.1,
+    epsilon=0.3,
+    stochastic=True,
+    repeatable=True,
+    eot_samples=100,
+    outputs="logits",
+    saturated=0.0,
+    clean=share(0.98),
+    attacks={
+        "pgd": share(0.6),
+        "pgd_strong": share(0.55),
+        "spsa": share(0.8),
+        "fgsm": share(0.75),
+        "noise": share(0.97),
+    },
+    checked=N,
+    epsilon_curve=((0.15, share(0.8)), (0.3, share(0.55)), (0.6, share(0.05))),
+    unbounded=share(0.0),
+    eot_curve=((1, share(0.65)), (10, share(0.56)), (50, share(0.56)), (100, share(0.55))),
+    stronger={"more_steps": share(0.54), "more_restarts": share(0.54)},
+    gradients=gradients(),
+    cells=cells(),
+    sigma={"pnil": 0.2},
+)
+
+
+def changed(**change):
+    attacks = {**HONEST.attacks, **change.pop("attacks", {})}
+    return dataclasses.replace(
+        HONEST, **{"attacks": {k: v for k, v in attacks.items() if v is not None}, **change}
+    )
+
+
+RAISED = {
+    "one_step_stronger": changed(attacks={"fgsm": share(0.4)}),
+    "collapsed": changed(attacks={"pgd_strong": share(0.03), "fgsm": share(0.95)}),
+    "gradient_free_stronger": changed(attacks={"spsa": share(0.2)}),
+    "random_noise_as_strong": changed(attacks={"noise": share(0.5)}),
+    "unbounded_attack": changed(unbounded=share(0.4)),
+    "accuracy_rises_with_epsilon": changed(
+        epsilon_curve=((0.15, share(0.5)), (0.3, share(0.7)), (0.6, share(0.1)))
+    ),
+    "gradients_absent": changed(gradients=gradients(margin_norm=share(0.8))),
+    "loss_saturated": changed(gradients=gradients(cross_entropy_norm=share(0.8))),
+    "gradients_wrong": changed(gradients=gradients(raised=share(0.45).astype(bool))),
+    "gradients_disagree": changed(gradients=gradients(agreement=np.full(N, 0.02))),
+    "outputs_saturated": changed(outputs="probabilities", saturated=0.5),
+    "frozen_noise_transfers": changed(cells=cells(frozen_with=share(0.2))),
+    "noise_free_transfers": changed(cells=cells(without_with=share(0.2))),
+    "pnil_sigma": changed(sigma={"a": 0.2, "b": 1e-5}),
+    "noise_not_repeatable": changed(repeatable=False),
+    "eot_too_few_draws": changed(eot_samples=1),
+    "eot_not_converged": changed(eot_curve=((10, share(0.8)), (20, share(0.6)))),
+    "attack_not_converged": changed(stronger={"more_steps": share(0.3)}),
+    "attacks_missing": changed(attacks={"spsa": None}),
+    "too_few_images": changed(
+        attacks={"pgd_strong": share(0.5, 20), "spsa": share(0.9, 20), "fgsm": None}
+    ),
+}
+
+
+def failed(evidence):
+    return {finding.name for finding in run_checks(evidence) if not finding.passed}
+
+
+def test_an_honest_model_fails_no_check():
+    assert failed(HONEST) == set()
+    assert len(run_checks(HONEST)) == len(CHECKS) == len(RAISED)
+
+
+@pytest.mark.parametrize("name", RAISED)
+def test_the_check_is_raised(name):
+    assert name in failed(RAISED[name])
+
+
+@pytest.mark.parametrize("name", RAISED)
+def test_a_finding_speaks_for_itself(name):
+    (finding,) = [f for f in run_checks(RAISED[name]) if f.name == name]
+    written = finding.to_json()
+    assert set(written) == {
+        "name", "passed", "value", "threshold", "explanation", "remedy", "weight",
+    }  # fmt: skip
+    assert isinstance(written["passed"], bool)
+    assert np.isfinite([written["value"], written["threshold"]]).all()
+    assert not written["explanation"].endswith(".")
+    assert written["remedy"].endswith(".")
+
+
+def test_a_scatter_of_three_images_raises_nothing():
+    assert failed(changed(attacks={"spsa": share(0.52), "fgsm": share(0.52)})) == set()
+    assert failed(changed(unbounded=share(0.13))) == set()
+    assert failed(changed(stronger={"more_restarts": share(0.52)})) == set()
+
+
+def test_a_robust_model_that_no_attack_moves_is_not_blamed_for_noise():
+    easy = changed(
+        attacks={name: share(0.98) for name in HONEST.attacks},
+        epsilon_curve=((0.01, share(0.98)),),
+        eot_curve=(),
+        stronger={},
+        cells=None,
+    )
+    assert "random_noise_as_strong" not in failed(easy)
+
+
+@pytest.mark.parametrize(("left", "weight"), [(0.47, Weight.DOUBT), (0.2, Weight.HIDES)])
+def test_a_slightly_stronger_attack_is_a_doubt_and_a_much_stronger_one_a_symptom(left, weight):
+    findings = {f.name: f for f in run_checks(changed(attacks={"spsa": share(left)}))}
+    assert not findings["gradient_free_stronger"].passed
+    assert findings["gradient_free_stronger"].weight is weight
+
+
+def test_a_deterministic_model_is_not_asked_about_noise():
+    quiet = changed(stochastic=False, cells=None, sigma={}, eot_curve=(), eot_samples=1)
+    names = {finding.name for finding in run_checks(quiet)}
+    assert names.isdisjoint({"eot_too_few_draws", "gradients_disagree", "noise_not_repeatable"})
+    assert failed(quiet) == set()
+
+
+def test_without_checks_the_evaluation_says_what_is_missing():
+    bare = Evidence(
+        chance=0.1,
+        epsilon=0.3,
+        stochastic=False,
+        repeatable=True,
+        eot_samples=1,
+        outputs="logits",
+        saturated=0.0,
+        clean=share(0.9),
+        attacks={"pgd": share(0.5)},
+    )
+    (finding,) = [f for f in run_checks(bare) if f.name == "attacks_missing"]
+    assert not finding.passed
+    assert "no attack without gradients and no check for hidden gradients" in finding.explanation

@@ -1,0 +1,100 @@
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pnil_tf.errors import UserError
+from pnil_tf.evaluation.load import load_model, read_run
+from pnil_tf.evaluation.target import as_target
+from pnil_tf.layers import PNILLayer
+
+X = np.random.default_rng(0).random((5, 4, 4, 1)).astype(np.float32)
+
+
+def classifier(*first):
+    return keras.Sequential(
+        [keras.Input((4, 4, 1)), *first, keras.layers.Flatten(), keras.layers.Dense(3)]
+    )
+
+
+def logits(loaded):
+    return as_target(loaded.model, X).predict(tf.constant(X)).numpy()
+
+
+def test_run_folder_and_keras_file(tmp_path):
+    model = classifier(PNILLayer(noise_at_inference=False))
+    model.save(tmp_path / "classifier.keras")
+    for path in (tmp_path, tmp_path / "classifier.keras"):
+        loaded = load_model(path)
+        assert loaded.file == tmp_path / "classifier.keras"
+        np.testing.assert_allclose(logits(loaded), model(X), rtol=1e-5)
+
+
+def test_saved_model_of_keras_keeps_gradients(tmp_path):
+    model = classifier()
+    model.export(str(tmp_path / "m"), verbose=False)
+    loaded = load_model(tmp_path / "m")
+    np.testing.assert_allclose(logits(loaded), model(X), rtol=1e-5)
+    x = tf.constant(X)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        total = tf.reduce_sum(as_target(loaded.model, X).predict(x)[:, 0])
+    expected = np.tile(model.layers[-1].kernel.numpy()[:, 0], 5).reshape(X.shape)
+    np.testing.assert_allclose(tape.gradient(total, x), expected, rtol=1e-5)
+
+
+def test_saved_model_with_named_outputs(tmp_path):
+    module = tf.Module()
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 4, 4, 1], tf.float32, name="images")])
+    def serve(images):
+        scores = tf.reshape(images, [-1, 16])[:, :3]
+        return {"logits": scores, "probabilities": tf.nn.softmax(scores)}
+
+    module.serve = serve
+    tf.saved_model.save(module, str(tmp_path / "m"), signatures=serve)
+    np.testing.assert_allclose(logits(load_model(tmp_path / "m")), X.reshape(5, 16)[:, :3])
+
+
+def test_what_is_no_model(tmp_path):
+    (tmp_path / "text.keras").write_text("no model")
+    (tmp_path / "notes.txt").write_text("no model")
+    (tmp_path / "empty").mkdir()
+    for name, said in (
+        ("text.keras", "no Keras model"),
+        ("notes.txt", "is no model"),
+        ("empty", "holds no model"),
+        ("absent", "no model at"),
+    ):
+        with pytest.raises(UserError, match=said):
+            load_model(tmp_path / name)
+
+
+def test_torn_files(tmp_path):
+    classifier().save(tmp_path / "whole.keras")
+    content = (tmp_path / "whole.keras").read_bytes()
+    (tmp_path / "torn.keras").write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match=r"torn\.keras"):
+        load_model(tmp_path / "torn.keras")
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "saved_model.pb").write_bytes(b"torn")
+    with pytest.raises(UserError, match="SavedModel"):
+        load_model(tmp_path / "m")
+
+
+def test_code_in_a_file_does_not_run(tmp_path):
+    classifier(keras.layers.Lambda(lambda x: x)).save(tmp_path / "lambda.keras")
+    with pytest.raises(UserError, match="cannot be loaded"):
+        load_model(tmp_path / "lambda.keras")
+
+
+def test_a_runs_description(tmp_path):
+    assert read_run(tmp_path) == {}
+    (tmp_path / "run.json").write_text(json.dumps({"settings": {"epsilon": 0.3}}))
+    assert read_run(tmp_path)["settings"] == {"epsilon": 0.3}
+    for damage in ("{", "[]"):
+        (tmp_path / "run.json").write_text(damage)
+        with pytest.raises(UserError, match=r"run\.json"):
+            read_run(tmp_path)

@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+
+from pnil_tf.errors import UserError
+from pnil_tf.evaluation.store import Store, sha256_of, write_arrays
+
+IDENTITY = {"settings": {"epsilon": 0.1, "attacks": ["pgd"]}, "model": "abc"}
+
+
+def counted(calls):
+    def compute():
+        calls.append(1)
+        return {"a": np.arange(3)}
+
+    return compute
+
+
+def test_a_piece_is_computed_once_even_by_two_processes(tmp_path):
+    calls = []
+    first = Store(tmp_path / "state", IDENTITY, resume=False)
+    first.once("piece", counted(calls))
+    first.once("piece", counted(calls))
+    found = Store(tmp_path / "state", IDENTITY, resume=True).once("piece", counted(calls))
+    assert len(calls) == 1
+    np.testing.assert_array_equal(found["a"], np.arange(3))
+
+
+def test_without_resume_everything_is_computed_anew(tmp_path):
+    calls = []
+    for _ in range(2):
+        Store(tmp_path / "state", IDENTITY, resume=False).once("piece", counted(calls))
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 torn", b"no archive"])
+def test_a_damaged_piece_is_computed_anew(tmp_path, damage):
+    calls = []
+    store = Store(tmp_path / "state", IDENTITY, resume=False)
+    store.once("piece", counted(calls))
+    (tmp_path / "state" / "piece.npz").write_bytes(damage)
+    store.once("piece", counted(calls))
+    assert len(calls) == 2
+
+
+def test_another_evaluation_cannot_be_resumed(tmp_path):
+    Store(tmp_path / "state", IDENTITY, resume=False)
+    with pytest.raises(UserError, match="another model"):
+        Store(tmp_path / "state", {**IDENTITY, "model": "xyz"}, resume=True)
+
+
+def test_a_failing_piece_leaves_nothing(tmp_path):
+    store = Store(tmp_path / "state", IDENTITY, resume=False)
+    with pytest.raises(ZeroDivisionError):
+        store.once("piece", lambda: {"a": np.array(1 / 0)})
+    assert [file.name for file in (tmp_path / "state").iterdir()] == ["identity.json"]
+
+
+def test_objects_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"[Oo]bject|allow_pickle"):
+        write_arrays(tmp_path / "a.npz", {"a": np.array([{}], dtype=object)})
+    assert not any(tmp_path.iterdir())
+
+
+def test_digest_of_a_folder_sees_names_and_content(tmp_path):
+    (tmp_path / "m").mkdir()
+    file = tmp_path / "m" / "a"
+    file.write_text("1")
+    digests = {sha256_of(tmp_path / "m")}
+    file.write_text("2")
+    digests.add(sha256_of(tmp_path / "m"))
+    file.rename(tmp_path / "m" / "b")
+    digests.add(sha256_of(tmp_path / "m"))
+    assert len(digests) == 3

@@ -1,0 +1,176 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pnil_tf import rng
+from pnil_tf.errors import UserError
+from pnil_tf.evaluation.target import as_target
+from pnil_tf.layers import PNILLayer
+
+X = np.random.default_rng(0).random((20, 4, 4, 1)).astype(np.float32)
+W = tf.constant(np.random.default_rng(1).normal(size=(16, 3)), tf.float32)
+
+
+def linear(x):
+    return tf.reshape(x, [-1, 16]) @ W
+
+
+def sequential(*layers):
+    return keras.Sequential([keras.Input((4, 4, 1)), *layers])
+
+
+def classifier(*first, activation=None):
+    return sequential(*first, keras.layers.Flatten(), keras.layers.Dense(3, activation=activation))
+
+
+def gradient(predict, x=X):
+    @tf.function
+    def of(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            total = tf.reduce_sum(predict(x)[:, 0])
+        return tape.gradient(total, x, unconnected_gradients="zero")
+
+    return of(tf.constant(x)).numpy()
+
+
+def graph(predict, x=X):
+    return tf.function(predict)(tf.constant(x)).numpy()
+
+
+def test_keras_model():
+    model = classifier()
+    target = as_target(model, X)
+    assert (target.num_classes, target.input_shape) == (3, (4, 4, 1))
+    assert not target.stochastic
+    assert target.outputs == "logits"
+    np.testing.assert_allclose(graph(target.predict), model(X), rtol=1e-5)
+
+
+def test_wrapper_with_a_classifier():
+    class Wrapper:
+        def __init__(self):
+            self.classifier = classifier()
+
+    wrapper = Wrapper()
+    np.testing.assert_allclose(
+        as_target(wrapper, X).predict(tf.constant(X)), wrapper.classifier(X), rtol=1e-5
+    )
+
+
+def test_pnil_is_stochastic_follows_the_scope_and_can_be_switched_off():
+    model = classifier(PNILLayer(name="noise"))
+    target = as_target(model, X)
+    assert target.stochastic
+    assert target.repeatable
+    assert target.noise_is_ours
+    assert [layer.name for layer in target.pnil_layers] == ["noise"]
+
+    def seeded(x):
+        with rng.noise_scope(3):
+            return target.predict(x)
+
+    np.testing.assert_array_equal(graph(seeded), graph(seeded))
+    free = graph(target.noise_free())
+    np.testing.assert_array_equal(free, graph(target.noise_free()))
+    weights = model.layers[-1].kernel.numpy()
+    np.testing.assert_allclose(free, X.reshape(-1, 16) @ weights, rtol=1e-4, atol=1e-5)
+
+
+def test_pnil_in_a_nested_model_is_found():
+    nested = sequential(classifier(PNILLayer(name="inner")))
+    assert [layer.name for layer in as_target(nested, X).pnil_layers] == ["inner"]
+
+
+def test_frozen_noise_is_one_constant_whatever_the_batch():
+    target = as_target(classifier(PNILLayer()), X)
+    frozen = tf.function(target.frozen(5))
+    whole = frozen(tf.constant(X)).numpy()
+    np.testing.assert_allclose(frozen(tf.constant(X[7:9])), whole[7:9], rtol=1e-4, atol=1e-5)
+    same = np.repeat(X[:1], 6, axis=0)
+    np.testing.assert_allclose(frozen(tf.constant(same)), whole[[0] * 6], rtol=1e-4, atol=1e-5)
+    assert np.abs(graph(target.frozen(6)) - whole).max() > 0.01
+
+
+def test_other_random_layers_follow_the_scope():
+    model = classifier(AlwaysDropout(0.5))
+    target = as_target(model, X)
+    assert target.stochastic
+    assert target.repeatable
+    assert not target.noise_is_ours
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class AlwaysDropout(keras.layers.Dropout):
+    def call(self, inputs, training=False):
+        return super().call(inputs, training=True)
+
+
+def test_noise_off_at_inference_is_deterministic():
+    assert not as_target(classifier(PNILLayer(noise_at_inference=False)), X).stochastic
+
+
+def test_softmax_becomes_exact_logits():
+    model = classifier(activation="softmax")
+    model.layers[-1].kernel.assign(1000 * model.layers[-1].kernel)
+    target = as_target(model, X)
+    assert target.outputs == "probabilities"
+    logits = X.reshape(-1, 16) @ model.layers[-1].kernel.numpy()
+    np.testing.assert_allclose(graph(target.predict), logits, rtol=1e-3, atol=1e-2)
+
+
+def test_probabilities_of_a_callable_become_logits_up_to_a_constant():
+    target = as_target(lambda x: tf.nn.softmax(linear(x)), X)
+    assert target.outputs == "probabilities"
+    difference = graph(target.predict) - linear(X).numpy()
+    np.testing.assert_allclose(difference, difference[:, :1] * np.ones(3), atol=1e-4)
+    assert np.isfinite(graph(as_target(lambda x: tf.nn.softmax(1e5 * linear(x)), X).predict)).all()
+
+
+def test_tensorflow_callable_keeps_its_gradient():
+    np.testing.assert_allclose(
+        gradient(as_target(linear, X).predict), np.tile(W[:, 0].numpy(), 20).reshape(X.shape)
+    )
+
+
+def test_numpy_callable_has_no_gradient_but_works():
+    target = as_target(lambda x: np.asarray(x).reshape(-1, 16) @ W.numpy(), X)
+    np.testing.assert_allclose(graph(target.predict), linear(X), rtol=1e-5)
+    assert not gradient(target.predict).any()
+
+
+def test_numpy_noise_is_not_baked_into_the_graph():
+    random = np.random.default_rng(0)
+
+    def noisy(x):
+        return linear(x + random.normal(size=x.shape).astype(np.float32))
+
+    target = as_target(noisy, X)
+    assert target.stochastic
+    assert not target.repeatable
+    twice = tf.function(target.predict)
+    assert np.abs(twice(tf.constant(X)) - twice(tf.constant(X))).max() > 0.01
+    assert gradient(target.predict).any()
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (3, "must be a Keras model"),
+        (lambda x: x, "one row of logits for each image"),
+        (lambda x: linear(x)[:, :1], "two or more classes"),
+        (lambda x: linear(x)[:5], "one row of logits for each image"),
+        (lambda x: linear(x) / 0, "not finite"),
+        (lambda x: "cat", "one array of logits"),
+        (lambda x: tf.reshape(x, [-1, 7]), "cannot be called"),
+    ],
+)
+def test_what_is_no_classifier(model, said):
+    with pytest.raises(UserError, match=said):
+        as_target(model, X)
+
+
+def test_other_image_shape():
+    with pytest.raises(UserError, match=r"takes images of shape \(4, 4, 1\).*\(5, 5, 1\)"):
+        as_target(classifier(), np.zeros((2, 5, 5, 1), np.float32))

@@ -1,0 +1,253 @@
+"""PNILLayer: its contract as a Keras layer, then its numbers."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pnil_tf import rng
+from pnil_tf.layers import PNILLayer
+
+
+def random_layer(**arguments):
+    """A layer with weights that are neither zero nor equal."""
+    return PNILLayer(
+        kernel_initializer=keras.initializers.RandomNormal(0.5, seed=1),
+        bias_initializer=keras.initializers.RandomNormal(-1.0, 0.5, seed=2),
+        **arguments,
+    )
+
+
+def images(*shape, seed=0):
+    return np.random.default_rng(seed).random(shape, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("per_channel", "shape"), [(False, (8, 9, 3)), (True, (3,))], ids=["pixelwise", "per_channel"]
+)
+def test_it_has_a_weight_and_a_bias_that_start_at_zero(per_channel, shape):
+    layer = PNILLayer(per_channel=per_channel)
+    layer.build((None, 8, 9, 3))
+    assert [weight.path.split("/")[-1] for weight in layer.trainable_weights] == ["kernel", "bias"]
+    for weight in layer.weights:
+        assert weight.shape == shape
+        assert not np.any(weight)
+    assert not layer.non_trainable_variables
+
+
+@pytest.mark.parametrize("shape", [(5,), (7, 5), (6, 7, 5), (3, 6, 7, 5)])
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_any_rank_keeps_its_shape(shape, per_channel):
+    layer, x = PNILLayer(per_channel=per_channel), images(4, *shape)
+    out = layer(x)
+    assert out.shape == x.shape == layer.compute_output_shape(x.shape)
+    assert not np.isclose(out, x).all()
+
+
+def test_unknown_feature_sizes_need_per_channel():
+    with pytest.raises(ValueError, match=r"Received: input_shape=\(None, None, 3\).*per_channel"):
+        PNILLayer().build((None, None, 3))
+    layer = PNILLayer(per_channel=True)
+    layer.build((None, None, None, 3))
+    assert layer(images(2, 4, 5, 3)).shape == (2, 4, 5, 3)
+    assert layer(images(1, 7, 2, 3)).shape == (1, 7, 2, 3)
+    with pytest.raises(ValueError, match="Received"):
+        PNILLayer().build((3,))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "float16", "float64"])
+def test_any_numeric_input_is_taken(dtype):
+    out = PNILLayer()(np.ones((2, 3), dtype))
+    assert out.dtype == "float32"
+
+
+def test_the_config_rebuilds_the_layer():
+    layer = PNILLayer(
+        per_channel=True,
+        kernel_initializer=keras.initializers.Constant(0.5),
+        bias_initializer=keras.initializers.Constant(-2.0),
+        kernel_regularizer=keras.regularizers.L2(0.1),
+        bias_regularizer=keras.regularizers.L1(0.2),
+        kernel_constraint=keras.constraints.MaxNorm(3.0),
+        bias_constraint=keras.constraints.NonNeg(),
+        noise_at_inference=False,
+        name="noisy",
+    )
+    again = PNILLayer.from_config(layer.get_config())
+    assert again.get_config() == layer.get_config()
+    assert again.noise_at_inference is False
+    again.build((None, 4))
+    np.testing.assert_array_equal(again.bias, np.full(4, -2.0))
+    assert isinstance(again.bias.constraint, keras.constraints.NonNeg)
+
+
+def test_regularizers_count_as_losses():
+    layer = PNILLayer(
+        kernel_initializer="ones",
+        bias_initializer="ones",
+        kernel_regularizer=keras.regularizers.L1(0.5),
+        bias_regularizer=keras.regularizers.L2(0.25),
+    )
+    layer(images(2, 3))
+    assert sorted(float(loss) for loss in layer.losses) == [0.75, 1.5]
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.noise = random_layer()
+        self.head = keras.layers.Dense(2)
+
+    def call(self, x, training=False):
+        return self.head(self.noise(x, training=training))
+
+
+def functional():
+    inputs = keras.Input((5,))
+    x = keras.layers.Dense(4)(random_layer()(inputs))
+    return keras.Model(inputs, keras.layers.Dense(2)(random_layer()(x)))
+
+
+def sequential():
+    return keras.Sequential(
+        [keras.Input((5,)), random_layer(), keras.layers.Dense(4), random_layer()]
+    )
+
+
+@pytest.mark.parametrize("make", [functional, sequential, Subclassed])
+def test_every_kind_of_model_trains_and_predicts_with_noise(make):
+    model, x = make(), images(16, 5)
+    model.compile("sgd", "mse")
+    before = [w.numpy() for w in model.weights] if model.built else None
+    model.fit(x, np.ones((16, model(x).shape[-1])), epochs=1, verbose=0)
+    if before is not None:
+        for weight, value in zip(model.weights, before, strict=True):
+            assert (weight.numpy() != value).any(), weight.path
+    assert not np.isclose(model.predict(x, verbose=0), model.predict(x, verbose=0)).all()
+    for batch in (1, 3):  # any batch, not the one it was built with
+        assert model(x[:batch]).shape[0] == batch
+
+
+@pytest.mark.parametrize("make", [functional, sequential])
+def test_models_round_trip_through_keras_files(make, tmp_path):
+    model, x = make(), images(3, 5)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    with rng.noise_scope(1):
+        expected = model(x).numpy()
+    with rng.noise_scope(1):
+        np.testing.assert_array_equal(again(x), expected)
+
+
+def test_gaussian_noise_off_is_the_identity():
+    layer, x = random_layer(), images(2, 5)
+    with rng.noise_off():
+        np.testing.assert_array_equal(layer(x, training=True), x)
+
+
+def test_noise_at_inference_can_be_switched_off():
+    layer, x = random_layer(noise_at_inference=False), images(2, 5)
+    np.testing.assert_array_equal(layer(x, training=False), x)
+    assert not np.isclose(layer(x, training=True), x).all()
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_noise_is_fresh_at_every_call(training):
+    layer, x = random_layer(), images(2, 50)
+    compiled = tf.function(lambda x: layer(x, training=training))
+    for call in (lambda x: layer(x, training=training), compiled):
+        assert not np.isclose(call(x), call(x)).any()
+    assert not np.isclose(layer(x)[0] - x[0], layer(x)[1] - x[1]).all()
+
+
+def test_a_scope_repeats_the_noise_and_two_layers_differ():
+    x = tf.zeros((2, 50))
+    layers = [PNILLayer(), PNILLayer()]
+    with rng.noise_scope(3):
+        first, second = (layer(x).numpy() for layer in layers)
+    assert not np.isclose(first, second).any()
+    with rng.noise_scope(3):
+        np.testing.assert_array_equal(layers[0](x), first)
+        np.testing.assert_array_equal(layers[1](x), second)
+
+
+def test_a_function_traced_inside_a_scope_warns_and_stays_fresh():
+    layer = PNILLayer()
+    layer.build((None, 50))
+    compiled, x = tf.function(layer), tf.zeros((2, 50))
+    with rng.noise_scope(1), pytest.warns(UserWarning, match="Open the scope inside"):
+        first = compiled(x)
+    assert not np.isclose(first, compiled(x)).any()
+
+
+def test_under_a_global_seed_training_repeats_and_inference_does_not():
+    layer, x = PNILLayer(), tf.zeros((2, 50))
+    drawn = {True: [], False: []}
+    for training, draws in drawn.items():
+        for _ in range(2):
+            keras.utils.set_random_seed(1)
+            draws.append(layer(x, training=training).numpy())
+    np.testing.assert_array_equal(*drawn[True])
+    assert not np.isclose(*drawn[False]).any()
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_computes_noise_in_float32(policy):
+    layer, x = random_layer(dtype=policy), images(4, 6)
+    with rng.noise_scope(1):
+        mixed = layer(x)
+    plain = PNILLayer()
+    plain.build(x.shape)
+    plain.set_weights(layer.get_weights())
+    with rng.noise_scope(1):
+        expected = plain(x)
+    assert mixed.dtype == policy.removeprefix("mixed_")
+    assert layer.kernel.dtype == layer.sigma(x).dtype == layer.log_variance(x).dtype == "float32"
+    coarse = tf.cast(tf.cast(x, mixed.dtype), tf.float32)
+    np.testing.assert_allclose(tf.cast(mixed, tf.float32), expected, atol=0.05)
+    with rng.noise_off():
+        np.testing.assert_array_equal(tf.cast(layer(x), tf.float32), coarse)
+
+
+def test_the_largest_noise_of_float16_is_finite_in_float32():
+    # exp(Sigma) itself would overflow float16 here; its root, the noise's size, does not.
+    layer = PNILLayer(bias_initializer=keras.initializers.Constant(14.0), dtype="mixed_float16")
+    assert np.isfinite(layer(np.zeros((2, 3), np.float32))).all()
+    np.testing.assert_allclose(layer.sigma(np.zeros((1, 3))), np.exp(7.0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_the_empirical_noise_has_the_formulas_moments(per_channel):
+    draws = 40_000
+    layer, x = random_layer(per_channel=per_channel), images(1, 2, 2, 3)
+    with rng.noise_scope(1):
+        noise = layer(np.repeat(x, draws, axis=0)).numpy() - x
+    log_variance = x[0] * layer.kernel.numpy() + layer.bias.numpy()
+    sigma = np.exp(log_variance / 2)
+    np.testing.assert_allclose(layer.log_variance(x)[0], log_variance, rtol=1e-6)
+    np.testing.assert_allclose(layer.sigma(x)[0], sigma, rtol=1e-6)
+    # The standard error of an empirical deviation is sigma / sqrt(2 n).
+    np.testing.assert_allclose(noise.std(axis=0), sigma, rtol=5 / np.sqrt(2 * draws))
+    assert (np.abs(noise.mean(axis=0)) < 5 * sigma / np.sqrt(draws)).all()
+    flat = (noise / sigma).reshape(draws, -1)
+    correlation = np.corrcoef(flat, rowvar=False) - np.eye(flat.shape[1])
+    assert np.abs(correlation).max() < 5 / np.sqrt(draws)
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_gradients_are_those_of_the_reparameterisation(per_channel):
+    layer, x = random_layer(per_channel=per_channel), images(4, 3, 2)
+    layer.build(x.shape)
+    with rng.noise_scope(1):
+        z = rng.layer_noise(tf.constant(x.shape), True).numpy()
+    inputs, upstream = tf.constant(x), images(4, 3, 2, seed=1)
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        with rng.noise_scope(1):
+            value = tf.reduce_sum(upstream * layer(inputs, training=True))
+    by_x, by_w, by_b = tape.gradient(value, [inputs, layer.kernel.value, layer.bias.value])
+    half = upstream * z * layer.sigma(x).numpy() / 2  # d out / d Sigma = z exp(Sigma / 2) / 2
+    axes = (0, 1) if per_channel else (0,)
+    np.testing.assert_allclose(by_b, half.sum(axes), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(by_w, (half * x).sum(axes), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(by_x, upstream + half * layer.kernel.numpy(), rtol=1e-4, atol=1e-5)

@@ -1,0 +1,193 @@
+"""The one rule for randomness: noise follows the scope's seed, and nothing else does."""
+
+import warnings
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pnil_tf import rng
+
+SHAPE = tf.constant([4, 3])
+
+
+def noise(training=False):
+    return rng.layer_noise(SHAPE, training).numpy()
+
+
+def test_seeds_are_pairs_that_differ_with_every_part_and_its_place():
+    parts = [(0,), (1,), (2,), (0, 0), (0, 1), (1, 0), (2**31,), (2**40 + 1,), (2**40 + 2,)]
+    seeds = {tuple(rng.make_seed(*p).numpy()) for p in parts}
+    assert len(seeds) == len(parts)
+    assert rng.make_seed(5).dtype == tf.int32
+    np.testing.assert_array_equal(rng.make_seed(7, 8), rng.make_seed(7, 8))
+
+
+def test_folding_takes_python_ints_and_tensors_alike():
+    seed = rng.make_seed(1)
+    for number in (tf.constant(3, tf.int32), tf.constant(3, tf.int64)):
+        np.testing.assert_array_equal(rng.fold(seed, 3), rng.fold(seed, number))
+    assert (rng.fold(seed, 3).numpy() != rng.fold(seed, 4).numpy()).any()
+
+
+def test_the_only_replica_has_the_number_zero():
+    seed = rng.make_seed(1)
+    np.testing.assert_array_equal(rng.replica_seed(seed), rng.fold(seed, 0))
+
+
+def test_uniform_and_normal_noise_have_their_moments():
+    seed = rng.make_seed(3)
+    uniform = rng.uniform([100_000], seed, 0.3).numpy()
+    assert -0.3 <= uniform.min() < -0.299
+    assert 0.299 < uniform.max() < 0.3
+    assert abs(uniform.mean()) < 0.003
+    normal = rng.normal([100_000], seed).numpy()
+    assert abs(normal.mean()) < 0.015
+    assert abs(normal.std() - 1.0) < 0.01
+    assert uniform.dtype == normal.dtype == np.float32
+
+
+def test_a_scope_repeats_its_noise_and_its_calls_differ():
+    with rng.noise_scope(5):
+        first, second = noise(), noise()
+    with rng.noise_scope(rng.make_seed(5)):
+        again = noise(training=True)
+    np.testing.assert_array_equal(first, again)
+    assert not np.isclose(first, second).any()
+    with rng.noise_scope(6):
+        assert not np.isclose(first, noise()).any()
+
+
+def test_scopes_nest_and_end():
+    with rng.noise_scope(1):
+        outer = noise()
+        with rng.noise_scope(2):
+            inner = noise()
+        after = noise()
+    with rng.noise_scope(2):
+        np.testing.assert_array_equal(inner, noise())
+    with rng.noise_scope(1):
+        np.testing.assert_array_equal(outer, noise())
+        np.testing.assert_array_equal(after, noise())
+    assert not np.isclose(noise(), noise()).any()
+
+
+def test_a_scope_ends_with_an_error_too():
+    with pytest.raises(RuntimeError, match="inside"), rng.noise_scope(1):
+        raise RuntimeError("inside")
+    assert not np.isclose(noise(), noise()).any()
+
+
+def test_noise_off_is_silence():
+    with rng.noise_off():
+        assert not noise().any()
+        assert not noise(training=True).any()
+
+
+def test_stacked_draws_have_the_noise_they_have_alone():
+    with rng.noise_scope(1, 2):
+        stacked = noise()
+    for i, seed in enumerate((1, 2)):
+        with rng.noise_scope(seed):
+            alone = rng.layer_noise(SHAPE // [2, 1], False).numpy()
+        np.testing.assert_array_equal(stacked[2 * i : 2 * i + 2], alone)
+
+
+def test_signs_make_antithetic_pairs():
+    with rng.noise_scope(1, 1, signs=[1.0, -1.0]):
+        pair = noise()
+    np.testing.assert_array_equal(pair[:2], -pair[2:])
+    with rng.noise_scope(1, signs=[-1.0]):
+        negative = noise()
+    with rng.noise_scope(1):
+        np.testing.assert_array_equal(negative, -noise())
+
+
+def test_a_scope_inside_a_function_follows_a_tensor_seed():
+    @tf.function
+    def draw(seed):
+        with rng.noise_scope(seed):
+            return rng.layer_noise(SHAPE, False)
+
+    with rng.noise_scope(9):
+        eager = noise()
+    np.testing.assert_array_equal(draw(rng.make_seed(9)), eager)
+    assert not np.isclose(draw(rng.make_seed(10)), eager).any()
+
+
+def test_a_scope_reaches_into_loops_of_its_function():
+    @tf.function
+    def draws(seed):
+        with rng.noise_scope(seed):
+            return tf.while_loop(
+                lambda i, _: i < 2, lambda i, _: (i + 1, rng.layer_noise(SHAPE, False)),
+                (0, tf.zeros(SHAPE)),
+            )[1]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(draws(rng.make_seed(2)), draws(rng.make_seed(2)))
+
+
+def test_a_function_traced_inside_a_scope_warns_and_stays_fresh():
+    draw = tf.function(lambda: rng.layer_noise(SHAPE, False))
+    with rng.noise_scope(1), pytest.warns(UserWarning, match="inside a pnil_tf noise scope"):
+        first = draw()
+    assert not np.isclose(first, draw()).any()
+    with rng.noise_scope(1):
+        assert not np.isclose(first, draw()).any()
+
+
+def test_training_noise_follows_the_global_seed_and_inference_noise_does_not():
+    drawn = {True: [], False: []}
+    for _ in range(2):
+        for training, draws in drawn.items():
+            tf.random.set_seed(3)
+            draws.append(noise(training))
+    np.testing.assert_array_equal(*drawn[True])
+    assert not np.isclose(*drawn[False]).any()
+
+
+def test_inference_noise_in_a_graph_ignores_the_global_seed():
+    drawn = []
+    for _ in range(2):
+        tf.random.set_seed(3)
+        drawn.append(tf.function(lambda: rng.layer_noise(SHAPE, False))().numpy())
+    assert not np.isclose(*drawn).any()
+
+
+def random_model():
+    return keras.Sequential(
+        [
+            keras.Input((6,)),
+            keras.layers.Dropout(0.5),
+            keras.layers.BatchNormalization(),
+            keras.layers.GaussianNoise(1.0),
+        ]
+    )
+
+
+def test_stateless_layers_follow_the_scope_and_leave_no_trace():
+    model, x = random_model(), tf.random.stateless_uniform([8, 6], [1, 2])
+    before = [variable.numpy() for variable in model.variables]
+
+    def run(seed):
+        with rng.noise_scope(seed), rng.stateless_layers(model):
+            return model(x, training=True).numpy()
+
+    np.testing.assert_array_equal(run(1), run(1))
+    assert not np.allclose(run(1), run(2))
+    for variable, value in zip(model.variables, before, strict=True):
+        np.testing.assert_array_equal(variable, value)
+
+
+def test_reseeding_repeats_stock_layers():
+    model, x = random_model(), tf.ones([8, 6])
+
+    def run(seed):
+        rng.reseed_layers(model, rng.make_seed(seed))
+        return model(x, training=True).numpy()
+
+    np.testing.assert_array_equal(run(1), run(1))
+    assert not np.allclose(run(1), run(2))

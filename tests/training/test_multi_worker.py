@@ -1,0 +1,87 @@
+"""Two processes train together, and come to the weights of one."""
+
+import json
+import socket
+
+import keras
+import numpy as np
+import pytest
+
+from command import SHORT, run, start
+
+FLAGS = [
+    *SHORT,
+    "--nopnil",
+    "--attack=fgsm",
+    "--norm=l2",
+    "--epsilon=1",
+    "--epochs=1",
+    "--schedule=constant",
+    "--max_lr=0.001",
+]
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def tf_config_environments() -> list[dict[str, str]]:
+    workers = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    return [
+        {
+            "TF_CONFIG": json.dumps(
+                {"cluster": {"worker": workers}, "task": {"type": "worker", "index": i}}
+            )
+        }
+        for i in range(2)
+    ]
+
+
+def slurm_environments() -> list[dict[str, str]]:
+    return [
+        {
+            "SLURM_STEP_NUM_TASKS": "2",
+            "SLURM_STEP_NODELIST": "localhost",
+            "SLURM_STEP_TASKS_PER_NODE": "2",
+            "SLURM_NTASKS": "2",
+            "SLURM_PROCID": str(i),
+        }
+        for i in range(2)
+    ]
+
+
+@pytest.fixture(scope="module")
+def one_device(tmp_path_factory):
+    runs = tmp_path_factory.mktemp("runs")
+    status, _, err = run("train.py", *FLAGS, f"--runs_dir={runs}", "--name=one")
+    assert status == 0, err
+    return runs / "one"
+
+
+@pytest.mark.parametrize("environments", [tf_config_environments, slurm_environments])
+def test_two_workers_match_one_device(one_device, environments):
+    name = environments.__name__
+    flags = [*FLAGS, f"--runs_dir={one_device.parent}", f"--name={name}"]
+    workers = [start("train.py", *flags, env=env) for env in environments()]
+    try:
+        outputs = [worker.communicate(timeout=300) for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+    assert [worker.returncode for worker in workers] == [0, 0], outputs
+    directory = one_device.parent / name
+    record = json.loads((directory / "run.json").read_text())
+    assert record["device"]["replicas"] == 2
+    assert (
+        record["device"]["strategy"].startswith("CollectiveAllReduce")
+        or "MultiWorker" in (record["device"]["strategy"])
+    )
+    models = [keras.saving.load_model(run / "classifier.keras") for run in (one_device, directory)]
+    for a, b in zip(*(model.weights for model in models), strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), atol=2e-4, err_msg=a.path)

