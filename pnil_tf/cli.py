@@ -13,7 +13,7 @@ from typing import NoReturn
 from absl import flags
 
 from pnil_tf import flags as pnil_flags
-from pnil_tf.errors import UserError
+from pnil_tf.errors import RunFailure, UserError
 
 
 def run(command: Callable[[], None], *groups: str) -> NoReturn:
@@ -41,7 +41,10 @@ def run(command: Callable[[], None], *groups: str) -> NoReturn:
         command()
     except (flags.Error, UserError) as error:
         _exit(program, error, 2)
-    except OSError as error:  # a full disk, a folder without permission, a lost network share
+    except (
+        RunFailure,
+        OSError,
+    ) as error:  # OSError: a full disk, a folder without permission, a lost network share
         _exit(program, error, 1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -1,8 +1,15 @@
-"""The one exception that means 'the user asked for something that cannot be done'."""
+"""The exceptions that a command answers with a sentence instead of a traceback."""
 
 
 class UserError(ValueError):
     """A user's mistake: the commands answer it with one sentence and exit status 2.
 
     The message says what was wrong, what was received, and what to do.
+    """
+
+
+class RunFailure(RuntimeError):
+    """Work that was asked for rightly and did not succeed: exit status 1.
+
+    The message says what happened, what is left of the work, and what to do.
     """

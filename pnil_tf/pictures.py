@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -86,7 +87,7 @@ def first_pnil(classifier: keras.Model) -> PNILLayer | None:
 def pnil_maps(classifier: keras.Model, x: Any, path: str | os.PathLike[str]) -> None:
     """Draws a layer's maps as in the paper's figures 1 and 3: `x`, `W`, `B`, `Sigma`, `x'`.
 
-    One row for each image, `W` and `B` once. Maps of colour images are averaged over the
+    One row for each image reads as equations 2 and 3 do. Maps of colour images are averaged over the
     channels. Each column has its own scale; `Sigma` is a log-variance.
 
     Args:
@@ -110,29 +111,25 @@ def pnil_maps(classifier: keras.Model, x: Any, path: str | os.PathLike[str]) -> 
             "PNIL's maps need images (n, height, width, 1 or 3 channels), n >= 1. Received: "
             f"shape {x.shape}."
         )
-    weight = np.broadcast_to(layer.kernel.numpy(), x.shape[1:])
-    bias = np.broadcast_to(layer.bias.numpy(), x.shape[1:])
     log_variance = np.asarray(layer.log_variance(x))
     noisy = np.asarray(layer(x), np.float32)
 
     rows = len(x)
     figure = _figure(11.5, 2.0 * rows + 0.9)
-    grid = figure.add_gridspec(rows, 5)
-    once = figure.add_subplot(grid[:, 1]), figure.add_subplot(grid[:, 2])
-    columns = {
-        column: [figure.add_subplot(grid[row, column]) for row in range(rows)]
-        for column in (0, 3, 4)
-    }
+    columns = figure.subplots(rows, 5, squeeze=False).T
+    every = (rows, *x.shape[1:])
     of_channels = " (mean of channels)" if x.shape[-1] == 3 else ""
     _draw_images(figure, columns[0], x, "$x$")
-    _draw_maps(figure, [once[0]], weight[None], "$W$" + of_channels)
-    _draw_maps(figure, [once[1]], bias[None], "$B$" + of_channels)
+    _draw_maps(
+        figure, columns[1], np.broadcast_to(layer.kernel.numpy(), every), "$W$" + of_channels
+    )
+    _draw_maps(figure, columns[2], np.broadcast_to(layer.bias.numpy(), every), "$B$" + of_channels)
     _draw_maps(figure, columns[3], log_variance, r"$\Sigma = xW + B$" + of_channels)
     _draw_images(figure, columns[4], noisy, r"$x' = x + \mathcal{N}(0, 1)\, e^{\Sigma / 2}$")
     _write(figure, path)
 
 
-def _draw_images(figure: Figure, axes: list[Axes], images: np.ndarray, title: str) -> None:
+def _draw_images(figure: Figure, axes: Sequence[Axes], images: np.ndarray, title: str) -> None:
     low, high = float(images.min()), float(images.max())
     if images.shape[-1] == 1:
         _draw(figure, axes, images[..., 0], title, "gray", low, high)
@@ -141,7 +138,7 @@ def _draw_images(figure: Figure, axes: list[Axes], images: np.ndarray, title: st
         _draw(figure, axes, scaled, f"{title}\nfrom {low:.2g} to {high:.2g}", None, 0.0, 1.0)
 
 
-def _draw_maps(figure: Figure, axes: list[Axes], maps: np.ndarray, title: str) -> None:
+def _draw_maps(figure: Figure, axes: Sequence[Axes], maps: np.ndarray, title: str) -> None:
     maps = maps.mean(axis=-1)
     low, high = float(maps.min()), float(maps.max())
     if high - low < 1e-6:  # untrained or shared: a colour scale needs some width
@@ -151,7 +148,7 @@ def _draw_maps(figure: Figure, axes: list[Axes], maps: np.ndarray, title: str) -
 
 def _draw(
     figure: Figure,
-    axes: list[Axes],
+    axes: Sequence[Axes],
     pictures: np.ndarray,
     title: str,
     colours: str | None,
@@ -163,7 +160,7 @@ def _draw(
         one.set_axis_off()
     axes[0].set_title(title, fontsize="medium")
     if colours is not None:
-        figure.colorbar(drawn, ax=axes, location="bottom", shrink=0.85, pad=0.02)
+        figure.colorbar(drawn, ax=list(axes), location="bottom", shrink=0.85, pad=0.02)
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -68,10 +68,11 @@ def _graph(model: keras.Model) -> keras.Model | None:
 
 
 def _rebuilt(graph: keras.Model, before: str | None, pnil: PNILLayer) -> keras.Model:
-    inputs = keras.tree.map_structure(
-        lambda tensor: keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name),
-        graph.input,
-    )
+    def fresh(tensor: Any) -> Any:
+        name = tensor._keras_history.operation.name
+        return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=name)
+
+    inputs = keras.tree.map_structure(fresh, graph.input)
     noisy: dict[int, Any] = {}
     if before is None:
         (only,) = keras.tree.flatten(inputs)
@@ -86,7 +87,7 @@ def _rebuilt(graph: keras.Model, before: str | None, pnil: PNILLayer) -> keras.M
         return layer(*args, **kwargs)
 
     copy = keras.models.clone_model(graph, input_tensors=inputs, call_function=call)
-    for layer in graph.layers:
+    for layer in _layers(graph):
         copy.get_layer(layer.name).set_weights(layer.get_weights())
     return copy
 
@@ -128,7 +129,7 @@ def _check_one_input(model: keras.Model, inputs: int) -> None:
 
 
 def _check_layer(graph: keras.Model, name: str) -> None:
-    layers = [layer for layer in graph.layers if not isinstance(layer, keras.layers.InputLayer)]
+    layers = _layers(graph)
     names = [layer.name for layer in layers]
     if name not in names:
         near = difflib.get_close_matches(name, names, n=5, cutoff=0.4) or names[:5]
@@ -142,6 +143,10 @@ def _check_layer(graph: keras.Model, name: str) -> None:
             f"PNIL goes before a layer that takes one tensor. Received: before={name!r}, which "
             f"takes {len(arguments)}. Name a layer before it."
         )
+
+
+def _layers(graph: keras.Model) -> list[Any]:
+    return [layer for layer in graph.layers if not isinstance(layer, keras.layers.InputLayer)]
 
 
 def _free_name(model: keras.Model) -> str:

@@ -39,7 +39,9 @@ def test_resnet11_has_eleven_weight_layers_beside_its_shortcuts():
     expected += conv(1, channels_in, channels_in, False) + (channels_in + 1) * 10
     assert model.count_params() == expected + 4 * norms
     weighty = [
-        layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D | keras.layers.Dense)
+        layer
+        for layer in model.layers
+        if isinstance(layer, keras.layers.Conv2D | keras.layers.Dense)
     ]
     assert len(weighty) == 11 + 3
 

@@ -121,7 +121,8 @@ def test_a_scope_reaches_into_loops_of_its_function():
     def draws(seed):
         with rng.noise_scope(seed):
             return tf.while_loop(
-                lambda i, _: i < 2, lambda i, _: (i + 1, rng.layer_noise(SHAPE, False)),
+                lambda i, _: i < 2,
+                lambda i, _: (i + 1, rng.layer_noise(SHAPE, False)),
                 (0, tf.zeros(SHAPE)),
             )[1]
 

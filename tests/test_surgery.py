@@ -118,8 +118,11 @@ def test_before_one_branch_of_a_functional_model_leaves_the_others_quiet():
 
 def test_after_preprocessing_the_noise_has_the_units_there():
     model = keras.Sequential(
-        [keras.Input((4, 4, 3)), keras.layers.Rescaling(1 / 255, name="scale"),
-         keras.layers.Conv2D(2, 3, name="conv")]
+        [
+            keras.Input((4, 4, 3)),
+            keras.layers.Rescaling(1 / 255, name="scale"),
+            keras.layers.Conv2D(2, 3, name="conv"),
+        ]
     )
     x = 255 * images(2, 4, 4, 3)
     raw, scaled = add_pnil(model), add_pnil(model, before="conv")

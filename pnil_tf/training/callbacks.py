@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import signal
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import keras
 
+from pnil_tf.errors import RunFailure
 from pnil_tf.files import replacing
 from pnil_tf.progress import Progress
 from pnil_tf.training.checkpoints import TrainingCheckpoints
@@ -45,6 +47,29 @@ class KeepBest(keras.callbacks.Callback):
     def set_state(self, state: dict[str, Any]) -> None:
         """Goes on from `get_state`."""
         self._best = state
+
+
+class StopOnInvalidLoss(keras.callbacks.Callback):
+    """Ends a training whose loss is no longer a number, before it is saved.
+
+    Args:
+        best: Where the best classifier so far is.
+    """
+
+    def __init__(self, best: Path) -> None:
+        super().__init__()
+        self._best = best
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Raises `RunFailure` if the epoch's mean loss is NaN or infinite."""
+        loss = float((logs or {}).get("loss", 0.0))
+        if math.isfinite(loss):
+            return
+        step = int(self.model.optimizer.iterations.numpy())
+        kept = f"The best classifier so far is {self._best}. " if self._best.exists() else ""
+        raise RunFailure(
+            f"The loss is {loss} at step {step}. {kept}Lower --max_lr, or let --max_lr=auto find it."
+        )
 
 
 class HistoryFile(keras.callbacks.Callback):

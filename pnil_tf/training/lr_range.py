@@ -42,7 +42,7 @@ def lr_range_test(
     min_lr: float = 1e-5,
     max_lr: float = 1.0,
     steps: int = 200,
-    smoothing: float = 0.95,
+    smoothing: float = 0.9,
     diverged: float = 2.0,
     safety: float = 10.0,
 ) -> LRRange:

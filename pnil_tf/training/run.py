@@ -24,7 +24,13 @@ from pnil_tf.files import replacing
 from pnil_tf.models import build_model, pnil_layer
 from pnil_tf.pictures import learning_curves, pnil_maps
 from pnil_tf.progress import Progress
-from pnil_tf.training.callbacks import HistoryFile, KeepBest, SaveState, ShowProgress
+from pnil_tf.training.callbacks import (
+    HistoryFile,
+    KeepBest,
+    SaveState,
+    ShowProgress,
+    StopOnInvalidLoss,
+)
 from pnil_tf.training.checkpoints import TrainingCheckpoints
 from pnil_tf.training.guard import OverfittingGuard
 from pnil_tf.training.lr_range import LRRange, lr_range_test, write_curve
@@ -270,7 +276,8 @@ def _fit(
     """Trains, from the newest checkpoint on if there is one."""
     optimization = settings.optimization
     validation = data.validation.take(settings.attack.validation_images)
-    monitor = "val_loss" if model.validation_attack is None else "val_adversarial_loss"
+    adversarial = model.attack is not None and model.validation_attack is not None
+    monitor = "val_adversarial_loss" if adversarial else "val_loss"
     history = HistoryFile(directory.history, chief)
     kept = KeepBest(directory.best, monitor, chief)
     guard = _guard(model, settings, data, directory, chief)
@@ -288,7 +295,8 @@ def _fit(
         logger.info("Going on after step %d.", step)
     total = optimization.epochs * steps_per_epoch
     progress = Progress("training", total, "step", step) if chief else None
-    callbacks = [*([] if guard is None else [guard]), kept, history, save]
+    callbacks = [StopOnInvalidLoss(directory.best), *([] if guard is None else [guard])]
+    callbacks += [kept, history, save]
     if progress is not None:
         callbacks.append(ShowProgress(progress, optimization.epochs))
     if settings.run.tensorboard and chief:

@@ -40,6 +40,8 @@ class ModelSettings:
         width: Channels of the first convolution; `None` takes the model's default.
         pnil: Whether a `PNILLayer` stands in front.
         pnil_sigma: Standard deviation with which its noise starts, > 0, in units of the pixels.
+            The default, exp(-2), is a bias of -4: larger noise slows training down at large
+            epsilon, where it must learn to shrink first.
         pnil_per_channel: Whether its weights are shared over all positions.
         noise_at_inference: Whether its noise stays on at inference.
     """
@@ -47,7 +49,7 @@ class ModelSettings:
     model: str | None = None
     width: int | None = None
     pnil: bool = False
-    pnil_sigma: float = 1.0
+    pnil_sigma: float = 0.135
     pnil_per_channel: bool = False
     noise_at_inference: bool = True
 
@@ -113,7 +115,7 @@ class OptimizationSettings:
         seed: Seed of the weights, the order of the images and all noise.
     """
 
-    epochs: int = 10
+    epochs: int = 15
     batch_size: int = 100
     max_lr: float | str = 0.005
     min_lr: float | None = None

@@ -1,0 +1,95 @@
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from pnil_tf.errors import UserError
+from pnil_tf.evaluation import command
+from pnil_tf.evaluation.command import evaluate_saved
+
+OPTIONS = {"images": 6, "steps": 1, "attacks": ("fgsm",), "checks": False}
+
+
+class FakeSet:
+    """Stands for a data set in memory; the tests of `pnil_tf.data` read real ones."""
+
+    def __init__(self, settings):
+        self.settings = settings
+        generator = np.random.default_rng(0)
+        self.images = generator.integers(0, 256, (10, 4, 4, 1)).astype(np.uint8)
+        self.labels = np.arange(10, dtype=np.int32) % 3
+
+    @property
+    def test(self):
+        return self
+
+    def take(self, n):
+        self.images, self.labels = self.images[:n], self.labels[:n]
+        return self
+
+    def describe(self):
+        return {"name": self.settings.dataset, "num_classes": 3, "class_names": ["a", "b", "c"]}
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The data settings that were asked for."""
+    found = []
+
+    def load(settings):
+        found.append(settings)
+        return FakeSet(settings)
+
+    monkeypatch.setattr(command, "load", load)
+    return found
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run's folder, as training leaves it."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    keras.Sequential(
+        [keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3)]
+    ).save(folder / "classifier.keras")
+    data = {"dataset": "mnist", "data_dir": None, "image_size": [4, 4], "split_seed": 3}
+    record = {"settings": {"data": data, "attack": {"epsilon": 0.25}}}
+    (folder / "run.json").write_text(json.dumps(record))
+    return folder
+
+
+def test_a_run_knows_its_data_and_epsilon(run, asked):
+    results = evaluate_saved(str(run), options=OPTIONS)
+    assert (asked[0].dataset, asked[0].image_size, asked[0].split_seed) == ("mnist", (4, 4), 3)
+    assert results["settings"]["epsilon"] == 0.25
+    assert results["data"]["name"] == "mnist"
+    assert results["model"]["kind"] == "training run"
+    assert (run / "evaluation" / "report.html").exists()
+
+
+def test_what_is_said_goes_before_what_the_run_knows(run, asked, tmp_path):
+    results = evaluate_saved(
+        str(run),
+        epsilon=0.1,
+        data={"dataset": "kmnist", "data_dir": "d"},
+        output=str(tmp_path / "out"),
+        options=OPTIONS,
+    )
+    assert (asked[0].dataset, asked[0].data_dir) == ("kmnist", "d")
+    assert results["settings"]["epsilon"] == 0.1
+    assert (tmp_path / "out" / "results.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("said", "complaint"),
+    [
+        ({}, "--epsilon"),
+        ({"epsilon": 0.1}, "--dataset"),
+        ({"epsilon": 0.1, "data": {"dataset": "mnist"}}, "--output"),
+        ({"epsilon": 0.0, "data": {"dataset": "mnist"}}, "greater than 0"),
+    ],
+)
+def test_a_file_does_not(run, said, complaint):
+    with pytest.raises(UserError, match=complaint):
+        evaluate_saved(str(run / "classifier.keras"), **said)

@@ -1,0 +1,247 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import keras
+import numpy as np
+import pytest
+
+from pnil_tf.errors import UserError
+from pnil_tf.evaluation.runner import evaluate
+from pnil_tf.evaluation.settings import EvaluationSettings
+from pnil_tf.evaluation.store import Store, sha256_of
+from pnil_tf.layers import PNILLayer
+
+SMALL = {
+    "epsilon": 0.1,
+    "images": 12,
+    "batch_size": 5,
+    "steps": 2,
+    "eot_samples": 2,
+    "judge_draws": 4,
+    "spsa_images": 7,
+    "spsa_samples": 8,
+    "check_images": 6,
+    "check_draws": 2,
+    "epsilons": (0.1, 0.2),
+}
+FAST = {**SMALL, "checks": False}
+
+
+def noisy_linear():
+    """A fixed stochastic classifier of (4, 4, 1) images."""
+    model = keras.Sequential(
+        [
+            keras.Input((4, 4, 1)),
+            PNILLayer(bias_initializer=keras.initializers.Constant(-3.0)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(3),
+        ]
+    )
+    model.layers[-1].kernel.assign(np.random.default_rng(1).normal(size=(16, 3)))
+    return model
+
+
+def images(n=20):
+    x = np.random.default_rng(0).random((n, 4, 4, 1)).astype(np.float32)
+    kernel = np.random.default_rng(1).normal(size=(16, 3))
+    return x, (x.reshape(n, 16) @ kernel).argmax(axis=1)
+
+
+def numbers(results):
+    """The results without what depends on the clock."""
+    text = json.loads(json.dumps(results))
+    for key in ("finished", "attack_seconds", "process_seconds"):
+        del text[key]
+    for attack in text["attacks"].values():
+        del attack["seconds"], attack["images_per_second"]
+    return text
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A whole evaluation, its folder and its results."""
+    folder = tmp_path_factory.mktemp("evaluation") / "out"
+    settings = EvaluationSettings(**SMALL, save_adversarial=True)
+    return folder, evaluate(noisy_linear(), *images(), settings, folder)
+
+
+def test_results_stand_alone(whole):
+    folder, results = whole
+    assert json.loads((folder / "results.json").read_text()) == results
+    figures = [results[name] for name in ("clean", "effective_robustness", "worst_case_per_image")]
+    for row in [*figures, *results["attacks"].values()]:
+        assert 0 <= row["low"] <= row["value"] <= row["high"] <= 1
+        assert row["images"] in (12, 7)
+        assert row["draws"] == 4
+    assert set(results["attacks"]) == {"pgd", "pgd_strong", "spsa", "fgsm", "noise"}
+    assert results["attacks"]["pgd"]["settings"]["eot"]["draws"] == 2
+    assert results["verdict"] in ("credible", "doubtful", "obfuscated")
+    assert {"name", "passed", "value", "threshold"} <= set(results["findings"][0])
+    assert results["model"]["stochastic"]
+    assert results["model"]["pnil_layers"][0]["noise_at_inference"]
+    assert results["settings"]["seed"] == results["seed"] == 0
+    assert results["versions"]["tensorflow"]
+    assert set(results["noise_cells"]) >= {"clean_without", "without_with"}
+    assert [row["draws"] for row in results["eot_curve"]] == [1, 2, 5, 10]
+
+
+def test_min_is_the_lowest_and_the_worst_case_no_higher(whole):
+    results = whole[1]
+    values = {name: row["value"] for name, row in results["attacks"].items()}
+    effective = results["effective_robustness"]
+    assert effective["value"] == min(values.values()) == values[effective["attack"]]
+    del values["pgd_strong"]
+    assert results["effective_robustness_without_pgd_strong"]["value"] == min(values.values())
+    # Judged by draws of its own, so equal only up to their scatter.
+    assert results["worst_case_per_image"]["value"] <= effective["value"] + 0.1
+
+
+def test_arrays_give_the_figures_back(whole):
+    folder, results = whole
+    assert results["arrays"]["sha256"] == sha256_of(folder / "arrays.npz")
+    with np.load(folder / "arrays.npz", allow_pickle=False) as arrays:
+        for name, row in results["attacks"].items():
+            votes = arrays[f"{name}_votes"]
+            right = votes == arrays["labels"][: len(votes), np.newaxis]
+            assert right.mean() == pytest.approx(row["value"])
+
+
+def test_saved_adversarial_images_are_in_the_ball(whole):
+    folder, _ = whole
+    with np.load(folder / "adversarial.npz", allow_pickle=False) as arrays:
+        for name in ("pgd", "pgd_strong", "spsa", "fgsm", "noise", "worst_case"):
+            change = np.abs(arrays[name] - arrays["images"][: len(arrays[name])])
+            assert 0 < change.max() <= 0.1 + 1e-5
+
+
+def test_nothing_else_is_left(whole):
+    assert sorted(file.name for file in whole[0].iterdir()) == [
+        "adversarial.npz", "arrays.npz", "report.html", "results.json",
+    ]  # fmt: skip
+
+
+def test_an_interrupted_evaluation_gives_the_same_numbers(whole, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    once = Store.once
+    for survives in (2, 11, 30):
+        left = [survives]
+
+        def dying(self, name, compute, left=left):
+            left[0] -= 1
+            if left[0] < 0:
+                raise Killed
+            return once(self, name, compute)
+
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(Store, "once", dying)
+            evaluate(
+                noisy_linear(),
+                *images(),
+                EvaluationSettings(**SMALL, save_adversarial=True),
+                tmp_path / "out",
+                resume=True,
+            )
+    resumed = evaluate(
+        noisy_linear(), *images(), EvaluationSettings(**SMALL), tmp_path / "out", resume=True
+    )
+    expected = numbers(whole[1])
+    expected["settings"]["save_adversarial"] = False
+    del expected["adversarial"]
+    assert numbers(resumed) == expected
+
+
+def test_another_attack_changes_no_number_of_the_others(whole, tmp_path):
+    alone = evaluate(
+        noisy_linear(), *images(), EvaluationSettings(**FAST, attacks=("fgsm",)), tmp_path / "out"
+    )
+    assert alone["attacks"]["fgsm"]["value"] == whole[1]["attacks"]["fgsm"]["value"]
+    assert alone["verdict"] == "doubtful"
+
+
+def test_results_are_neither_overwritten_nor_mixed(whole, tmp_path):
+    folder, results = whole
+    settings = EvaluationSettings(**SMALL)
+    with pytest.raises(UserError, match="holds an evaluation"):
+        evaluate(noisy_linear(), *images(), settings, folder)
+    assert evaluate(noisy_linear(), *images(), settings, folder, resume=True) == results
+    Store(tmp_path / "state", {"settings": 1}, resume=False)
+    with pytest.raises(UserError, match="cannot be resumed: it was started with another settings"):
+        evaluate(noisy_linear(), *images(), settings, tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"images": images()[0] * 255}, "Pixels must be from 0 to 1"),
+        ({"images": images()[0] * np.nan}, "finite"),
+        ({"images": images()[0][..., 0]}, "shape"),
+        ({"images": np.zeros((20, 5, 5, 1), np.float32)}, "takes images of shape"),
+        ({"labels": images()[1] + 1}, "Labels must be from 0 to 2"),
+        ({"labels": images()[1] - 1}, "Labels must be from 0 to 2"),
+        ({"labels": images()[1][:5]}, "as many"),
+        ({"labels": images()[1] + 0.5}, "whole-number"),
+        ({"data": {"num_classes": 10}}, "3 classes, but the data set has 10"),
+        ({"model": "runs/mnist"}, "must be a Keras model"),
+        ({"settings": EvaluationSettings(**{**FAST, "images": 21})}, "There are 20"),
+        ({"settings": EvaluationSettings(**FAST, norm="l2")}, "SPSA"),
+    ],
+)
+def test_bad_input_before_the_work_begins(change, said, tmp_path):
+    x, y = images()
+    arguments = {
+        "model": noisy_linear(),
+        "images": x,
+        "labels": y,
+        "settings": EvaluationSettings(**FAST),
+        "output": tmp_path / "out",
+    }
+    with pytest.raises(UserError, match=said):
+        evaluate(**{**arguments, **change})
+    assert not (tmp_path / "out").exists()
+
+
+def test_byte_images_are_scaled(tmp_path):
+    x, y = images()
+    settings = EvaluationSettings(**FAST, attacks=("noise",))
+    as_bytes = evaluate(noisy_linear(), np.round(255 * x).astype(np.uint8), y, settings, tmp_path)
+    assert as_bytes["clean"]["value"] > 0.5
+
+
+SCRIPT = """
+    import sys
+    sys.path.insert(0, {tests!r})
+    from test_runner import FAST, EvaluationSettings, evaluate, images, noisy_linear
+    settings = EvaluationSettings(**{{**FAST, "steps": 30, "batch_size": 1}})
+    evaluate(noisy_linear(), *images(), settings, {output!r}, resume=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+def test_kill_9(tmp_path):
+    def start(output):
+        code = textwrap.dedent(SCRIPT).format(tests=os.path.dirname(__file__), output=str(output))
+        return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+
+    assert start(tmp_path / "calm").wait() == 0
+    deadline = time.monotonic() + 300
+    for wanted in (3, 15, 28):
+        process = start(tmp_path / "killed")
+        while len(list(tmp_path.glob("killed/state/*.npz"))) < wanted and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert start(tmp_path / "killed").wait() == 0
+    calm, killed = (
+        json.loads((tmp_path / name / "results.json").read_text()) for name in ("calm", "killed")
+    )
+    assert numbers(calm) == numbers(killed)
+    assert not list(tmp_path.glob("killed/.*.tmp"))
