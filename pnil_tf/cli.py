@@ -13,7 +13,7 @@ from typing import NoReturn
 from absl import flags
 
 from pnil_tf import flags as pnil_flags
-from pnil_tf.errors import RunFailure, UserError
+from pnil_tf.errors import RunFailedError, UserError
 
 
 def run(command: Callable[[], None], *groups: str) -> NoReturn:
@@ -42,7 +42,7 @@ def run(command: Callable[[], None], *groups: str) -> NoReturn:
     except (flags.Error, UserError) as error:
         _exit(program, error, 2)
     except (
-        RunFailure,
+        RunFailedError,
         OSError,
     ) as error:  # OSError: a full disk, a folder without permission, a lost network share
         _exit(program, error, 1)

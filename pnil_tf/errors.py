@@ -8,7 +8,7 @@ class UserError(ValueError):
     """
 
 
-class RunFailure(RuntimeError):
+class RunFailedError(RuntimeError):
     """Work that was asked for rightly and did not succeed: exit status 1.
 
     The message says what happened, what is left of the work, and what to do.

@@ -86,21 +86,22 @@ _SERIALIZER: Any = flags.ArgumentSerializer()
 
 
 def _choice(*names: str) -> Callable[..., None]:
-    def define(name: str, default: Any, text: str) -> None:
-        flags.DEFINE_enum(name, default, list(names), text)
+    def define(name: str, default: Any, text: str, flag_values: flags.FlagValues) -> None:
+        flags.DEFINE_enum(name, default, list(names), text, flag_values=flag_values)
 
     return define
 
 
 def _parsed(parser: _Parser) -> Callable[..., None]:
-    def define(name: str, default: Any, text: str) -> None:
-        flags.DEFINE(parser, name, default, text, serializer=_SERIALIZER)
+    def define(name: str, default: Any, text: str, flag_values: flags.FlagValues) -> None:
+        flags.DEFINE(parser, name, default, text, flag_values=flag_values, serializer=_SERIALIZER)
 
     return define
 
 
-def _switch(name: str, default: Any, text: str) -> None:
-    flags.DEFINE_flag(_SwitchFlag(_SWITCH, _SERIALIZER, name, default, text))
+def _switch(name: str, default: Any, text: str, flag_values: flags.FlagValues) -> None:
+    flag = _SwitchFlag(_SWITCH, _SERIALIZER, name, default, text)
+    flags.DEFINE_flag(flag, flag_values=flag_values)
 
 
 # absl's functions are overloaded on their defaults; here they serve as plain functions.
@@ -226,50 +227,49 @@ def _defaults(group: str) -> dict[str, Any]:
     return {field.name: field.default for field in dataclasses.fields(_SETTINGS[group])}
 
 
-def define(*groups: str) -> None:
+def define(*groups: str, flag_values: flags.FlagValues = FLAGS) -> None:
     """Defines the flags of the named groups."""
     for group in groups:
         defaults = _defaults(group)
         for name, (definition, text) in _GROUPS[group].items():
-            definition(name, defaults[name], text)
+            definition(name, defaults[name], text, flag_values=flag_values)
 
 
-def values(group: str) -> dict[str, Any]:
-    """Returns a group's flags by name."""
-    return {name: FLAGS[name].value for name in _GROUPS[group]}
-
-
-def given() -> dict[str, Any]:
-    """Returns the flags that the command line (or a flagfile) gave, by name."""
-    names = (name for _, entries in groups() for name in entries)
-    return {name: FLAGS[name].value for name in names if FLAGS[name].present}
-
-
-def groups() -> list[tuple[str, list[str]]]:
+def groups(flag_values: flags.FlagValues = FLAGS) -> list[tuple[str, list[str]]]:
     """Returns the defined groups with the names of their flags, for `--help`."""
     return [
         (group, list(entries))
         for group, entries in _GROUPS.items()
-        if all(name in FLAGS for name in entries)
+        if all(name in flag_values for name in entries)
     ]
 
 
-def train_settings() -> training.TrainSettings:
+def given(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any]:
+    """Returns the flags that the command line (or a flagfile) gave, by name."""
+    names = (name for _, entries in groups(flag_values) for name in entries)
+    return {name: flag_values[name].value for name in names if flag_values[name].present}
+
+
+def _values(group: str, flag_values: flags.FlagValues) -> dict[str, Any]:
+    return {name: flag_values[name].value for name in _GROUPS[group]}
+
+
+def train_settings(flag_values: flags.FlagValues = FLAGS) -> training.TrainSettings:
     """Builds the settings of a training run from the flags.
 
     Raises:
         UserError: If a value, or a combination of them, is not valid.
     """
-    groups = {name: _SETTINGS[name](**values(name)) for name in _TRAINING_GROUPS}
+    groups = {name: _SETTINGS[name](**_values(name, flag_values)) for name in _TRAINING_GROUPS}
     from pnil_tf.data.settings import DataSettings  # imports TensorFlow: check the rest first
 
-    return training.TrainSettings(data=DataSettings(**values("data")), **groups)
+    return training.TrainSettings(data=DataSettings(**_values("data", flag_values)), **groups)
 
 
-def benchmark_settings() -> BenchmarkSettings:
+def benchmark_settings(flag_values: flags.FlagValues = FLAGS) -> BenchmarkSettings:
     """Builds the settings of a benchmark from the flags.
 
     Raises:
         UserError: If a value is not valid.
     """
-    return BenchmarkSettings(**values("benchmark"))
+    return BenchmarkSettings(**_values("benchmark", flag_values))

@@ -87,7 +87,7 @@ def first_pnil(classifier: keras.Model) -> PNILLayer | None:
 def pnil_maps(classifier: keras.Model, x: Any, path: str | os.PathLike[str]) -> None:
     """Draws a layer's maps as in the paper's figures 1 and 3: `x`, `W`, `B`, `Sigma`, `x'`.
 
-    One row for each image reads as equations 2 and 3 do. Maps of colour images are averaged over the
+    One row for each image reads as equations 2 and 3 do. Maps of colour images are averaged over
     channels. Each column has its own scale; `Sigma` is a log-variance.
 
     Args:

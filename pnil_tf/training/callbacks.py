@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-from pnil_tf.errors import RunFailure
+from pnil_tf.errors import RunFailedError
 from pnil_tf.files import replacing
 from pnil_tf.progress import Progress
 from pnil_tf.training.checkpoints import TrainingCheckpoints
@@ -61,14 +61,15 @@ class StopOnInvalidLoss(keras.callbacks.Callback):
         self._best = best
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Raises `RunFailure` if the epoch's mean loss is NaN or infinite."""
+        """Raises `RunFailedError` if the epoch's mean loss is NaN or infinite."""
         loss = float((logs or {}).get("loss", 0.0))
         if math.isfinite(loss):
             return
         step = int(self.model.optimizer.iterations.numpy())
         kept = f"The best classifier so far is {self._best}. " if self._best.exists() else ""
-        raise RunFailure(
-            f"The loss is {loss} at step {step}. {kept}Lower --max_lr, or let --max_lr=auto find it."
+        raise RunFailedError(
+            f"The loss is {loss} at step {step}. {kept}"
+            "Lower --max_lr, or let --max_lr=auto find it."
         )
 
 

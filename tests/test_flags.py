@@ -1,0 +1,125 @@
+"""Flags: defined once, checked at once, turned into frozen settings."""
+
+import dataclasses
+
+import pytest
+from absl import flags as absl_flags
+
+from pnil_tf import flags
+from pnil_tf.errors import UserError
+
+GROUPS = ("data", "model", "attack", "optimization", "device", "run")
+
+
+def read(*arguments):
+    """Parses a command line of `bin/train.py` into flags of its own."""
+    values = absl_flags.FlagValues()
+    flags.define(*GROUPS, flag_values=values)
+    values(["train.py", *arguments])
+    return values
+
+
+def parse(*arguments):
+    return flags.train_settings(read(*arguments))
+
+
+def test_the_main_job():
+    settings = parse("--dataset=mnist", "--pnil")
+    assert settings.data.dataset == "mnist"
+    assert settings.model.pnil
+    assert settings.model.model == "small_cnn"
+    assert settings.attack.epsilon == pytest.approx(8 / 255)
+    assert settings.run.name == "mnist_nfgsm_pnil_eps0.03137_seed0"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "epsilon", "model"),
+    [("fashion_mnist", 4 / 255, "small_cnn"), ("cifar10", 0.03, "resnet11")],
+)
+def test_the_papers_presets(dataset, epsilon, model):
+    settings = parse(f"--dataset={dataset}")
+    assert settings.attack.epsilon == pytest.approx(epsilon)
+    assert settings.model.model == model
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("8/255", 8 / 255), ("0.03", 0.03), ("3e-2", 0.03), ("1", 1.0)]
+)
+def test_epsilon_reads_fractions_and_decimals(text, value):
+    assert parse(f"--epsilon={text}").attack.epsilon == pytest.approx(value)
+
+
+@pytest.mark.parametrize("text", ["abc", "1/0", "nan", "inf", "8/", ""])
+def test_epsilon_refuses_what_is_no_number(text):
+    with pytest.raises(absl_flags.IllegalFlagValueError, match="epsilon"):
+        parse(f"--epsilon={text}")
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "--epsilon=0",
+        "--epsilon=-0.1",
+        "--epochs=0",
+        "--batch_size=-1",
+        "--eot_samples=0",
+        "--max_lr=0",
+        "--pnil_sigma=-1",
+        "--clean_weight=1.5",
+        "--seed=-1",
+        "--name=a/b",
+        "--name=..",
+        "--num_cpu_devices=0",
+        "--evaluation_images=-1",
+        "--dataset=",
+        "--data_source=auto --dataset=emnist",
+    ],
+)
+def test_values_that_cannot_be_right_are_refused(argument):
+    with pytest.raises(UserError, match="Received"):
+        parse(*argument.split())
+
+
+def test_resume_and_overwrite_exclude_each_other():
+    with pytest.raises(UserError, match="both"):
+        parse("--resume", "--overwrite")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "value"),
+    [
+        ((), "auto"),
+        (("--jit_compile",), "true"),
+        (("--nojit_compile",), "false"),
+        (("--jit_compile=auto",), "auto"),
+        (("--jit_compile=off",), "false"),
+    ],
+)
+def test_jit_compile_is_a_switch_of_three_states(arguments, value):
+    assert parse(*arguments).device.jit_compile == value
+
+
+@pytest.mark.parametrize(("text", "size"), [("32", (32, 32)), ("96x128", (96, 128))])
+def test_image_size(text, size):
+    assert parse(f"--image_size={text}").data.image_size == size
+
+
+def test_max_lr_is_a_rate_or_auto():
+    assert parse("--max_lr=auto").optimization.max_lr == "auto"
+    assert parse("--max_lr=0.01").optimization.max_lr == 0.01
+
+
+def test_given_names_only_what_was_said():
+    assert flags.given(read("--epsilon=0.3", "--nopnil")) == {"epsilon": 0.3, "pnil": False}
+
+
+def test_settings_are_frozen():
+    settings = parse()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.attack.epsilon = 1.0
+
+
+def test_every_flag_has_a_help_text_():
+    values = read()
+    for name in (name for _, names in flags.groups(values) for name in names):
+        assert len(values[name].help) > 10, name
