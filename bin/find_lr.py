@@ -3,7 +3,7 @@
 For example: python bin/find_lr.py --dataset=mnist --pnil
 
 Runs an LR range test (Smith 2017) of the training that the other flags describe, and writes the
-curve to runs/NAME/lr_range.csv and lr_range.png. Nothing is trained for keeps.
+curve to runs/NAME_lr_range/ as lr_range.csv and lr_range.png. Nothing is trained for keeps.
 """
 
 from pnil_tf import cli, flags

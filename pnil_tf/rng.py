@@ -45,7 +45,9 @@ def make_seed(*parts: int) -> Tensor:
 
 def fold(seed: Tensor, data: Any) -> Tensor:
     """Derives a new, independent seed from `seed` and an integer (Python or int tensor)."""
-    return tf.random.experimental.stateless_fold_in(seed, tf.cast(data, tf.int32))
+    # As tf.random.experimental.stateless_fold_in does, which lets XLA choose another generator.
+    word = tf.random.stateless_uniform([], seed, None, None, tf.int32, alg="philox")
+    return tf.stack([word, tf.cast(data, tf.int32)])
 
 
 def replica_seed(seed: Tensor) -> Tensor:

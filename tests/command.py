@@ -5,6 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
+
+from pnil_tf.layers import PNILLayer  # noqa: F401 - registers the layer for loading
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # Real digits that every test machine has, a run of seconds, and the same bits every time.
@@ -17,6 +21,11 @@ SHORT = [
     "--guard=off",
     "--deterministic",
 ]
+
+
+def load_classifier(directory: Path) -> keras.Model:
+    """The classifier that a run kept."""
+    return keras.saving.load_model(directory / "classifier.keras")
 
 
 def start(script: str, *arguments: str, env: dict[str, str] | None = None) -> subprocess.Popen:

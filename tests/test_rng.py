@@ -192,3 +192,12 @@ def test_reseeding_repeats_stock_layers():
 
     np.testing.assert_array_equal(run(1), run(1))
     assert not np.allclose(run(1), run(2))
+
+
+@pytest.mark.parametrize("number", [3, 2**31 - 1, 2**31, 2**70])
+def test_seeds_of_python_ints_are_the_same_inside_a_function(number):
+    inside = tf.function(lambda: rng.make_seed(number))()
+    np.testing.assert_array_equal(inside, rng.make_seed(number))
+    np.testing.assert_array_equal(
+        tf.function(lambda: rng.make_seed(number), jit_compile=True)(), inside
+    )

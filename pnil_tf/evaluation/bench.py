@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from pnil_tf.attacks.registry import build_attack
+from pnil_tf.attacks.registry import RunnableAttack, build_attack
 from pnil_tf.attacks.settings import AttackSettings
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.store import Arrays, Store
@@ -68,6 +68,7 @@ class Bench:
         self.target, self.x, self.y = target, x, y
         self.settings, self.store = settings, store
         self.judge = Judge(target.predict, settings.judge_draws if target.stochastic else 1)
+        self._built: dict[AttackSettings, RunnableAttack] = {}
 
     def clean_votes(self) -> np.ndarray:
         """Judges the unperturbed images."""
@@ -110,8 +111,7 @@ class Bench:
                 target is what the images are judged by in any case.
         """
         images = min(images, len(self.x))
-        judge = self.judge if predict is None else Judge(predict, 1)
-        attack = build_attack(predict or self.target.predict, settings, judge)
+        attack = self._build(settings, predict)
         progress = Progress(name, images)
 
         def piece(batch: int, rows: slice) -> Arrays:
@@ -157,6 +157,14 @@ class Bench:
         """The seed, 0 to 2**62 - 1, that belongs to a name, a purpose and a batch."""
         text = "/".join(map(str, (self.settings.seed, *parts)))
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 2
+
+    def _build(self, settings: AttackSettings, predict: Predict | None) -> RunnableAttack:
+        """Builds an attack; one on the target is kept, since tracing it takes its time."""
+        if predict is not None:
+            return build_attack(predict, settings, Judge(predict, 1))
+        if settings not in self._built:
+            self._built[settings] = build_attack(self.target.predict, settings, self.judge)
+        return self._built[settings]
 
     def _batches(self, images: int) -> list[tuple[int, slice]]:
         size = self.settings.batch_size

@@ -14,7 +14,7 @@ from pnil_tf.attacks.settings import AttackSettings, attack_settings
 from pnil_tf.evaluation.bench import Bench, Outcome
 from pnil_tf.evaluation.gradient_probe import probe_gradients
 from pnil_tf.evaluation.obfuscation.evidence import Evidence, NoiseCells
-from pnil_tf.evaluation.settings import EvaluationSettings
+from pnil_tf.evaluation.settings import GRADIENT_ATTACKS, EvaluationSettings
 from pnil_tf.evaluation.target import Target
 from pnil_tf.evaluation.verdict import Judge
 
@@ -40,24 +40,26 @@ def configured(
         UserError: If the attack does not allow them.
     """
     values: dict[str, Any] = {"norm": settings.norm, "faithful": settings.faithful}
-    if name in ("pgd", "pgd_strong", "spsa") and settings.steps is not None:
+    if name in (*GRADIENT_ATTACKS, "spsa") and settings.steps is not None:
         values["steps"] = settings.steps
-    if name in ("pgd", "pgd_strong", "fgsm"):
+    if name in (*GRADIENT_ATTACKS, "fgsm"):
         values["draws"] = settings.eot_samples if stochastic else 1
+    if name in GRADIENT_ATTACKS and not stochastic:
+        values["schedule"] = ((1.0, 1.0),)  # one draw at every step
     if name == "spsa":
         values["samples"] = settings.spsa_samples
     return attack_settings(name, epsilon, **{**values, **overrides})
 
 
 def gather(
-    bench: Bench, clean: np.ndarray, attacks: dict[str, np.ndarray], epsilons: tuple[float, ...]
+    bench: Bench, clean: np.ndarray, attacks: dict[str, Outcome], epsilons: tuple[float, ...]
 ) -> Evidence:
     """Measures all that the checks look at.
 
     Args:
         bench: The target and its images.
         clean: `(n,)`, share of right draws on unperturbed images.
-        attacks: For each attack of the evaluation the share of right draws it leaves.
+        attacks: What each attack of the evaluation left.
         epsilons: Radii of the curve; increasing, the evaluation's own among them.
     """
     target, settings = bench.target, bench.settings
@@ -70,13 +72,16 @@ def gather(
         outputs=target.outputs,
         saturated=saturated(target, bench.x),
         clean=clean,
-        attacks=attacks,
+        attacks={name: outcome.share for name, outcome in attacks.items()},
     )
     if not settings.checks:
         return evidence
     images = min(settings.check_images, len(bench.x))
+    at_epsilon = _at_epsilon(bench, attacks.get("pgd_strong"), images)
     curve = {
-        epsilon: bench.attack(f"check-epsilon-{epsilon!r}", _strong(bench, epsilon), images)
+        epsilon: at_epsilon
+        if epsilon == settings.epsilon
+        else bench.attack(f"check-epsilon-{epsilon:.6g}", _strong(bench, epsilon), images)
         for epsilon in epsilons
     }
     return dataclasses.replace(
@@ -87,9 +92,9 @@ def gather(
             "check-unbounded", _strong(bench, _whole_range(bench)), images
         ).share,
         eot_curve=_eot_curve(bench, images),
-        stronger=_stronger(bench, images),
+        stronger=_stronger(bench, at_epsilon, images),
         gradients=probe_gradients(bench, images),
-        cells=_cells(bench, curve[settings.epsilon], images) if target.noise_is_ours else None,
+        cells=_cells(bench, at_epsilon, images) if target.noise_is_ours else None,
         sigma=mean_sigma(target, bench.x[:images]),
     )
 
@@ -175,16 +180,38 @@ def _eot_curve(bench: Bench, images: int) -> tuple[tuple[int, np.ndarray], ...]:
     return tuple(points)
 
 
-def _stronger(bench: Bench, images: int) -> dict[str, np.ndarray]:
-    epsilon = bench.settings.epsilon
-    plain = _strong(bench, epsilon)
-    return {
-        name: bench.attack(f"check-{name}", _strong(bench, epsilon, **change), images).share
+def _at_epsilon(bench: Bench, done: Outcome | None, images: int) -> Outcome:
+    """The checks' own attack at the evaluation's epsilon, unless just that has been run."""
+    attack = _strong(bench, bench.settings.epsilon)
+    if done is None or done.settings != attack:
+        return bench.attack("check-epsilon", attack, images)
+    return dataclasses.replace(
+        done,
+        adversarial=done.adversarial[:images],
+        votes=done.votes[:images],
+        share=done.share[:images],
+    )
+
+
+def _stronger(bench: Bench, plain: Outcome, images: int) -> dict[str, np.ndarray]:
+    """What stronger versions of an attack leave of the first images."""
+    steps, step_size = plain.settings.steps, plain.settings.step_size
+    more_steps, larger_steps = (
+        bench.attack(name, _strong(bench, plain.settings.epsilon, **change), images).share
         for name, change in (
-            ("more_steps", {"steps": 2 * plain.steps}),
-            ("more_restarts", {"restarts": 2 * plain.restarts}),
-            ("larger_steps", {"step_size": 2 * plain.step_size}),
+            ("check-more-steps", {"steps": 2 * steps}),
+            ("check-larger-steps", {"step_size": 2 * step_size}),
         )
+    )
+    # The same attack from other starts; together with the first, twice the restarts.
+    again = bench.attack("check-more-restarts", plain.settings, images)
+    better = (again.share < plain.share)[:, np.newaxis, np.newaxis, np.newaxis]
+    best = np.where(better, again.adversarial, plain.adversarial)
+    return {
+        "more_steps": more_steps,
+        "larger_steps": larger_steps,
+        # Judged anew: the draws that chose must not judge.
+        "more_restarts": bench.share(bench.votes("check-twice-the-restarts", best)),
     }
 
 

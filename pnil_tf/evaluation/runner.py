@@ -115,9 +115,8 @@ def evaluate(
         name: bench.attack(name, attack, settings.spsa_images if name == "spsa" else len(x))
         for name, attack in attacks.items()
     }
-    shares = {name: outcome.share for name, outcome in outcomes.items()}
     worst_votes, worst_images = _worst_case(bench, outcomes)
-    evidence = gather(bench, bench.share(clean), shares, curve_epsilons(settings))
+    evidence = gather(bench, bench.share(clean), outcomes, curve_epsilons(settings))
     results = {
         **_judgement(bench, clean, outcomes, worst_votes, evidence),
         "settings": settings.to_json(),
@@ -141,7 +140,7 @@ def evaluate(
     write_json(output / RESULTS, results)
     store.remove()
     logger.info("%s", results["verdict_reason"])
-    return results
+    return read_json(output / RESULTS)
 
 
 def _checked(images: np.ndarray, labels: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

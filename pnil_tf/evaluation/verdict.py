@@ -30,38 +30,25 @@ class Judge:
 
     def __init__(self, predict: Predict, draws: int) -> None:
         self.draws = draws
+        self._predict = predict
+        self._compiled: Any = None
 
-        def vote(x: Any, seed: Any, draw: Any) -> Any:
-            with rng.noise_scope(rng.fold(seed, draw)):
-                logits = predict(x)
-            best = tf.argmax(logits, axis=-1, output_type=tf.int32)
-            # A classifier that answers with NaN has not recognised the image.
-            finite = tf.reduce_all(tf.math.is_finite(logits), axis=-1)
-            return tf.where(finite, best, -1)
-
-        @tf.function(reduce_retracing=True)
-        def votes(x: Any, seed: Any) -> Any:
-            return tf.map_fn(
-                lambda draw: vote(x, seed, draw),
-                tf.range(draws),
-                fn_output_signature=tf.int32,
-                parallel_iterations=1,
-            )
-
-        self._votes = votes
-
-    def votes(self, x: Any, seed: int) -> np.ndarray:
+    def votes(self, x: Any, seed: Any) -> np.ndarray:
         """Returns the class that each draw chooses for each image.
 
         Args:
             x: float32 images `(n, height, width, channels)`.
-            seed: Decides the noise; it must not be one that an attack has used.
+            seed: An int or an int32 pair; decides the noise, and must not be one that an
+                attack has used.
 
         Returns:
             int32 `(n, draws)`; -1 where the logits are not finite.
         """
+        if self._compiled is None:
+            image = tf.TensorSpec([None, *x.shape[1:]], tf.float32)
+            self._compiled = tf.function(self._vote, [image, tf.TensorSpec([2], tf.int32)])
         pair = rng.make_seed(seed) if isinstance(seed, int) else seed
-        return self._votes(tf.convert_to_tensor(x, tf.float32), pair).numpy().T
+        return self._compiled(tf.convert_to_tensor(x, tf.float32), pair).numpy().T
 
     def __call__(self, x: Any, y: Any, seed: Any) -> np.ndarray:
         """Returns for each image the share of draws that are right, float32 `(n,)`.
@@ -70,6 +57,18 @@ class Judge:
         """
         right = self.votes(x, seed) == np.asarray(y)[:, np.newaxis]
         return right.mean(axis=1, dtype=np.float32)
+
+    def _vote(self, x: Any, seed: Any) -> Any:
+        def one(draw: Any) -> Any:
+            with rng.noise_scope(rng.fold(seed, draw)):
+                logits = self._predict(x)
+            best = tf.argmax(logits, axis=-1, output_type=tf.int32)
+            # A classifier that answers with NaN has not recognised the image.
+            return tf.where(tf.reduce_all(tf.math.is_finite(logits), axis=-1), best, -1)
+
+        return tf.map_fn(
+            one, tf.range(self.draws), fn_output_signature=tf.int32, parallel_iterations=1
+        )
 
 
 def check_adversarial(

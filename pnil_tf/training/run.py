@@ -100,7 +100,7 @@ def train(settings: TrainSettings, given: Mapping[str, Any] | None = None) -> di
 
 
 def find_learning_rate(settings: TrainSettings) -> tuple[LRRange, Path]:
-    """Runs the LR range test of a training and writes its curve into the run's folder.
+    """Runs the LR range test of a training and writes its curve into `NAME_lr_range`.
 
     Returns:
         What was found, and the folder.
@@ -110,7 +110,7 @@ def find_learning_rate(settings: TrainSettings) -> tuple[LRRange, Path]:
     """
     attack, strategy, data = _set_up(settings)
     found = _range_test(settings, attack, strategy, data)
-    folder = Path(settings.run.runs_dir) / str(settings.run.name)
+    folder = Path(settings.run.runs_dir) / f"{settings.run.name}_lr_range"
     folder.mkdir(parents=True, exist_ok=True)
     write_curve(found, folder)
     return found, folder

@@ -50,9 +50,9 @@ def run(tmp_path):
     """A run's folder, as training leaves it."""
     folder = tmp_path / "run"
     folder.mkdir()
-    keras.Sequential(
-        [keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3)]
-    ).save(folder / "classifier.keras")
+    keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3)]).save(
+        folder / "classifier.keras"
+    )
     data = {"dataset": "mnist", "data_dir": None, "image_size": [4, 4], "split_seed": 3}
     record = {"settings": {"data": data, "attack": {"epsilon": 0.25}}}
     (folder / "run.json").write_text(json.dumps(record))

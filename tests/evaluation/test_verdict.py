@@ -119,7 +119,9 @@ def test_the_gravest_failed_finding_decides(weights, verdict):
     found = decided([*passed, *map(finding, weights)])
     assert found.verdict == verdict
     if verdict != "credible":
-        assert f"because the {'hides' if verdict == 'obfuscated' else 'doubt'} check" in found.reason
+        assert (
+            f"because the {'hides' if verdict == 'obfuscated' else 'doubt'} check" in found.reason
+        )
     assert found.reason.endswith(".")
     assert "\n" not in found.reason
 

@@ -11,6 +11,7 @@ from pnil_tf.training.model import AdversarialModel
 from pnil_tf.training.settings import DeviceSettings
 from pnil_tf.training.strategy import is_chief, make_strategy
 
+
 def train(strategy, x, y, attack="fgsm", pnil=False, steps_per_execution=1, epochs=2):
     keras.utils.set_random_seed(0)
     with strategy.scope():
@@ -44,9 +45,7 @@ def train(strategy, x, y, attack="fgsm", pnil=False, steps_per_execution=1, epoc
 def test_two_replicas_match_one_device(blobs, two_replicas, attack, steps_per_execution):
     x, y = blobs
     one, history_one = train(tf.distribute.get_strategy(), x, y, attack)
-    two, history_two = train(
-        two_replicas, x, y, attack, steps_per_execution=steps_per_execution
-    )
+    two, history_two = train(two_replicas, x, y, attack, steps_per_execution=steps_per_execution)
     for a, b in zip(one.classifier.weights, two.classifier.weights, strict=True):
         np.testing.assert_allclose(a.numpy(), b.numpy(), atol=2e-4, err_msg=a.path)
     # Keras logs the metrics of the last execution; the losses are means over the epoch.
@@ -84,7 +83,8 @@ def test_replicas_draw_different_noise(two_replicas):
     first, second = (value.numpy() for value in strategy.experimental_local_results(noise()))
     assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.3
     again = [value.numpy() for value in strategy.experimental_local_results(noise())]
-    assert np.array_equal(first, again[0]) and np.array_equal(second, again[1])
+    assert np.array_equal(first, again[0])
+    assert np.array_equal(second, again[1])
 
 
 def test_dropout_differs_between_replicas(two_replicas):

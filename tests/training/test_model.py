@@ -21,7 +21,7 @@ def classifier(*extra, pnil=True, logits=True):
         [
             keras.Input((8, 8, 1)),
             *([PNILLayer(bias_initializer=keras.initializers.Constant(-4.0))] if pnil else []),
-            layers.Conv2D(6, 3, strides=2, activation="relu"),
+            layers.Conv2D(6, 3, strides=2, padding="same", activation="relu"),
             *extra,
             layers.Flatten(),
             layers.Dense(4, activation=None if logits else "softmax", dtype="float32"),
@@ -124,9 +124,7 @@ def test_dropout_masks_differ_between_crafting_and_training(blobs):
             keras.layers.Dense(4),
         ]
     )
-    crafting, training = eager_step(
-        AdversarialModel(inner, StepAttack(1e-6, 1e-6)), recorder, x, y
-    )
+    crafting, training = eager_step(AdversarialModel(inner, StepAttack(1e-6, 1e-6)), recorder, x, y)
     assert 0.3 < np.mean((crafting > 0) != (training > 0)) < 0.7
 
 
@@ -165,7 +163,8 @@ def test_training_images_keep_to_the_ball_and_the_range(blobs):
         x_adv = model._craft_for_training(
             tf.constant(x), tf.constant(y), rng.make_seed(1), model.attack
         ).numpy()
-        assert x_adv.min() >= 0.0 and x_adv.max() <= 1.0
+        assert x_adv.min() >= 0.0
+        assert x_adv.max() <= 1.0
         assert 0.9 * radius < np.abs(x_adv - x).max() <= radius + 1e-6, name
 
 

