@@ -144,11 +144,12 @@ def test_what_is_frozen_stays_frozen():
     assert [layer.trainable for layer in hardened.layers[1:]] == [True, False, *[True] * 4]
 
 
+@pytest.mark.slow
 def test_a_model_of_keras_applications_trains_and_round_trips(tmp_path):
     model = keras.applications.MobileNetV2(
-        weights=None, input_shape=(32, 32, 3), alpha=0.35, classes=4
+        weights=None, input_shape=(96, 96, 3), alpha=0.35, classes=4
     )
-    x = images(4, 32, 32, 3)
+    x = images(4, 96, 96, 3)
     hardened = add_pnil(model)
     np.testing.assert_allclose(silent(hardened, x), model(x), atol=1e-5)
     trained = AdversarialModel(hardened, "nfgsm", 8 / 255, validation_attack="none")
@@ -157,6 +158,14 @@ def test_a_model_of_keras_applications_trains_and_round_trips(tmp_path):
     hardened.save(tmp_path / "hardened.keras")
     again = keras.models.load_model(tmp_path / "hardened.keras")
     np.testing.assert_allclose(silent(again, x), silent(hardened, x), atol=1e-5)
+
+
+def test_a_model_of_keras_applications_keeps_its_outputs():
+    model = keras.applications.MobileNet(
+        weights=None, input_shape=(32, 32, 3), alpha=0.25, classes=4
+    )
+    x = images(2, 32, 32, 3)
+    np.testing.assert_allclose(silent(add_pnil(model), x), model(x), atol=1e-5)
 
 
 def two_inputs():

@@ -13,7 +13,31 @@ from cleverhans.tf2.attacks.projected_gradient_descent import projected_gradient
 
 from pnil_tf.attacks.eot import Loss, Predict
 from pnil_tf.attacks.one_step import NORMS
-from pnil_tf.attacks.schedule import Phases, scheduled_gradient
+from pnil_tf.attacks.schedule import Phases, running_mean, scheduled_gradient
+
+
+class SearchMemory:
+    """What a search carries from step to step besides the images.
+
+    Cleverhans tells a loss function neither the step nor a seed, and its loop hands back
+    nothing but images. So the rest is kept in variables, which a search that pauses sets
+    again when it goes on.
+    """
+
+    def __init__(self) -> None:
+        self.step = tf.Variable(0, trainable=False)
+        self.gradient = tf.Variable(tf.zeros([0]), shape=tf.TensorShape(None), trainable=False)
+
+    def resume(self, step: Any, gradient: Any) -> None:
+        """Sets the number of the next step and the running mean of the gradients."""
+        self.step.assign(step)
+        self.gradient.assign(gradient)
+
+    def mean_gradient(self, like: Any) -> Any:
+        """Returns the running mean of the gradients, of the shape of `like`."""
+        value = self.gradient.read_value()
+        value.set_shape(like.shape)
+        return value
 
 
 def pgd_steps(
@@ -23,11 +47,12 @@ def pgd_steps(
     current: Any,
     y: Any,
     seed: Any,
-    counter: tf.Variable,
+    memory: SearchMemory,
     count: Any,
     *,
     epsilon: float,
     step_size: float,
+    momentum: float,
     norm: str,
     phases: Phases,
     clip_min: float,
@@ -44,11 +69,11 @@ def pgd_steps(
         current: Images from which to go on; for l2 it must be `x`.
         y: int labels `(batch,)`.
         seed: int32 seed pair of the whole search.
-        counter: int32 variable that holds the number of the next step. Cleverhans tells a
-            loss function neither the step nor a seed, so the count is kept here.
+        memory: Where the search stands; moves on with it.
         count: Steps to take, an int32 tensor.
         epsilon: Radius of the ball.
         step_size: Length of a step, at most `epsilon`.
+        momentum: Share of the past in the running mean of the gradients that is followed.
         norm: `"linf"` or `"l2"`.
         phases: Draws for each step.
         clip_min: Smallest pixel.
@@ -60,10 +85,12 @@ def pgd_steps(
         # identity). The product is linear in them, so what it gets is the EOT gradient,
         # computed chunk by chunk and not through one tape that would hold all draws.
         images = logits
-        step = counter.assign_add(1) - 1
+        step = memory.step.assign_add(1) - 1
         gradient = scheduled_gradient(
             predict, loss, tf.stop_gradient(images), labels, seed, step, phases
         )
+        gradient = running_mean(memory.mean_gradient(gradient), gradient, momentum)
+        memory.gradient.assign(gradient)
         return tf.reduce_sum(tf.stop_gradient(gradient) * images)
 
     if norm == "linf":

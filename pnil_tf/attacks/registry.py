@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf import rng
-from pnil_tf.attacks.cleverhans import pgd_steps
+from pnil_tf.attacks.cleverhans import SearchMemory, pgd_steps
 from pnil_tf.attacks.compaction import Array, Judge, Progress, Search, State, attack_standing
 from pnil_tf.attacks.eot import Predict
 from pnil_tf.attacks.losses import attack_loss
@@ -81,36 +81,43 @@ def build_attack(predict: Predict, settings: AttackSettings, judge: Judge) -> Ru
         judge: `(x, y, int32 seed pair) -> fraction of fresh draws predicted as y`, shape
             `(n,)`. It must not share draws with the final judgement.
     """
+    # Draws stacked on one image count as evaluations, too.
+    chunk = min(settings.eot.chunk, settings.eot.draws, settings.max_evaluations_in_flight)
+    bounded = dataclasses.replace(settings, eot=dataclasses.replace(settings.eot, chunk=chunk))
     builders = {"pgd": _pgd, "pgd_strong": _strong, "spsa": _spsa, "fgsm": _fgsm, "noise": _noise}
-    return RunnableAttack(settings, judge, builders[settings.name](predict, settings))
+    return RunnableAttack(settings, judge, builders[settings.name](predict, bounded))
 
 
 def _pgd(predict: Predict, settings: AttackSettings) -> Search:
-    counter = tf.Variable(0, trainable=False)
+    memory = SearchMemory()
     phases = draw_phases(settings.eot, settings.schedule, settings.steps)
 
     def steps_with(name: str) -> Callable[..., Any]:
         loss = attack_loss(name, settings.targeted)
 
         @tf.function(reduce_retracing=True)
-        def steps(x: Any, y: Any, current: Any, seed: Any, first: Any, count: Any) -> Any:
-            counter.assign(first)
-            return pgd_steps(
+        def steps(
+            x: Any, y: Any, current: Any, mean: Any, seed: Any, first: Any, count: Any
+        ) -> Any:
+            memory.resume(first, mean)
+            moved = pgd_steps(
                 predict,
                 loss,
                 x,
                 current,
                 y,
                 seed,
-                counter,
+                memory,
                 count,
                 epsilon=settings.epsilon,
                 step_size=settings.step_size,
+                momentum=settings.momentum,
                 norm=settings.norm,
                 phases=phases,
                 clip_min=settings.clip_min,
                 clip_max=settings.clip_max,
             )
+            return moved, memory.mean_gradient(x)
 
         return steps
 
@@ -124,12 +131,15 @@ def _strong(predict: Predict, settings: AttackSettings) -> Search:
         loss = attack_loss(name, settings.targeted)
 
         @tf.function(reduce_retracing=True)
-        def steps(x: Any, y: Any, current: Any, seed: Any, first: Any, count: Any) -> Any:
+        def steps(
+            x: Any, y: Any, current: Any, mean: Any, seed: Any, first: Any, count: Any
+        ) -> Any:
             return shrinking_steps(
                 predict,
                 loss,
                 x,
                 current,
+                mean,
                 y,
                 seed,
                 first,
@@ -138,6 +148,7 @@ def _strong(predict: Predict, settings: AttackSettings) -> Search:
                 epsilon=settings.epsilon,
                 step_size=settings.step_size,
                 step_decay=settings.step_decay,
+                momentum=settings.momentum,
                 norm=settings.norm,
                 phases=phases,
                 clip_min=settings.clip_min,
@@ -157,11 +168,12 @@ def _gradient_search(
     def advance(
         trial: int, x: Any, y: Any, state: State, seed: Any, first: int, count: int
     ) -> State:
-        (current,) = state
         steps = by_trial[trial % len(by_trial)]
-        return (steps(*_tensors(x, y, current), seed, tf.constant(first), tf.constant(count)),)
+        result: State = steps(*_tensors(x, y, *state), seed, tf.constant(first), tf.constant(count))
+        return result
 
-    return _search(settings, advance, _images_per_pass(settings))
+    batch = settings.max_evaluations_in_flight // settings.eot.chunk
+    return _search(settings, advance, batch, memories=1)
 
 
 def _spsa(predict: Predict, settings: AttackSettings) -> Search:
@@ -207,7 +219,7 @@ def _spsa(predict: Predict, settings: AttackSettings) -> Search:
             result: State = steps(*_tensors(x, y, *state), seed, tf.constant(first), count)
         return result
 
-    return _search(settings, advance, optimizer.images, moments=2)
+    return _search(settings, advance, optimizer.images, memories=2)
 
 
 def _fgsm(predict: Predict, settings: AttackSettings) -> Search:
@@ -215,9 +227,9 @@ def _fgsm(predict: Predict, settings: AttackSettings) -> Search:
         loss = attack_loss(name, settings.targeted)
 
         @tf.function(reduce_retracing=True)
-        def step(x: Any, y: Any, current: Any, seed: Any, first: Any, count: Any) -> Any:
+        def step(x: Any, y: Any, current: Any, mean: Any, seed: Any, first: Any, count: Any) -> Any:
             del current, first, count
-            return fgsm(
+            moved = fgsm(
                 predict,
                 loss,
                 x,
@@ -229,6 +241,7 @@ def _fgsm(predict: Predict, settings: AttackSettings) -> Search:
                 clip_min=settings.clip_min,
                 clip_max=settings.clip_max,
             )
+            return moved, mean
 
         return step
 
@@ -257,7 +270,7 @@ def _noise(predict: Predict, settings: AttackSettings) -> Search:
 
 
 def _search(
-    settings: AttackSettings, advance: Callable[..., State], batch: int, moments: int = 0
+    settings: AttackSettings, advance: Callable[..., State], batch: int, memories: int = 0
 ) -> Search:
     at_random = StepAttack(
         settings.epsilon,
@@ -270,16 +283,11 @@ def _search(
     def start(x: Any, seed: Any) -> State:
         moved = x + random_start(tf.shape(x), seed, at_random)
         zeros = tf.zeros_like(x)
-        return tf.clip_by_value(moved, settings.clip_min, settings.clip_max), *[zeros] * moments
+        return tf.clip_by_value(moved, settings.clip_min, settings.clip_max), *[zeros] * memories
 
     trials = settings.restarts * len(settings.losses)
     in_flight = settings.max_evaluations_in_flight
     return Search(trials, settings.steps, batch, in_flight, start, advance)
-
-
-def _images_per_pass(settings: AttackSettings) -> int:
-    stacked = min(settings.eot.chunk, settings.eot.draws)
-    return max(1, settings.max_evaluations_in_flight // stacked)
 
 
 def _tensors(x: Any, y: Any, *state: Any) -> tuple[Any, ...]:

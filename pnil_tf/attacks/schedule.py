@@ -1,4 +1,4 @@
-"""How many draws a gradient is averaged over, step by step."""
+"""How many draws a gradient is averaged over, step by step, and over steps."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ def draw_phases(eot: EOT, shares: tuple[tuple[float, float], ...], steps: int) -
         shares: `((share of steps, share of draws), ...)`, see `AttackSettings.schedule`.
         steps: Steps in all.
     """
-    phases = []
+    phases: list[tuple[int, EOT]] = []
     before = 0.0
     for of_steps, of_draws in shares:
         draws = math.ceil(eot.draws * of_draws - 1e-9)
         if eot.antithetic:  # half a pair cancels nothing
             draws = min(draws + draws % 2, eot.draws)
-        phases.append((round(before * steps), dataclasses.replace(eot, draws=draws)))
+        if not phases or phases[-1][1].draws != draws:
+            phases.append((round(before * steps), dataclasses.replace(eot, draws=draws)))
         before += of_steps
     return tuple(phases)
 
@@ -63,3 +64,20 @@ def scheduled_gradient(
         total = tf.switch_case(phase, [lambda eot=eot: gradient(eot) for _, eot in phases])
         total.set_shape(x.shape)
     return tf.where(tf.math.is_finite(total), total, tf.zeros_like(total))
+
+
+def running_mean(mean: Any, gradient: Any, momentum: float) -> Any:
+    """Returns the mean of the gradients of a search after one more of them.
+
+    Where steps are short, successive gradients differ by their noise more than by their place.
+    Their mean has `(1 - momentum) / (1 + momentum)` of the noise's variance, at no cost: draws
+    of earlier steps are used again. (Dong et al. 2018, "Boosting Adversarial Attacks with
+    Momentum", use it to pass over small bumps.)
+
+    Args:
+        mean: The mean so far; zeros at the start. It is biased towards them, but it is its
+            direction alone that an attack follows.
+        gradient: The new gradient.
+        momentum: Share of the past, in [0, 1); 0 forgets it.
+    """
+    return momentum * mean + (1.0 - momentum) * gradient if momentum else gradient

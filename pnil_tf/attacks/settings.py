@@ -36,6 +36,8 @@ class AttackSettings:
         step_size: Length of the first step, > 0; for SPSA, Adam's learning rate.
         step_decay: Length of the last step over that of the first, in (0, 1]; the steps
             shrink geometrically. `pgd_strong` alone may have other than 1.
+        momentum: Share of the past, in [0, 1), in the running mean of the gradients that `pgd`
+            and `pgd_strong` follow.
         restarts: Number of starts. Each image keeps the result that fools the model most.
         random_start: Whether the search starts at a random point of the ball, not at x.
         norm: `"linf"` or `"l2"` (not for SPSA).
@@ -61,6 +63,7 @@ class AttackSettings:
     steps: int
     step_size: float
     step_decay: float = 1.0
+    momentum: float = 0.0
     restarts: int = 1
     random_start: bool = False
     norm: str = "linf"
@@ -135,6 +138,8 @@ class AttackSettings:
                 f"{self._here} has steps of one length. Received: step_decay={self.step_decay!r}. "
                 "Use the attack 'pgd_strong' for steps that shrink."
             )
+        if not _is_number(self.momentum) or not 0 <= self.momentum < 1:
+            raise UserError(f"{self._here} needs 0 <= momentum < 1. Received: {self.momentum!r}.")
         if self.name == "pgd" and self.step_size > self.epsilon:
             raise UserError(
                 f"Cleverhans' PGD needs step_size <= epsilon. Received: step_size="
@@ -164,12 +169,16 @@ class AttackSettings:
                 f"(0, 1], those of the steps summing to 1. Received: {self.schedule!r}."
             )
         if self.faithful and (
-            self.check_every or self.eot.antithetic or any(d != 1 for _, d in self.schedule)
+            self.check_every
+            or self.momentum
+            or self.eot.antithetic
+            or any(draws != 1 for _, draws in self.schedule)
         ):
             raise UserError(
-                "A faithful attack draws independently, draws fully at every step and checks no "
-                f"image early. Received: antithetic={self.eot.antithetic}, "
-                f"schedule={self.schedule}, check_every={self.check_every}. "
+                "A faithful attack draws independently, draws fully at every step, forgets past "
+                "gradients and checks no image early. Received: "
+                f"antithetic={self.eot.antithetic}, schedule={self.schedule}, "
+                f"momentum={self.momentum}, check_every={self.check_every}. "
                 "Leave these out or set faithful=False."
             )
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
-import logging
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from pnil_tf.attacks.registry import RunnableAttack, build_attack
 from pnil_tf.attacks.settings import AttackSettings
@@ -117,13 +113,12 @@ class Bench:
         def piece(batch: int, rows: slice) -> Arrays:
             x, y = self.x[rows], self.y[rows]
             start = time.monotonic()
-            with _quiet_tracing():
-                adversarial = attack.run(
-                    x,
-                    y,
-                    self.seed(name, "attack", batch),
-                    lambda done, total: progress.advance_to(rows.start + len(x) * done / total),
-                )
+            adversarial = attack.run(
+                x,
+                y,
+                self.seed(name, "attack", batch),
+                lambda done, total: progress.advance_to(rows.start + len(x) * done / total),
+            )
             seconds = time.monotonic() - start
             check_adversarial(x, adversarial, settings.epsilon, settings.norm, name)
             return {
@@ -172,15 +167,3 @@ class Bench:
             (batch, slice(first, min(first + size, images)))
             for batch, first in enumerate(range(0, images, size))
         ]
-
-
-@contextlib.contextmanager
-def _quiet_tracing() -> Iterator[None]:
-    """Every attack is traced anew, and rightly so; TensorFlow warns of it at each."""
-    logger = tf.get_logger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

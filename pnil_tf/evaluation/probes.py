@@ -22,6 +22,8 @@ _EOT_DRAWS = (1, 2, 5, 10, 20, 50, 100)
 _EPSILON_MULTIPLES = (0.25, 0.5, 1.0, 1.5, 2.0)
 _ENOUGH_DRAWS = 10
 _FROZEN_SEED = 1
+_EVERY_STEP = ((1.0, 1.0),)
+"""A schedule that uses all draws at every step."""
 
 
 def configured(
@@ -45,7 +47,7 @@ def configured(
     if name in (*GRADIENT_ATTACKS, "fgsm"):
         values["draws"] = settings.eot_samples if stochastic else 1
     if name in GRADIENT_ATTACKS and not stochastic:
-        values["schedule"] = ((1.0, 1.0),)  # one draw at every step
+        values["schedule"] = _EVERY_STEP  # of one draw
     if name == "spsa":
         values["samples"] = settings.spsa_samples
     return attack_settings(name, epsilon, **{**values, **overrides})
@@ -158,7 +160,7 @@ def _strong(bench: Bench, epsilon: float, **overrides: Any) -> AttackSettings:
         epsilon,
         bench.settings,
         bench.target.stochastic,
-        **{"draws": draws, "faithful": False, **overrides},
+        **{"draws": draws, "faithful": False, "schedule": _EVERY_STEP, **overrides},
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import hashlib
 import logging
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,19 @@ _STATE = "state"
 logger = logging.getLogger(__name__)
 
 
+@contextlib.contextmanager
+def _quiet_tracing() -> Iterator[None]:
+    """Every attack is compiled anew, and rightly so; TensorFlow would warn of each."""
+    tensorflow = tf.get_logger()
+    level = tensorflow.level
+    tensorflow.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        tensorflow.setLevel(level)
+
+
+@_quiet_tracing()
 def evaluate(
     model: Any,
     images: np.ndarray,

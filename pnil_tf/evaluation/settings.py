@@ -34,7 +34,7 @@ class EvaluationSettings:
         spsa_images: SPSA is dear; it attacks the first `spsa_images` of the images.
         spsa_samples: Evaluations behind each of SPSA's gradient estimates, even.
         check_images: Images on which the checks for hidden gradients run their own attacks.
-        check_draws: Upper bound on the EOT draws of those attacks.
+        check_draws: EOT draws of those attacks; never more than `eot_samples`.
         batch_size: Images attacked at once, and the unit of work that `resume` can keep.
         epsilons: Radii of the curve of accuracy over epsilon; empty for multiples of `epsilon`.
         faithful: Whether attacks run exactly as in the paper, without what makes them faster.
@@ -56,7 +56,7 @@ class EvaluationSettings:
     spsa_images: int = 100
     spsa_samples: int = 2048
     check_images: int = 100
-    check_draws: int = 20
+    check_draws: int = 8
     batch_size: int = 100
     epsilons: tuple[float, ...] = ()
     faithful: bool = False

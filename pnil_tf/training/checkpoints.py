@@ -25,7 +25,8 @@ class TrainingCheckpoints:
     """
 
     def __init__(self, directory: Path, model: keras.Model) -> None:
-        model.optimizer.build(model.classifier.trainable_variables)
+        with model.distribute_strategy.scope():
+            model.optimizer.build(model.classifier.trainable_variables)
         # One variable holds the state as JSON: it is saved with the weights or not at all.
         self._state = tf.Variable("", dtype=tf.string, trainable=False)
         self._checkpoint = tf.train.Checkpoint(

@@ -71,8 +71,8 @@ def lr_range_test(
         safety: See above; at least 1.
 
     Raises:
-        UserError: If an argument is not valid, the model is not ready, or the loss never fell,
-            so that nothing can be suggested.
+        UserError: If an argument is not valid, the model is not ready, or the loss never fell
+            (by a hundredth at least), so that nothing can be suggested.
     """
     _check(model, min_lr, max_lr, steps, smoothing, diverged, safety)
     growth = (max_lr / min_lr) ** (1.0 / (steps - 1))
@@ -85,7 +85,9 @@ def lr_range_test(
             model.optimizer = _with_rate(optimizer, _Exponential(min_lr, growth))
             model.optimizer.build(model.trainable_variables)
         model.train_function = None  # it was compiled around the caller's optimizer
-        model.fit(dataset.repeat(), epochs=1, steps_per_epoch=steps, callbacks=[probe], verbose=0)
+        model.fit(
+            dataset.repeat(), steps_per_epoch=steps, callbacks=[probe], shuffle=False, verbose=0
+        )
     finally:
         model.optimizer, model.train_function = optimizer, None
         model.history, model.stop_training = history, stop
@@ -185,7 +187,8 @@ def _with_rate(optimizer: Any, schedule: Any) -> Any:
 
 def _judge(probe: _Probe, safety: float) -> LRRange:
     lowest = int(np.argmin(probe.smoothed)) if probe.smoothed else 0
-    if lowest == 0:
+    # A hundredth is less than one batch differs from the next.
+    if not lowest or probe.smoothed[0] - probe.smoothed[lowest] < 0.01 * abs(probe.smoothed[0]):
         raise UserError(
             "The loss never fell in the learning rate range test, so no rate can be suggested. "
             f"Received: losses {[round(loss, 3) for loss in probe.losses[:5]]} at the start. Begin "

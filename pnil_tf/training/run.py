@@ -92,8 +92,8 @@ def train(settings: TrainSettings, given: Mapping[str, Any] | None = None) -> di
         if chief:
             directory.write(record)
     rate = _schedule(settings, float(record["max_lr"]), steps_per_epoch)
-    model = _compiled(settings, attack, strategy, data, rate)
-    history, guard, kept = _fit(model, settings, directory, data, steps_per_epoch, chief)
+    model, accuracy = _compiled(settings, attack, strategy, data, rate)
+    history, guard, kept = _fit(model, accuracy, settings, directory, data, steps_per_epoch, chief)
     if chief:
         _finish(directory, record, settings, data, history, guard, kept, started)
     return record
@@ -197,18 +197,19 @@ def _compiled(
     strategy: tf.distribute.Strategy,
     data: Dataset,
     rate: Any,
-) -> AdversarialModel:
-    """Builds the model from the seed and compiles it."""
+) -> tuple[AdversarialModel, keras.metrics.Metric]:
+    """Builds the model from the seed and compiles it, with `accuracy` as its one metric."""
     keras.utils.set_random_seed(settings.optimization.seed)
     with strategy.scope():
         model = _new_model(settings, attack, data)
+        accuracy = keras.metrics.SparseCategoricalAccuracy("accuracy")
         model.compile(
             keras.optimizers.Adam(rate),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
+            metrics=[accuracy],
             jit_compile={"auto": "auto", "true": True, "false": False}[settings.device.jit_compile],
         )
-    return model
+    return model, accuracy
 
 
 def _range_test(
@@ -221,7 +222,8 @@ def _range_test(
     stream = training_stream(
         data.train, settings.optimization.batch_size, settings.optimization.seed
     )
-    found = lr_range_test(_compiled(settings, attack, strategy, data, 1e-3), stream)
+    model, _ = _compiled(settings, attack, strategy, data, 1e-3)
+    found = lr_range_test(model, stream)
     logger.info("LR range test: peak learning rate %.4g", found.suggested_max)
     return found
 
@@ -267,6 +269,7 @@ def _schedule(settings: TrainSettings, max_lr: float, steps_per_epoch: int) -> A
 
 def _fit(
     model: AdversarialModel,
+    accuracy: keras.metrics.Metric,
     settings: TrainSettings,
     directory: RunDirectory,
     data: Dataset,
@@ -285,7 +288,8 @@ def _fit(
     save = SaveState(
         TrainingCheckpoints(directory.last, model),
         stateful,
-        [metric for metric in model.metrics if metric.name == "loss"],
+        # Keras shows its compiled metrics only after the first step, hence by hand.
+        [accuracy, *(metric for metric in model.metrics if metric.name == "loss")],
         steps_per_epoch,
         settings.run.checkpoint_steps,
         chief,

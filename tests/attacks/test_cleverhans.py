@@ -1,5 +1,7 @@
 """Cleverhans' PGD with our gradient, start and bounds."""
 
+from functools import lru_cache
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -9,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pnil_tf import rng
-from pnil_tf.attacks.cleverhans import pgd_steps
-from pnil_tf.attacks.eot import EOT, cross_entropy
+from pnil_tf.attacks.eot import cross_entropy
 from pnil_tf.attacks.losses import attack_loss
 from pnil_tf.attacks.registry import build_attack
 from pnil_tf.attacks.settings import attack_settings
@@ -78,34 +79,30 @@ def test_equals_cleverhans_called_plainly(trained, blobs, norm, targeted):
     assert np.mean(np.abs(ours - theirs) < 1e-5) > 0.99
 
 
-def test_a_pause_changes_nothing():
-    """4 steps and then 3 are 7 steps: seeds follow the step's own number."""
-    model, counter = NoisyLinear(), tf.Variable(0)
-    x = tf.fill((5, 4, 4, 1), 0.5)
-    y = tf.zeros(5, tf.int32)
-
-    @tf.function
-    def steps(current, first, count):
-        counter.assign(first)
-        return pgd_steps(
+@pytest.mark.parametrize("name", ["pgd", "pgd_strong"])
+@pytest.mark.parametrize("momentum", [0.0, 0.8])
+def test_a_pause_changes_nothing(images, labels, name, momentum):
+    """Seeds follow the step's own number, and the running mean survives."""
+    model = NoisyLinear()
+    whole, paused = (
+        build_attack(
             model,
-            cross_entropy,
-            x,
-            current,
-            y,
-            rng.make_seed(1),
-            counter,
-            count,
-            epsilon=EPS,
-            step_size=0.02,
-            norm="linf",
-            phases=((0, EOT(2)), (3, EOT(3))),
-            clip_min=0.0,
-            clip_max=1.0,
-        )
-
-    paused = steps(steps(x, tf.constant(0), tf.constant(4)), tf.constant(4), tf.constant(3))
-    np.testing.assert_allclose(paused, steps(x, tf.constant(0), tf.constant(7)), atol=1e-6)
+            attack_settings(
+                name,
+                EPS,
+                steps=7,
+                momentum=momentum,
+                schedule=((0.5, 0.4), (0.5, 1.0)),
+                draws=5,
+                restarts=1,
+                loss="cross_entropy",
+                check_every=every,
+            ),
+            lambda x, y, seed: np.ones(len(x), np.float32),  # nobody leaves
+        ).run(images, labels, 3)
+        for every in (0, 3)
+    )
+    np.testing.assert_allclose(whole, paused, atol=1e-6)
 
 
 def test_every_step_draws_its_own_noise():
@@ -129,18 +126,23 @@ def test_every_step_draws_its_own_noise():
     assert rms == pytest.approx(0.001 * np.sqrt(64), rel=0.15)
 
 
+@lru_cache
+def small_attack(norm, epsilon):
+    attack = attack_settings("pgd", epsilon, norm=norm, draws=2, steps=4)
+    model = NoisyLinear()
+    return build_attack(model, attack, make_judge(model, 2))
+
+
 @settings(max_examples=10, deadline=None)
 @given(
     norm=st.sampled_from(["linf", "l2"]),
-    epsilon=st.floats(1e-3, 2.0),
+    epsilon=st.sampled_from([0.01, 0.3, 2.0]),
     level=st.floats(0, 1),
     seed=st.integers(0, 2**62),
 )
 def test_images_stay_in_range_and_ball(norm, epsilon, level, seed):
     x = np.full((3, 4, 4, 1), level, np.float32)
-    attack = attack_settings("pgd", epsilon, norm=norm, draws=2, steps=4)
-    model = NoisyLinear()
-    moved = build_attack(model, attack, make_judge(model, 2)).run(x, np.zeros(3, int), seed)
+    moved = small_attack(norm, epsilon).run(x, np.zeros(3, int), seed)
     assert moved.min() >= 0
     assert moved.max() <= 1
     flat = (moved - x).reshape(3, -1)

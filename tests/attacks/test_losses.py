@@ -27,14 +27,14 @@ def test_dlr_ignores_the_scale_and_the_shift_of_the_logits():
 def test_targeted_dlr_by_hand():
     # (target - best other) / (first - (third + fourth) / 2)
     values = attack_loss("dlr", targeted=True)(tf.constant([1, 1]), LOGITS)
-    np.testing.assert_allclose(values, [-2 / 4, 1 / 2], rtol=1e-6)
+    np.testing.assert_allclose(values, [-2 / 4, 1 / 4], rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses_grow_as_the_attack_gets_its_way(name):
     away, towards = attack_loss(name), attack_loss(name, targeted=True)
     label = tf.constant([0])
-    steps = [LOGITS[:1] + [[shift, 0.0, 0.0, 0.0]] for shift in (0.5, 0.0, -0.5)]
+    steps = [tf.constant([[3.0 + shift, 1.0, 0.0, -2.0]]) for shift in (0.5, 0.0, -0.5)]
     values = [float(away(label, logits)[0]) for logits in steps]
     assert values == sorted(values)
     values = [float(towards(label, logits)[0]) for logits in steps]

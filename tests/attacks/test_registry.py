@@ -28,7 +28,8 @@ def test_the_seed_decides(name, images, labels):
     first = attack.run(images, labels, 1)
     again, other = attack.run(images, labels, 1), attack.run(images, labels, 2)
     np.testing.assert_array_equal(first, again)
-    assert np.any(first != other)
+    if name != "fgsm":  # whose gradient has the same sign everywhere, whatever the noise
+        assert np.any(first != other)
     assert first.dtype == np.float32
 
 
@@ -68,7 +69,7 @@ def test_a_black_box_with_its_own_noise_is_averaged(name, images, labels):
     def predict(x):
         return linear(W)(x * (1 + 4 * tf.random.normal(tf.shape(x))))
 
-    attack = build(name, predict, draws=100, loss="margin", check_every=0)
+    attack = build(name, predict, draws=100, loss="margin", faithful=True)
     moved = attack.run(images, labels, 0)
     gain = ((moved - images) * W).sum(axis=(1, 2, 3)) / (0.1 * np.abs(W).sum())
     assert gain.mean() > 0.85

@@ -122,7 +122,7 @@ def test_attacks_a_black_box_that_has_no_gradient_and_its_own_noise(images, labe
 
     def numpy_model(x):
         value = ((x + 0.05 * generator.normal(size=x.shape)) * W).sum(axis=(1, 2, 3))
-        return np.stack([np.zeros(len(x)), np.round(value, 1)], axis=1).astype(np.float32)
+        return np.stack([np.zeros(len(x)), np.round(value, 2)], axis=1).astype(np.float32)
 
     def predict(x):
         logits = tf.numpy_function(numpy_model, [x], tf.float32)
@@ -135,7 +135,10 @@ def test_attacks_a_black_box_that_has_no_gradient_and_its_own_noise(images, labe
 
 def test_a_pause_changes_nothing(images, labels):
     """Adam's moments survive a pause; on a model that never falls nobody leaves."""
-    safe = lambda x: linear(W)(x) + [[100.0, 0.0]]  # noqa: E731
+
+    def safe(x):
+        return linear(W)(x) + tf.constant([100.0, 0.0])
+
     whole = run(safe, images[:1], labels[:1], check_every=0)
     paused = run(safe, images[:1], labels[:1], check_every=7)
     np.testing.assert_allclose(whole, paused, atol=1e-5)
@@ -147,17 +150,15 @@ def test_agrees_with_cleverhans_on_one_image(trained, blobs, monkeypatch):
     epsilon, steps, samples, seeds = 0.22, 25, 64, 10
     predict = lambda x: trained(x, training=False)  # noqa: E731
 
-    def working_adam(self, lr, delta, num_samples, num_iters):
-        # Their optimizer hands `lr=` to a Keras optimizer that has no such argument.
-        keras.optimizers.Adam.__init__(self, learning_rate=lr)
-        self.lr, self._delta, self._num_samples, self._num_iters = (
-            lr,
-            delta,
-            num_samples // 2,
-            num_iters,
-        )
+    class WorkingAdam(cleverhans_spsa.SPSAAdam):
+        # Theirs hands `lr=` to a Keras optimizer that has no such argument.
+        def __init__(self, lr, delta, num_samples, num_iters):
+            keras.optimizers.Adam.__init__(self, learning_rate=lr)
+            self.lr, self._delta = lr, delta
+            self._num_samples, self._num_iters = num_samples // 2, num_iters
 
-    monkeypatch.setattr(cleverhans_spsa.SPSAAdam, "__init__", working_adam)
+    optimizer = WorkingAdam(0.02, 0.01, samples, 1)  # made once: it owns a variable
+    monkeypatch.setattr(cleverhans_spsa, "SPSAAdam", lambda **_: optimizer)
 
     @tf.function
     def theirs():

