@@ -190,7 +190,7 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         "checkpoint_steps": (_INTEGER, "Steps between checkpoints in an epoch."),
         "evaluation_images": (
             _INTEGER,
-            "Test images of the final evaluation; 0 turns it off.",
+            "Test images that the final evaluation attacks; 0 turns it off.",
         ),
         "evaluation_eot_samples": (
             _INTEGER,

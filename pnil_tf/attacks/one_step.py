@@ -62,7 +62,7 @@ class StepAttack:
     project: bool = True
     clip_start: bool = False
     norm: str = "linf"
-    eot: EOT = EOT()
+    eot: EOT = dataclasses.field(default_factory=EOT)
     clip_min: float = 0.0
     clip_max: float = 1.0
 

@@ -25,6 +25,7 @@ _ATTACK, _CLEAN, _ADVERSARIAL = range(3)
 def quick_evaluation(
     classifier: keras.Model,
     images: ImageSet,
+    attacked: int,
     epsilon: float,
     *,
     norm: str = "linf",
@@ -37,7 +38,8 @@ def quick_evaluation(
 
     Args:
         classifier: The classifier.
-        images: Images it was neither trained on nor chosen by.
+        images: Images it was neither trained on nor chosen by; clean accuracy is that of all.
+        attacked: How many of them, from the first on, PGD attacks.
         epsilon: Radius of the attack in units of the pixels.
         norm: `"linf"` or `"l2"`.
         eot_samples: Draws per gradient; a deterministic classifier needs and gets one.
@@ -55,27 +57,28 @@ def quick_evaluation(
     # The plain procedure of the paper: every step averages over all draws.
     settings = attack_settings("pgd", epsilon, norm=norm, draws=draws, faithful=True)
     attack = build_attack(target.predict, settings, judge)
-    progress = Progress("PGD-50", len(y), "image")
-    clean, adversarial = [], []
-    for first in range(0, len(y), _BATCH):
-        batch = slice(first, first + _BATCH)
-
-        def show(done: int, total: int, first: int = first) -> None:
-            progress.advance_to(first + done / total * min(_BATCH, len(y) - first))
-
-        x_adv = attack.run(x[batch], y[batch], _seed(seed, _ATTACK, first), show)
-        clean.append(judge(x[batch], y[batch], _seed(seed, _CLEAN, first)))
-        adversarial.append(judge(x_adv, y[batch], _seed(seed, _ADVERSARIAL, first)))
-    progress.close("done")
 
     def figure(shares: list[np.ndarray], eot: int) -> dict[str, Any]:
+        share = np.concatenate(shares)
         return {
-            **wilson(np.concatenate(shares)).to_json(),
-            "images": len(y),
+            **wilson(share).to_json(),
+            "images": len(share),
             "eot_samples": eot,
             "judge_draws": judge_draws,
         }
 
+    clean = [judge(x[b], y[b], _seed(seed, _CLEAN, b.start)) for b in _batches(len(y))]
+    attacked = min(attacked, len(y))
+    progress = Progress("PGD-50", attacked)
+    adversarial = []
+    for b in _batches(attacked):
+
+        def show(done: int, total: int, b: slice = b) -> None:
+            progress.advance_to(b.start + done / total * (b.stop - b.start))
+
+        x_adv = attack.run(x[b], y[b], _seed(seed, _ATTACK, b.start), show)
+        adversarial.append(judge(x_adv, y[b], _seed(seed, _ADVERSARIAL, b.start)))
+    progress.close("done")
     return {
         "clean_accuracy": figure(clean, 0),
         "pgd_accuracy": figure(adversarial, draws),
@@ -87,6 +90,10 @@ def quick_evaluation(
         "eot_samples": draws,
         "seed": seed,
     }
+
+
+def _batches(count: int) -> list[slice]:
+    return [slice(first, min(first + _BATCH, count)) for first in range(0, count, _BATCH)]
 
 
 def _seed(seed: int, purpose: int, first: int) -> int:

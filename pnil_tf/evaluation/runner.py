@@ -74,7 +74,7 @@ def evaluate(
         model: A Keras model, a wrapper with a `classifier`, or a callable from images to logits
             or probabilities.
         images: float32 `(n, height, width, channels)` in [0, 1], or uint8. The first
-            `settings.images` are used.
+            `settings.images` are used, or all if there are fewer.
         labels: int `(n,)`, class indices.
         settings: What to do.
         output: Folder for the results.
@@ -171,9 +171,7 @@ def _checked(images: np.ndarray, labels: np.ndarray, count: int) -> tuple[np.nda
             f"Received: {labels.dtype} of shape {labels.shape}."
         )
     if count > len(images):
-        raise UserError(
-            f"There are {len(images)} test images. Received: images={count}. Ask for fewer."
-        )
+        logger.warning("There are %d images, fewer than the %d asked for.", len(images), count)
     x, y = images[:count], labels[:count].astype(np.int32)
     x = x.astype(np.float32) / 255.0 if x.dtype == np.uint8 else x.astype(np.float32)
     if not np.isfinite(x).all():

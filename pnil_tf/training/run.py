@@ -388,7 +388,8 @@ def _finish(
         assert settings.attack.epsilon is not None
         record["result"] = quick_evaluation(
             classifier,
-            data.test.take(settings.run.evaluation_images),
+            data.test,
+            settings.run.evaluation_images,
             settings.attack.epsilon,
             norm=settings.attack.norm,
             eot_samples=settings.run.evaluation_eot_samples,

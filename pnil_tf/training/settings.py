@@ -163,7 +163,8 @@ class RunSettings:
         overwrite: Whether to replace an existing run.
         checkpoint_steps: Steps between two checkpoints within an epoch; one is written after
             every epoch in any case.
-        evaluation_images: Test images of the final evaluation; 0 turns it off.
+        evaluation_images: Test images that the final evaluation attacks; 0 turns it off. Its
+            clean accuracy is that of all test images.
         evaluation_eot_samples: Draws per gradient of the final evaluation's PGD.
         tensorboard: Whether to write TensorBoard logs.
     """

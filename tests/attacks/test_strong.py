@@ -26,7 +26,7 @@ def test_reaches_the_best_perturbation_of_a_linear_model(images, labels, norm):
     moved = build_attack(predict, attack, make_judge(predict, 1)).run(images, labels, 0)
     best = EPS * (np.sign(W) if norm == "linf" else W / np.linalg.norm(W))
     gain = ((moved - images) * W).sum(axis=(1, 2, 3)) / (best * W).sum()
-    np.testing.assert_allclose(gain, 1.0, atol=1e-3)
+    np.testing.assert_allclose(gain, 1.0, atol=3e-3)
 
 
 def test_steps_shrink_geometrically():

@@ -184,7 +184,6 @@ def test_results_are_neither_overwritten_nor_mixed(whole, tmp_path):
         ({"labels": images()[1] + 0.5}, "whole-number"),
         ({"data": {"num_classes": 10}}, "3 classes, but the data set has 10"),
         ({"model": "runs/mnist"}, "must be a Keras model"),
-        ({"settings": EvaluationSettings(**{**FAST, "images": 21})}, "There are 20"),
         ({"settings": EvaluationSettings(**FAST, norm="l2")}, "SPSA"),
     ],
 )
@@ -202,11 +201,13 @@ def test_bad_input_before_the_work_begins(change, said, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_byte_images_are_scaled(tmp_path):
-    x, y = images()
+def test_byte_images_are_scaled_and_all_used_if_there_are_too_few(tmp_path, caplog):
+    x, y = images(9)
     settings = EvaluationSettings(**FAST, attacks=("noise",))
     as_bytes = evaluate(noisy_linear(), np.round(255 * x).astype(np.uint8), y, settings, tmp_path)
     assert as_bytes["clean"]["value"] > 0.5
+    assert as_bytes["clean"]["images"] == 9
+    assert "There are 9 images, fewer than the 12" in caplog.text
 
 
 SCRIPT = """

@@ -23,6 +23,12 @@ Y = (np.arange(40) % 10).astype(np.int32)
 GOOD, FALLEN, BOTH_FALLEN = (0.6, 0.7), (0.1, 0.9), (0.1, 0.1)
 
 
+def batches(x=X, y=Y, size=10):
+    options = tf.data.Options()
+    options.autotune.enabled = False  # its thread can hold the end of an iterator up for seconds
+    return tf.data.Dataset.from_tensor_slices((x, y)).batch(size).with_options(options)
+
+
 class Scripted(AdversarialModel):
     """Really trains, but reports the robustness that the test says."""
 
@@ -58,9 +64,13 @@ def play(script, guard, model=None, first=0):
     """Trains one epoch of four steps for each entry; returns history, model, and weights."""
     model, actor = model or Scripted(), Play(script)
     history = model.fit(
-        X, Y, batch_size=10, initial_epoch=first, epochs=len(script), verbose=0,
+        batches(),
+        shuffle=False,
+        initial_epoch=first,
+        epochs=len(script),
+        verbose=0,
         callbacks=[actor, guard],
-    ).history  # fmt: skip
+    ).history
     return history, model, actor.weights
 
 
@@ -131,7 +141,9 @@ def test_rollback_restores_weights_and_moments_and_goes_on():
 
     actor = Play([GOOD, FALLEN])
     with pytest.warns(RuntimeWarning):
-        model.fit(X, Y, batch_size=10, epochs=2, verbose=0, callbacks=[Remember(), actor, guard])
+        model.fit(
+            batches(), shuffle=False, epochs=2, verbose=0, callbacks=[Remember(), actor, guard]
+        )
     assert told(guard) == [(1, 8, "collapse"), (1, 8, "rollback")]
     assert int(model.optimizer.iterations) == 8
     for weight, best, later in zip(model.classifier.get_weights(), *actor.weights, strict=True):
@@ -155,7 +167,7 @@ def test_checks_within_an_epoch_count_optimizer_steps():
     guard = OverfittingGuard(X, Y, every_steps=3)
     model, actor = Scripted(), Play([GOOD, FALLEN])
     with pytest.warns(RuntimeWarning):
-        model.fit(X, Y, batch_size=10, epochs=2, verbose=0, callbacks=[actor, guard])
+        model.fit(batches(), shuffle=False, epochs=2, verbose=0, callbacks=[actor, guard])
     assert told(guard) == [(1, 6, "collapse")]  # steps 3, 4 (an epoch's end), 6, 8
 
 
@@ -246,7 +258,11 @@ def test_a_training_that_really_collapses_is_caught_and_rolled_back():
         model = AdversarialModel(classifier, attack, validation_attack="none")
         model.compile(keras.optimizers.Adam(rate), LOSS)
         return model.fit(
-            x[:2000], y[:2000], batch_size=50, epochs=epochs, verbose=0, callbacks=[guard]
+            batches(x[:2000], y[:2000], 50),
+            shuffle=False,
+            epochs=epochs,
+            verbose=0,
+            callbacks=[guard],
         ).history
 
     train(step_attack("rfgsm", epsilon / 3), 2e-3, 2)
@@ -283,7 +299,7 @@ def train_on(strategy):
         )
         model = AdversarialModel(classifier, "nfgsm", 0.05, validation_attack="none")
         model.compile(keras.optimizers.Adam(0.03), LOSS)
-    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(20)
+    data = batches(x, y, 20)
     before = model.get_weights()
     assert lr_range_test(model, data, steps=20, max_lr=3.0).lrs
     assert all(map(np.array_equal, before, model.get_weights()))

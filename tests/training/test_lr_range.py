@@ -72,7 +72,7 @@ def test_the_rates_are_those_the_weights_moved_by():
 
 def test_the_caller_loses_nothing():
     model = make_model(keras.optimizers.Adam(Triangular(1e-4, 1e-2, 10)))
-    model.fit(batches(), epochs=1, verbose=0)
+    model.fit(batches(), epochs=1, shuffle=False, verbose=0)
     optimizer, history = model.optimizer, model.history
     variables = [*model.variables, *optimizer.variables]
     before = [variable.numpy() for variable in variables]
@@ -82,7 +82,7 @@ def test_the_caller_loses_nothing():
     for variable, value in zip(variables, before, strict=True):
         np.testing.assert_array_equal(variable, value)
 
-    model.fit(batches(), epochs=1, verbose=0)  # with the caller's optimizer again
+    model.fit(batches(), epochs=1, shuffle=False, verbose=0)  # with the caller's optimizer again
     assert int(optimizer.iterations.numpy()) == 20
 
 
@@ -127,7 +127,7 @@ def test_the_suggestion_trains(optimizer, max_lr):
     found = lr_range_test(make_model(optimizer(1e-3)), batches(), max_lr=max_lr, steps=100)
     schedule = Triangular(found.suggested_min, found.suggested_max, 20)
     model = make_model(optimizer(schedule))
-    losses = model.fit(batches(), epochs=20, verbose=0).history["loss"]
+    losses = model.fit(batches(), epochs=20, shuffle=False, verbose=0).history["loss"]
     assert losses[-1] < 0.6 * losses[0]
 
 
