@@ -229,9 +229,10 @@ def attack_settings(name: str, epsilon: float, **overrides: Any) -> AttackSettin
     }
     if name in ("pgd", "pgd_strong"):
         steps = overrides.get("steps", 50 if name == "pgd" else 100)
+        few = steps if _is_whole(steps) and steps > 0 else 1  # a wrong number is refused below
         values |= {
             "steps": steps,
-            "step_size": min(2 / max(_whole(steps), 1), 1.0) * epsilon,
+            "step_size": min(2 / few, 1.0) * epsilon,
             "random_start": name == "pgd_strong" or overrides.get("norm", "linf") == "linf",
             "schedule": _ALL_DRAWS if faithful else _GROWING_DRAWS,
             "check_every": 0 if faithful else 10,
@@ -240,7 +241,8 @@ def attack_settings(name: str, epsilon: float, **overrides: Any) -> AttackSettin
         values["check_every"] = 0
     if name == "pgd_strong":
         values |= {
-            "step_size": epsilon / 3,
+            # However few the steps, together they must be able to cross the ball.
+            "step_size": min(max(1 / 3, 10 / few), 1.0) * epsilon,
             "step_decay": 0.1,
             "restarts": 2,
             "loss": "cross_entropy+margin",
@@ -281,7 +283,3 @@ def _is_number(value: Any) -> bool:
 
 def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _whole(value: Any) -> int:
-    return value if _is_whole(value) else 1

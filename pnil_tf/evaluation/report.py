@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pnil_tf.evaluation.plots import accuracy_bars, accuracy_curve, image_grid
+from pnil_tf.evaluation.statistics import majority
 from pnil_tf.files import write_text
 
 if TYPE_CHECKING:
@@ -198,9 +199,9 @@ def _grid(
     chosen = np.sort(order[:_PICTURED])
 
     def says(votes: np.ndarray, i: int) -> str:
-        label = int(bench.y[i])
-        name = class_names[label] if class_names and label < len(class_names) else str(label)
-        return f"{name}: {(votes[i] == label).mean():.0%} right"
+        answer = int(majority(votes[i : i + 1])[0])
+        name = class_names[answer] if class_names and 0 <= answer else str(answer)
+        return f"{name} ({(votes[i] == bench.y[i]).mean():.0%} right)"
 
     captions = [(says(clean_votes, i), says(strongest.votes, i)) for i in chosen]
     return image_grid(bench.x[chosen], strongest.adversarial[chosen], captions)

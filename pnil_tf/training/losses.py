@@ -51,6 +51,16 @@ def example_loss(loss: Any) -> Callable[[Any, Any], Any]:
     return per_example
 
 
+def expects_logits(loss: Any) -> bool | None:
+    """Whether a loss takes logits (not probabilities), or `None` where it does not say."""
+    loss = keras.losses.get(loss)
+    if isinstance(loss, keras.losses.Loss):
+        return loss.get_config().get("from_logits")
+    # A plain function: Keras' own have a default that says it.
+    parameter = inspect.signature(loss).parameters.get("from_logits")
+    return None if parameter is None else parameter.default
+
+
 def check_outputs(classifier: keras.Model, loss: Any) -> None:
     """Refuses a loss that expects logits from a model of probabilities, or the reverse.
 
@@ -60,13 +70,7 @@ def check_outputs(classifier: keras.Model, loss: Any) -> None:
     Raises:
         UserError: If the two contradict each other.
     """
-    loss = keras.losses.get(loss)
-    if isinstance(loss, keras.losses.Loss):
-        from_logits = loss.get_config().get("from_logits")
-    else:  # a plain function: Keras' own have a default that says it
-        parameter = inspect.signature(loss).parameters.get("from_logits")
-        from_logits = None if parameter is None else parameter.default
-    activation = _last_activation(classifier)
+    from_logits, activation = expects_logits(loss), _last_activation(classifier)
     if from_logits is None or activation is None:
         return
     if from_logits and activation in ("softmax", "sigmoid"):

@@ -14,7 +14,7 @@ from pnil_tf.attacks.eot import EOT
 from pnil_tf.attacks.one_step import StepAttack, craft, step_attack
 from pnil_tf.errors import UserError
 from pnil_tf.training.distributed_fit import DistributedFit
-from pnil_tf.training.losses import check_outputs, correct, example_loss
+from pnil_tf.training.losses import check_outputs, correct, example_loss, expects_logits
 
 _FLOAT16_SCALE = 1024.0
 
@@ -135,6 +135,8 @@ class AdversarialModel(DistributedFit):
         """
         self._example_loss = example_loss(loss)
         check_outputs(self.classifier, loss)
+        # What the one output of a two-class model must exceed for class 1.
+        self._threshold = 0.0 if expects_logits(loss) else 0.5
         self._jit_crafting = False
         if self._replicated and kwargs.get("jit_compile", "auto"):
             wanted = kwargs.get("jit_compile", "auto")
@@ -228,7 +230,7 @@ class AdversarialModel(DistributedFit):
         )
         with rng.noise_scope(rng.fold(seed, _VALIDATE_JUDGE)):
             outputs = self.classifier(x_adv, training=False)
-        return self._example_loss(y, outputs), correct(y, outputs)
+        return self._example_loss(y, outputs), correct(y, outputs, self._threshold)
 
     @property
     def _gradient_scale(self) -> float:

@@ -351,7 +351,8 @@ def _guard(
         watched.images.astype(np.float32) / 255.0,
         watched.labels,
         action=settings.attack.guard,
-        directory=directory.checkpoints if chief else None,
+        directory=directory.checkpoints,
+        writes=chief,
     )
 
 

@@ -115,7 +115,7 @@ class OptimizationSettings:
         seed: Seed of the weights, the order of the images and all noise.
     """
 
-    epochs: int = 15
+    epochs: int = 10
     batch_size: int = 100
     max_lr: float | str = 0.005
     min_lr: float | None = None

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 from pnil_tf.attacks.eot import EOT
@@ -29,6 +30,14 @@ def test_pgd_strong_tries_both_losses_with_shrinking_steps():
     assert strong.losses == ("cross_entropy", "margin")
     assert strong.step_size == pytest.approx(0.1)
     assert strong.step_decay == 0.1
+
+
+def test_few_strong_steps_are_long_enough_to_cross_the_ball():
+    for steps in (5, 10, 20, 50, 100):
+        strong = attack_settings("pgd_strong", 0.3, steps=steps)
+        shares = strong.step_decay ** (np.arange(steps) / (steps - 1))
+        assert strong.step_size <= 0.3
+        assert strong.step_size * shares.sum() >= 2 * 0.3
 
 
 def test_the_step_follows_the_number_of_steps():

@@ -21,7 +21,7 @@ def test_gradient_on_noisy_linear_model_converges_as_one_over_root_draws():
     def gradient(seed, draws):
         return eot_gradient(model, second_logit, x, tf.zeros(64), seed, EOT(draws, chunk=16))[1]
 
-    for draws in (1, 4, 16, 64, 256, 1024):
+    for draws in (1, 10, 100, 1000):
         errors = gradient(rng.make_seed(draws), draws) - model.w
         rms = np.sqrt(np.mean(np.square(errors)))
         # 1,024 numbers: the RMS itself is known to about 3 %.

@@ -39,7 +39,7 @@ class Scripted(AdversarialModel):
             keras.Sequential(layers), "fgsm", 0.1, validation_attack="none", **arguments
         )
         self.reported = tf.Variable([0.0, 0.0], trainable=False)
-        self.compile(keras.optimizers.Adam(0.1), LOSS)
+        self.compile(keras.optimizers.Adam(0.1), LOSS, run_eagerly=True)  # tracing takes longer
 
     def attack_outcome(self, x, y, attack, seed):
         value = self.reported[0 if attack.steps > 1 else 1]

@@ -259,6 +259,15 @@ def test_two_classes_with_one_output(blobs):
     assert results["adversarial_accuracy"] == pytest.approx(results["accuracy"], abs=0.15)
 
 
+def test_one_output_of_logits_is_judged_at_zero():
+    inner = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    inner.set_weights([np.zeros((1, 1)), np.array([0.3])])  # between the two thresholds
+    model = AdversarialModel(inner, "fgsm", 0.1)
+    model.compile("adam", keras.losses.BinaryCrossentropy(from_logits=True))
+    results = model.evaluate(np.ones((5, 1)), np.ones(5), verbose=0, return_dict=True)
+    assert results["adversarial_accuracy"] == 1.0
+
+
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_attacks_do_not_underflow(blobs, policy):
     x, y = blobs[0][:50], blobs[1][:50]
