@@ -200,7 +200,7 @@ def _grid(
 
     def says(votes: np.ndarray, i: int) -> str:
         answer = int(majority(votes[i : i + 1])[0])
-        name = class_names[answer] if class_names and 0 <= answer else str(answer)
+        name = class_names[answer] if class_names and answer >= 0 else str(answer)
         return f"{name} ({(votes[i] == bench.y[i]).mean():.0%} right)"
 
     captions = [(says(clean_votes, i), says(strongest.votes, i)) for i in chosen]
