@@ -153,7 +153,6 @@ def evaluate(
     write_report(output / REPORT, results, bench, clean, outcomes)
     write_json(output / RESULTS, results)
     store.remove()
-    logger.info("%s", results["verdict_reason"])
     return read_json(output / RESULTS)
 
 

@@ -136,7 +136,7 @@ def small_attack(norm, epsilon):
 @settings(max_examples=10, deadline=None)
 @given(
     norm=st.sampled_from(["linf", "l2"]),
-    epsilon=st.sampled_from([0.01, 0.3, 2.0]),
+    epsilon=st.sampled_from([0.02, 1.5]),
     level=st.floats(0, 1),
     seed=st.integers(0, 2**62),
 )

@@ -59,7 +59,9 @@ def test_steps_shrink_geometrically():
 
 @lru_cache
 def small_attack(norm, epsilon):
-    attack = attack_settings("pgd_strong", epsilon, norm=norm, draws=2, steps=4, restarts=1)
+    attack = attack_settings(
+        "pgd_strong", epsilon, norm=norm, draws=2, steps=4, restarts=1, loss="margin"
+    )
     model = NoisyLinear()
     return build_attack(model, attack, make_judge(model, 2))
 
@@ -67,7 +69,7 @@ def small_attack(norm, epsilon):
 @settings(max_examples=10, deadline=None)
 @given(
     norm=st.sampled_from(["linf", "l2"]),
-    epsilon=st.sampled_from([0.01, 0.3, 2.0]),
+    epsilon=st.sampled_from([0.02, 1.5]),
     level=st.floats(0, 1),
     seed=st.integers(0, 2**62),
 )

@@ -173,4 +173,7 @@ def test_without_checks_the_evaluation_says_what_is_missing():
     )
     (finding,) = [f for f in run_checks(bare) if f.name == "attacks_missing"]
     assert not finding.passed
-    assert "no attack without gradients and no check for hidden gradients" in finding.explanation
+    assert (
+        "an attack without gradients and the search for hidden gradients was left out"
+        in finding.explanation
+    )

@@ -90,13 +90,13 @@ def coverage(evidence: Evidence) -> Finding:
     missing = [
         what
         for what, names in (
-            ("no attack of many gradient steps", GRADIENT_ATTACKS),
-            ("no attack without gradients", GRADIENT_FREE_ATTACKS),
+            ("an attack of many gradient steps", GRADIENT_ATTACKS),
+            ("an attack without gradients", GRADIENT_FREE_ATTACKS),
         )
         if evidence.strongest(names) is None
     ]
     if not evidence.checked:
-        missing.append("no check for hidden gradients")
+        missing.append("the search for hidden gradients")
     return Finding(
         name="attacks_missing",
         passed=not missing,
