@@ -58,14 +58,16 @@ def test_settings_are_ready_for_json(name):
 
 
 def test_phases_take_their_shares():
-    phases = draw_phases(EOT(100, 5, antithetic=True), attack_settings("pgd", 1.0).schedule, 50)
+    phases = draw_phases(
+        EOT(100, 5, antithetic=True), attack_settings("pgd_strong", 1.0).schedule, 50
+    )
     assert [(first, eot.draws) for first, eot in phases] == [(0, 4), (30, 20), (45, 100)]
     assert all(eot.chunk == 5 and eot.antithetic for _, eot in phases)
 
 
 @pytest.mark.parametrize("draws", [1, 2, 3, 7])
 def test_few_draws_stay_within_their_number(draws):
-    schedule = attack_settings("pgd", 1.0).schedule
+    schedule = attack_settings("pgd_strong", 1.0).schedule
     phases = draw_phases(EOT(draws, antithetic=True), schedule, 10)
     assert all(1 <= eot.draws <= draws for _, eot in phases)
     assert phases[-1][1].draws == draws
@@ -95,6 +97,9 @@ WRONG = [
     ("pgd", {"schedule": ((1.0, 0.0),)}, "summing to 1"),
     ("pgd", {"faithful": True, "check_every": 5}, "faithful"),
     ("pgd", {"faithful": True, "eot": EOT(10, antithetic=True)}, "faithful"),
+    ("pgd", {"momentum": 1.0}, "momentum < 1"),
+    ("pgd", {"momentum": -0.1}, "momentum < 1"),
+    ("pgd", {"faithful": True, "momentum": 0.5}, "faithful"),
     ("pgd", {"learning_rate": 0.1}, "no such setting"),
     ("pgd_strong", {"step_decay": 0.0}, "step_decay <= 1"),
     ("spsa", {"samples": 101}, "even number"),
