@@ -160,7 +160,7 @@ def stateless_layers(model: keras.Model) -> Iterator[None]:
     `training=True` BatchNormalization uses the batch's statistics, but its moving statistics
     stay as they were: every update of a variable made inside is dropped.
     """
-    seed = fold(_local.scope.seeds[0], _MAX_INT32)  # no call of a noise layer is numbered so
+    seed = _local.scope.seeds[0]
     mapping = [(state, _state_value(state, seed, i)) for i, state in _seed_states(model)]
     with keras.StatelessScope(state_mapping=mapping):
         yield
@@ -185,7 +185,9 @@ def _seed_states(model: keras.Model) -> list[tuple[int, Any]]:
 
 
 def _state_value(state: Any, seed: Tensor, index: int) -> Tensor:
-    return tf.cast(fold(seed, index) & _MAX_INT32, state.dtype)
+    # Folded once more than the noise of a PNILLayer under the same seed, whose calls are
+    # numbered from 0: no two layers may share their noise.
+    return tf.cast(fold(fold(seed, _MAX_INT32), index) & _MAX_INT32, state.dtype)
 
 
 def _current_graph() -> Any:

@@ -14,6 +14,8 @@ from command import SHORT, run
         (["--no_such_flag"], "no_such_flag"),
         (["stray"], "Every argument is a --flag"),
         (["--flagfile=/does/not/exist.cfg"], "exist.cfg"),
+        (["--seed=99999999999999999999"], "--seed must lie"),
+        (["--schedule=triangular", "--min_lr=1", "--max_lr=0.1"], "--min_lr must not exceed"),
     ],
 )
 def test_mistakes_in_flags(tmp_path, arguments, words):
@@ -34,6 +36,7 @@ def test_mistakes_in_flags(tmp_path, arguments, words):
         (["--dataset=folder:/does/not/exist", "--epsilon=0.1"], "/does/not/exist"),
         (["--batch_size=101", "--num_cpu_devices=2"], "divide over the 2 replicas"),
         (["--batch_size=4001", *SHORT], "must not be larger"),
+        (["--resume", "--name=nope"], "There is no run"),
     ],
 )
 def test_mistakes_that_need_a_closer_look(tmp_path, arguments, words):
@@ -58,8 +61,20 @@ def test_a_foreign_folder_is_not_taken_for_a_run(tmp_path):
     for extra in ([], ["--overwrite"]):
         status, _, err = run("train.py", *SHORT, f"--runs_dir={tmp_path}", "--name=mine", *extra)
         assert status == 2
-        assert "is no training run" in err
+        assert "holds no run" in err
     assert os.listdir(tmp_path / "mine") == ["thesis.txt"]
+
+
+def test_a_run_killed_as_it_began_does_not_block_its_name(tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / ".lock").touch()
+    flags = [*SHORT, "--epochs=1", f"--runs_dir={tmp_path}", "--name=mine"]
+    status, _, err = run("train.py", *flags)
+    assert status == 0, err
+    (folder / "run.json").write_text('{"status": "starting"}')
+    status, _, err = run("train.py", *flags)
+    assert status == 0, err
 
 
 def test_overwrite_names_with_spaces_two_devices_and_the_final_evaluation(tmp_path):

@@ -201,3 +201,16 @@ def test_seeds_of_python_ints_are_the_same_inside_a_function(number):
     np.testing.assert_array_equal(
         tf.function(lambda: rng.make_seed(number), jit_compile=True)(), inside
     )
+
+
+def test_a_noise_layer_and_a_stock_one_under_one_seed_are_independent():
+    for seed in range(20):
+        pnil, stock = PNILLayer(), keras.layers.GaussianNoise(1.0)
+        model = keras.Sequential([keras.Input((400,)), pnil, stock])
+        pair = rng.make_seed(seed)
+        rng.reseed_layers(model, pair)
+        with rng.noise_scope(pair):
+            first = pnil(tf.zeros((2, 400)), training=True)
+        second = stock(tf.zeros((2, 400)), training=True)
+        correlation = np.corrcoef(np.ravel(first), np.ravel(second))[0, 1]
+        assert abs(correlation) < 0.2, seed

@@ -34,6 +34,11 @@ class KeepBest(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Saves the classifier if the epoch is the best so far."""
         value = float((logs or {})[self._monitor])
+        if not math.isfinite(value):
+            raise RunFailedError(
+                f"{self._monitor} is {value} after epoch {epoch + 1}. Lower --max_lr, or let "
+                "--max_lr=auto find it."
+            )
         if self._best["value"] is None or value < self._best["value"]:
             if self._write:
                 with replacing(self._path) as temporary:

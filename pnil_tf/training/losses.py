@@ -23,13 +23,10 @@ def example_loss(loss: Any) -> Callable[[Any, Any], Any]:
         UserError: If no loss is given, or losses for several outputs.
     """
     if isinstance(loss, (list, tuple, dict)):
-        entries = list(loss.values() if isinstance(loss, dict) else loss)
-        if len(entries) != 1:
-            raise UserError(
-                "Adversarial training needs a classifier with one output and one loss. Received: "
-                f"{len(entries)} losses. Train the output that classifies on its own."
-            )
-        loss = entries[0]
+        raise UserError(
+            "Adversarial training needs a classifier with one output and one loss. Received: "
+            f"{type(loss).__name__} of losses. Pass the loss itself, for the output that classifies."
+        )
     if loss is None:
         raise UserError(
             "Adversarial training needs a loss of labels and predictions to attack. Received: "

@@ -18,7 +18,7 @@ from pnil_tf import __version__
 from pnil_tf.attacks.eot import EOT
 from pnil_tf.attacks.one_step import StepAttack, step_attack
 from pnil_tf.data import Dataset, DataSettings, batches, load, training_stream
-from pnil_tf.errors import UserError
+from pnil_tf.errors import RunFailedError, UserError
 from pnil_tf.evaluation.quick import quick_evaluation
 from pnil_tf.files import replacing
 from pnil_tf.models import build_model, pnil_layer
@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 _GUARD_IMAGES = 200
 _PICTURED_IMAGES = 4
-# Settings that may change when a run is continued: they touch no weight.
+# Settings that may be said again with --resume, whatever they were: they touch no weight.
 _FREE_ON_RESUME = {"resume", "overwrite", "runs_dir", "name", "data_dir", "data_source"}
 
 
@@ -64,6 +64,13 @@ def train(settings: TrainSettings, given: Mapping[str, Any] | None = None) -> di
     """
     directory = RunDirectory(settings.run)
     resuming = settings.run.resume and directory.exists
+    if settings.run.resume and not directory.exists:
+        require(
+            bool(set(given or {"dataset": ""}) - _FREE_ON_RESUME),
+            f"There is no run {str(directory.path)!r} to go on with. Received: --resume. Check "
+            "--name and --runs_dir, or say what to train.",
+        )
+        logger.info("There is no run %s yet: it is begun.", directory.path)
     record = directory.read() if resuming else {}
     if resuming:
         settings = _continued(settings, record["settings"], given or {})
@@ -81,7 +88,6 @@ def train(settings: TrainSettings, given: Mapping[str, Any] | None = None) -> di
     elif chief:
         directory.lock()
 
-    started = time.monotonic()
     if "max_lr" not in record:
         record["max_lr"] = settings.optimization.max_lr
         if record["max_lr"] == "auto":
@@ -95,7 +101,7 @@ def train(settings: TrainSettings, given: Mapping[str, Any] | None = None) -> di
     model, accuracy = _compiled(settings, attack, strategy, data, rate)
     history, guard, kept = _fit(model, accuracy, settings, directory, data, steps_per_epoch, chief)
     if chief:
-        _finish(directory, record, settings, data, history, guard, kept, started)
+        _finish(directory, record, settings, data, history, guard, kept)
     return record
 
 
@@ -169,8 +175,8 @@ def _continued(
     """The stored run's settings, unless something was said that contradicts them."""
     before = {name: value for group in stored.values() for name, value in group.items()}
     for name, value in given.items():
-        # The text of both: JSON knows no tuples.
-        if name not in _FREE_ON_RESUME and str(value) != str(before.get(name)):
+        value = list(value) if isinstance(value, tuple) else value  # as JSON keeps it
+        if name not in _FREE_ON_RESUME and value != before.get(name):
             raise UserError(
                 f"The run was begun with --{name}={before.get(name)}. Received: --resume with "
                 f"--{name}={value}. Leave the flag out, or begin another run with another --name."
@@ -223,7 +229,10 @@ def _range_test(
         data.train, settings.optimization.batch_size, settings.optimization.seed
     )
     model, _ = _compiled(settings, attack, strategy, data, 1e-3)
-    found = lr_range_test(model, stream)
+    try:
+        found = lr_range_test(model, stream)
+    except UserError as error:  # its arguments are ours, so it is the training that failed
+        raise RunFailedError(f"{error} Or pass --max_lr.") from error
     logger.info("LR range test: peak learning rate %.4g", found.suggested_max)
     return found
 
@@ -364,9 +373,9 @@ def _finish(
     history: HistoryFile,
     guard: OverfittingGuard | None,
     kept: KeepBest,
-    started: float,
 ) -> None:
     """Leaves the kept classifier, the pictures and the result."""
+    started = time.monotonic()
     with replacing(directory.classifier) as temporary:
         temporary.write_bytes(directory.best.read_bytes())
     classifier = keras.saving.load_model(directory.best)
@@ -396,7 +405,9 @@ def _finish(
             eot_samples=settings.run.evaluation_eot_samples,
             seed=settings.optimization.seed,
         )
-    record["total_seconds"] = round(time.monotonic() - started, 1)
+    # Of all processes that worked on the run; the training's are in its history.
+    after = time.monotonic() - started
+    record["total_seconds"] = round(sum(seconds) + after, 1)
     directory.write(record)
     _say_result(record)
     logger.info("The run is in %s", directory.path)

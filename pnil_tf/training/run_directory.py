@@ -12,6 +12,8 @@ from pnil_tf.files import read_json, write_json, write_text
 from pnil_tf.training.settings import RunSettings
 
 _MARKER = "run.json"
+_LOCK = ".lock"
+_STARTING = "starting"
 
 
 class RunDirectory:
@@ -35,16 +37,24 @@ class RunDirectory:
         self.classifier = self.path / "classifier.keras"
         self.tensorboard = self.path / "tensorboard"
         self._settings = settings
+        place = Path(settings.runs_dir)
+        if place.exists() and not place.is_dir():
+            raise UserError(
+                f"--runs_dir must be a folder. Received: {str(place)!r}, which is a file."
+            )
         if not self.path.exists():
             return
-        if not (self.path / _MARKER).exists() and (
-            not self.path.is_dir() or any(self.path.iterdir())
+        if not self.path.is_dir() or (
+            not (self.path / _MARKER).exists() and set(self.path.iterdir()) - {self.path / _LOCK}
         ):
             raise UserError(
-                f"{str(self.path)!r} exists and is no training run. Received: it as the run's "
-                "folder. Choose another --name or --runs_dir."
+                f"{str(self.path)!r} exists and holds no run (no {_MARKER}). Received: this name. "
+                "Choose another --name or --runs_dir."
             )
-        if self.exists and not (settings.resume or settings.overwrite):
+        self._refuse_existing()
+
+    def _refuse_existing(self) -> None:
+        if self.exists and not (self._settings.resume or self._settings.overwrite):
             raise UserError(
                 f"The run {str(self.path)!r} exists. Received: neither --resume (go on with it) "
                 "nor --overwrite (replace it). Pass one, or choose another --name."
@@ -52,8 +62,8 @@ class RunDirectory:
 
     @property
     def exists(self) -> bool:
-        """Whether a run was begun here."""
-        return (self.path / _MARKER).exists()
+        """Whether a run was begun here, and got as far as to be continued."""
+        return (self.path / _MARKER).exists() and self.read().get("status") != _STARTING
 
     def read(self) -> dict[str, Any]:
         """Returns what `run.json` says."""
@@ -67,14 +77,15 @@ class RunDirectory:
         """Makes the folder and its first files; an existing run is replaced if that is asked."""
         self.path.mkdir(parents=True, exist_ok=True)
         self.lock()
-        if self.exists and self._settings.overwrite:
-            (self.path / _MARKER).unlink()  # from here on it is no run, until the new one stands
-            for entry in self.path.iterdir():
-                if entry.is_dir():
-                    shutil.rmtree(entry)
-                elif entry.name != _LOCK:
-                    entry.unlink()
-        self.checkpoints.mkdir(exist_ok=True)
+        self._refuse_existing()  # another process may have been faster
+        # Killed from here on, the folder is neither the old run nor yet the new one, and says so.
+        self.write({**record, "status": _STARTING})
+        for entry in self.path.iterdir():
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            elif entry.name not in (_LOCK, _MARKER):
+                entry.unlink()
+        self.checkpoints.mkdir()
         write_text(self.flagfile, flagfile)
         self.write(record)
 
@@ -92,6 +103,3 @@ class RunDirectory:
                 f"Another process works in {str(self.path)!r}. Received: the same run again. Wait "
                 "for it to end, or choose another --name."
             ) from error
-
-
-_LOCK = ".lock"

@@ -129,7 +129,16 @@ class OptimizationSettings:
             _require_positive(self, "max_lr")
         if self.min_lr is not None:
             _require_positive(self, "min_lr")
-        require(self.seed >= 0, f"--seed must be 0 or greater. Received: {self.seed!r}.")
+        require(
+            0 <= self.seed < 2**32,
+            f"--seed must lie between 0 and {2**32 - 1}. Received: {self.seed!r}.",
+        )
+        if self.schedule == "triangular" and self.max_lr != "auto" and self.min_lr is not None:
+            require(
+                self.min_lr <= float(self.max_lr),
+                f"--min_lr must not exceed --max_lr. Received: {self.min_lr!r} and "
+                f"{self.max_lr!r}.",
+            )
 
 
 @dataclasses.dataclass(frozen=True)
