@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from pnil_tf import rng
+from pnil_tf.layers import PNILLayer
 
 SHAPE = tf.constant([4, 3])
 

@@ -25,7 +25,7 @@ def example_loss(loss: Any) -> Callable[[Any, Any], Any]:
     if isinstance(loss, (list, tuple, dict)):
         raise UserError(
             "Adversarial training needs a classifier with one output and one loss. Received: "
-            f"{type(loss).__name__} of losses. Pass the loss itself, for the output that classifies."
+            f"a {type(loss).__name__} of losses. Pass the loss of the output that classifies."
         )
     if loss is None:
         raise UserError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 import keras
 import tensorflow as tf
@@ -26,9 +27,15 @@ def make_strategy(settings: DeviceSettings) -> tf.distribute.Strategy:
         return tf.distribute.MultiWorkerMirroredStrategy(
             tf.distribute.cluster_resolver.TFConfigClusterResolver()
         )
-    if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
+    if tasks > 1:
+        # The resolver asks nvidia-smi for GPUs and makes a worker for each share of them. Where
+        # there are none it is told of one for every task, and not to assign them.
+        without = {"gpus_per_node": tasks, "gpus_per_task": 1, "auto_set_gpu": False}
         return tf.distribute.MultiWorkerMirroredStrategy(
-            tf.distribute.cluster_resolver.SlurmClusterResolver(auto_set_gpu=True)
+            tf.distribute.cluster_resolver.SlurmClusterResolver(
+                **({} if shutil.which("nvidia-smi") else without)
+            )
         )
     if settings.num_cpu_devices > 1:
         devices = [f"CPU:{i}" for i in range(settings.num_cpu_devices)]

