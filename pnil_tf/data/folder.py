@@ -44,7 +44,7 @@ def load(given: str, image_size: tuple[int, int] | None) -> SourceData:
             raise UserError(
                 f"The images in folder:{given} have several sizes, from {min(heights)} x "
                 f"{min(widths)} to {max(heights)} x {max(widths)}, and a network needs one. Give "
-                "an image size, for instance 64,64."
+                "an image size, for instance 64x64."
             )
         height, width, _ = next(iter(sizes))
         if len({size[:2] for size in sizes}) > 1:

@@ -135,7 +135,7 @@ def _image_shape(
     if height is None or width is None:
         raise UserError(
             f"The images of '{name}' have several sizes, and a network needs one. Give an image "
-            "size, for instance 64,64."
+            "size, for instance 64x64."
         )
     return height, width, channels
 
