@@ -1,4 +1,4 @@
-"""Measures what training and evaluation cost on this machine.
+"""Measures what training costs on this machine.
 
 For example: python bin/benchmark.py --train. Contenders run in turn in one process; figures are
 medians, and ratios compare runs of the same round. Writes JSON and prints a table.

@@ -200,7 +200,6 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
     },
     "benchmark": {
         "train": (_BOOLEAN, "Measure training steps."),
-        "evaluate": (_BOOLEAN, "Measure the attacks of the evaluation."),
         "benchmark_model": (_choice("small_cnn", "resnet11"), "The classifier to measure."),
         "benchmark_width": (_INTEGER, "Its width; the model's default unless given."),
         "batch_size": (_INTEGER, "Images per training step."),

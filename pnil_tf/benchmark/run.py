@@ -30,15 +30,14 @@ def run_benchmarks(settings: BenchmarkSettings) -> dict[str, Any]:
             "tensorflow": tf.__version__,
         },
     }
-    if settings.train:
-        results["train"] = train_benchmark(
-            settings.benchmark_model,
-            width=settings.benchmark_width,
-            batch_size=settings.batch_size,
-            steps=settings.steps,
-            rounds=settings.rounds,
-        )
-        print(markdown(results["train"]))
+    results["train"] = train_benchmark(
+        settings.benchmark_model,
+        width=settings.benchmark_width,
+        batch_size=settings.batch_size,
+        steps=settings.steps,
+        rounds=settings.rounds,
+    )
+    print(markdown(results["train"]))
     if settings.output is not None:
         write_json(settings.output, results)
     return results

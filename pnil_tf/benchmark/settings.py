@@ -13,7 +13,6 @@ class BenchmarkSettings:
 
     Args:
         train: Whether to measure training steps.
-        evaluate: Whether to measure the evaluation's attacks.
         benchmark_model: `"small_cnn"` or `"resnet11"`.
         benchmark_width: Its width; `None` takes the model's default.
         batch_size: Images per training step.
@@ -23,7 +22,6 @@ class BenchmarkSettings:
     """
 
     train: bool = False
-    evaluate: bool = False
     benchmark_model: str = "small_cnn"
     benchmark_width: int | None = None
     batch_size: int = 100
@@ -36,8 +34,5 @@ class BenchmarkSettings:
             value = getattr(self, name)
             if value < 1:
                 raise UserError(f"--{name} must be at least 1. Received: {value!r}.")
-        if not (self.train or self.evaluate):
-            raise UserError(
-                "There is nothing to measure. Received: neither --train nor --evaluate. Pass one "
-                "or both."
-            )
+        if not self.train:
+            raise UserError("There is nothing to measure. Received: no --train. Pass it.")
