@@ -41,9 +41,17 @@ def test_few_strong_steps_are_long_enough_to_cross_the_ball():
 
 
 def test_the_step_follows_the_number_of_steps():
-    assert attack_settings("pgd", 0.3, steps=10).step_size == pytest.approx(0.06)
+    for options in ({"draws": 1}, {"faithful": True}):
+        assert attack_settings("pgd", 0.3, steps=10, **options).step_size == pytest.approx(0.06)
+    assert attack_settings("pgd", 0.3, steps=10).step_size == pytest.approx(0.066)
     assert attack_settings("pgd", 0.3, steps=1).step_size == pytest.approx(0.3)
     assert attack_settings("pgd", 0.3, steps=10, step_size=0.01).step_size == 0.01
+
+
+def test_one_draw_is_not_thinned_out():
+    pgd = attack_settings("pgd", 0.3, draws=1)
+    assert pgd.momentum == 0
+    assert pgd.schedule == ((1.0, 1.0),)
 
 
 def test_draws_alone_can_be_set():

@@ -154,7 +154,7 @@ def test_compaction_changes_no_result(trained, blobs, name):
     x, y = blobs[0][:count], blobs[1][:count]
     predict = lambda x: trained(x, training=False)  # noqa: E731
     judge = make_judge(predict, 30)
-    options = {"steps": 10, "restarts": 1}
+    options = {"steps": 10, "restarts": 1, "loss": "margin"}
     options |= (
         {"samples": 128, "step_size": 0.05, "delta": 0.1} if name == "spsa" else {"draws": 10}
     )

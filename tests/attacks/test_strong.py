@@ -89,7 +89,7 @@ def test_leaves_no_more_than_plain_pgd(trained, blobs):
     judge = make_judge(predict, 30)
     left = {}
     for name in ("pgd", "pgd_strong"):
-        attack = attack_settings(name, 0.2, steps=10, draws=20)
+        attack = attack_settings(name, 0.2, steps=10, draws=20, loss="cross_entropy")
         moved = build_attack(predict, attack, judge).run(x, y, 1)
         left[name] = judge(moved, y, rng.make_seed(99)).mean()
     assert left["pgd_strong"] <= left["pgd"] + 0.02
