@@ -68,9 +68,7 @@ class StepAttack:
 
     def __post_init__(self) -> None:
         for name in ("epsilon", "step_size"):
-            value = getattr(self, name)
-            if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
-                raise UserError(f"An attack needs {name} > 0. Received: {value!r}.")
+            _require_positive(name, getattr(self, name))
         if self.norm not in NORMS:
             raise UserError(f"The norm must be one of {sorted(NORMS)}. Received: {self.norm!r}.")
         if self.start not in ("none", "uniform", "sign"):
@@ -126,6 +124,7 @@ def step_attack(
     Raises:
         UserError: If the name or a number is not valid.
     """
+    _require_positive("epsilon", epsilon)
     multi_step = re.fullmatch(r"pgd(?:-([1-9]\d{0,3}))?", name)
     if multi_step:
         steps = steps or int(multi_step[1] or _PGD_STEPS)
@@ -150,6 +149,11 @@ def step_attack(
         clip_min=clip_min,
         clip_max=clip_max,
     )
+
+
+def _require_positive(name: str, value: Any) -> None:
+    if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
+        raise UserError(f"An attack needs {name} > 0, a number. Received: {value!r}.")
 
 
 def craft(

@@ -70,7 +70,7 @@ class StopOnInvalidLoss(keras.callbacks.Callback):
         loss = float((logs or {}).get("loss", 0.0))
         if math.isfinite(loss):
             return
-        step = int(self.model.optimizer.iterations.numpy())
+        step = int(self.model.steps_taken.numpy())
         kept = f"The best classifier so far is {self._best}. " if self._best.exists() else ""
         raise RunFailedError(
             f"The loss is {loss} at step {step}. {kept}"
@@ -209,7 +209,7 @@ class SaveState(keras.callbacks.Callback):
             raise SystemExit(128 + self._signal)
 
     def _step(self) -> int:
-        return int(self.model.optimizer.iterations.numpy())
+        return int(self.model.steps_taken.numpy())
 
     def _save(self, epoch_done: bool = False) -> None:
         step = self._step()
@@ -243,7 +243,7 @@ class ShowProgress(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Counts the step."""
-        self._progress.advance_to(int(self.model.optimizer.iterations.numpy()))
+        self._progress.advance_to(int(self.model.steps_taken.numpy()))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Prints the epoch's results."""

@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 class TrainingCheckpoints:
-    """The last checkpoints of a training: classifier, optimizer and a JSON-able state.
+    """The last checkpoints of a training: classifier, optimizer, step, a JSON-able state.
 
     TensorFlow's `CheckpointManager` writes each under its own name and records it last, and the
     files carry checksums, so a checkpoint cut short by a crash is recognised and passed over.
@@ -30,7 +30,10 @@ class TrainingCheckpoints:
         # One variable holds the state as JSON: it is saved with the weights or not at all.
         self._state = tf.Variable("", dtype=tf.string, trainable=False)
         self._checkpoint = tf.train.Checkpoint(
-            classifier=model.classifier, optimizer=model.optimizer, state=self._state
+            classifier=model.classifier,
+            optimizer=model.optimizer,
+            steps_taken=model.steps_taken,
+            state=self._state,
         )
         self._directory = directory
         self._manager = tf.train.CheckpointManager(
@@ -38,7 +41,7 @@ class TrainingCheckpoints:
         )
 
     def save(self, state: dict[str, Any], step: int) -> None:
-        """Saves everything under the number of the optimizer's step."""
+        """Saves everything under the number of steps taken."""
         self._state.assign(json.dumps(state))
         self._manager.save(checkpoint_number=step)
 

@@ -156,7 +156,7 @@ class OverfittingGuard(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Notes where the epoch starts."""
-        self._epoch, self._epoch_start = epoch, int(self.model.optimizer.iterations.numpy())
+        self._epoch, self._epoch_start = epoch, int(self.model.steps_taken.numpy())
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Checks if `every_steps` says so."""
@@ -169,7 +169,7 @@ class OverfittingGuard(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Checks, and adds the accuracies to the epoch's logs."""
-        step = int(self.model.optimizer.iterations.numpy())
+        step = int(self.model.steps_taken.numpy())
         if self._checked is None or self._checked[0] != step:
             self._watch(step)
         if logs is not None and self._checked is not None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from pnil_tf.errors import UserError
@@ -81,6 +82,40 @@ def check_outputs(classifier: keras.Model, loss: Any) -> None:
             "The loss expects probabilities, but the classifier ends in logits (no activation). "
             f"Received: {loss!r}. Pass a loss object with from_logits=True, for example "
             "keras.losses.SparseCategoricalCrossentropy(from_logits=True)."
+        )
+
+
+def check_labels(labels: np.ndarray, loss: Any, classes: int | None) -> None:
+    """Refuses labels that a cross-entropy of several classes cannot take.
+
+    Args:
+        labels: All labels of a training.
+        loss: A loss as `compile` takes it.
+        classes: The number of the classifier's outputs, if known.
+
+    Raises:
+        UserError: If the labels have the other form, or name a class that does not exist.
+    """
+    name = getattr(keras.losses.get(loss), "name", None) or loss
+    if classes is None or classes < 2:
+        return
+    one_hot = labels.ndim == 2 and labels.shape[1] == classes
+    if name == "sparse_categorical_crossentropy":
+        if one_hot:
+            raise UserError(
+                f"The loss takes integer labels (batch,). Received: shape {labels.shape}. Use "
+                "CategoricalCrossentropy, or pass labels.argmax(axis=1)."
+            )
+        low, high = labels.min(), labels.max()
+        if not (low >= 0 and high < classes):
+            raise UserError(
+                f"Labels of {classes} classes lie between 0 and {classes - 1}. Received: values "
+                f"from {low} to {high}. Correct the labels, or give the classifier more outputs."
+            )
+    if name == "categorical_crossentropy" and not one_hot:
+        raise UserError(
+            f"The loss takes one-hot labels (batch, {classes}). Received: shape {labels.shape}. "
+            "Use SparseCategoricalCrossentropy for integer labels."
         )
 
 

@@ -14,7 +14,13 @@ from pnil_tf.attacks.eot import EOT
 from pnil_tf.attacks.one_step import StepAttack, craft, step_attack
 from pnil_tf.errors import UserError
 from pnil_tf.training.distributed_fit import DistributedFit
-from pnil_tf.training.losses import check_outputs, correct, example_loss, expects_logits
+from pnil_tf.training.losses import (
+    check_labels,
+    check_outputs,
+    correct,
+    example_loss,
+    expects_logits,
+)
 
 _FLOAT16_SCALE = 1024.0
 
@@ -37,8 +43,8 @@ class AdversarialModel(DistributedFit):
     (batch statistics, dropout, noise), takes gradients with respect to the images alone and
     leaves no trace: BatchNormalization's moving statistics move once per step, in the training
     pass. The two passes draw independent noise. All randomness of a step follows from `seed`
-    and the optimizer's step number, so a training that goes on from a checkpoint repeats what
-    an undisturbed one would have done.
+    and the number of the step (`steps_taken`), so a training that goes on from a checkpoint
+    repeats what an undisturbed one would have done.
 
     Args:
         classifier: A Keras model from images to logits or probabilities `(batch, classes)`.
@@ -114,6 +120,7 @@ class AdversarialModel(DistributedFit):
             )
 
         self.classifier = classifier
+        self.built = classifier.built
         self.attack = resolve(attack, EOT(eot_samples))
         if isinstance(validation_attack, str) and self.attack is None and epsilon is None:
             validation_attack = "none"
@@ -122,6 +129,10 @@ class AdversarialModel(DistributedFit):
         self.clean_weight = clean_weight
         self.clip_min, self.clip_max = clip_min, clip_max
         self.seed = seed
+        # Not the optimizer's count, which stands still where a loss scale overflows.
+        self.steps_taken = keras.Variable(
+            0, dtype="int64", trainable=False, aggregation="only_first_replica", name="steps_taken"
+        )
         if self.validation_attack is not None:
             self._adversarial_loss = keras.metrics.Mean(name="adversarial_loss")
             self._adversarial_accuracy = keras.metrics.Mean(name="adversarial_accuracy")
@@ -131,7 +142,8 @@ class AdversarialModel(DistributedFit):
 
         `jit_compile=True` compiles the whole step with XLA on one device. On several replicas
         TensorFlow cannot do that: there the crafting of the adversarial images is compiled,
-        which is most of the step. `"auto"` compiles on GPUs and not on CPUs, where XLA is slower.
+        which is most of the step, unless a layer synchronizes its batch statistics. `"auto"`
+        compiles on GPUs and not on CPUs, where XLA is slower.
         """
         self._example_loss = example_loss(loss)
         check_outputs(self.classifier, loss)
@@ -140,16 +152,28 @@ class AdversarialModel(DistributedFit):
         self._jit_crafting = False
         if self._replicated and kwargs.get("jit_compile", "auto"):
             wanted = kwargs.get("jit_compile", "auto")
-            self._jit_crafting = wanted is True or bool(tf.config.list_physical_devices("GPU"))
+            # XLA cannot exchange batch statistics between replicas.
+            self._jit_crafting = not _exchanges_statistics(self.classifier) and (
+                wanted is True or bool(tf.config.list_physical_devices("GPU"))
+            )
             kwargs["jit_compile"] = False
         super().compile(optimizer, loss, *args, **kwargs)
+
+    def get_compile_config(self) -> dict[str, Any]:
+        """Returns the arguments of `compile`; without an override Keras would not save them."""
+        return super().get_compile_config()
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles as before the model was saved."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.classifier.trainable_variables)
 
     def call(self, x: Any, training: bool = False) -> Any:
         """Returns the classifier's outputs."""
         return self.classifier(x, training=training)
 
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
-        """As `keras.Model.fit`; refuses arrays with pixels outside `[clip_min, clip_max]`."""
+        """As `keras.Model.fit`; refuses arrays that hold no such pixels or labels."""
         if isinstance(x, np.ndarray) and x.size:
             low, high = float(x.min()), float(x.max())
             if not (low >= self.clip_min and high <= self.clip_max):  # also catches NaN
@@ -158,13 +182,16 @@ class AdversarialModel(DistributedFit):
                     f"from {low} to {high}. Scale the images (often: / 255), or set clip_min and "
                     "clip_max."
                 )
+        y = args[0] if args else kwargs.get("y")
+        if isinstance(y, np.ndarray) and y.size:
+            check_labels(y, self.loss, _classes(self.classifier))
         return super().fit(x, *args, **kwargs)
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Crafts adversarial images, then takes one optimizer step on them."""
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
         x = tf.cast(x, tf.float32)
-        step_seed = rng.replica_seed(rng.fold(rng.make_seed(self.seed), self.optimizer.iterations))
+        step_seed = rng.replica_seed(rng.fold(rng.make_seed(self.seed), self.steps_taken))
         x_train, y_train, train_weight = x, y, weight
         if self.attack is not None and self.clean_weight < 1.0:
             x_train = self._craft_for_training(x, y, rng.fold(step_seed, _CRAFT), self.attack)
@@ -183,6 +210,7 @@ class AdversarialModel(DistributedFit):
         weights = self.classifier.trainable_weights
         gradients = tape.gradient(scaled, weights)
         self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
+        self.steps_taken.assign_add(1)
         count = tf.shape(x)[0]  # with clean images mixed in, metrics are of the adversarial half
         self._track_loss(loss, count)
         logs = self.compute_metrics(x_train[:count], y, outputs[:count], sample_weight=weight)
@@ -299,3 +327,13 @@ class AdversarialModel(DistributedFit):
                 eot = EOT(**config[name]["eot"])
                 config[name] = StepAttack(**{**config[name], "eot": eot})
         return cls(**config)
+
+
+def _exchanges_statistics(classifier: keras.Model) -> bool:
+    return any(getattr(layer, "synchronized", False) for layer in classifier._flatten_layers())
+
+
+def _classes(classifier: keras.Model) -> int | None:
+    """The number of classes, where the classifier says it (a subclassed one does not)."""
+    outputs = getattr(classifier, "outputs", None)
+    return outputs[0].shape[-1] if outputs else None

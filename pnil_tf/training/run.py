@@ -308,8 +308,9 @@ def _fit(
         logger.info("Going on after step %d.", step)
     total = optimization.epochs * steps_per_epoch
     progress = Progress("training", total, "step", step) if chief else None
-    callbacks = [StopOnInvalidLoss(directory.best), *([] if guard is None else [guard])]
-    callbacks += [kept, history, save]
+    # The guard may put other weights in place: what was validated is kept before that.
+    callbacks = [StopOnInvalidLoss(directory.best), kept, *([] if guard is None else [guard])]
+    callbacks += [history, save]
     if progress is not None:
         callbacks.append(ShowProgress(progress, optimization.epochs))
     if settings.run.tensorboard and chief:
@@ -322,7 +323,7 @@ def _fit(
     )
 
     def fit(first_epoch: int, epochs: int, steps: int) -> None:
-        start = int(model.optimizer.iterations.numpy())
+        start = int(model.steps_taken.numpy())
         model.fit(
             training_stream(data.train, optimization.batch_size, optimization.seed, start),
             initial_epoch=first_epoch,
@@ -418,7 +419,7 @@ def _first_record(
 ) -> dict[str, Any]:
     described = data.describe()
     return {
-        "status": "running",
+        "status": "unfinished",
         "data_source": described["source"],
         "data": described,
         "seed": settings.optimization.seed,

@@ -67,7 +67,13 @@ class RunDirectory:
 
     def read(self) -> dict[str, Any]:
         """Returns what `run.json` says."""
-        return read_json(self.path / _MARKER)
+        try:
+            return read_json(self.path / _MARKER)
+        except UserError as error:
+            raise UserError(
+                f"{error} To train anew with the same settings: --flagfile={self.flagfile} "
+                "--overwrite."
+            ) from error
 
     def write(self, record: dict[str, Any]) -> None:
         """Replaces `run.json`."""

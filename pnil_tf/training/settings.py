@@ -221,8 +221,9 @@ class TrainSettings:
         if self.attack.epsilon is None:
             require(
                 dataset in PAPER_EPSILON,
-                f"The data set {dataset!r} has no preset radius. Received: no --epsilon. Pass one "
-                "in units of pixels in [0, 1], for example --epsilon=8/255.",
+                f"Radii are preset for {', '.join(PAPER_EPSILON)}. Received: --dataset={dataset} "
+                "without --epsilon. Pass one in units of pixels in [0, 1], for example "
+                "--epsilon=8/255.",
             )
             self._fill("attack", epsilon=PAPER_EPSILON.get(dataset))
         if self.model.model is None:

@@ -287,6 +287,7 @@ def test_mixed_precision_attacks_do_not_underflow(blobs, policy):
     [
         (lambda: AdversarialModel(classifier(), "nfgsm"), "needs a radius"),
         (lambda: AdversarialModel(classifier(), "nfgsm", -1.0), "epsilon > 0"),
+        (lambda: AdversarialModel(classifier(), "nfgsm", "8/255"), "epsilon > 0"),
         (lambda: AdversarialModel(classifier(), "mfgsm", 0.1), "No attack has this name"),
         (lambda: AdversarialModel(lambda x: x, "fgsm", 0.1), "trains a keras.Model"),
         (lambda: AdversarialModel(classifier(), "fgsm", 0.1, clean_weight=2.0), "clean_weight"),
@@ -321,6 +322,33 @@ def test_pixels_outside_the_range_are_refused(blobs):
             model.fit(bad, y, verbose=0)
 
 
+@pytest.mark.parametrize(
+    ("loss", "change", "words"),
+    [
+        (CROSS_ENTROPY, lambda y: y + 1, "between 0 and 3"),
+        (CROSS_ENTROPY, lambda y: y - 1, "between 0 and 3"),
+        (CROSS_ENTROPY, lambda y: np.eye(4)[y], "takes integer labels"),
+        (keras.losses.CategoricalCrossentropy(from_logits=True), lambda y: y, "takes one-hot"),
+    ],
+)
+def test_labels_of_the_wrong_kind_are_refused(blobs, loss, change, words):
+    x, y = blobs
+    model = compiled(AdversarialModel(classifier(), "nfgsm", 0.1), loss)
+    with pytest.raises(UserError, match=words):
+        model.fit(x, change(y), verbose=0)
+
+
+def test_an_overflow_of_the_loss_scale_does_not_repeat_a_step(blobs):
+    x, y = blobs
+    model = AdversarialModel(classifier(), "nfgsm", 0.1)
+    scaling = keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(), initial_scale=3e38)
+    model.compile(scaling, CROSS_ENTROPY)
+    # The gradients overflow, so the optimizer leaves these steps out and does not count them.
+    model.fit(x[:80], y[:80], sample_weight=np.full(80, 1e4), batch_size=20, verbose=0)
+    assert int(scaling.inner_optimizer.iterations) == 0
+    assert int(model.steps_taken) == 4
+
+
 def test_the_config_rebuilds_the_model(blobs, tmp_path):
     x, y = blobs
     attack = step_attack("pgd-2", 0.1, eot=EOT(2, antithetic=True))
@@ -337,6 +365,11 @@ def test_the_config_rebuilds_the_model(blobs, tmp_path):
     with rng.noise_scope(1):
         assert np.allclose(loaded.classifier(x[:5]), expected)
     assert loaded.attack == attack
+    assert int(loaded.steps_taken) == int(model.steps_taken) > 0
+    loaded.fit(x, y, epochs=1, verbose=0)
+    model.fit(x, y, epochs=1, verbose=0)
+    for one, other in zip(loaded.get_weights(), model.get_weights(), strict=True):
+        assert np.allclose(one, other, atol=1e-4)
 
 
 def test_datasets_and_steps_per_execution(blobs):

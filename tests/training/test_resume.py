@@ -72,7 +72,7 @@ def test_kill_within_an_epoch_and_resume_bit_for_bit(undisturbed, step):
     wait_for_step(directory, step, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert json.loads((directory / "run.json").read_text())["status"] == "running"
+    assert json.loads((directory / "run.json").read_text())["status"] == "unfinished"
     finish(directory)
     assert_same(undisturbed, directory)
     assert json.loads((directory / "run.json").read_text())["status"] == "finished"
