@@ -1,7 +1,10 @@
-"""Measures what training costs on this machine.
+"""Measures what training and attacks cost on this machine.
 
-For example: python bin/benchmark.py --train. Contenders run in turn in one process; figures are
-medians, and ratios compare runs of the same round. Writes JSON and prints a table.
+For example: python bin/benchmark.py --train
+or:          python bin/benchmark.py --evaluate --benchmark_run=runs/NAME
+
+Contenders run in turn in one process; figures are medians, and ratios compare runs of the same
+round. Writes JSON and prints a table.
 """
 
 from pnil_tf import cli, flags

@@ -62,8 +62,9 @@ def _help(description: str) -> str:
         lines.append(f"{group}:")
         for name in names:
             flag = flags.FLAGS[name]
-            default = "" if flag.default is None else f" [{flag.default_unparsed}]"
-            lines.append(f"  --{name}{default}")
+            default = flag.default_unparsed
+            default = ",".join(map(str, default)) if isinstance(default, tuple) else default
+            lines.append(f"  --{name}" + ("" if default in (None, "") else f" [{default}]"))
             lines += textwrap.wrap(flag.help, 88, initial_indent=" " * 6, subsequent_indent=" " * 6)
         lines.append("")
     lines.append(

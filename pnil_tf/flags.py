@@ -16,6 +16,8 @@ from typing import Any
 from absl import flags
 
 from pnil_tf.benchmark.settings import BenchmarkSettings
+from pnil_tf.errors import UserError
+from pnil_tf.evaluation.settings import ATTACKS, NORMS, EvaluationSettings
 from pnil_tf.training import settings as training
 
 FLAGS = flags.FLAGS
@@ -69,6 +71,14 @@ def _parse_size(text: str) -> tuple[int, int]:
     return sides[0], sides[-1]
 
 
+def _parse_numbers(text: str) -> tuple[float, ...]:
+    return tuple(parse_number(part) for part in text.split(",") if part.strip())
+
+
+def _parse_names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
 class _SwitchFlag(flags.Flag):
     """A flag that may stand bare (`--name`, `--noname`) or with a value."""
 
@@ -81,6 +91,9 @@ _NUMBER = _Parser(parse_number, "number")
 _RATE = _Parser(_parse_rate, "number or auto")
 _SWITCH = _Parser(_parse_switch, "auto, true or false")
 _SIZE = _Parser(_parse_size, "pixels")
+
+_NUMBERS = _Parser(_parse_numbers, "numbers with commas between")
+_NAMES = _Parser(_parse_names, "names with commas between")
 
 _SERIALIZER: Any = flags.ArgumentSerializer()
 
@@ -149,7 +162,7 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
             "Radius in units of pixels in [0, 1], as 0.03 or 8/255; the paper's unless given.",
         ),
         "step_size": (_parsed(_NUMBER), "Length of a step; the attack's own unless given."),
-        "norm": (_choice("linf", "l2"), "Norm of the radius."),
+        "norm": (_choice(*NORMS), "Norm of the radius."),
         "eot_samples": (_INTEGER, "Draws of the noise per gradient in training."),
         "clip_start": (_BOOLEAN, "Clip the random start to [0, 1]."),
         "clean_weight": (_parsed(_NUMBER), "Share of clean images in the training loss, 0 to 1."),
@@ -198,8 +211,43 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         ),
         "tensorboard": (_BOOLEAN, "Write TensorBoard logs."),
     },
+    "evaluation": {
+        "model": (_STRING, "What to evaluate: a run's folder, a .keras file or a SavedModel."),
+        "attacks": (_parsed(_NAMES), f"Attacks to run, out of {', '.join(ATTACKS)}."),
+        "epsilon": (
+            _parsed(_NUMBER),
+            "Radius in units of pixels in [0, 1], as 0.3 or 8/255; the run's unless given.",
+        ),
+        "norm": (_choice(*NORMS), "Norm of the radius."),
+        "steps": (_INTEGER, "Steps of every attack with several; its own unless given."),
+        "eot_samples": (_INTEGER, "Draws of a stochastic model's noise per gradient."),
+        "images": (_INTEGER, "Test images, from the first on."),
+        "seed": (_INTEGER, "Seed of all random numbers."),
+        "judge_draws": (_INTEGER, "Fresh draws that judge each image of a stochastic model."),
+        "spsa_images": (_INTEGER, "How many of the images SPSA attacks."),
+        "spsa_samples": (_INTEGER, "Evaluations behind each of SPSA's gradients."),
+        "faithful": (_BOOLEAN, "Attack exactly as the paper does, at the full price."),
+        "checks": (_BOOLEAN, "Look for hidden gradients."),
+        "check_images": (_INTEGER, "How many of the images those checks attack."),
+        "check_draws": (_INTEGER, "Draws per gradient in those checks."),
+        "epsilons": (
+            _parsed(_NUMBERS),
+            "Radii of the curve of accuracy over epsilon; multiples of epsilon unless given.",
+        ),
+        "batch_size": (_INTEGER, "Images attacked at once; also what --resume can keep."),
+        "output": (_STRING, "Folder of the results; `evaluation` in the run's unless given."),
+        "save_adversarial": (_BOOLEAN, "Write the adversarial images, too."),
+        "resume": (_BOOLEAN, "Go on with an evaluation that was interrupted."),
+        "overwrite": (_BOOLEAN, "Replace the results in the output folder."),
+    },
     "benchmark": {
         "train": (_BOOLEAN, "Measure training steps."),
+        "evaluate": (_BOOLEAN, "Measure the evaluation's attacks."),
+        "benchmark_run": (_STRING, "Folder of the run whose classifier they attack."),
+        "images": (_INTEGER, "Test images for PGD; SPSA takes a tenth of them."),
+        "eot_samples": (_INTEGER, "Draws per gradient of PGD."),
+        "attack_steps": (_INTEGER, "Steps of PGD; SPSA takes a fifth of them."),
+        "spsa_samples": (_INTEGER, "Evaluations per step of SPSA."),
         "benchmark_model": (_choice("small_cnn", "resnet11"), "The classifier to measure."),
         "benchmark_width": (_INTEGER, "Its width; the model's default unless given."),
         "batch_size": (_INTEGER, "Images per training step."),
@@ -215,15 +263,20 @@ _SETTINGS: dict[str, Any] = {
     "optimization": training.OptimizationSettings,
     "device": training.DeviceSettings,
     "run": training.RunSettings,
+    "evaluation": EvaluationSettings,
     "benchmark": BenchmarkSettings,
 }
+# Flags of `bin/evaluate.py` that are not about the evaluation itself.
+_PLACES = {"model": None, "output": None, "resume": False, "overwrite": False}
 _TRAINING_GROUPS = ("model", "attack", "optimization", "device", "run")
 
 
 def _defaults(group: str) -> dict[str, Any]:
     if group == "data":  # its settings live beside TensorFlow code
         return {"dataset": "mnist", "data_dir": None, "data_source": "auto", "image_size": None}
-    return {field.name: field.default for field in dataclasses.fields(_SETTINGS[group])}
+    defaults = {field.name: field.default for field in dataclasses.fields(_SETTINGS[group])}
+    # Only the command can do without a radius: it takes the run's.
+    return {**_PLACES, **defaults, "epsilon": None} if group == "evaluation" else defaults
 
 
 def define(*groups: str, flag_values: flags.FlagValues = FLAGS) -> None:
@@ -263,6 +316,27 @@ def train_settings(flag_values: flags.FlagValues = FLAGS) -> training.TrainSetti
     from pnil_tf.data.settings import DataSettings  # imports TensorFlow: check the rest first
 
     return training.TrainSettings(data=DataSettings(**_values("data", flag_values)), **groups)
+
+
+def evaluation_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any]:
+    """Returns the arguments of `pnil_tf.evaluation.command.evaluate_saved`.
+
+    Raises:
+        UserError: If a value, or a combination of them, is not valid.
+    """
+    values = _values("evaluation", flag_values)
+    places = {name: values.pop(name) for name in _PLACES}
+    if not places["model"]:
+        raise UserError("There is nothing to evaluate. Received: no --model. Pass a run's folder.")
+    if places["resume"] and places["overwrite"]:
+        raise UserError(
+            "--resume keeps what the output folder holds and --overwrite replaces it. "
+            "Received: both. Drop one."
+        )
+    epsilon = values.pop("epsilon")
+    EvaluationSettings(epsilon=1.0 if epsilon is None else epsilon, **values)
+    data = {name: value for name, value in given(flag_values).items() if name in _GROUPS["data"]}
+    return {**places, "epsilon": epsilon, "data": data, "options": values}
 
 
 def benchmark_settings(flag_values: flags.FlagValues = FLAGS) -> BenchmarkSettings:

@@ -7,6 +7,7 @@ from absl import flags as absl_flags
 
 from pnil_tf import flags
 from pnil_tf.errors import UserError
+from pnil_tf.evaluation.settings import EvaluationSettings
 
 GROUPS = ("data", "model", "attack", "optimization", "device", "run")
 
@@ -123,3 +124,51 @@ def test_every_flag_has_a_help_text_():
     values = read()
     for name in (name for _, names in flags.groups(values) for name in names):
         assert len(values[name].help) > 10, name
+
+
+def evaluation(*arguments):
+    """Parses a command line of `bin/evaluate.py`."""
+    values = absl_flags.FlagValues()
+    flags.define("evaluation", "data", flag_values=values)
+    values(["evaluate.py", "--model=m", *arguments])
+    return flags.evaluation_arguments(values)
+
+
+def test_evaluation_flags_become_settings():
+    asked = evaluation("--epsilon=8/255", "--attacks=pgd, fgsm", "--epsilons=0.1,1/4", "--steps=7")
+    assert asked["epsilon"] == pytest.approx(8 / 255)
+    settings = EvaluationSettings(epsilon=asked["epsilon"], **asked["options"])
+    assert settings.attacks == ("pgd", "fgsm")
+    assert settings.epsilons == (0.1, 0.25)
+    assert settings.steps == 7
+
+
+def test_evaluation_flags_have_the_settings_defaults():
+    asked = evaluation()
+    assert asked["epsilon"] is None
+    assert EvaluationSettings(epsilon=0.1, **asked["options"]) == EvaluationSettings(epsilon=0.1)
+
+
+def test_every_evaluation_setting_has_a_flag():
+    fields = {field.name for field in dataclasses.fields(EvaluationSettings)}
+    assert fields - {"epsilon"} == set(evaluation()["options"])
+
+
+def test_only_data_flags_that_were_given_replace_those_of_the_run():
+    assert evaluation()["data"] == {}
+    assert evaluation("--dataset=cifar10")["data"] == {"dataset": "cifar10"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--resume", "--overwrite"], "Drop one"),
+        (["--epsilon=0"], "greater than 0"),
+        (["--epsilons=0.1,-0.1"], "epsilons must be"),
+        (["--attacks=pgd,magic"], "magic"),
+        (["--model="], "no --model"),
+    ],
+)
+def test_evaluation_flags_that_cannot_work_are_refused(arguments, words):
+    with pytest.raises(UserError, match=words):
+        evaluation(*arguments)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import os
 import platform
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
+from pnil_tf.benchmark.evaluate import pgd_benchmark, spsa_benchmark
 from pnil_tf.benchmark.settings import BenchmarkSettings
 from pnil_tf.benchmark.table import markdown
 from pnil_tf.benchmark.train import train_benchmark
+from pnil_tf.errors import UserError
+from pnil_tf.evaluation.command import load_saved
+from pnil_tf.evaluation.target import as_target
 from pnil_tf.files import write_json
 
 
@@ -30,14 +36,56 @@ def run_benchmarks(settings: BenchmarkSettings) -> dict[str, Any]:
             "tensorflow": tf.__version__,
         },
     }
-    results["train"] = train_benchmark(
-        settings.benchmark_model,
-        width=settings.benchmark_width,
-        batch_size=settings.batch_size,
-        steps=settings.steps,
-        rounds=settings.rounds,
-    )
-    print(markdown(results["train"]))
+    if settings.train:
+        results["train"] = train_benchmark(
+            settings.benchmark_model,
+            width=settings.benchmark_width,
+            batch_size=settings.batch_size,
+            steps=settings.steps,
+            rounds=settings.rounds,
+        )
+        print(markdown(results["train"]))
+    if settings.evaluate:
+        results["evaluate"] = _evaluate(settings)
+        for rows in results["evaluate"]["rows"].values():
+            print(markdown(rows), end="\n\n")
     if settings.output is not None:
         write_json(settings.output, results)
     return results
+
+
+def _evaluate(settings: BenchmarkSettings) -> dict[str, Any]:
+    saved = load_saved(str(settings.benchmark_run))
+    test = saved.dataset.test.take(settings.images)
+    x, y = test.images.astype(np.float32) / 255.0, test.labels
+    target = as_target(saved.loaded.model, x)
+    if not target.stochastic:
+        raise UserError(
+            f"EOT is for stochastic classifiers. Received: {settings.benchmark_run}, which has no "
+            "noise at inference. Name a run that was trained with --pnil."
+        )
+    few = slice(max(1, settings.images // 10))
+    pgd = pgd_benchmark(
+        target.predict,
+        x,
+        y,
+        saved.epsilon,
+        steps=settings.attack_steps,
+        draws=settings.eot_samples,
+        rounds=settings.rounds,
+    )
+    spsa = spsa_benchmark(
+        target.predict,
+        x[few],
+        y[few],
+        saved.epsilon,
+        steps=max(1, settings.attack_steps // 5),
+        samples=settings.spsa_samples,
+        rounds=settings.rounds,
+    )
+    return {
+        "settings": dataclasses.asdict(settings),
+        "epsilon": saved.epsilon,
+        "data": saved.dataset.describe(),
+        "rows": {"pgd": pgd, "spsa": spsa},
+    }

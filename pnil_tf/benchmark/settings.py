@@ -6,6 +6,11 @@ import dataclasses
 
 from pnil_tf.errors import UserError
 
+_COUNTS = (
+    *("images", "eot_samples", "attack_steps", "spsa_samples"),
+    *("batch_size", "steps", "rounds"),
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class BenchmarkSettings:
@@ -13,6 +18,12 @@ class BenchmarkSettings:
 
     Args:
         train: Whether to measure training steps.
+        evaluate: Whether to measure the evaluation's attacks.
+        benchmark_run: Folder of the run whose classifier they attack.
+        images: Test images for PGD; SPSA takes a tenth of them.
+        eot_samples: Draws per gradient of PGD.
+        attack_steps: Steps of PGD; SPSA takes a fifth of them.
+        spsa_samples: Evaluations per step of SPSA, even.
         benchmark_model: `"small_cnn"` or `"resnet11"`.
         benchmark_width: Its width; `None` takes the model's default.
         batch_size: Images per training step.
@@ -22,6 +33,12 @@ class BenchmarkSettings:
     """
 
     train: bool = False
+    evaluate: bool = False
+    benchmark_run: str | None = None
+    images: int = 100
+    eot_samples: int = 100
+    attack_steps: int = 50
+    spsa_samples: int = 2048
     benchmark_model: str = "small_cnn"
     benchmark_width: int | None = None
     batch_size: int = 100
@@ -30,9 +47,21 @@ class BenchmarkSettings:
     output: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "steps", "rounds"):
+        for name in _COUNTS:
             value = getattr(self, name)
             if value < 1:
                 raise UserError(f"--{name} must be at least 1. Received: {value!r}.")
-        if not self.train:
-            raise UserError("There is nothing to measure. Received: no --train. Pass it.")
+        if not (self.train or self.evaluate):
+            raise UserError(
+                "There is nothing to measure. Received: neither --train nor --evaluate. Pass one."
+            )
+        if self.evaluate and not self.benchmark_run:
+            raise UserError(
+                "Attacks need a trained classifier. Received: --evaluate without --benchmark_run. "
+                "Pass the folder of a run that was trained with --pnil."
+            )
+        if self.spsa_samples % 2:
+            raise UserError(
+                f"SPSA evaluates pairs. Received: --spsa_samples={self.spsa_samples}. "
+                f"Use {self.spsa_samples + 1}."
+            )

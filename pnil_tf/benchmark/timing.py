@@ -38,7 +38,7 @@ class Timing:
 
 
 def alternate(
-    contenders: Mapping[str, Callable[[], None]], work: int, rounds: int, title: str
+    contenders: Mapping[str, Callable[[], Any]], work: int, rounds: int, title: str
 ) -> dict[str, Timing]:
     """Times contenders in turn, A B C A B C ..., after one round that does not count.
 

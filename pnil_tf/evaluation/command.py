@@ -2,18 +2,56 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pnil_tf.data import DataSettings, load
+from pnil_tf.data import Dataset, DataSettings, load
 from pnil_tf.errors import UserError
-from pnil_tf.evaluation.load import load_model, read_run
+from pnil_tf.evaluation.load import Loaded, load_model, read_run
 from pnil_tf.evaluation.runner import evaluate
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.store import sha256_of
 
 _OUTPUT = "evaluation"
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+    """A saved classifier with what belongs to it.
+
+    Args:
+        loaded: The classifier.
+        epsilon: Radius of the attacks.
+        dataset: The data.
+    """
+
+    loaded: Loaded
+    epsilon: float
+    dataset: Dataset
+
+
+def load_saved(
+    model: str, epsilon: float | None = None, data: Mapping[str, Any] | None = None
+) -> Saved:
+    """Loads a classifier and its data.
+
+    Args:
+        model: A run's folder, a `.keras` file or a SavedModel folder.
+        epsilon: Radius of the attacks; by default that of the run's training.
+        data: Fields of `DataSettings` that were said explicitly; the run's fill the rest.
+
+    Raises:
+        UserError: If something is missing or does not fit.
+    """
+    run = _flat(read_run(model))
+    if epsilon is None:
+        epsilon = run.get("epsilon")
+    if epsilon is None:
+        raise UserError(f"{model} does not say for which epsilon it was trained: give --epsilon.")
+    settings = _data_settings(model, run, data or {})
+    return Saved(load_model(model), epsilon, load(settings))
 
 
 def evaluate_saved(
@@ -43,32 +81,24 @@ def evaluate_saved(
     Raises:
         UserError: If something is missing or does not fit; before the work begins.
     """
-    run = _flat(read_run(model))
-    options = dict(options or {})
-    if epsilon is None:
-        epsilon = run.get("epsilon")
-    if epsilon is None:
-        raise UserError(f"{model} does not say for which epsilon it was trained: give --epsilon.")
-    settings = EvaluationSettings(epsilon=epsilon, **options)
-    data_settings = _data_settings(model, run, data or {})
     if output is None:
-        if not run:
+        if not read_run(model):
             raise UserError(f"{model} is no run's folder: say with --output where results belong.")
         output = str(Path(model) / _OUTPUT)
-    loaded = load_model(model)
-    dataset = load(data_settings)
-    test = dataset.test.take(settings.images)
+    saved = load_saved(model, epsilon, data)
+    settings = EvaluationSettings(epsilon=saved.epsilon, **(options or {}))
+    test = saved.dataset.test.take(settings.images)
     return evaluate(
-        loaded.model,
+        saved.loaded.model,
         test.images,
         test.labels,
         settings,
         output,
         resume=resume,
         overwrite=overwrite,
-        data=dataset.describe(),
-        model_identity=sha256_of(loaded.file),
-        kind=loaded.kind,
+        data=saved.dataset.describe(),
+        model_identity=sha256_of(saved.loaded.file),
+        kind=saved.loaded.kind,
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from fractions import Fraction
 from typing import Any
 
 from pnil_tf.errors import UserError
@@ -95,22 +94,6 @@ class EvaluationSettings:
             name: list(value) if isinstance(value, tuple) else value
             for name, value in dataclasses.asdict(self).items()
         }
-
-
-def parse_epsilon(text: str) -> float:
-    """Reads an epsilon such as `0.3` or `8/255`.
-
-    Raises:
-        UserError: If it is no positive number.
-    """
-    try:
-        value = float(Fraction(text.strip()))
-    except (ValueError, ZeroDivisionError, OverflowError):
-        raise UserError(
-            f"An epsilon is a number such as 0.3 or 8/255. Received: {text!r}."
-        ) from None
-    _positive("epsilon", value)
-    return value
 
 
 def _at_least_one(name: str, value: Any) -> None:

@@ -1,17 +1,16 @@
 """SPSA: the estimate in closed form, the search against Cleverhans' own, bounds on memory."""
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from classifiers import linear, make_judge
-from cleverhans.tf2.attacks import spsa as cleverhans_spsa
 
 from pnil_tf import rng
 from pnil_tf.attacks.losses import margin
 from pnil_tf.attacks.registry import build_attack
 from pnil_tf.attacks.settings import attack_settings
 from pnil_tf.attacks.spsa import random_signs, spsa_gradient
+from pnil_tf.benchmark.plain import plain_spsa
 
 W = np.random.default_rng(0).normal(size=(4, 4, 1)).astype(np.float32)
 
@@ -144,43 +143,19 @@ def test_a_pause_changes_nothing(images, labels):
     np.testing.assert_allclose(whole, paused, atol=1e-5)
 
 
-def test_agrees_with_cleverhans_on_one_image(trained, blobs, monkeypatch):
+def test_agrees_with_cleverhans_on_one_image(trained, blobs):
     """Same settings, ten searches each: equal success and equal final loss within error."""
     x, y = blobs[0][:1], blobs[1][:1]
     epsilon, steps, samples, seeds = 0.22, 20, 64, 10
     predict = lambda x: trained(x, training=False)  # noqa: E731
 
-    class WorkingAdam(cleverhans_spsa.SPSAAdam):
-        # Theirs hands `lr=` to a Keras optimizer that has no such argument.
-        def __init__(self, lr, delta, num_samples, num_iters):
-            keras.optimizers.Adam.__init__(self, learning_rate=lr)
-            self.lr, self._delta = lr, delta
-            self._num_samples, self._num_iters = num_samples // 2, num_iters
-
-    optimizer = WorkingAdam(0.02, 0.1, samples, 1)  # made once: it owns a variable
-    monkeypatch.setattr(cleverhans_spsa, "SPSAAdam", lambda **_: optimizer)
-
-    @tf.function
-    def theirs():
-        return cleverhans_spsa.spsa(
-            predict,
-            tf.constant(x),
-            tf.constant(y),
-            epsilon,
-            steps,
-            clip_min=0.0,
-            clip_max=1.0,
-            learning_rate=0.02,
-            delta=0.1,
-            spsa_samples=samples,
-        )
-
+    theirs = plain_spsa(predict, epsilon, steps, samples, 0.02, 0.1, compiled=True)
     settings = attack_settings(
         "spsa", epsilon, steps=steps, samples=samples, step_size=0.02, delta=0.1, check_every=0
     )
     attack = build_attack(predict, settings, make_judge(predict, 1))
     found = {
-        "theirs": np.concatenate([theirs() for _ in range(seeds)]),
+        "theirs": np.concatenate([theirs(x, y) for _ in range(seeds)]),
         "ours": np.concatenate([attack.run(x, y, seed) for seed in range(seeds)]),
     }
     labels = np.repeat(y, seeds)

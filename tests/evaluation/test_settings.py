@@ -1,25 +1,9 @@
-import dataclasses
 import json
-import subprocess
-import sys
 
 import pytest
-from absl import flags
 
 from pnil_tf.errors import UserError
-from pnil_tf.evaluation.flag_definitions import define_evaluation_flags, evaluation_flags
-from pnil_tf.evaluation.settings import EvaluationSettings, parse_epsilon
-
-
-@pytest.mark.parametrize(("text", "value"), [("0.3", 0.3), ("8/255", 8 / 255), (" 1e-2 ", 0.01)])
-def test_epsilon(text, value):
-    assert parse_epsilon(text) == pytest.approx(value)
-
-
-@pytest.mark.parametrize("text", ["", "0", "-1", "8/0", "nan", "inf", "eight"])
-def test_bad_epsilon(text):
-    with pytest.raises(UserError, match="epsilon"):
-        parse_epsilon(text)
+from pnil_tf.evaluation.settings import EvaluationSettings
 
 
 @pytest.mark.parametrize(
@@ -50,44 +34,3 @@ def test_settings_become_json_and_come_back():
     read = json.loads(json.dumps(settings.to_json()))
     lists = {name: tuple(value) for name, value in read.items() if isinstance(value, list)}
     assert EvaluationSettings(**{**read, **lists}) == settings
-
-
-def parsed(*arguments):
-    values = flags.FlagValues()
-    define_evaluation_flags(values)
-    values(["evaluate", "--model=m", *arguments])
-    return evaluation_flags(values)
-
-
-def test_flags_become_settings():
-    asked = parsed("--epsilon=8/255", "--attacks=pgd, fgsm", "--epsilons=0.1,1/4", "--steps=7")
-    assert asked.epsilon == pytest.approx(8 / 255)
-    settings = EvaluationSettings(epsilon=asked.epsilon, **asked.options)
-    assert settings.attacks == ("pgd", "fgsm")
-    assert settings.epsilons == (0.1, 0.25)
-    assert settings.steps == 7
-
-
-def test_flags_have_the_settings_defaults():
-    asked = parsed()
-    assert asked.epsilon is None
-    assert EvaluationSettings(epsilon=0.1, **asked.options) == EvaluationSettings(epsilon=0.1)
-
-
-def test_every_setting_has_a_flag():
-    asked = parsed()
-    fields = {field.name for field in dataclasses.fields(EvaluationSettings)}
-    assert fields - {"epsilon"} - set(asked.options) == {"check_draws"}
-
-
-def test_contradicting_flags():
-    with pytest.raises(UserError, match="give one"):
-        parsed("--resume", "--overwrite")
-
-
-def test_settings_and_flags_import_no_tensorflow():
-    code = (
-        "import sys, pnil_tf.evaluation.flag_definitions; "
-        "sys.exit(any(m in sys.modules for m in ('tensorflow', 'keras', 'matplotlib')))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,135 @@
+"""The cost of the evaluation's attacks, against Cleverhans' the plain way."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from pnil_tf import rng
+from pnil_tf.attacks.eot import Predict
+from pnil_tf.attacks.registry import build_attack
+from pnil_tf.attacks.settings import AttackSettings, attack_settings
+from pnil_tf.benchmark.plain import plain_pgd, plain_spsa
+from pnil_tf.benchmark.timing import alternate
+from pnil_tf.evaluation.verdict import Judge
+
+_JUDGE_DRAWS = 100
+_FIRST_JUDGE_SEED = 1_000_000  # the attacks' seeds are below
+
+
+def pgd_benchmark(
+    predict: Predict,
+    x: np.ndarray,
+    y: np.ndarray,
+    epsilon: float,
+    *,
+    steps: int,
+    draws: int,
+    rounds: int,
+) -> list[dict[str, Any]]:
+    """Times PGD with EOT: the plain way, `faithful`, and the default.
+
+    Args:
+        predict: A stochastic classifier.
+        x: float32 images `(n, ...)`.
+        y: int labels `(n,)`.
+        epsilon: Radius of the ball.
+        steps: PGD steps.
+        draws: Draws per gradient.
+        rounds: Rounds that count; each has random starts of its own.
+
+    Returns:
+        One row for each way: images `per_second`, `ratio` of its time to that of the plain way,
+        and `accuracy` that it left, the mean over the rounds.
+    """
+    judge = Judge(predict, _JUDGE_DRAWS)
+    plain = plain_pgd(predict, epsilon, steps, draws)
+    ways: dict[str, Callable[[int], np.ndarray]] = {"plain loop": lambda seed: plain(x, y, seed)}
+    for name, faithful in (("faithful", True), ("default", False)):
+        settings = attack_settings("pgd", epsilon, steps=steps, draws=draws, faithful=faithful)
+        attack = build_attack(predict, settings, judge)
+        ways[name] = lambda seed, attack=attack: attack.run(x, y, seed)  # type: ignore[misc]
+
+    found: dict[str, list[np.ndarray]] = {name: [] for name in ways}
+
+    def contender(name: str, way: Callable[[int], np.ndarray]) -> Callable[[], None]:
+        seeds = itertools.count()
+        return lambda: found[name].append(way(next(seeds)))
+
+    timings = alternate(
+        {name: contender(name, way) for name, way in ways.items()}, len(x), rounds, "PGD"
+    )
+    rows = []
+    for name, timing in timings.items():
+        left = [judge(images, y, _FIRST_JUDGE_SEED + i) for i, images in enumerate(found[name])]
+        # The round that does not count for the time counts here.
+        row = {"attack": "pgd", "way": name, **timing.to_json(), "accuracy": float(np.mean(left))}
+        rows.append(row)
+    return rows
+
+
+def spsa_benchmark(
+    predict: Predict,
+    x: np.ndarray,
+    y: np.ndarray,
+    epsilon: float,
+    *,
+    steps: int,
+    samples: int,
+    rounds: int,
+) -> list[dict[str, Any]]:
+    """Times SPSA for each image and step, no image leaving the work.
+
+    Args:
+        predict: A classifier.
+        x: float32 images `(n, ...)`.
+        y: int labels `(n,)`.
+        epsilon: Radius of the ball.
+        steps: SPSA steps.
+        samples: Evaluations per step.
+        rounds: Rounds that count.
+
+    Returns:
+        One row for each way: steps of an image `per_second`, and `ratio` of its time to that of
+        the evaluations' forward passes alone.
+    """
+    settings = attack_settings("spsa", epsilon, steps=steps, samples=samples, check_every=0)
+    ours = build_attack(predict, settings, Judge(predict, 1))
+    eager = plain_spsa(predict, epsilon, steps, samples)
+    compiled = plain_spsa(predict, epsilon, steps, samples, compiled=True)
+    passes = _forward_passes(predict, x, settings)
+    contenders: dict[str, Callable[[], Any]] = {
+        "forward passes alone": passes,
+        "ours": lambda: ours.run(x, y, 0),
+        "Cleverhans, in a graph": lambda: compiled(x, y),
+        "Cleverhans": lambda: eager(x, y),
+    }
+    timings = alternate(contenders, steps * len(x), rounds, "SPSA")
+    return [{"attack": "spsa", "way": name, **timing.to_json()} for name, timing in timings.items()]
+
+
+def _forward_passes(predict: Predict, x: np.ndarray, settings: AttackSettings) -> Any:
+    """As many evaluations as SPSA makes, as many at once."""
+    at_once = max(1, settings.max_evaluations_in_flight // settings.samples)
+
+    @tf.function(reduce_retracing=True)
+    def run(images: Any, seed: Any) -> Any:
+        points = tf.repeat(images, settings.samples, axis=0)
+
+        def step(i: Any, total: Any) -> tuple[Any, Any]:
+            with rng.noise_scope(rng.fold(seed, i)):
+                return i + 1, total + tf.reduce_sum(predict(points))
+
+        return tf.while_loop(
+            lambda i, _: i < settings.steps, step, (0, 0.0), parallel_iterations=1
+        )[1]
+
+    def all_images() -> None:
+        for first in range(0, len(x), at_once):
+            run(tf.constant(x[first : first + at_once]), rng.make_seed(first)).numpy()
+
+    return all_images
