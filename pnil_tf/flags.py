@@ -243,6 +243,7 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
     "benchmark": {
         "train": (_BOOLEAN, "Measure training steps."),
         "evaluate": (_BOOLEAN, "Measure the evaluation's attacks."),
+        "sweep": (_BOOLEAN, "Try settings of the attack pgd_strong."),
         "benchmark_run": (_STRING, "Folder of the run whose classifier they attack."),
         "images": (_INTEGER, "Test images for PGD; SPSA takes a tenth of them."),
         "eot_samples": (_INTEGER, "Draws per gradient of PGD."),

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from pnil_tf.benchmark.evaluate import pgd_benchmark, spsa_benchmark
 from pnil_tf.benchmark.settings import BenchmarkSettings
+from pnil_tf.benchmark.sweep import pgd_strong_sweep
 from pnil_tf.benchmark.table import markdown
 from pnil_tf.benchmark.train import train_benchmark
 from pnil_tf.errors import UserError
@@ -45,16 +46,15 @@ def run_benchmarks(settings: BenchmarkSettings) -> dict[str, Any]:
             rounds=settings.rounds,
         )
         print(markdown(results["train"]))
-    if settings.evaluate:
-        results["evaluate"] = _evaluate(settings)
-        for rows in results["evaluate"]["rows"].values():
-            print(markdown(rows), end="\n\n")
+    if settings.evaluate or settings.sweep:
+        results |= _attacks(settings)
     if settings.output is not None:
         write_json(settings.output, results)
     return results
 
 
-def _evaluate(settings: BenchmarkSettings) -> dict[str, Any]:
+def _attacks(settings: BenchmarkSettings) -> dict[str, Any]:
+    """The benchmarks that need a trained classifier and its data."""
     saved = load_saved(str(settings.benchmark_run))
     test = saved.dataset.test.take(settings.images)
     x, y = test.images.astype(np.float32) / 255.0, test.labels
@@ -64,28 +64,35 @@ def _evaluate(settings: BenchmarkSettings) -> dict[str, Any]:
             f"EOT is for stochastic classifiers. Received: {settings.benchmark_run}, which has no "
             "noise at inference. Name a run that was trained with --pnil."
         )
+    predict, epsilon = target.predict, saved.epsilon
     few = slice(max(1, settings.images // 10))
-    pgd = pgd_benchmark(
-        target.predict,
-        x,
-        y,
-        saved.epsilon,
-        steps=settings.attack_steps,
-        draws=settings.eot_samples,
-        rounds=settings.rounds,
-    )
-    spsa = spsa_benchmark(
-        target.predict,
-        x[few],
-        y[few],
-        saved.epsilon,
-        steps=max(1, settings.attack_steps // 5),
-        samples=settings.spsa_samples,
-        rounds=settings.rounds,
-    )
-    return {
+    results: dict[str, Any] = {
         "settings": dataclasses.asdict(settings),
-        "epsilon": saved.epsilon,
+        "epsilon": epsilon,
         "data": saved.dataset.describe(),
-        "rows": {"pgd": pgd, "spsa": spsa},
     }
+    if settings.evaluate:
+        results["pgd"] = pgd_benchmark(
+            predict,
+            x,
+            y,
+            epsilon,
+            steps=settings.attack_steps,
+            draws=settings.eot_samples,
+            rounds=settings.rounds,
+        )
+        print(markdown(results["pgd"]), end="\n\n")
+        results["spsa"] = spsa_benchmark(
+            predict,
+            x[few],
+            y[few],
+            epsilon,
+            steps=max(1, settings.attack_steps // 5),
+            samples=settings.spsa_samples,
+            rounds=settings.rounds,
+        )
+        print(markdown(results["spsa"]), end="\n\n")
+    if settings.sweep:
+        results["sweep"] = pgd_strong_sweep(predict, x, y, epsilon, settings.eot_samples)
+        print(markdown(results["sweep"]))
+    return results

@@ -19,6 +19,7 @@ class BenchmarkSettings:
     Args:
         train: Whether to measure training steps.
         evaluate: Whether to measure the evaluation's attacks.
+        sweep: Whether to try settings of `pgd_strong`.
         benchmark_run: Folder of the run whose classifier they attack.
         images: Test images for PGD; SPSA takes a tenth of them.
         eot_samples: Draws per gradient of PGD.
@@ -34,6 +35,7 @@ class BenchmarkSettings:
 
     train: bool = False
     evaluate: bool = False
+    sweep: bool = False
     benchmark_run: str | None = None
     images: int = 100
     eot_samples: int = 100
@@ -51,13 +53,14 @@ class BenchmarkSettings:
             value = getattr(self, name)
             if value < 1:
                 raise UserError(f"--{name} must be at least 1. Received: {value!r}.")
-        if not (self.train or self.evaluate):
+        if not (self.train or self.evaluate or self.sweep):
             raise UserError(
-                "There is nothing to measure. Received: neither --train nor --evaluate. Pass one."
+                "There is nothing to measure. Received: none of --train, --evaluate, --sweep. "
+                "Pass one."
             )
-        if self.evaluate and not self.benchmark_run:
+        if (self.evaluate or self.sweep) and not self.benchmark_run:
             raise UserError(
-                "Attacks need a trained classifier. Received: --evaluate without --benchmark_run. "
+                "Attacks need a trained classifier. Received: no --benchmark_run. "
                 "Pass the folder of a run that was trained with --pnil."
             )
         if self.spsa_samples % 2:
