@@ -20,6 +20,9 @@ _ALL_DRAWS = ((1.0, 1.0),)
 # While steps are long a rough direction will do; the last, short ones need a fine one.
 _GROWING_DRAWS = ((0.6, 0.04), (0.3, 0.2), (0.1, 1.0))
 _ONE_DRAW = EOT()
+_OF_EOT = {"draws", "antithetic"}
+# Thinned out below this, a gradient would rest on too few draws.
+_ENOUGH_TO_THIN = 40
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,26 +201,26 @@ def attack_settings(name: str, epsilon: float, **overrides: Any) -> AttackSettin
 
     `pgd` and `spsa` are the paper's: 100 draws for each gradient, 2,048 evaluations for each
     SPSA step. Unless `faithful`, draws come in antithetic pairs and lost images leave the work;
-    where there is more than one draw, `pgd` takes a quarter of them at each step of
-    2.2 eps / steps and follows a running mean over the steps; `pgd_strong` takes few draws at
+    of 40 draws or more `pgd` takes a quarter at each step, which is then 2.2 eps / steps long,
+    and follows a running mean over the steps; `pgd_strong` takes few draws at
     first and the full number in the last tenth of the steps.
 
     Args:
         name: A name of the table.
         epsilon: Radius of the ball, > 0, in units of the pixels.
-        **overrides: Fields of `AttackSettings` to set otherwise; also `draws`, which changes
-            `eot.draws` alone.
+        **overrides: Fields of `AttackSettings` to set otherwise; also `draws` and `antithetic`,
+            which change these fields of `eot` alone.
 
     Raises:
         UserError: If a name or a value is not valid.
     """
     _one_of("attack", name, EVALUATION_ATTACKS)
     fields = {field.name for field in dataclasses.fields(AttackSettings)} - {"name", "epsilon"}
-    unknown = sorted(set(overrides) - fields - {"draws"})
+    unknown = sorted(set(overrides) - fields - _OF_EOT)
     if unknown:
         raise UserError(
             f"An attack has no such setting. Received: {', '.join(unknown)}. "
-            f"Choose from {', '.join(sorted(fields | {'draws'}))}."
+            f"Choose from {', '.join(sorted(fields | _OF_EOT))}."
         )
     if not _is_number(epsilon) or epsilon <= 0:
         raise UserError(f"The attack {name!r} needs epsilon > 0. Received: {epsilon!r}.")
@@ -228,8 +231,8 @@ def attack_settings(name: str, epsilon: float, **overrides: Any) -> AttackSettin
         # The chunk changes no result: a GPU needs large passes, a CPU's cache likes small ones.
         gradients = name in ("pgd", "pgd_strong", "fgsm")
         eot = EOT(100, 20 if _on_gpu() else 1, antithetic=not faithful) if gradients else EOT()
-    if overrides.get("draws") is not None:
-        eot = dataclasses.replace(eot, draws=overrides["draws"])
+    of_eot = {key: overrides[key] for key in _OF_EOT if overrides.get(key) is not None}
+    eot = dataclasses.replace(eot, **of_eot)
     # A wrong number of steps is refused at the end; until then there must be one.
     wanted = overrides.get("steps")
     steps = wanted if isinstance(wanted, int) and wanted > 0 else None
@@ -241,7 +244,7 @@ def attack_settings(name: str, epsilon: float, **overrides: Any) -> AttackSettin
     }
     if name == "pgd":
         norm = overrides.get("norm", "linf")
-        values |= _pgd(epsilon, steps or 50, norm, faithful or eot.draws == 1)
+        values |= _pgd(epsilon, steps or 50, norm, faithful or eot.draws < _ENOUGH_TO_THIN)
     elif name == "pgd_strong":
         values |= _pgd_strong(epsilon, steps or 100, faithful)
     elif name == "spsa":
@@ -251,7 +254,7 @@ def attack_settings(name: str, epsilon: float, **overrides: Any) -> AttackSettin
         values["random_start"] = True
     if faithful:
         values["check_every"] = 0
-    values |= {key: value for key, value in overrides.items() if key != "draws"}
+    values |= {key: value for key, value in overrides.items() if key not in _OF_EOT}
     return AttackSettings(**{**values, "name": name, "epsilon": epsilon, "eot": eot})
 
 

@@ -18,6 +18,8 @@ from pnil_tf.evaluation.target import Predict, Target
 from pnil_tf.evaluation.verdict import Judge, check_adversarial
 from pnil_tf.progress import Progress
 
+_AIMING_DRAWS = 100
+
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
@@ -64,6 +66,8 @@ class Bench:
         self.target, self.x, self.y = target, x, y
         self.settings, self.store = settings, store
         self.judge = Judge(target.predict, settings.judge_draws if target.stochastic else 1)
+        # How well an attack aims must not depend on how finely its result is judged.
+        self._aim = Judge(target.predict, _AIMING_DRAWS if target.stochastic else 1)
         self._built: dict[AttackSettings, RunnableAttack] = {}
 
     def clean_votes(self) -> np.ndarray:
@@ -158,7 +162,7 @@ class Bench:
         if predict is not None:
             return build_attack(predict, settings, Judge(predict, 1))
         if settings not in self._built:
-            self._built[settings] = build_attack(self.target.predict, settings, self.judge)
+            self._built[settings] = build_attack(self.target.predict, settings, self._aim)
         return self._built[settings]
 
     def _batches(self, images: int) -> list[tuple[int, slice]]:

@@ -45,12 +45,7 @@ def load_saved(
     Raises:
         UserError: If something is missing or does not fit.
     """
-    run = _flat(read_run(model))
-    if epsilon is None:
-        epsilon = run.get("epsilon")
-    if epsilon is None:
-        raise UserError(f"{model} does not say for which epsilon it was trained: give --epsilon.")
-    settings = _data_settings(model, run, data or {})
+    epsilon, settings = _settled(model, epsilon, data or {})
     return Saved(load_model(model), epsilon, load(settings))
 
 
@@ -81,12 +76,15 @@ def evaluate_saved(
     Raises:
         UserError: If something is missing or does not fit; before the work begins.
     """
+    epsilon, _ = _settled(model, epsilon, data or {})
+    settings = EvaluationSettings(epsilon=epsilon, **(options or {}))
     if output is None:
         if not read_run(model):
             raise UserError(f"{model} is no run's folder: say with --output where results belong.")
         output = str(Path(model) / _OUTPUT)
+    if Path(output).is_file():
+        raise UserError(f"--output must be a folder. Received: {output}, which is a file.")
     saved = load_saved(model, epsilon, data)
-    settings = EvaluationSettings(epsilon=saved.epsilon, **(options or {}))
     test = saved.dataset.test.take(settings.images)
     return evaluate(
         saved.loaded.model,
@@ -100,6 +98,20 @@ def evaluate_saved(
         model_identity=sha256_of(saved.loaded.file),
         kind=saved.loaded.kind,
     )
+
+
+def _settled(
+    model: str, epsilon: float | None, data: Mapping[str, Any]
+) -> tuple[float, DataSettings]:
+    """The radius and the data: what was said, or else the run's."""
+    if not Path(model).exists():
+        raise UserError(f"There is no model at {model}. Train one with bin/train.py.")
+    run = _flat(read_run(model))
+    if epsilon is None:
+        epsilon = run.get("epsilon")
+    if epsilon is None:
+        raise UserError(f"{model} does not say for which epsilon it was trained: give --epsilon.")
+    return epsilon, _data_settings(model, run, data)
 
 
 def _flat(run: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ _SMALL_STEP = 0.25
 def probe_gradients(bench: Bench, images: int) -> Gradients:
     """Returns what the gradients at the first `images` images look like."""
     settings = bench.settings
-    draws = min(settings.eot_samples, settings.check_draws) if bench.target.stochastic else 1
+    draws = settings.eot_samples if bench.target.stochastic else 1
     measure = tf.function(_measure(bench, EOT(draws=draws)), reduce_retracing=True)
     pieces: list[Arrays] = []
     for number, first in enumerate(range(0, images, settings.batch_size)):

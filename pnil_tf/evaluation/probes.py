@@ -22,12 +22,13 @@ _EOT_DRAWS = (1, 2, 5, 10, 20, 50, 100)
 _EPSILON_MULTIPLES = (0.25, 0.5, 1.0, 1.5, 2.0)
 _ENOUGH_DRAWS = 10
 _FROZEN_SEED = 1
+_LARGEST = float(np.finfo(np.float32).max)
 _EVERY_STEP = ((1.0, 1.0),)
 """A schedule that uses all draws at every step."""
 
 
 def configured(
-    name: str, epsilon: float, settings: EvaluationSettings, stochastic: bool, **overrides: Any
+    name: str, epsilon: float, settings: EvaluationSettings, target: Target, **overrides: Any
 ) -> AttackSettings:
     """Returns the settings of a named attack within an evaluation.
 
@@ -35,21 +36,25 @@ def configured(
         name: The attack.
         epsilon: Its radius.
         settings: The evaluation's settings.
-        stochastic: Whether gradients need averaging at all.
+        target: The classifier: a deterministic one needs no averaging.
         **overrides: As for `attack_settings`.
 
     Raises:
         UserError: If the attack does not allow them.
     """
     values: dict[str, Any] = {"norm": settings.norm, "faithful": settings.faithful}
-    if name in (*GRADIENT_ATTACKS, "spsa") and settings.steps is not None:
+    if name in GRADIENT_ATTACKS and settings.steps is not None:
         values["steps"] = settings.steps
     if name in (*GRADIENT_ATTACKS, "fgsm"):
-        values["draws"] = settings.eot_samples if stochastic else 1
-    if name in GRADIENT_ATTACKS and not stochastic:
+        values["draws"] = settings.eot_samples if target.stochastic else 1
+        if not target.noise_is_ours:
+            values["antithetic"] = False  # mirrored noise that is not mirrored is drawn twice
+    if name in GRADIENT_ATTACKS and not target.stochastic:
         values["schedule"] = _EVERY_STEP  # of one draw
     if name == "spsa":
         values["samples"] = settings.spsa_samples
+        values["steps"] = settings.spsa_steps
+        values["draws"] = settings.spsa_eot_samples if target.stochastic else 1
     return attack_settings(name, epsilon, **{**values, **overrides})
 
 
@@ -79,7 +84,8 @@ def gather(
     if not settings.checks:
         return evidence
     images = min(settings.check_images, len(bench.x))
-    at_epsilon = _at_epsilon(bench, attacks.get("pgd_strong"), images)
+    main = attacks.get("pgd_strong")
+    at_epsilon = _at_epsilon(bench, main, images)
     curve = {
         epsilon: at_epsilon
         if epsilon == settings.epsilon
@@ -94,7 +100,7 @@ def gather(
             "check-unbounded", _strong(bench, _whole_range(bench)), images
         ).share,
         eot_curve=_eot_curve(bench, images),
-        stronger=_stronger(bench, at_epsilon, images),
+        stronger=_stronger(bench, at_epsilon if main is None else _first(main, images), images),
         gradients=probe_gradients(bench, images),
         cells=_cells(bench, at_epsilon, images) if target.noise_is_ours else None,
         sigma=mean_sigma(target, bench.x[:images]),
@@ -132,7 +138,8 @@ def mean_sigma(target: Target, images: np.ndarray) -> dict[str, float]:
         if not layer.noise_at_inference:
             continue
         inputs = _input_of(layer, target, images)
-        found[layer.name] = float(tf.reduce_mean(layer.sigma(inputs)))
+        # JSON knows no infinity.
+        found[layer.name] = min(float(tf.reduce_mean(layer.sigma(inputs))), _LARGEST)
     return found
 
 
@@ -159,7 +166,7 @@ def _strong(bench: Bench, epsilon: float, **overrides: Any) -> AttackSettings:
         "pgd_strong",
         epsilon,
         bench.settings,
-        bench.target.stochastic,
+        bench.target,
         **{"draws": draws, "faithful": False, "schedule": _EVERY_STEP, **overrides},
     )
 
@@ -176,7 +183,7 @@ def _eot_curve(bench: Bench, images: int) -> tuple[tuple[int, np.ndarray], ...]:
     points = []
     for draws in sorted({*(d for d in _EOT_DRAWS if d <= most), bench.settings.eot_samples}):
         attack = configured(
-            "pgd", bench.settings.epsilon, bench.settings, True, draws=draws, faithful=True
+            "pgd", bench.settings.epsilon, bench.settings, bench.target, draws=draws, faithful=True
         )
         points.append((draws, bench.attack(f"check-draws-{draws}", attack, images).share))
     return tuple(points)
@@ -187,6 +194,10 @@ def _at_epsilon(bench: Bench, done: Outcome | None, images: int) -> Outcome:
     attack = _strong(bench, bench.settings.epsilon)
     if done is None or done.settings != attack:
         return bench.attack("check-epsilon", attack, images)
+    return _first(done, images)
+
+
+def _first(done: Outcome, images: int) -> Outcome:
     return dataclasses.replace(
         done,
         adversarial=done.adversarial[:images],
@@ -196,13 +207,12 @@ def _at_epsilon(bench: Bench, done: Outcome | None, images: int) -> Outcome:
 
 
 def _stronger(bench: Bench, plain: Outcome, images: int) -> dict[str, np.ndarray]:
-    """What stronger versions of an attack leave of the first images."""
-    steps, step_size = plain.settings.steps, plain.settings.step_size
+    """What stronger versions of an attack, with as many draws, leave of the first images."""
     more_steps, larger_steps = (
-        bench.attack(name, _strong(bench, plain.settings.epsilon, **change), images).share
+        bench.attack(name, dataclasses.replace(plain.settings, **change), images).share
         for name, change in (
-            ("check-more-steps", {"steps": 2 * steps}),
-            ("check-larger-steps", {"step_size": 2 * step_size}),
+            ("check-more-steps", {"steps": 2 * plain.settings.steps}),
+            ("check-larger-steps", {"step_size": 2 * plain.settings.step_size}),
         )
     )
     # The same attack from other starts; together with the first, twice the restarts.

@@ -76,7 +76,12 @@ def render(results: dict[str, Any], grid: bytes) -> str:
     ]
     if len(results["epsilon_curve"]) > 1:
         picture = accuracy_curve(results["epsilon_curve"], "epsilon", "epsilon", epsilon)
-        sections.append(_section("Accuracy over epsilon (pgd_strong)", _image(picture)))
+        settings = results["settings"]
+        draws = min(settings["eot_samples"], settings["check_draws"])
+        of_draws = f" with {draws} draws" if results["model"]["stochastic"] else ""
+        images = results["epsilon_curve"][0]["images"]
+        title = f"Accuracy over epsilon (pgd_strong{of_draws} on {images} images)"
+        sections.append(_section(title, _image(picture)))
     if len(results["eot_curve"]) > 1:
         picture = accuracy_curve(
             results["eot_curve"],

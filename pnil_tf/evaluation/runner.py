@@ -6,9 +6,12 @@ import contextlib
 import dataclasses
 import datetime
 import hashlib
+import importlib.metadata
+import json
 import logging
 import platform
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,10 +28,10 @@ from pnil_tf.evaluation.obfuscation.evidence import Evidence
 from pnil_tf.evaluation.probes import configured, curve_epsilons, gather
 from pnil_tf.evaluation.report import write_report
 from pnil_tf.evaluation.settings import EvaluationSettings
-from pnil_tf.evaluation.statistics import figure, wilson
-from pnil_tf.evaluation.store import Arrays, Store, sha256_of, write_arrays
-from pnil_tf.evaluation.target import Target, as_target
-from pnil_tf.evaluation.verdict import decide, weakest, worst_per_image
+from pnil_tf.evaluation.statistics import figure, weakest, wilson
+from pnil_tf.evaluation.store import Arrays, Store, check_identity, sha256_of, write_arrays
+from pnil_tf.evaluation.target import Target, as_target, unwrapped
+from pnil_tf.evaluation.verdict import decide, worst_per_image
 from pnil_tf.files import read_json, write_json
 
 RESULTS, ARRAYS, ADVERSARIAL, REPORT = (
@@ -71,8 +74,8 @@ def evaluate(
     """Evaluates a classifier and leaves `results.json`, `arrays.npz` and `report.html`.
 
     Args:
-        model: A Keras model, a wrapper with a `classifier`, or a callable from images to logits
-            or probabilities.
+        model: A Keras model, an `AdversarialModel`, or a callable from images to logits or
+            probabilities.
         images: float32 `(n, height, width, channels)` in [0, 1], or uint8. The first
             `settings.images` are used, or all if there are fewer.
         labels: int `(n,)`, class indices.
@@ -82,7 +85,8 @@ def evaluate(
         overwrite: Whether to replace what `output` holds.
         data: Where the images come from, JSON types; its `num_classes`, if there is one, must
             be the model's.
-        model_identity: Fingerprint of the model's file.
+        model_identity: Fingerprint of the model's file. A stochastic callable without one cannot
+            be told from others, so its evaluation cannot be resumed.
         kind: What the model was on the disk, one phrase.
 
     Returns:
@@ -103,8 +107,7 @@ def evaluate(
     target = as_target(model, x, kind)
     _check_classes(target, y, data)
     attacks = {
-        name: configured(name, settings.epsilon, settings, target.stochastic)
-        for name in settings.attacks
+        name: configured(name, settings.epsilon, settings, target) for name in settings.attacks
     }
     identity = {
         "settings": {**settings.to_json(), "save_adversarial": None},
@@ -114,9 +117,9 @@ def evaluate(
     }
     if resume and (output / RESULTS).is_file():
         results = read_json(output / RESULTS)
-        if results["identity"] == identity:
-            logger.info("The evaluation in %s is finished.", output)
-            return results
+        check_identity(results.get("identity", {}), identity, output)
+        logger.info("The evaluation in %s is finished.", output)
+        return results
     store = Store(output / _STATE, identity, resume)
     for name in (RESULTS, ARRAYS, ADVERSARIAL, REPORT):
         (output / name).unlink(missing_ok=True)
@@ -287,15 +290,26 @@ def _digest(x: np.ndarray, y: np.ndarray) -> str:
 
 def _fingerprint(model: Any, target: Target, x: np.ndarray) -> str:
     """Stands for a model that came from no file: its weights, or what it says of some images."""
-    model = getattr(model, "classifier", model)
+    model = unwrapped(model)
     if isinstance(model, keras.Layer):
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(_config(model).encode())
         for weight in model.weights:
+            digest.update(f"{weight.dtype}{tuple(weight.shape)}".encode())
             digest.update(np.ascontiguousarray(weight.numpy()).tobytes())
         return digest.hexdigest()
     if target.stochastic:
-        return "a callable with noise of its own"
+        return f"one of many callables with noise of their own: {uuid.uuid4().hex}"
     return hashlib.sha256(target.predict(tf.constant(x[:16])).numpy().tobytes()).hexdigest()
+
+
+def _config(model: keras.Layer) -> str:
+    """What the layers do, without their names: those are numbered anew in every process."""
+    configs = []
+    for layer in model._flatten_layers():
+        if not list(layer._flatten_layers(include_self=False)):
+            config = {key: value for key, value in layer.get_config().items() if key != "name"}
+            configs.append([type(layer).__qualname__, config])
+    return json.dumps(configs, default=repr, sort_keys=True)
 
 
 def _versions() -> dict[str, str]:
@@ -303,6 +317,7 @@ def _versions() -> dict[str, str]:
         "pnil_tf": __version__,
         "tensorflow": tf.__version__,
         "keras": keras.__version__,
+        "cleverhans": importlib.metadata.version("cleverhans"),
         "numpy": np.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -15,6 +15,7 @@ ATTACKS = (*GRADIENT_ATTACKS, *GRADIENT_FREE_ATTACKS, *SANITY_ATTACKS)
 NORMS = ("linf", "l2")
 
 _MAX_SEED = 2**63
+_OF_SPSA = ("spsa_samples", "spsa_steps", "spsa_eot_samples")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +25,7 @@ class EvaluationSettings:
     Args:
         epsilon: Radius of the ball, > 0, in units of pixels in [0, 1].
         attacks: Names out of `ATTACKS`.
-        steps: Steps of every attack that has more than one; None keeps each attack's default.
+        steps: Steps of `pgd` and `pgd_strong`; None keeps each attack's default.
         eot_samples: Draws over which a stochastic model's gradient is averaged.
         images: Test images to evaluate on: the first ones of the test set.
         seed: Every random number of the evaluation follows from it.
@@ -32,6 +33,8 @@ class EvaluationSettings:
         judge_draws: R, the fresh draws by which each image of a stochastic model is judged.
         spsa_images: SPSA is dear; it attacks the first `spsa_images` of the images.
         spsa_samples: Evaluations behind each of SPSA's gradient estimates, even.
+        spsa_steps: Steps of SPSA, of about 0.01 each: together they must cross the ball.
+        spsa_eot_samples: Draws of the noise for each of those evaluations.
         check_images: Images on which the checks for hidden gradients run their own attacks.
         check_draws: EOT draws of those attacks; never more than `eot_samples`.
         batch_size: Images attacked at once, and the unit of work that `resume` can keep.
@@ -54,6 +57,8 @@ class EvaluationSettings:
     judge_draws: int = 100
     spsa_images: int = 100
     spsa_samples: int = 2048
+    spsa_steps: int = 100
+    spsa_eot_samples: int = 1
     check_images: int = 100
     check_draws: int = 8
     batch_size: int = 100
@@ -65,7 +70,7 @@ class EvaluationSettings:
     def __post_init__(self) -> None:
         for name in ("images", "judge_draws", "spsa_images", "check_images", "check_draws"):
             _at_least_one(name, getattr(self, name))
-        for name in ("eot_samples", "batch_size", "spsa_samples"):
+        for name in ("eot_samples", "batch_size", *_OF_SPSA):
             _at_least_one(name, getattr(self, name))
         if self.steps is not None:
             _at_least_one("steps", self.steps)

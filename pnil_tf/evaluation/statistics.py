@@ -103,3 +103,20 @@ def majority(votes: np.ndarray) -> np.ndarray:
     classes = max(int(votes.max(initial=-1)), 0) + 1
     counts = np.stack([(votes == c).sum(axis=1) for c in range(classes)], axis=1)
     return np.where(counts.any(axis=1), counts.argmax(axis=1), -1)
+
+
+def weakest(shares: dict[str, np.ndarray]) -> str:
+    """The name of the attack that leaves the lowest mean accuracy: the paper's Min.
+
+    Two attacks are compared on the images that both attacked: an easier or harder part of the
+    images is no better or worse attack. Of equals the one on more images is named.
+
+    Args:
+        shares: For each attack `(n_k,)`, the shares of right draws of the first n_k images.
+    """
+    best, *others = sorted(shares, key=lambda name: len(shares[name]), reverse=True)
+    for name in others:
+        common = len(shares[name])
+        if shares[name].mean() < shares[best][:common].mean():
+            best = name
+    return best

@@ -42,7 +42,7 @@ class Store:
         if not resume:
             shutil.rmtree(folder, ignore_errors=True)
         elif file.is_file():
-            _check_identity(read_json(file), identity, folder)
+            check_identity(read_json(file), identity, folder.parent)
         folder.mkdir(parents=True, exist_ok=True)
         write_json(file, identity)
 
@@ -89,13 +89,23 @@ def _read_arrays(file: Path) -> Arrays | None:
         return None  # damaged since it was written: do the work again
 
 
-def _check_identity(found: dict[str, Any], asked: dict[str, Any], folder: Path) -> None:
+def check_identity(found: dict[str, Any], asked: dict[str, Any], folder: Path) -> None:
+    """Refuses to go on with another evaluation than the one that was begun.
+
+    Args:
+        found: The identity of the one in `folder`.
+        asked: The identity of the one asked for.
+        folder: Where the results belong.
+
+    Raises:
+        UserError: If they differ.
+    """
     other = [key for key in asked if found.get(key) != asked[key]]
     if not other:
         return
     key = other[0]
     raise UserError(
-        f"The evaluation in {folder.parent} cannot be resumed: it was started with another {key}. "
+        f"The evaluation in {folder} cannot be resumed: it was started with another {key}. "
         f"Received: {json.dumps(asked[key])}; it has {json.dumps(found.get(key))}. Use the same, "
         "or --overwrite."
     )

@@ -14,11 +14,13 @@ import tensorflow as tf
 from pnil_tf import rng
 from pnil_tf.errors import UserError
 from pnil_tf.layers import PNILLayer
+from pnil_tf.training.model import AdversarialModel
 
 Predict = Callable[[Any], Any]
 """Images `(batch, height, width, channels)` -> logits `(batch, classes)`, float32."""
 
 _EXAMPLES = 16
+_TRIES = 8
 _SMALLEST = np.finfo(np.float32).tiny
 
 
@@ -36,6 +38,8 @@ class Target:
             by itself gives other numbers in every evaluation.
         outputs: `"logits"`, or `"probabilities"` that `predict` turns into logits.
         pnil_layers: The noise layers found in the model.
+        noise_is_ours: Whether all of the noise comes from them, so that it can be frozen,
+            mirrored or removed.
         kind: What the user handed in, one phrase.
     """
 
@@ -46,12 +50,8 @@ class Target:
     repeatable: bool
     outputs: str
     pnil_layers: tuple[PNILLayer, ...] = ()
+    noise_is_ours: bool = False
     kind: str = "callable"
-
-    @property
-    def noise_is_ours(self) -> bool:
-        """Whether all of the noise comes from PNIL layers, so that it can be frozen or removed."""
-        return self.stochastic and self.repeatable and bool(self.pnil_layers)
 
     def noise_free(self) -> Predict:
         """The same model with the noise of its PNIL layers switched off."""
@@ -91,9 +91,9 @@ def as_target(model: Any, images: np.ndarray, kind: str | None = None) -> Target
     """Makes a `Target` of anything that classifies.
 
     Args:
-        model: A Keras model or layer, a wrapper with such a model as its `classifier`, or any
-            callable from images to logits or probabilities. One that TensorFlow cannot trace,
-            or that would lose its randomness in a graph, is called eagerly within the graph.
+        model: A Keras model or layer, an `AdversarialModel`, or any callable from images to
+            logits or probabilities. One that TensorFlow cannot trace, or that would lose its
+            randomness in a graph, is called eagerly within the graph.
         images: float32 `(n, height, width, channels)`, n >= 1: real images to try it on.
         kind: What to call the model in results.
 
@@ -101,7 +101,7 @@ def as_target(model: Any, images: np.ndarray, kind: str | None = None) -> Target
         UserError: If it cannot be called on such images, or answers with something else than
             one finite row of at least two numbers for each.
     """
-    model = getattr(model, "classifier", model)
+    model = unwrapped(model)
     examples = tf.constant(images[:_EXAMPLES], tf.float32)
     layers: tuple[PNILLayer, ...] = ()
     if isinstance(model, keras.Layer):
@@ -116,22 +116,29 @@ def as_target(model: Any, images: np.ndarray, kind: str | None = None) -> Target
             f"saved one. Received: {type(model).__name__}."
         )
     first = _try(raw, examples)
-    second = _try(raw, examples)
-    stochastic = _differ(first, second)
+    # Several tries: noise that is one coin flip for a whole batch shows in half of them.
+    stochastic = any(_differ(first, _try(raw, examples)) for _ in range(_TRIES))
     if not isinstance(model, keras.Layer):
         raw = _traceable(raw, examples, first, stochastic)
     probabilities = _are_probabilities(first)
     predict = _logits_of(raw, first.shape[1], probabilities)
+    repeatable = not stochastic or _repeats(predict, examples)
     return Target(
         predict=predict,
         num_classes=first.shape[1],
         input_shape=tuple(examples.shape[1:]),
         stochastic=stochastic,
-        repeatable=not stochastic or _repeats(predict, examples),
+        repeatable=repeatable,
         outputs="probabilities" if probabilities else "logits",
         pnil_layers=layers,
+        noise_is_ours=bool(layers) and stochastic and repeatable and _all_off(predict, examples),
         kind=kind,
     )
+
+
+def unwrapped(model: Any) -> Any:
+    """The classifier of an `AdversarialModel`; any other model as it is."""
+    return model.classifier if isinstance(model, AdversarialModel) else model
 
 
 def _from_keras(model: keras.Layer) -> Predict:
@@ -248,4 +255,12 @@ def _repeats(predict: Predict, examples: Any) -> bool:
         with rng.noise_scope(0):
             return predict(examples)
 
-    return not _differ(seeded().numpy(), seeded().numpy())
+    first = seeded().numpy()
+    return not any(_differ(first, seeded().numpy()) for _ in range(_TRIES))
+
+
+def _all_off(predict: Predict, examples: Any) -> bool:
+    """Whether no randomness is left without the noise of the PNIL layers."""
+    with rng.noise_off():
+        first = predict(examples).numpy()
+        return not any(_differ(first, predict(examples).numpy()) for _ in range(_TRIES))

@@ -101,11 +101,6 @@ def distances(x: np.ndarray, adversarial: np.ndarray, norm: str) -> np.ndarray:
     return np.abs(flat).max(axis=1) if norm == "linf" else np.sqrt((flat**2).sum(axis=1))
 
 
-def weakest(shares: dict[str, np.ndarray]) -> str:
-    """The name of the attack that leaves the lowest mean accuracy: the paper's Min."""
-    return min(shares, key=lambda name: float(shares[name].mean()))
-
-
 def worst_per_image(shares: dict[str, np.ndarray]) -> list[str]:
     """For each image the attack that leaves it the smallest share of right draws.
 

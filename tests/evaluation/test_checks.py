@@ -1,6 +1,7 @@
 """Every check is raised by what it is there for, and by nothing that scatter explains."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -143,6 +144,19 @@ def test_a_robust_model_that_no_attack_moves_is_not_blamed_for_noise():
         cells=None,
     )
     assert "random_noise_as_strong" not in failed(easy)
+
+
+def test_an_attack_on_few_images_that_beats_noise_a_little_is_no_symptom():
+    """7 points below clean, 5 below noise: too few images for that to be significant."""
+    attacks = {"pgd": share(0.91)[:100], "noise": share(0.96)[:100]}
+    evidence = dataclasses.replace(HONEST, clean=share(0.98)[:100], attacks=attacks)
+    assert "random_noise_as_strong" not in failed(evidence)
+
+
+def test_an_exploded_layer_and_gradients_that_are_no_numbers_make_json():
+    evidence = changed(gradients=gradients(agreement=np.full(N, np.nan)), sigma={"n": 3e38})
+    text = json.dumps([finding.to_json() for finding in run_checks(evidence)], allow_nan=False)
+    assert "gradients_disagree" in text
 
 
 @pytest.mark.parametrize(("left", "weight"), [(0.47, Weight.DOUBT), (0.2, Weight.HIDES)])

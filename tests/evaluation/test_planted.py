@@ -26,6 +26,7 @@ SETTINGS = EvaluationSettings(
     judge_draws=20,
     spsa_images=60,
     spsa_samples=128,
+    spsa_steps=30,
     check_images=60,
     check_draws=4,
     epsilons=(EPSILON / 2, EPSILON),

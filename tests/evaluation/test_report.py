@@ -42,8 +42,8 @@ RESULTS = {
             "without_with", "without_without", "frozen_with",
         )
     },
-    "settings": {"epsilon": 0.2, "norm": "linf", "eot_samples": 10},
-    "model": {"num_classes": 10},
+    "settings": {"epsilon": 0.2, "norm": "linf", "eot_samples": 10, "check_draws": 4},
+    "model": {"num_classes": 10, "stochastic": True},
     "data": {"name": NASTY},
     "versions": {},
     "attack_seconds": 1.0,

@@ -4,7 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from pnil_tf.evaluation.statistics import figure, majority, noise_std, paired_difference, wilson
+from pnil_tf.evaluation.statistics import (
+    figure,
+    majority,
+    noise_std,
+    paired_difference,
+    weakest,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 1), (1, 1), (0, 50), (50, 50), (37, 100), (1, 1000)])
@@ -66,3 +73,10 @@ def test_figure_of_hand_counted_votes():
     assert found["worst_draw"]["value"] == 0.25
     assert (found["images"], found["draws"]) == (4, 3)
     np.testing.assert_array_equal(majority(votes), [0, 1, 2, -1])
+
+
+def test_the_weakest_is_found_on_the_images_that_all_attacked():
+    few = np.array([0.0, 0.0, 1.0])  # the first images are easy prey
+    many = np.array([0.0, 0.0, 0.5, 1.0, 1.0, 1.0])
+    assert weakest({"many": many, "few": few}) == "many"
+    assert weakest({"few": many[:3], "many": many}) == "many"

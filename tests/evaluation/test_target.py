@@ -5,8 +5,11 @@ import tensorflow as tf
 
 from pnil_tf import rng
 from pnil_tf.errors import UserError
+from pnil_tf.evaluation.probes import configured
+from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.target import as_target
 from pnil_tf.layers import PNILLayer
+from pnil_tf.training.model import AdversarialModel
 
 X = np.random.default_rng(0).random((20, 4, 4, 1)).astype(np.float32)
 W = tf.constant(np.random.default_rng(1).normal(size=(16, 3)), tf.float32)
@@ -48,12 +51,8 @@ def test_keras_model():
     np.testing.assert_allclose(graph(target.predict), model(X), rtol=1e-5)
 
 
-def test_wrapper_with_a_classifier():
-    class Wrapper:
-        def __init__(self):
-            self.classifier = classifier()
-
-    wrapper = Wrapper()
+def test_an_adversarial_model_stands_for_its_classifier():
+    wrapper = AdversarialModel(classifier(), "fgsm", 0.1)
     np.testing.assert_allclose(
         as_target(wrapper, X).predict(tf.constant(X)), wrapper.classifier(X), rtol=1e-5
     )
@@ -99,6 +98,35 @@ def test_other_random_layers_follow_the_scope():
     assert target.stochastic
     assert target.repeatable
     assert not target.noise_is_ours
+    settings = EvaluationSettings(epsilon=0.1)
+    assert not configured("pgd", 0.1, settings, target).eot.antithetic
+
+
+def test_noise_of_two_kinds_is_not_ours_alone():
+    assert not as_target(classifier(PNILLayer(), AlwaysDropout(0.5)), X).noise_is_ours
+    ours = as_target(classifier(PNILLayer()), X)
+    assert configured("pgd", 0.1, EvaluationSettings(epsilon=0.1), ours).eot.antithetic
+
+
+def test_one_coin_for_a_whole_batch_is_noticed():
+    model = classifier()
+    target = as_target(lambda x: model(x) * tf.sign(tf.random.uniform([]) - 0.5), X)
+    assert target.stochastic
+
+
+def test_only_an_adversarial_model_is_unwrapped():
+    inner = classifier()
+
+    class Defended(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.classifier = inner
+
+        def call(self, x):
+            return self.classifier(tf.round(x))
+
+    outputs = as_target(Defended(), X).predict(tf.constant(X))
+    np.testing.assert_allclose(outputs, inner(np.round(X)), rtol=1e-5)
 
 
 @keras.saving.register_keras_serializable(package="tests")

@@ -318,7 +318,7 @@ def train_on(strategy):
 
 
 @pytest.mark.filterwarnings("ignore:Catastrophic overfitting:RuntimeWarning")
-def test_guard_and_range_test_work_on_mirrored_replicas():
-    mirrored = train_on(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
+def test_guard_and_range_test_work_on_mirrored_replicas(two_replicas):
+    mirrored = train_on(two_replicas)
     # The replicas draw other noise than one device, so the numbers are near and not equal.
     np.testing.assert_allclose(mirrored, train_on(tf.distribute.get_strategy()), atol=0.2)

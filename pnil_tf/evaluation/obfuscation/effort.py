@@ -28,7 +28,7 @@ def draws(evidence: Evidence) -> Finding | None:
         value=float(evidence.eot_samples),
         threshold=float(_MIN_DRAWS),
         explanation=(
-            "the model is stochastic and the attacks average its gradient over "
+            "the model is stochastic and the attacks average its gradient over up to "
             f"{evidence.eot_samples} draw{'s' if evidence.eot_samples > 1 else ''}"
         ),
         remedy=f"Raise eot_samples to {_MIN_DRAWS} or more; the paper uses 100.",

@@ -6,6 +6,8 @@ import dataclasses
 
 import numpy as np
 
+from pnil_tf.evaluation.statistics import weakest
+
 
 @dataclasses.dataclass(frozen=True)
 class Gradients:
@@ -87,11 +89,11 @@ class Evidence:
 
     def strongest(self, names: tuple[str, ...] | None = None) -> tuple[str, np.ndarray] | None:
         """The attack (out of `names`) that leaves the lowest accuracy, if any of them ran."""
-        ran = [name for name in self.attacks if names is None or name in names]
+        ran = {name: s for name, s in self.attacks.items() if names is None or name in names}
         if not ran:
             return None
-        best = min(ran, key=lambda name: float(self.attacks[name].mean()))
-        return best, self.attacks[best]
+        best = weakest(ran)
+        return best, ran[best]
 
     def reference(self) -> np.ndarray:
         """The lowest accuracy of any attack that covers the images the checks used."""

@@ -68,7 +68,9 @@ def agreement(evidence: Evidence) -> Finding | None:
     """Raised if averages over independent draws point in unrelated directions."""
     if evidence.gradients is None or not evidence.stochastic:
         return None
-    cosine = float(np.mean(evidence.gradients.agreement))
+    # Images without a gradient have no direction; `gradients_absent` tells of them.
+    cosines = evidence.gradients.agreement[np.isfinite(evidence.gradients.agreement)]
+    cosine = float(np.mean(cosines)) if len(cosines) else 0.0
     return Finding(
         name="gradients_disagree",
         passed=cosine >= _AGREE,

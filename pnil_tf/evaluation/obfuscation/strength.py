@@ -91,10 +91,10 @@ def gradient_free(evidence: Evidence) -> Finding | None:
 
 
 def random_noise(evidence: Evidence) -> Finding | None:
-    """Raised if the attack does no better than random noise of the same size.
+    """Raised if the attack does hardly better than random noise of the same size.
 
-    An attack that matters (it lowers accuracy beyond the tolerance) must beat noise; noise that
-    beats the attack is a symptom in any case.
+    Of what an attack that matters (it lowers accuracy beyond the tolerance) takes away, noise
+    must not take more than half; noise that beats the attack is a symptom in any case.
     """
     attack = evidence.strongest(GRADIENT_ATTACKS)
     if attack is None or "noise" not in evidence.attacks:
@@ -102,7 +102,9 @@ def random_noise(evidence: Evidence) -> Finding | None:
     name, share = attack
     noise = evidence.attacks["noise"]
     gain = drop(noise, share)
-    useless = beyond(drop(evidence.clean, share)) and gain.low <= 0
+    n = min(len(evidence.clean), len(share))
+    beyond_half = drop(noise, (evidence.clean[:n] + share[:n]) / 2)
+    useless = beyond(drop(evidence.clean, share)) and beyond_half.high < 0
     return Finding(
         name="random_noise_as_strong",
         passed=not useless and gain.high >= 0,
