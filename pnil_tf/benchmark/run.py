@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import os
 import platform
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,8 @@ from pnil_tf.benchmark.sweep import pgd_strong_sweep
 from pnil_tf.benchmark.table import markdown
 from pnil_tf.benchmark.train import train_benchmark
 from pnil_tf.errors import UserError
-from pnil_tf.evaluation.command import load_saved
-from pnil_tf.evaluation.target import as_target
+from pnil_tf.evaluation.command import Saved, load_saved
+from pnil_tf.evaluation.target import Target, as_target
 from pnil_tf.files import write_json
 
 
@@ -28,7 +29,10 @@ def run_benchmarks(settings: BenchmarkSettings) -> dict[str, Any]:
     Returns:
         `machine`, `date`, and the rows of each benchmark by its name.
     """
+    if settings.output is not None and not Path(settings.output).parent.is_dir():
+        raise UserError(f"--output needs an existing folder. Received: {settings.output!r}.")
     results: dict[str, Any] = {
+        "settings": dataclasses.asdict(settings),
         "date": datetime.date.today().isoformat(),
         "machine": {
             "cpus": os.cpu_count(),
@@ -37,6 +41,7 @@ def run_benchmarks(settings: BenchmarkSettings) -> dict[str, Any]:
             "tensorflow": tf.__version__,
         },
     }
+    attacked = _attacked(settings) if settings.evaluate or settings.sweep else None
     if settings.train:
         results["train"] = train_benchmark(
             settings.benchmark_model,
@@ -46,15 +51,15 @@ def run_benchmarks(settings: BenchmarkSettings) -> dict[str, Any]:
             rounds=settings.rounds,
         )
         print(markdown(results["train"]))
-    if settings.evaluate or settings.sweep:
-        results |= _attacks(settings)
+    if attacked is not None:
+        results |= _attacks(settings, *attacked)
     if settings.output is not None:
         write_json(settings.output, results)
     return results
 
 
-def _attacks(settings: BenchmarkSettings) -> dict[str, Any]:
-    """The benchmarks that need a trained classifier and its data."""
+def _attacked(settings: BenchmarkSettings) -> tuple[Saved, Target, np.ndarray, np.ndarray]:
+    """The trained classifier that is to be attacked, and images with their labels."""
     saved = load_saved(str(settings.benchmark_run))
     test = saved.dataset.test.take(settings.images)
     x, y = test.images.astype(np.float32) / 255.0, test.labels
@@ -64,10 +69,16 @@ def _attacks(settings: BenchmarkSettings) -> dict[str, Any]:
             f"EOT is for stochastic classifiers. Received: {settings.benchmark_run}, which has no "
             "noise at inference. Name a run that was trained with --pnil."
         )
+    return saved, target, x, y
+
+
+def _attacks(
+    settings: BenchmarkSettings, saved: Saved, target: Target, x: np.ndarray, y: np.ndarray
+) -> dict[str, Any]:
+    """The benchmarks that need a trained classifier."""
     predict, epsilon = target.predict, saved.epsilon
     few = slice(max(1, settings.images // 10))
     results: dict[str, Any] = {
-        "settings": dataclasses.asdict(settings),
         "epsilon": epsilon,
         "data": saved.dataset.describe(),
     }

@@ -36,9 +36,19 @@ class TrainingCheckpoints:
             state=self._state,
         )
         self._directory = directory
-        self._manager = tf.train.CheckpointManager(
-            self._checkpoint, str(directory), max_to_keep=2, checkpoint_name="step"
-        )
+        self._manager = self._managed()
+
+    def _managed(self) -> tf.train.CheckpointManager:
+        def manager() -> tf.train.CheckpointManager:
+            return tf.train.CheckpointManager(
+                self._checkpoint, str(self._directory), max_to_keep=2, checkpoint_name="step"
+            )
+
+        try:
+            return manager()
+        except ValueError:  # its list of checkpoints is damaged; `restore` does without
+            (self._directory / "checkpoint").unlink()
+            return manager()
 
     def save(self, state: dict[str, Any], step: int) -> None:
         """Saves everything under the number of steps taken."""
@@ -53,6 +63,7 @@ class TrainingCheckpoints:
         """
         # The files themselves are looked for: the manager's own list may be the damaged one.
         found = self._directory.glob("step-*.index")
+        damaged = False
         for path in sorted(found, key=lambda path: int(path.stem[5:]), reverse=True):
             prefix = str(path.with_suffix(""))
             damage = _damage(prefix)
@@ -62,6 +73,9 @@ class TrainingCheckpoints:
             logger.warning(
                 "The checkpoint %s is damaged (%s); the one before it is used.", path.stem, damage
             )
+            damaged = True
+        if damaged:
+            logger.warning("There is none before it: the training begins anew.")
         return None
 
 

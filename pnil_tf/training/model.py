@@ -174,18 +174,28 @@ class AdversarialModel(DistributedFit):
 
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """As `keras.Model.fit`; refuses arrays that hold no such pixels or labels."""
-        if isinstance(x, np.ndarray) and x.size:
-            low, high = float(x.min()), float(x.max())
-            if not (low >= self.clip_min and high <= self.clip_max):  # also catches NaN
-                raise UserError(
-                    f"The pixels must lie in [{self.clip_min}, {self.clip_max}]. Received: values "
-                    f"from {low} to {high}. Scale the images (often: / 255), or set clip_min and "
-                    "clip_max."
-                )
+        self._check_pixels(x)
         y = args[0] if args else kwargs.get("y")
         if isinstance(y, np.ndarray) and y.size:
             check_labels(y, self.loss, _classes(self.classifier))
         return super().fit(x, *args, **kwargs)
+
+    def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.evaluate`; refuses arrays with other pixels than the attack's."""
+        self._check_pixels(x)
+        return super().evaluate(x, *args, **kwargs)
+
+    def _check_pixels(self, x: Any) -> None:
+        """Checks arrays and eager tensors; a dataset would have to be read for it."""
+        if not isinstance(x, np.ndarray | tf.Tensor) or not np.size(x):
+            return
+        low, high = float(np.min(x)), float(np.max(x))
+        if not (low >= self.clip_min and high <= self.clip_max):  # also catches NaN
+            raise UserError(
+                f"The pixels must lie in [{self.clip_min}, {self.clip_max}]. Received: values "
+                f"from {low} to {high}. Scale the images (often: / 255), or set clip_min and "
+                "clip_max."
+            )
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Crafts adversarial images, then takes one optimizer step on them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import logging
 import platform
 import time
@@ -79,6 +80,13 @@ def train(settings: TrainSettings, given: Mapping[str, Any] | None = None) -> di
             _say_result(record)
             return record
     attack, strategy, data = _set_up(settings)
+    if resuming and data.sha256 != record["data"]["sha256"]:
+        raise UserError(
+            f"The run was begun with other images (from {record['data_source']}, "
+            f"{record['data']['counts']['train']} to train on). Received: those from "
+            f"{data.source}, {len(data.train)} to train on. Say with --data_dir and "
+            "--data_source where the first ones are."
+        )
     steps_per_epoch = len(data.train) // settings.optimization.batch_size
     chief = is_chief(strategy)
     if not resuming:
@@ -115,9 +123,9 @@ def find_learning_rate(settings: TrainSettings) -> tuple[LRRange, Path]:
         UserError: If the settings cannot be followed.
     """
     attack, strategy, data = _set_up(settings)
-    found = _range_test(settings, attack, strategy, data)
     folder = Path(settings.run.runs_dir) / f"{settings.run.name}_lr_range"
     folder.mkdir(parents=True, exist_ok=True)
+    found = _range_test(settings, attack, strategy, data)
     write_curve(found, folder)
     return found, folder
 
@@ -166,6 +174,12 @@ def _check_batch(settings: TrainSettings, strategy: tf.distribute.Strategy) -> N
         batch % replicas == 0,
         f"The batch must divide over the {replicas} replicas. Received: --batch_size={batch}. Use "
         f"{max(batch // replicas, 1) * replicas}.",
+    )
+    images = settings.attack.validation_images
+    require(
+        images >= replicas,
+        f"Each of the {replicas} replicas needs an image to validate. Received: "
+        f"--validation_images={images}.",
     )
 
 
@@ -315,12 +329,9 @@ def _fit(
         callbacks.append(ShowProgress(progress, optimization.epochs))
     if settings.run.tensorboard and chief:
         callbacks.append(keras.callbacks.TensorBoard(str(directory.tensorboard)))
-    validation_batch = min(optimization.batch_size, len(validation))
-    validation_data = batches(
-        validation,
-        validation_batch,
-        drop_remainder=model.distribute_strategy.num_replicas_in_sync > 1,
-    )
+    replicas = model.distribute_strategy.num_replicas_in_sync
+    validation_batch = min(optimization.batch_size, len(validation)) // replicas * replicas
+    validation_data = batches(validation, validation_batch, drop_remainder=replicas > 1)
 
     def fit(first_epoch: int, epochs: int, steps: int) -> None:
         start = int(model.steps_taken.numpy())
@@ -388,6 +399,7 @@ def _finish(
     images = len(data.train) // settings.optimization.batch_size * settings.optimization.batch_size
     record |= {
         "status": "finished",
+        "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "kept": kept.get_state(),
         "guard_events": [] if guard is None else guard.events,
         "seconds_per_epoch": seconds,

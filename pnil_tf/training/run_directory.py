@@ -54,7 +54,9 @@ class RunDirectory:
         self._refuse_existing()
 
     def _refuse_existing(self) -> None:
-        if self.exists and not (self._settings.resume or self._settings.overwrite):
+        if self._settings.overwrite or self._settings.resume:
+            return
+        if self.exists:
             raise UserError(
                 f"The run {str(self.path)!r} exists. Received: neither --resume (go on with it) "
                 "nor --overwrite (replace it). Pass one, or choose another --name."

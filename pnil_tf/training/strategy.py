@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 
@@ -24,6 +25,7 @@ def make_strategy(settings: DeviceSettings) -> tf.distribute.Strategy:
     """
     _make_cpu_devices(settings.num_cpu_devices)
     if os.environ.get("TF_CONFIG"):
+        _check_cluster(os.environ["TF_CONFIG"])
         return tf.distribute.MultiWorkerMirroredStrategy(
             tf.distribute.cluster_resolver.TFConfigClusterResolver()
         )
@@ -43,6 +45,18 @@ def make_strategy(settings: DeviceSettings) -> tf.distribute.Strategy:
     if len(tf.config.list_physical_devices("GPU")) > 1:
         return tf.distribute.MirroredStrategy()
     return tf.distribute.get_strategy()
+
+
+def _check_cluster(text: str) -> None:
+    try:
+        known = isinstance(json.loads(text), dict)
+    except json.JSONDecodeError:
+        known = False
+    if not known:
+        raise UserError(
+            f"TF_CONFIG describes a cluster as a JSON object. Received: {text!r}. Correct it, or "
+            "unset it to train on this machine alone."
+        )
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:

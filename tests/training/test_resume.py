@@ -91,6 +91,7 @@ def test_a_damaged_checkpoint_is_passed_over(undisturbed):
     content = bytearray(data.read_bytes())
     content[len(content) // 2] ^= 0xFF
     data.write_bytes(content)
+    (newest.parent / "checkpoint").write_text("")  # and TensorFlow's list of them
     status, _, err = run(
         "train.py", "--resume", f"--runs_dir={directory.parent}", f"--name={directory.name}"
     )
@@ -105,6 +106,17 @@ def test_sigterm_saves_and_leaves(undisturbed):
     wait_for_step(directory, 7, process)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 143
+    marker = directory / "run.json"
+    record = marker.read_text()
+    changed = json.loads(record)
+    changed["data"]["sha256"] = "0" * 64
+    marker.write_text(json.dumps(changed))
+    status, _, err = run(
+        "train.py", "--resume", f"--runs_dir={directory.parent}", f"--name={directory.name}"
+    )
+    assert status == 2
+    assert "other images" in err
+    marker.write_text(record)
     finish(directory)
     assert_same(undisturbed, directory)
 
