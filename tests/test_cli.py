@@ -15,7 +15,6 @@ from command import SHORT, run
         (["stray"], "Every argument is a --flag"),
         (["--flagfile=/does/not/exist.cfg"], "exist.cfg"),
         (["--seed=99999999999999999999"], "--seed must lie"),
-        (["--norm=l2"], "l_inf norm"),
         (["--schedule=triangular", "--min_lr=1", "--max_lr=0.1"], "--min_lr must not exceed"),
     ],
 )
@@ -38,6 +37,7 @@ def test_mistakes_in_flags(tmp_path, arguments, words):
         (["--batch_size=101", "--num_cpu_devices=2"], "divide over the 2 replicas"),
         (["--batch_size=4001", *SHORT], "must not be larger"),
         (["--resume", "--name=nope"], "There is no run"),
+        (["--norm=l2"], "l_inf norm"),
         (["--validation_images=1", "--num_cpu_devices=2"], "needs an image to validate"),
     ],
 )
