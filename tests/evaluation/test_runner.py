@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 
 from pnil_tf.errors import UserError
+from pnil_tf.evaluation.load import load_model
 from pnil_tf.evaluation.runner import evaluate
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.store import Store, sha256_of
@@ -183,6 +184,18 @@ def test_results_are_neither_overwritten_nor_mixed(whole, tmp_path):
     Store(tmp_path / "state", {"settings": 1}, resume=False)
     with pytest.raises(UserError, match="cannot be resumed: it was started with another settings"):
         evaluate(noisy_linear(), *images(), settings, tmp_path, resume=True)
+
+
+def test_an_exported_model_is_attacked_and_checked(tmp_path):
+    """A SavedModel has forgotten the number of images in a batch."""
+    noisy_linear().export(str(tmp_path / "saved"), verbose=False)
+    loaded = load_model(tmp_path / "saved")
+    settings = EvaluationSettings(**{**SMALL, "attacks": ("pgd_strong", "spsa", "fgsm")})
+    results = evaluate(loaded.model, *images(), settings, tmp_path / "out", kind=loaded.kind)
+    assert results["model"]["kind"] == "SavedModel"
+    assert results["model"]["stochastic"]
+    assert not results["model"]["repeatable"]
+    assert len(results["epsilon_curve"]) == 2
 
 
 def test_a_stochastic_callable_is_not_taken_for_another(tmp_path):
