@@ -74,7 +74,7 @@ def _from_sources(settings: DataSettings) -> tuple[str, SourceData]:
         return "folder", folder.load(settings.folder, settings.image_size)
     if settings.data_dir is not None and not Path(settings.data_dir).expanduser().is_dir():
         said = f"There is no folder {settings.data_dir!r}."
-        if settings.data_source in ("tfds", "idx"):
+        if settings.data_source == "tfds":
             raise UserError(f"{said} Received: --data_dir={settings.data_dir}. Check the path.")
         logger.warning("%s The images are looked for elsewhere.", said)
     attempts: dict[str, Callable[[DataSettings], SourceData | str]] = {
