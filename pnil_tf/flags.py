@@ -17,7 +17,7 @@ from absl import flags
 
 from pnil_tf.benchmark.settings import BenchmarkSettings
 from pnil_tf.errors import UserError
-from pnil_tf.evaluation.settings import ATTACKS, NORMS, EvaluationSettings
+from pnil_tf.evaluation.settings import ATTACKS, AVERAGES, LOSSES, NORMS, EvaluationSettings
 from pnil_tf.training import settings as training
 
 FLAGS = flags.FLAGS
@@ -219,7 +219,11 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
             "Radius in units of pixels in [0, 1], as 0.3 or 8/255; the run's unless given.",
         ),
         "norm": (_choice(*NORMS), "Norm of the radius."),
-        "steps": (_INTEGER, "Steps of pgd and pgd_strong; their own unless given."),
+        "steps": (_INTEGER, "Steps of pgd and pgd_strong; each its own unless given."),
+        "step_size": (_parsed(_NUMBER), "Length of their (first) steps; each its own."),
+        "restarts": (_INTEGER, "Their random starts; each its own."),
+        "loss": (_STRING, f"What they make large, out of {', '.join(LOSSES)}; several with +."),
+        "average": (_choice(*AVERAGES), "What is averaged over draws: the losses or the logits."),
         "eot_samples": (_INTEGER, "Draws of a stochastic model's noise per gradient."),
         "images": (_INTEGER, "Test images, from the first on."),
         "seed": (_INTEGER, "Seed of all random numbers."),

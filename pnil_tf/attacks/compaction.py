@@ -59,6 +59,7 @@ def attack_standing(
     seed: Any,
     judge: Judge,
     *,
+    screen: Judge | None = None,
     targeted: bool = False,
     check_every: int = 0,
     progress: Progress | None = None,
@@ -75,6 +76,8 @@ def attack_standing(
         y: int labels `(n,)`: true classes, or with `targeted` the classes to reach.
         seed: int32 seed pair.
         judge: Tells which images are lost; asked for nothing else.
+        screen: A judge of fewer draws, which within a trial looks first in the place of
+            `judge`: most images stand, and few draws are enough to see that.
         targeted: Whether an image is lost once the prediction is `y`.
         check_every: Steps between judgements; 0 if no image is to leave before its time.
         progress: Told of the work done. Images that left count as done.
@@ -117,6 +120,7 @@ def attack_standing(
                 kept[active] = state[0]
                 break
             survived = _survival(
+                judge if ended else screen or judge,
                 judge,
                 state[0],
                 y[active],
@@ -143,14 +147,16 @@ def _start(search: Search, x: Array, seed: Any) -> tuple[Array, ...]:
     return _joined(parts) if parts else (x,)
 
 
-def _survival(judge: Judge, x: Array, y: Array, seed: Any, targeted: bool, at_once: int) -> Array:
+def _survival(
+    first: Judge, second: Judge, x: Array, y: Array, seed: Any, targeted: bool, at_once: int
+) -> Array:
     """Returns the fraction of draws in which each image withstands the attack.
 
     An image of which the first judgement saw no correct draw is judged once more: among many
     images some look lost by chance, and those that leave cannot be attacked any further.
     """
 
-    def withstood(members: Array, look: int) -> Array:
+    def withstood(judge: Judge, members: Array, look: int) -> Array:
         parts = [
             judge(x[members[part]], y[members[part]], rng.fold(rng.fold(seed, look), number))
             for number, part in enumerate(_batches(len(members), at_once))
@@ -158,10 +164,10 @@ def _survival(judge: Judge, x: Array, y: Array, seed: Any, targeted: bool, at_on
         correct = np.concatenate(parts).astype(np.float32)
         return 1.0 - correct if targeted else correct
 
-    result = withstood(np.arange(len(x)), 0)
+    result = withstood(first, np.arange(len(x)), 0)
     doubtful = np.flatnonzero(result == 0)
     if len(doubtful):
-        result[doubtful] = withstood(doubtful, 1) / 2
+        result[doubtful] = withstood(second, doubtful, 1) / 2
     return result
 
 

@@ -36,11 +36,13 @@ class RunnableAttack:
         settings: Its settings.
         judge: Decides which images leave the work and which restart's result is kept.
         search: The search it runs.
+        screen: A judge of fewer draws that looks first, see `attack_standing`.
     """
 
     settings: AttackSettings
     judge: Judge
     search: Search
+    screen: Judge | None = None
 
     def run(
         self, x: Array, y: Array, seed: int, progress: Progress | None = None
@@ -65,13 +67,16 @@ class RunnableAttack:
             y,
             rng.make_seed(seed),
             self.judge,
+            screen=self.screen,
             targeted=self.settings.targeted,
             check_every=self.settings.check_every,
             progress=progress,
         )
 
 
-def build_attack(predict: Predict, settings: AttackSettings, judge: Judge) -> RunnableAttack:
+def build_attack(
+    predict: Predict, settings: AttackSettings, judge: Judge, screen: Judge | None = None
+) -> RunnableAttack:
     """Builds an attack on a classifier.
 
     Args:
@@ -80,12 +85,14 @@ def build_attack(predict: Predict, settings: AttackSettings, judge: Judge) -> Ru
         settings: What to do, see `attack_settings`.
         judge: `(x, y, int32 seed pair) -> fraction of fresh draws predicted as y`, shape
             `(n,)`. It must not share draws with the final judgement.
+        screen: The same with fewer draws, to look for lost images during the search; what it
+            takes for lost `judge` confirms. Without one, `judge` looks every time.
     """
     # Draws stacked on one image count as evaluations, too.
     chunk = min(settings.eot.chunk, settings.eot.draws, settings.max_evaluations_in_flight)
     bounded = dataclasses.replace(settings, eot=dataclasses.replace(settings.eot, chunk=chunk))
     builders = {"pgd": _pgd, "pgd_strong": _strong, "spsa": _spsa, "fgsm": _fgsm, "noise": _noise}
-    return RunnableAttack(settings, judge, builders[settings.name](predict, bounded))
+    return RunnableAttack(settings, judge, builders[settings.name](predict, bounded), screen)
 
 
 def _pgd(predict: Predict, settings: AttackSettings) -> Search:

@@ -20,7 +20,7 @@ _ALL_DRAWS = ((1.0, 1.0),)
 # While steps are long a rough direction will do; the last, short ones need a fine one.
 _GROWING_DRAWS = ((0.6, 0.04), (0.3, 0.2), (0.1, 1.0))
 _ONE_DRAW = EOT()
-_OF_EOT = {"draws", "antithetic"}
+_OF_EOT = {"draws", "antithetic", "average"}
 # Thinned out below this, a gradient would rest on too few draws.
 _ENOUGH_TO_THIN = 40
 
@@ -208,8 +208,8 @@ def attack_settings(name: str, epsilon: float, **overrides: Any) -> AttackSettin
     Args:
         name: A name of the table.
         epsilon: Radius of the ball, > 0, in units of the pixels.
-        **overrides: Fields of `AttackSettings` to set otherwise; also `draws` and `antithetic`,
-            which change these fields of `eot` alone.
+        **overrides: Fields of `AttackSettings` to set otherwise; also `draws`, `antithetic`
+            and `average`, which change these fields of `eot` alone.
 
     Raises:
         UserError: If a name or a value is not valid.

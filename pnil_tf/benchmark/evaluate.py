@@ -17,7 +17,7 @@ from pnil_tf.benchmark.plain import plain_pgd, plain_spsa
 from pnil_tf.benchmark.timing import alternate
 from pnil_tf.evaluation.verdict import Judge
 
-_JUDGE_DRAWS = 100
+_JUDGE_DRAWS, _SCREENING_DRAWS = 100, 10  # as in an evaluation
 _FIRST_JUDGE_SEED = 1_000_000  # the attacks' seeds are below
 
 
@@ -47,11 +47,12 @@ def pgd_benchmark(
         and `accuracy` that it left, the mean over the rounds.
     """
     judge = Judge(predict, _JUDGE_DRAWS)
+    screen = Judge(predict, _SCREENING_DRAWS)
     plain = plain_pgd(predict, epsilon, steps, draws)
     ways: dict[str, Callable[[int], np.ndarray]] = {"plain loop": lambda seed: plain(x, y, seed)}
     for name, faithful in (("faithful", True), ("default", False)):
         settings = attack_settings("pgd", epsilon, steps=steps, draws=draws, faithful=faithful)
-        attack = build_attack(predict, settings, judge)
+        attack = build_attack(predict, settings, judge, screen)
         ways[name] = lambda seed, attack=attack: attack.run(x, y, seed)  # type: ignore[misc]
 
     found: dict[str, list[np.ndarray]] = {name: [] for name in ways}

@@ -19,6 +19,7 @@ from pnil_tf.evaluation.verdict import Judge, check_adversarial
 from pnil_tf.progress import Progress
 
 _AIMING_DRAWS = 100
+_SCREENING_DRAWS = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Bench:
         self.judge = Judge(target.predict, settings.judge_draws if target.stochastic else 1)
         # How well an attack aims must not depend on how finely its result is judged.
         self._aim = Judge(target.predict, _AIMING_DRAWS if target.stochastic else 1)
+        self._screen = Judge(target.predict, _SCREENING_DRAWS) if target.stochastic else None
         self._built: dict[AttackSettings, RunnableAttack] = {}
 
     def clean_votes(self) -> np.ndarray:
@@ -162,7 +164,9 @@ class Bench:
         if predict is not None:
             return build_attack(predict, settings, Judge(predict, 1))
         if settings not in self._built:
-            self._built[settings] = build_attack(self.target.predict, settings, self._aim)
+            self._built[settings] = build_attack(
+                self.target.predict, settings, self._aim, self._screen
+            )
         return self._built[settings]
 
     def _batches(self, images: int) -> list[tuple[int, slice]]:

@@ -21,6 +21,7 @@ from pnil_tf.evaluation.verdict import Judge
 _EOT_DRAWS = (1, 2, 5, 10, 20, 50, 100)
 _EPSILON_MULTIPLES = (0.25, 0.5, 1.0, 1.5, 2.0)
 _ENOUGH_DRAWS = 10
+_OF_GRADIENT_ATTACKS = ("steps", "step_size", "restarts", "loss")
 _FROZEN_SEED = 1
 _LARGEST = float(np.finfo(np.float32).max)
 _EVERY_STEP = ((1.0, 1.0),)
@@ -43,9 +44,13 @@ def configured(
         UserError: If the attack does not allow them.
     """
     values: dict[str, Any] = {"norm": settings.norm, "faithful": settings.faithful}
-    if name in GRADIENT_ATTACKS and settings.steps is not None:
-        values["steps"] = settings.steps
+    if name in GRADIENT_ATTACKS:
+        chosen = {field: getattr(settings, field) for field in _OF_GRADIENT_ATTACKS}
+        values |= {field: value for field, value in chosen.items() if value is not None}
+        if settings.step_size is not None:  # at other radii the checks keep its proportion
+            values["step_size"] = settings.step_size * epsilon / settings.epsilon
     if name in (*GRADIENT_ATTACKS, "fgsm"):
+        values["average"] = settings.average
         values["draws"] = settings.eot_samples if target.stochastic else 1
         if not target.noise_is_ours:
             values["antithetic"] = False  # mirrored noise that is not mirrored is drawn twice

@@ -13,6 +13,8 @@ GRADIENT_FREE_ATTACKS = ("spsa",)
 SANITY_ATTACKS = ("fgsm", "noise")
 ATTACKS = (*GRADIENT_ATTACKS, *GRADIENT_FREE_ATTACKS, *SANITY_ATTACKS)
 NORMS = ("linf", "l2")
+LOSSES = ("cross_entropy", "margin", "dlr")
+AVERAGES = ("loss", "logits")
 
 _MAX_SEED = 2**63
 _OF_SPSA = ("spsa_samples", "spsa_steps", "spsa_eot_samples")
@@ -25,13 +27,19 @@ class EvaluationSettings:
     Args:
         epsilon: Radius of the ball, > 0, in units of pixels in [0, 1].
         attacks: Names out of `ATTACKS`.
-        steps: Steps of `pgd` and `pgd_strong`; None keeps each attack's default.
+        steps: Steps of `pgd` and `pgd_strong`; None keeps each attack's default. So for the
+            next three.
+        step_size: Length of their steps (of `pgd_strong`, of the first), > 0, in units of pixels.
+        restarts: Their random starts; each image keeps the one that fools the model most.
+        loss: What they make large: one of `LOSSES`, or several joined by `+`.
+        average: `"loss"` averages the loss over the draws of a gradient, `"logits"` takes the
+            loss of the mean logits.
         eot_samples: Draws over which a stochastic model's gradient is averaged.
         images: Test images to evaluate on: the first ones of the test set.
         seed: Every random number of the evaluation follows from it.
         norm: `"linf"` or `"l2"`.
         judge_draws: R, the fresh draws by which each image of a stochastic model is judged.
-        spsa_images: SPSA is dear; it attacks the first `spsa_images` of the images.
+        spsa_images: SPSA attacks the first `spsa_images` of the images.
         spsa_samples: Evaluations behind each of SPSA's gradient estimates, even.
         spsa_steps: Steps of SPSA, of about 0.01 each: together they must cross the ball.
         spsa_eot_samples: Draws of the noise for each of those evaluations.
@@ -50,12 +58,16 @@ class EvaluationSettings:
     epsilon: float
     attacks: tuple[str, ...] = ATTACKS
     steps: int | None = None
+    step_size: float | None = None
+    restarts: int | None = None
+    loss: str | None = None
+    average: str = "loss"
     eot_samples: int = 100
     images: int = 1000
     seed: int = 0
     norm: str = "linf"
     judge_draws: int = 100
-    spsa_images: int = 100
+    spsa_images: int = 1000
     spsa_samples: int = 2048
     spsa_steps: int = 100
     spsa_eot_samples: int = 1
@@ -72,16 +84,21 @@ class EvaluationSettings:
             _at_least_one(name, getattr(self, name))
         for name in ("eot_samples", "batch_size", *_OF_SPSA):
             _at_least_one(name, getattr(self, name))
-        if self.steps is not None:
-            _at_least_one("steps", self.steps)
+        for name in ("steps", "restarts"):
+            if getattr(self, name) is not None:
+                _at_least_one(name, getattr(self, name))
         for name, value in [("epsilon", self.epsilon), *(("epsilons", e) for e in self.epsilons)]:
             _positive(name, value)
+        if self.step_size is not None:
+            _positive("step_size", self.step_size)
         if self.spsa_samples % 2:
             raise UserError(
                 f"SPSA evaluates pairs: spsa_samples must be even. Received: {self.spsa_samples}."
             )
-        if self.norm not in NORMS:
-            raise UserError(f"The norm must be one of {', '.join(NORMS)}. Received: {self.norm!r}.")
+        _one_of("norm", self.norm, NORMS)
+        _one_of("average", self.average, AVERAGES)
+        for loss in [] if self.loss is None else self.loss.split("+"):
+            _one_of("loss", loss, LOSSES)
         if not isinstance(self.seed, int) or not 0 <= self.seed < _MAX_SEED:
             raise UserError(f"The seed must be from 0 to 2**63 - 1. Received: {self.seed!r}.")
         unknown = [name for name in self.attacks if name not in ATTACKS]
@@ -104,6 +121,11 @@ class EvaluationSettings:
 def _at_least_one(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise UserError(f"{name} must be a whole number, at least 1. Received: {value!r}.")
+
+
+def _one_of(name: str, value: Any, names: tuple[str, ...]) -> None:
+    if value not in names:
+        raise UserError(f"The {name} must be one of {', '.join(names)}. Received: {value!r}.")
 
 
 def _positive(name: str, value: Any) -> None:

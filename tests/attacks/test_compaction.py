@@ -115,6 +115,38 @@ def test_an_image_leaves_only_if_a_second_look_agrees():
     assert len({seed for _, seed in looks}) == len(looks)
 
 
+@pytest.mark.parametrize("agrees", [True, False])
+def test_what_a_screen_takes_for_lost_the_judge_confirms(agrees):
+    asked = {"screen": 0, "judge": 0}
+
+    def screen(x, y, seed):
+        asked["screen"] += len(x)
+        return judge(x, y, seed)
+
+    def final(x, y, seed):
+        asked["judge"] += len(x)
+        return judge(x, y, seed) if agrees else np.full(len(x), 0.5, np.float32)
+
+    counting = Counting()
+    result = attack_standing(counting.search, X, FALLS, SEED, final, screen=screen, check_every=2)
+    left = [2, 2, 4, 4, 6, 6, 10, 10] if agrees else [10] * 8
+    assert result[:, 0].tolist() == left
+    # The judge is asked about nobody but the images that look lost.
+    assert asked == (
+        {"screen": 8 + 6 + 4 + 2, "judge": 6} if agrees else {"screen": 32, "judge": 18}
+    )
+
+
+def test_a_screen_does_not_choose_between_restarts():
+    def blind(x, y, seed):
+        return np.ones(len(x), np.float32)
+
+    counting = Counting(trials=2)
+    attack_standing(counting.search, X, FALLS, SEED, judge, screen=blind, check_every=5)
+    images = [sum(c[1] for c in counting.calls if c[0] == t and c[2] == 0) for t in range(2)]
+    assert images == [8, 2]
+
+
 def test_each_image_keeps_its_best_restart():
     class Offsets(Counting):
         def start(self, x, seed):

@@ -2,8 +2,10 @@ import json
 
 import pytest
 
+from pnil_tf.attacks import losses, one_step
+from pnil_tf.attacks import settings as attack_settings
 from pnil_tf.errors import UserError
-from pnil_tf.evaluation.settings import EvaluationSettings
+from pnil_tf.evaluation.settings import ATTACKS, LOSSES, NORMS, EvaluationSettings
 
 
 @pytest.mark.parametrize(
@@ -22,11 +24,21 @@ from pnil_tf.evaluation.settings import EvaluationSettings
         ({"attacks": ("pgd", "pgd")}, "once"),
         ({"seed": -1}, "seed must be"),
         ({"norm": "l7"}, "norm must be"),
+        ({"restarts": 0}, "restarts must be"),
+        ({"step_size": 0.0}, "step_size must be"),
+        ({"loss": "margin+hinge"}, "'hinge'"),
+        ({"average": "gradients"}, "average must be"),
     ],
 )
 def test_bad_settings(change, said):
     with pytest.raises(UserError, match=said):
         EvaluationSettings(**{"epsilon": 0.1, **change})
+
+
+def test_what_is_named_without_tensorflow_is_what_the_attacks_have():
+    assert set(ATTACKS) == set(attack_settings.EVALUATION_ATTACKS)
+    assert set(LOSSES) == set(losses.LOSSES)
+    assert set(NORMS) == set(one_step.NORMS)
 
 
 def test_settings_become_json_and_come_back():

@@ -108,6 +108,21 @@ def test_noise_of_two_kinds_is_not_ours_alone():
     assert configured("pgd", 0.1, EvaluationSettings(epsilon=0.1), ours).eot.antithetic
 
 
+def test_what_is_asked_for_reaches_the_gradient_attacks():
+    asked = EvaluationSettings(
+        epsilon=0.1, step_size=0.02, restarts=3, loss="margin+dlr", average="logits", steps=7
+    )
+    target = as_target(classifier(PNILLayer()), X)
+    for name in ("pgd", "pgd_strong"):
+        attack = configured(name, 0.1, asked, target)
+        assert (attack.steps, attack.restarts, attack.losses) == (7, 3, ("margin", "dlr"))
+        assert attack.step_size == pytest.approx(0.02)
+        assert attack.eot.average == "logits"
+        # The curve over epsilon compares attacks of the same kind.
+        assert configured(name, 0.2, asked, target).step_size == pytest.approx(0.04)
+    assert configured("spsa", 0.1, asked, target).step_size == 0.01
+
+
 def test_one_coin_for_a_whole_batch_is_noticed():
     model = classifier()
     target = as_target(lambda x: model(x) * tf.sign(tf.random.uniform([]) - 0.5), X)
