@@ -123,7 +123,6 @@ def test_extreme_logit_scale(plain, evaluated):
     assert results["effective_robustness"]["value"] < 0.4
 
 
-@pytest.mark.slow
 def test_pgd_trained_model(evaluated):
     model = trained(network(width=128), "pgd-7", 40)
     results, failed = evaluated(model)
@@ -132,7 +131,6 @@ def test_pgd_trained_model(evaluated):
     assert results["effective_robustness"]["low"] > 0.4
 
 
-@pytest.mark.slow
 def test_fgsm_trained_model_that_collapsed(evaluated):
     model = trained(network(width=256), "fgsm", 40, rate=5e-3, epsilon=0.3)
     results, failed = evaluated(model, epsilon=0.3, epsilons=(0.15, 0.3))
@@ -142,7 +140,6 @@ def test_fgsm_trained_model_that_collapsed(evaluated):
     assert "not robust" in results["verdict_reason"]
 
 
-@pytest.mark.slow
 def test_random_noise_alone(plain, evaluated):
     noisy = keras.Sequential([keras.Input((8, 8, 1)), RandomShift(), plain])
     results, failed = evaluated(noisy)
@@ -152,13 +149,12 @@ def test_random_noise_alone(plain, evaluated):
     assert results["verdict"] == "credible"
 
 
-@pytest.mark.slow
 def test_pnil_attacked_without_eot(evaluated):
     pnil = PNILLayer(bias_initializer=keras.initializers.Constant(2 * np.log(0.2)))
     model = trained(network(pnil), "rfgsm", 30)
     results, failed = evaluated(model, eot_samples=1)
     assert results["verdict"] == "doubtful"
     assert failed == {"eot_too_few_draws"}
-    assert "over 1 draw" in results["verdict_reason"]
+    assert "over up to 1 draw" in results["verdict_reason"]
     cells = results["noise_cells"]
     assert cells["clean_without"]["value"] > 0.9
