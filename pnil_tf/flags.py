@@ -213,12 +213,15 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
     },
     "evaluation": {
         "model": (_STRING, "What to evaluate: a run's folder, a .keras file or a SavedModel."),
-        "attacks": (_parsed(_NAMES), f"Attacks to run, out of {', '.join(ATTACKS)}."),
+        "attacks": (
+            _parsed(_NAMES),
+            f"Attacks to run, out of {', '.join(ATTACKS)}; all that the norm allows unless given.",
+        ),
         "epsilon": (
             _parsed(_NUMBER),
             "Radius in units of pixels in [0, 1], as 0.3 or 8/255; the run's unless given.",
         ),
-        "norm": (_choice(*NORMS), "Norm of the radius."),
+        "norm": (_choice(*NORMS), "Norm of the radius; the run's unless given."),
         "steps": (_INTEGER, "Steps of pgd and pgd_strong; each its own unless given."),
         "step_size": (_parsed(_NUMBER), "Length of their (first) steps; each its own."),
         "restarts": (_INTEGER, "Their random starts; each its own."),
@@ -282,8 +285,9 @@ def _defaults(group: str) -> dict[str, Any]:
     if group == "data":  # its settings live beside TensorFlow code
         return {"dataset": "mnist", "data_dir": None, "data_source": "auto", "image_size": None}
     defaults = {field.name: field.default for field in dataclasses.fields(_SETTINGS[group])}
-    # Only the command can do without a radius: it takes the run's.
-    return {**_PLACES, **defaults, "epsilon": None} if group == "evaluation" else defaults
+    # Only the command can do without a radius and a norm: it takes the run's.
+    of_run = {"epsilon": None, "norm": None}
+    return {**_PLACES, **defaults, **of_run} if group == "evaluation" else defaults
 
 
 def define(*groups: str, flag_values: flags.FlagValues = FLAGS) -> None:
@@ -340,10 +344,15 @@ def evaluation_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any
             "--resume keeps what the output folder holds and --overwrite replaces it. "
             "Received: both. Drop one."
         )
-    epsilon = values.pop("epsilon")
-    EvaluationSettings(epsilon=1.0 if epsilon is None else epsilon, **values)
+    epsilon, norm = values.pop("epsilon"), values.pop("norm")
+    EvaluationSettings(
+        # Within every other radius that may be given.
+        epsilon=1e-9 if epsilon is None else epsilon,
+        norm=norm or NORMS[0],
+        **values,
+    )
     data = {name: value for name, value in given(flag_values).items() if name in _GROUPS["data"]}
-    return {**places, "epsilon": epsilon, "data": data, "options": values}
+    return {**places, "epsilon": epsilon, "norm": norm, "data": data, "options": values}
 
 
 def benchmark_settings(flag_values: flags.FlagValues = FLAGS) -> BenchmarkSettings:

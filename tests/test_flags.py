@@ -151,7 +151,7 @@ def test_evaluation_flags_have_the_settings_defaults():
 
 def test_every_evaluation_setting_has_a_flag():
     fields = {field.name for field in dataclasses.fields(EvaluationSettings)}
-    assert fields - {"epsilon"} == set(evaluation()["options"])
+    assert fields - {"epsilon", "norm"} == set(evaluation()["options"])
 
 
 def test_only_data_flags_that_were_given_replace_those_of_the_run():

@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 from cleverhans.tf2.attacks.projected_gradient_descent import projected_gradient_descent
 
-from pnil_tf.attacks.eot import Loss, Predict
+from pnil_tf.attacks.eot import Loss, Predict, peak_scaled
 from pnil_tf.attacks.one_step import NORMS
 from pnil_tf.attacks.schedule import Phases, running_mean, scheduled_gradient
 
@@ -91,6 +91,8 @@ def pgd_steps(
         )
         gradient = running_mean(memory.mean_gradient(gradient), gradient, momentum)
         memory.gradient.assign(gradient)
+        if norm == "l2":
+            gradient = peak_scaled(gradient)
         return tf.reduce_sum(tf.stop_gradient(gradient) * images)
 
     if norm == "linf":

@@ -8,6 +8,7 @@ Examples"; the paper uses 100 draws in its attacks).
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,9 @@ import tensorflow as tf
 
 from pnil_tf import rng
 from pnil_tf.errors import UserError
+
+# Of 2. In the middle of what float16 can hold, whether a network shrinks or enlarges its gradients.
+_SLOPE_EXPONENT = 4.0
 
 Predict = Callable[[Any], Any]
 """Images `(batch, ...)` -> logits `(batch, classes)`, one draw of the noise per call."""
@@ -66,11 +70,12 @@ def eot_gradient(
     seed: Any,
     eot: EOT,
     unroll: bool = False,
-    scale: float = 1.0,
 ) -> tuple[Any, Any]:
     """Returns the loss and its gradient with respect to the input, averaged over draws.
 
-    No gradient with respect to any weight is computed.
+    No gradient with respect to any weight is computed. A classifier that computes in float16
+    gets the slope of its logits' loss at a size that does not underflow within it: a gradient
+    of zeros would have no direction, and the attack would stand still.
 
     Args:
         predict: The classifier; one draw per call under the noise scope opened here.
@@ -81,21 +86,19 @@ def eot_gradient(
         eot: Number and handling of the draws.
         unroll: Whether the draws become a Python loop instead of a loop in the graph. Needed
             where `predict` communicates between replicas.
-        scale: Factor on the loss within the network, divided out of the result. Under float16
-            it keeps small gradients from underflowing to zero, whose sign is no direction.
 
     Returns:
         Losses `(batch,)` and gradients shaped like `x`, both float32.
     """
 
-    def run(first: Any, count: int) -> Any:
-        """Logits `(count * batch, classes)` of draws first, first + 1, ..."""
+    def run(images: Any, first: Any, count: int) -> Any:
+        """Logits `(count * batch, classes)` of draws first, first + 1, ... of stacked images."""
         numbers = [first + i for i in range(count)]
         pairs = [n // 2 if eot.antithetic else n for n in numbers]
         seeds = [rng.fold(seed, pair) for pair in pairs]
         signs = [1.0 - 2.0 * tf.cast(n % 2, tf.float32) if eot.antithetic else 1.0 for n in numbers]
         with rng.noise_scope(*seeds, signs=signs):
-            return tf.cast(predict(_stack(x, count)), tf.float32)
+            return tf.cast(predict(images), tf.float32)
 
     def over_draws(part: Callable[[Any, int], tuple[Any, ...]]) -> tuple[Any, ...]:
         """Sums `part(first, count)` over all draws, chunk by chunk."""
@@ -116,11 +119,20 @@ def eot_gradient(
 
     def loss_gradient(objective: Callable[[Any, int], Any]) -> Callable[..., tuple[Any, Any]]:
         def part(first: Any, count: int) -> tuple[Any, Any]:
+            images = _stack(x, count)
             with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch(x)
-                values = objective(run(first, count), count)
-                total = scale * tf.reduce_sum(values)
-            gradient = tape.gradient(total, x, unconnected_gradients="zero")
+                tape.watch(images)
+                logits = run(images, first, count)
+            with tf.GradientTape(watch_accessed_variables=False) as head:
+                head.watch(logits)
+                values = objective(logits, count)
+            slope = head.gradient(values, logits, unconnected_gradients="zero")
+            size = _slope_size(slope)
+            gradient = tape.gradient(
+                logits, images, output_gradients=slope / size, unconnected_gradients="zero"
+            )
+            gradient = tf.cast(gradient, tf.float32) * _like_images(size, images)
+            gradient = _unstack_sum(gradient, count)
             gradient.set_shape(x.shape)  # which a SavedModel forgets, and loops must know
             return tf.reduce_sum(tf.reshape(values, [count, -1]), axis=0), gradient
 
@@ -135,7 +147,9 @@ def eot_gradient(
     else:
         # The loss of the mean logits couples all draws. A first pass finds the mean and the
         # loss' slope there; the second, with the same noise, carries that slope back.
-        (mean,) = over_draws(lambda first, count: (_unstack_sum(run(first, count), count),))
+        (mean,) = over_draws(
+            lambda first, count: (_unstack_sum(run(_stack(x, count), first, count), count),)
+        )
         mean /= draws
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(mean)
@@ -146,8 +160,36 @@ def eot_gradient(
                 lambda logits, count: tf.reduce_sum(_stack(slope, count) * logits, axis=-1)
             )
         )
-    gradient = tf.cast(gradient, tf.float32) / (scale * draws)
-    return values, gradient
+    return values, gradient / draws
+
+
+def peak_scaled(gradient: Any) -> Any:
+    """Returns gradients `(batch, ...)` with 1 as the largest size of each image's components.
+
+    Cleverhans bounds a gradient's squared l2 norm from below by 1e-12: a confident image's
+    gradient may be smaller, and would move it by less than a step. Zeros stay zeros.
+    """
+    peak = tf.reduce_max(tf.abs(gradient), axis=list(range(1, gradient.shape.rank)), keepdims=True)
+    return gradient / tf.where(peak > 0, peak, 1.0)
+
+
+def _slope_size(slope: Any) -> Any:
+    """Returns `(rows, 1)` by which to divide: each row then peaks near 2**`_SLOPE_EXPONENT`.
+
+    It is a power of 2, so that neither dividing by it nor multiplying rounds.
+    """
+    peak = tf.reduce_max(tf.abs(slope), axis=1, keepdims=True)
+    usable = (peak > 0) & tf.math.is_finite(peak)
+    exponent = tf.round(tf.math.log(tf.where(usable, peak, 1.0)) / math.log(2.0))
+    # float32 has no powers below 2**-126, and its inverse must be one, too.
+    exponent = tf.clip_by_value(exponent - _SLOPE_EXPONENT, -126.0, 126.0)
+    # The bits of a float32 that is a power of 2: its exponent alone, shifted by 127.
+    bits = tf.bitwise.left_shift(tf.cast(exponent, tf.int32) + 127, 23)
+    return tf.bitcast(bits, tf.float32)
+
+
+def _like_images(rows: Any, images: Any) -> Any:
+    return tf.reshape(rows, [-1] + [1] * (images.shape.rank - 1))
 
 
 def _stack(tensor: Any, count: int) -> Any:

@@ -16,7 +16,7 @@ import tensorflow as tf
 from cleverhans.tf2.utils import clip_eta, optimize_linear
 
 from pnil_tf import rng
-from pnil_tf.attacks.eot import EOT, Loss, Predict, eot_gradient
+from pnil_tf.attacks.eot import EOT, Loss, Predict, eot_gradient, peak_scaled
 from pnil_tf.errors import UserError
 
 NORMS = {"linf": np.inf, "l2": 2}
@@ -164,7 +164,6 @@ def craft(
     seed: Any,
     attack: StepAttack,
     unroll: bool = False,
-    scale: float = 1.0,
 ) -> Any:
     """Returns adversarial images for `x`, shaped like it, within `[clip_min, clip_max]`.
 
@@ -176,18 +175,17 @@ def craft(
         seed: int32 seed pair of the start and of the draws.
         attack: The settings.
         unroll: As for `eot_gradient`, for the steps too.
-        scale: As for `eot_gradient`.
     """
     norm = NORMS[attack.norm]
     noise_seed = rng.fold(seed, 0)
 
     def step(i: Any, current: Any) -> Any:
         _, gradient = eot_gradient(
-            predict, loss, current, y, rng.fold(noise_seed, i), attack.eot, unroll, scale
+            predict, loss, current, y, rng.fold(noise_seed, i), attack.eot, unroll
         )
         # An overflow in low precision says nothing about the direction.
         gradient = tf.where(tf.math.is_finite(gradient), gradient, tf.zeros_like(gradient))
-        moved = current + optimize_linear(gradient, attack.step_size, norm)
+        moved = current + ascent(gradient, attack.step_size, attack.norm)
         if attack.project:
             moved = x + clip_eta(moved - x, norm, attack.epsilon)
         return tf.clip_by_value(moved, attack.clip_min, attack.clip_max)
@@ -206,6 +204,19 @@ def craft(
             parallel_iterations=1,
         )
     return tf.stop_gradient(current)
+
+
+def ascent(gradient: Any, length: Any, norm: str) -> Any:
+    """Returns the step of a given length that raises a loss of this gradient the most.
+
+    Args:
+        gradient: float32 `(batch, ...)`; zeros give no step.
+        length: The step's length in `norm`, one for all images.
+        norm: `"linf"` or `"l2"`.
+    """
+    if norm == "l2":
+        gradient = peak_scaled(gradient)
+    return optimize_linear(gradient, length, NORMS[norm])
 
 
 def random_start(shape: Any, seed: Any, attack: StepAttack) -> Any:

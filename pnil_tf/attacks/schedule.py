@@ -30,7 +30,9 @@ def draw_phases(eot: EOT, shares: tuple[tuple[float, float], ...], steps: int) -
         if eot.antithetic:  # half a pair cancels nothing
             draws = min(draws + draws % 2, eot.draws)
         if not phases or phases[-1][1].draws != draws:
-            phases.append((round(before * steps), dataclasses.replace(eot, draws=draws)))
+            # However few the steps, the last one is the last phase's.
+            first = min(round(before * steps), steps - 1)
+            phases.append((first, dataclasses.replace(eot, draws=draws)))
         before += of_steps
     return tuple(phases)
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import tensorflow as tf
-from cleverhans.tf2.utils import clip_eta, optimize_linear
+from cleverhans.tf2.utils import clip_eta
 
 from pnil_tf.attacks.eot import Loss, Predict
-from pnil_tf.attacks.one_step import NORMS
+from pnil_tf.attacks.one_step import NORMS, ascent
 from pnil_tf.attacks.schedule import Phases, running_mean, scheduled_gradient
 
 
@@ -68,7 +68,7 @@ def shrinking_steps(
         gradient = scheduled_gradient(predict, loss, current, y, seed, i, phases)
         mean = running_mean(mean, gradient, momentum)
         progress = tf.cast(i, tf.float32) / max(steps - 1, 1)
-        moved = current + optimize_linear(mean, step_size * step_decay**progress, order)
+        moved = current + ascent(mean, step_size * step_decay**progress, norm)
         moved = x + clip_eta(moved - x, order, epsilon)
         return i + 1, tf.clip_by_value(moved, clip_min, clip_max), mean
 

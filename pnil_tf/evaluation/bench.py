@@ -161,12 +161,10 @@ class Bench:
 
     def _build(self, settings: AttackSettings, predict: Predict | None) -> RunnableAttack:
         """Builds an attack; one on the target is kept, since tracing it takes its time."""
-        if predict is not None:
-            return build_attack(predict, settings, Judge(predict, 1))
+        if predict is not None:  # it is the target that the images are to fool
+            return build_attack(predict, settings, self._aim, self._screen)
         if settings not in self._built:
-            self._built[settings] = build_attack(
-                self.target.predict, settings, self._aim, self._screen
-            )
+            self._built[settings] = self._build(settings, self.target.predict)
         return self._built[settings]
 
     def _batches(self, images: int) -> list[tuple[int, slice]]:

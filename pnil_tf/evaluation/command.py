@@ -11,7 +11,7 @@ from pnil_tf.data import Dataset, DataSettings, load
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.load import Loaded, load_model, read_run
 from pnil_tf.evaluation.runner import evaluate
-from pnil_tf.evaluation.settings import EvaluationSettings
+from pnil_tf.evaluation.settings import NORMS, EvaluationSettings
 from pnil_tf.evaluation.store import sha256_of
 
 _OUTPUT = "evaluation"
@@ -24,16 +24,21 @@ class Saved:
     Args:
         loaded: The classifier.
         epsilon: Radius of the attacks.
+        norm: Norm of that radius.
         dataset: The data.
     """
 
     loaded: Loaded
     epsilon: float
+    norm: str
     dataset: Dataset
 
 
 def load_saved(
-    model: str, epsilon: float | None = None, data: Mapping[str, Any] | None = None
+    model: str,
+    epsilon: float | None = None,
+    data: Mapping[str, Any] | None = None,
+    norm: str | None = None,
 ) -> Saved:
     """Loads a classifier and its data.
 
@@ -41,18 +46,20 @@ def load_saved(
         model: A run's folder, a `.keras` file or a SavedModel folder.
         epsilon: Radius of the attacks; by default that of the run's training.
         data: Fields of `DataSettings` that were said explicitly; the run's fill the rest.
+        norm: Norm of the radius; by default the run's, or l_inf.
 
     Raises:
         UserError: If something is missing or does not fit.
     """
-    epsilon, settings = _settled(model, epsilon, data or {})
-    return Saved(load_model(model), epsilon, load(settings))
+    epsilon, norm, settings = _settled(model, epsilon, norm, data or {})
+    return Saved(load_model(model), epsilon, norm, load(settings))
 
 
 def evaluate_saved(
     model: str,
     *,
     epsilon: float | None = None,
+    norm: str | None = None,
     output: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -64,6 +71,7 @@ def evaluate_saved(
     Args:
         model: A run's folder, a `.keras` file or a SavedModel folder.
         epsilon: Radius of the attacks; by default that of the run's training.
+        norm: Norm of the radius; by default the run's, or l_inf.
         output: Folder for the results; by default `evaluation` in the run's folder.
         resume: As for `evaluate`.
         overwrite: As for `evaluate`.
@@ -76,15 +84,15 @@ def evaluate_saved(
     Raises:
         UserError: If something is missing or does not fit; before the work begins.
     """
-    epsilon, _ = _settled(model, epsilon, data or {})
-    settings = EvaluationSettings(epsilon=epsilon, **(options or {}))
+    epsilon, norm, _ = _settled(model, epsilon, norm, data or {})
+    settings = EvaluationSettings(epsilon=epsilon, norm=norm, **(options or {}))
     if output is None:
         if not read_run(model):
             raise UserError(f"{model} is no run's folder: say with --output where results belong.")
         output = str(Path(model) / _OUTPUT)
     if Path(output).is_file():
         raise UserError(f"--output must be a folder. Received: {output}, which is a file.")
-    saved = load_saved(model, epsilon, data)
+    saved = load_saved(model, epsilon, data, norm)
     test = saved.dataset.test.take(settings.images)
     return evaluate(
         saved.loaded.model,
@@ -101,17 +109,24 @@ def evaluate_saved(
 
 
 def _settled(
-    model: str, epsilon: float | None, data: Mapping[str, Any]
-) -> tuple[float, DataSettings]:
-    """The radius and the data: what was said, or else the run's."""
+    model: str, epsilon: float | None, norm: str | None, data: Mapping[str, Any]
+) -> tuple[float, str, DataSettings]:
+    """The radius, its norm and the data: what was said, or else the run's."""
     if not Path(model).exists():
         raise UserError(f"There is no model at {model}. Train one with bin/train.py.")
     run = _flat(read_run(model))
+    trained_in = run.get("norm", NORMS[0])
+    norm = norm or trained_in
     if epsilon is None:
+        if run and norm != trained_in:
+            raise UserError(
+                f"{model} was trained at a radius in {trained_in}, which says nothing in {norm}. "
+                f"Received: --norm={norm} without --epsilon. Give one."
+            )
         epsilon = run.get("epsilon")
     if epsilon is None:
         raise UserError(f"{model} does not say for which epsilon it was trained: give --epsilon.")
-    return epsilon, _data_settings(model, run, data)
+    return epsilon, norm, _data_settings(model, run, data)
 
 
 def _flat(run: dict[str, Any]) -> dict[str, Any]:

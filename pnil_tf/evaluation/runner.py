@@ -21,6 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf import __version__
+from pnil_tf.attacks.settings import AttackSettings
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.bench import Bench, Outcome
 from pnil_tf.evaluation.obfuscation import run_checks
@@ -107,8 +108,10 @@ def evaluate(
     target = as_target(model, x, kind)
     _check_classes(target, y, data)
     attacks = {
-        name: configured(name, settings.epsilon, settings, target) for name in settings.attacks
+        name: configured(name, settings.epsilon, settings, target)
+        for name in settings.attacks or ()
     }
+    _check_losses(target, attacks)
     identity = {
         "settings": {**settings.to_json(), "save_adversarial": None},
         "data": _digest(x, y),
@@ -118,6 +121,11 @@ def evaluate(
     if resume and (output / RESULTS).is_file():
         results = read_json(output / RESULTS)
         check_identity(results.get("identity", {}), identity, output)
+        if settings.save_adversarial and not (output / ADVERSARIAL).is_file():
+            raise UserError(
+                f"The evaluation in {output} is finished and has not kept its adversarial images. "
+                "Received: --resume with --save_adversarial. Evaluate anew with --overwrite."
+            )
         logger.info("The evaluation in %s is finished.", output)
         return results
     store = Store(output / _STATE, identity, resume)
@@ -198,6 +206,15 @@ def _check_classes(target: Target, y: np.ndarray, data: Mapping[str, Any]) -> No
             f"Labels must be from 0 to {target.num_classes - 1}, the model's classes. "
             f"Received: {y.min()} to {y.max()}."
         )
+
+
+def _check_losses(target: Target, attacks: Mapping[str, AttackSettings]) -> None:
+    for name, attack in attacks.items():
+        if "dlr" in attack.losses and target.num_classes < 3:
+            raise UserError(
+                "The DLR loss needs three classes. Received: it as the loss of "
+                f"{name!r}, and a model of {target.num_classes}. Use the loss 'margin'."
+            )
 
 
 def _worst_case(bench: Bench, outcomes: dict[str, Outcome]) -> tuple[np.ndarray, np.ndarray]:

@@ -26,7 +26,7 @@ class EvaluationSettings:
 
     Args:
         epsilon: Radius of the ball, > 0, in units of pixels in [0, 1].
-        attacks: Names out of `ATTACKS`.
+        attacks: Names out of `ATTACKS`; None for all that the norm allows (SPSA: `"linf"` alone).
         steps: Steps of `pgd` and `pgd_strong`; None keeps each attack's default. So for the
             next three.
         step_size: Length of their steps (of `pgd_strong`, of the first), > 0, in units of pixels.
@@ -56,7 +56,7 @@ class EvaluationSettings:
     """
 
     epsilon: float
-    attacks: tuple[str, ...] = ATTACKS
+    attacks: tuple[str, ...] | None = None
     steps: int | None = None
     step_size: float | None = None
     restarts: int | None = None
@@ -101,6 +101,21 @@ class EvaluationSettings:
             _one_of("loss", loss, LOSSES)
         if not isinstance(self.seed, int) or not 0 <= self.seed < _MAX_SEED:
             raise UserError(f"The seed must be from 0 to 2**63 - 1. Received: {self.seed!r}.")
+        largest = max((self.epsilon, *self.epsilons))
+        if self.norm == "linf" and largest > 1:
+            raise UserError(
+                "Pixels are in [0, 1], so a radius in l_inf must not exceed 1. Received: "
+                f"{largest:.6g}. For 8-bit steps write 8/255."
+            )
+        if self.epsilons and not self.checks:
+            raise UserError(
+                "The curve over epsilon is one of the checks. Received: epsilons="
+                f"{self.epsilons} and checks=False. Leave one out."
+            )
+        if self.attacks is None:
+            all_attacks = [name for name in ATTACKS if self.norm == "linf" or name != "spsa"]
+            object.__setattr__(self, "attacks", tuple(all_attacks))
+        assert self.attacks is not None
         unknown = [name for name in self.attacks if name not in ATTACKS]
         if unknown or not self.attacks:
             raise UserError(

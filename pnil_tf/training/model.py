@@ -22,8 +22,6 @@ from pnil_tf.training.losses import (
     expects_logits,
 )
 
-_FLOAT16_SCALE = 1024.0
-
 # What a seed is for. Two passes that share a seed share their noise, and an attacker who
 # knows the defender's noise is no honest opponent: every purpose has a number of its own.
 _CRAFT, _TRAIN, _VALIDATE_CLEAN, _VALIDATE_ATTACK, _VALIDATE_JUDGE = range(5)
@@ -265,18 +263,10 @@ class AdversarialModel(DistributedFit):
             y,
             rng.fold(seed, _VALIDATE_ATTACK),
             attack,
-            scale=self._gradient_scale,
         )
         with rng.noise_scope(rng.fold(seed, _VALIDATE_JUDGE)):
             outputs = self.classifier(x_adv, training=False)
         return self._example_loss(y, outputs), correct(y, outputs, self._threshold)
-
-    @property
-    def _gradient_scale(self) -> float:
-        float16 = any(
-            layer.compute_dtype == "float16" for layer in self.classifier._flatten_layers()
-        )
-        return _FLOAT16_SCALE if float16 else 1.0
 
     def _craft_for_training(self, x: Any, y: Any, seed: Any, attack: StepAttack) -> Any:
         def predict(images: Any) -> Any:
@@ -286,9 +276,7 @@ class AdversarialModel(DistributedFit):
         # Unrolled: a classifier in training mode may exchange batch statistics between
         # replicas, which TensorFlow cannot do inside a loop of the graph.
         def crafted(x: Any, y: Any, seed: Any) -> Any:
-            return craft(
-                predict, self._example_loss, x, y, seed, attack, True, self._gradient_scale
-            )
+            return craft(predict, self._example_loss, x, y, seed, attack, True)
 
         if self._jit_crafting:
             return tf.function(crafted, jit_compile=True, autograph=False)(x, y, seed)

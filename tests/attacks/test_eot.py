@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pnil_tf import rng
-from pnil_tf.attacks.eot import EOT, cross_entropy, eot_gradient
+from pnil_tf.attacks.eot import EOT, cross_entropy, eot_gradient, peak_scaled
 from pnil_tf.errors import UserError
 
 
@@ -87,11 +87,49 @@ def test_unrolled_draws_equal_the_loop():
     np.testing.assert_allclose(gradient(True), gradient(False), rtol=1e-5, atol=1e-7)
 
 
-def test_scale_is_divided_out():
+@pytest.mark.parametrize("average", ["loss", "logits"])
+@pytest.mark.parametrize("gap", [0.0, 5.0, 20.0, 60.0])
+def test_a_confident_float16_classifier_has_the_gradient_of_the_float32_one(gap, average):
+    w = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
+
+    def classifier(dtype):
+        def predict(x):
+            hidden = tf.cast(tf.reshape(x, [-1, 16]), dtype) @ tf.cast(w, dtype)
+            return hidden + tf.constant([gap, 0, 0], dtype)
+
+        return predict
+
     x, y, seed = tf.fill((2, 4, 4, 1), 0.5), tf.constant([0, 1]), rng.make_seed(4)
-    plain = eot_gradient(NoisyLinear(), cross_entropy, x, y, seed, EOT(3))[1]
-    scaled = eot_gradient(NoisyLinear(), cross_entropy, x, y, seed, EOT(3), scale=1024.0)[1]
-    np.testing.assert_allclose(scaled, plain, rtol=1e-5)
+    eot = EOT(3, 2, average=average)
+    half, single = (
+        eot_gradient(classifier(dtype), cross_entropy, x, y, seed, eot)[1].numpy()
+        for dtype in ("float16", "float32")
+    )
+    assert np.abs(single).max(axis=(1, 2, 3)).min() > 0
+    for a, b in zip(half, single, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0.05, atol=0.02 * np.abs(b).max())
+
+
+def test_the_size_within_the_network_changes_no_bit():
+    w = tf.constant(np.random.default_rng(0).normal(size=(16, 3)), tf.float32)
+    x, y = tf.fill((4, 4, 4, 1), 0.3), tf.constant([0, 1, 2, 0])
+
+    def predict(x):
+        return tf.nn.relu(tf.reshape(x, [-1, 16])) @ w
+
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        total = tf.reduce_sum(cross_entropy(y, predict(x)))
+    found = eot_gradient(predict, cross_entropy, x, y, rng.make_seed(0), EOT())[1]
+    np.testing.assert_array_equal(found, tape.gradient(total, x))
+
+
+def test_peak_scaled_keeps_the_direction_and_zeros():
+    gradient = np.zeros((3, 2, 2, 1), np.float32)
+    gradient[0], gradient[1, 0, 0, 0] = 1e-20, -3e30
+    np.testing.assert_array_equal(
+        peak_scaled(tf.constant(gradient))[:, 0, 0, 0], np.float32([1, -1, 0])
+    )
 
 
 def test_own_noise_of_a_black_box_is_drawn_anew_for_each_draw():

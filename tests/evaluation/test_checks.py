@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -76,7 +77,10 @@ def changed(**change):
 
 RAISED = {
     "one_step_stronger": changed(attacks={"fgsm": share(0.4)}),
-    "collapsed": changed(attacks={"pgd_strong": share(0.03), "fgsm": share(0.95)}),
+    "collapsed": changed(
+        attacks={"pgd_strong": share(0.03), "fgsm": share(0.95)},
+        epsilon_curve=((0.15, share(0.4)), (0.3, share(0.03))),
+    ),
     "gradient_free_stronger": changed(attacks={"spsa": share(0.2)}),
     "random_noise_as_strong": changed(attacks={"noise": share(0.5)}),
     "unbounded_attack": changed(unbounded=share(0.4)),
@@ -127,6 +131,53 @@ def test_a_finding_speaks_for_itself(name):
     assert np.isfinite([written["value"], written["threshold"]]).all()
     assert not written["explanation"].endswith(".")
     assert written["remedy"].endswith(".")
+
+
+def test_one_step_that_overshoots_is_no_collapse():
+    # A radius far beyond that of the training: at half of it the model still stands.
+    far = changed(
+        attacks={"pgd": share(0.05), "pgd_strong": share(0.02), "fgsm": share(0.77)},
+        epsilon_curve=((0.15, share(0.9)), (0.3, share(0.02))),
+    )
+    assert "collapsed" not in failed(far)
+    # Nothing is known nearer by: no more than a doubt.
+    alone = dataclasses.replace(far, epsilon_curve=())
+    (finding,) = [f for f in run_checks(alone) if f.name == "collapsed"]
+    assert (finding.passed, finding.weight) == (False, Weight.DOUBT)
+
+
+def test_noise_that_follows_no_seed_is_not_taken_for_wrong_gradients():
+    wrong = gradients(raised=share(0.45).astype(bool))
+    few = changed(repeatable=False, gradients=dataclasses.replace(wrong, draws=5))
+    assert "gradients_wrong" not in {f.name for f in run_checks(few)}
+    (finding,) = [
+        f
+        for f in run_checks(changed(repeatable=False, gradients=wrong))
+        if f.name == "gradients_wrong"
+    ]
+    assert (finding.passed, finding.weight) == (False, Weight.DOUBT)
+
+
+def documented():
+    """The table of the checks: `python tests/evaluation/test_checks.py > docs/checks.md`."""
+    effects = {
+        Weight.HIDES: "obfuscated",
+        Weight.DOUBT: "doubtful",
+        Weight.NOTE: "none: a note",
+    }
+    rows = []
+    for check, name in zip(CHECKS, [f.name for f in run_checks(HONEST)], strict=True):
+        (raised,) = [f for f in run_checks(RAISED[name]) if f.name == name]
+        when = check.__doc__.split("\n\n")[0].removeprefix("Raised ")
+        cells = (f"`{name}`", " ".join(when.split()), effects[raised.weight], raised.remedy)
+        rows.append("| " + " | ".join(cells) + " |")
+    head = ["| finding | raised | makes the verdict | remedy |", "| --- | --- | --- | --- |"]
+    return "\n".join(["# What the evaluation checks", "", *head, *rows]) + "\n"
+
+
+def test_the_documented_table_is_that_of_the_checks():
+    docs = Path(__file__).parents[2] / "docs" / "checks.md"
+    assert docs.read_text(encoding="utf-8") == documented()
 
 
 def test_a_scatter_of_three_images_raises_nothing():
@@ -191,3 +242,7 @@ def test_without_checks_the_evaluation_says_what_is_missing():
         "an attack without gradients and the search for hidden gradients was left out"
         in finding.explanation
     )
+
+
+if __name__ == "__main__":
+    print(documented(), end="")

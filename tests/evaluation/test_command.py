@@ -68,6 +68,20 @@ def test_a_run_knows_its_data_and_epsilon(run, asked):
     assert (run / "evaluation" / "report.html").exists()
 
 
+def test_a_radius_is_in_the_norm_it_was_trained_in(run, asked):
+    record = json.loads((run / "run.json").read_text())
+    record["settings"]["attack"] |= {"norm": "l2", "epsilon": 2.0}
+    (run / "run.json").write_text(json.dumps(record))
+    results = evaluate_saved(str(run), options=OPTIONS)
+    assert (results["settings"]["norm"], results["settings"]["epsilon"]) == ("l2", 2.0)
+    with pytest.raises(UserError, match="trained at a radius in l2"):
+        evaluate_saved(str(run), norm="linf", options=OPTIONS)
+    results = evaluate_saved(
+        str(run), norm="linf", epsilon=0.1, options=OPTIONS, output=str(run / "other")
+    )
+    assert (results["settings"]["norm"], results["settings"]["epsilon"]) == ("linf", 0.1)
+
+
 def test_what_is_said_goes_before_what_the_run_knows(run, asked, tmp_path):
     results = evaluate_saved(
         str(run),

@@ -34,7 +34,7 @@ SMALL = {
     "epsilons": (0.1, 0.2),
     "faithful": True,  # quick to trace
 }
-FAST = {**SMALL, "checks": False}
+FAST = {**SMALL, "checks": False, "epsilons": ()}
 
 
 def noisy_linear():
@@ -208,6 +208,39 @@ def test_an_exported_model_is_attacked_and_checked(tmp_path):
     assert len(results["epsilon_curve"]) == 2
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"attacks": ("pgd_strong", "spsa"), "step_size": 0.2, "restarts": 2},
+        {"attacks": ("pgd_strong",), "norm": "l2", "epsilon": 0.5, "restarts": 2},
+    ],
+)
+def test_the_checks_run_whatever_suits_the_strong_attack(change, tmp_path):
+    settings = EvaluationSettings(**{**SMALL, **change, "epsilons": ()})
+    results = evaluate(noisy_linear(), *images(), settings, tmp_path)
+    assert len(results["eot_curve"]) > 1
+
+
+def test_a_loss_that_needs_more_classes_is_refused_before_the_work(tmp_path):
+    x, _ = images()
+    settings = EvaluationSettings(**{**FAST, "loss": "margin+dlr"})
+
+    def two_classes(x):
+        return tf.reshape(x, [-1, 16])[:, :2]
+
+    with pytest.raises(UserError, match="three classes"):
+        evaluate(two_classes, x, np.zeros(20, int), settings, tmp_path / "out")
+    assert not (tmp_path / "out" / "state").exists()
+
+
+def test_adversarial_images_that_were_not_kept_are_asked_for_in_vain(tmp_path):
+    settings = EvaluationSettings(**FAST, attacks=("noise",))
+    evaluate(noisy_linear(), *images(), settings, tmp_path / "out")
+    keep = dataclasses.replace(settings, save_adversarial=True)
+    with pytest.raises(UserError, match="has not kept"):
+        evaluate(noisy_linear(), *images(), keep, tmp_path / "out", resume=True)
+
+
 def test_a_stochastic_callable_is_not_taken_for_another(tmp_path):
     model = noisy_linear()
     settings = EvaluationSettings(**FAST)
@@ -257,7 +290,7 @@ def test_gradients_that_are_no_numbers_are_a_finding_and_no_crash(tmp_path):
         ({"labels": images()[1] + 0.5}, "whole-number"),
         ({"data": {"num_classes": 10}}, "3 classes, but the data set has 10"),
         ({"model": "runs/mnist"}, "must be a Keras model"),
-        ({"settings": EvaluationSettings(**FAST, norm="l2")}, "SPSA"),
+        ({"settings": EvaluationSettings(**FAST, norm="l2", attacks=("spsa",))}, "SPSA"),
     ],
 )
 def test_bad_input_before_the_work_begins(change, said, tmp_path):

@@ -24,6 +24,9 @@ from pnil_tf.evaluation.settings import ATTACKS, LOSSES, NORMS, EvaluationSettin
         ({"attacks": ("pgd", "pgd")}, "once"),
         ({"seed": -1}, "seed must be"),
         ({"norm": "l7"}, "norm must be"),
+        ({"epsilon": 8.0}, "must not exceed 1. Received: 8. For 8-bit"),
+        ({"epsilons": (0.1, 5.0)}, "must not exceed 1"),
+        ({"epsilons": (0.1,), "checks": False}, "one of the checks"),
         ({"restarts": 0}, "restarts must be"),
         ({"step_size": 0.0}, "step_size must be"),
         ({"loss": "margin+hinge"}, "'hinge'"),
@@ -33,6 +36,12 @@ from pnil_tf.evaluation.settings import ATTACKS, LOSSES, NORMS, EvaluationSettin
 def test_bad_settings(change, said):
     with pytest.raises(UserError, match=said):
         EvaluationSettings(**{"epsilon": 0.1, **change})
+
+
+def test_all_attacks_that_the_norm_allows_are_the_default():
+    assert EvaluationSettings(epsilon=0.1).attacks == ATTACKS
+    euclidean = EvaluationSettings(epsilon=2.0, norm="l2")
+    assert set(euclidean.attacks) == set(ATTACKS) - {"spsa"}
 
 
 def test_what_is_named_without_tensorflow_is_what_the_attacks_have():
