@@ -242,6 +242,11 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         "resume": (_BOOLEAN, "Go on with an evaluation that was interrupted."),
         "overwrite": (_BOOLEAN, "Replace the results in the output folder."),
     },
+    "export": {
+        "model": (_STRING, "What to export: a run's folder or a .keras file."),
+        "output": (_STRING, "Folder to write."),
+        "overwrite": (_BOOLEAN, "Replace an earlier export there."),
+    },
     "benchmark": {
         "train": (_BOOLEAN, "Measure training steps."),
         "evaluate": (_BOOLEAN, "Measure the evaluation's attacks."),
@@ -271,12 +276,15 @@ _SETTINGS: dict[str, Any] = {
 }
 # Flags of `bin/evaluate.py` that are not about the evaluation itself.
 _PLACES = {"model": None, "output": None, "resume": False, "overwrite": False}
+_EXPORT = {"model": None, "output": None, "overwrite": False}
 _TRAINING_GROUPS = ("model", "attack", "optimization", "device", "run")
 
 
 def _defaults(group: str) -> dict[str, Any]:
     if group == "data":  # its settings live beside TensorFlow code
         return {"dataset": "mnist", "data_dir": None, "data_source": "auto", "image_size": None}
+    if group == "export":
+        return _EXPORT
     defaults = {field.name: field.default for field in dataclasses.fields(_SETTINGS[group])}
     # Only the command can do without a radius: it takes the run's.
     return {**_PLACES, **defaults, "epsilon": None} if group == "evaluation" else defaults
@@ -340,6 +348,19 @@ def evaluation_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any
     EvaluationSettings(epsilon=1.0 if epsilon is None else epsilon, **values)
     data = {name: value for name, value in given(flag_values).items() if name in _GROUPS["data"]}
     return {**places, "epsilon": epsilon, "data": data, "options": values}
+
+
+def export_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any]:
+    """Returns the arguments of `pnil_tf.serving.command.export_saved`.
+
+    Raises:
+        UserError: If a flag is missing.
+    """
+    values = _values("export", flag_values)
+    for name, what in (("model", "a run's folder"), ("output", "the folder to write")):
+        if not values[name]:
+            raise UserError(f"An export needs --{name}. Received: none. Pass {what}.")
+    return values
 
 
 def benchmark_settings(flag_values: flags.FlagValues = FLAGS) -> BenchmarkSettings:

@@ -43,6 +43,32 @@ def make_seed(*parts: int) -> Tensor:
     return seed
 
 
+def seed_of(number: Tensor) -> Tensor:
+    """Returns what `make_seed` returns, for a number known only when a graph runs.
+
+    Args:
+        number: Integer scalar tensor, at least 0.
+    """
+    number = tf.cast(number, tf.int64)
+    words = [tf.bitwise.right_shift(number, tf.constant(n, tf.int64)) for n in (0, 31, 62)]
+    low, middle, high = (tf.bitwise.bitwise_and(word, _MAX_INT32) for word in words)
+    one = fold(make_seed(), low)
+    two = fold(fold(one, -1), middle)
+    three = fold(fold(two, -1), high)
+    return tf.where(words[2] > 0, three, tf.where(words[1] > 0, two, one))
+
+
+def fresh_seed() -> Tensor:
+    """Returns a seed from the system's entropy, another one each time the op runs.
+
+    In an exported graph it is drawn anew in every process, whatever `tf.random.set_seed` said
+    when the graph was made: seeds of 0 make the kernel seed itself.
+    """
+    return tf.raw_ops.RandomUniformInt(
+        shape=[2], minval=-_MAX_INT32, maxval=_MAX_INT32, seed=0, seed2=0
+    )
+
+
 def fold(seed: Tensor, data: Any) -> Tensor:
     """Derives a new, independent seed from `seed` and an integer (Python or int tensor)."""
     # As tf.random.experimental.stateless_fold_in does, which lets XLA choose another generator.
@@ -162,7 +188,7 @@ def layer_noise(shape: Tensor, training: bool) -> Tensor:
             "each call and does not follow the scope's seed. Open the scope inside the function.",
             stacklevel=2,
         )
-    if training or _op_determinism():
+    if training or op_determinism():
         return tf.random.normal(shape)
     # Seeds of 0 make the kernel seed itself from the system's entropy, even where
     # tf.random.set_seed was called and would otherwise be baked into an exported graph.
@@ -193,6 +219,11 @@ def reseed_layers(model: keras.Model, seed: Tensor) -> None:
         state.assign(_state_value(state, seed, i))
 
 
+def has_random_layers(model: keras.Model) -> bool:
+    """Whether the model holds stock random layers, whose state is a seed."""
+    return bool(_seed_states(model))
+
+
 def _seed_states(model: keras.Model) -> list[tuple[int, Any]]:
     return [
         (i, variable)
@@ -220,7 +251,7 @@ def _same_function(graph: Any, scope_graph: Any) -> bool:
     return graph is scope_graph
 
 
-def _op_determinism() -> bool:
+def op_determinism() -> bool:
     """Whether TensorFlow refuses unseeded random ops (`enable_op_determinism`)."""
     try:
         with tf.init_scope():
