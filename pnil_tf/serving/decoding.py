@@ -40,6 +40,7 @@ def decode(encoded: Any, image_shape: tuple[int, int, int], resized: bool) -> An
             )
             with tf.control_dependencies([fits]):
                 image = tf.identity(image)
-        return tf.ensure_shape(image, image_shape)
+        image.set_shape(image_shape)
+        return image
 
     return tf.map_fn(decode_one, encoded, fn_output_signature=tf.uint8, parallel_iterations=8)
