@@ -17,7 +17,12 @@ def noise_layer(sigma, **arguments):
 
 def sequential(*layers):
     return keras.Sequential(
-        [keras.Input(SHAPE), *layers, keras.layers.Flatten(), keras.layers.Dense(CLASSES)],
+        [
+            keras.Input(SHAPE),
+            *layers,
+            keras.layers.Flatten(),
+            keras.layers.Dense(CLASSES, name="scores"),
+        ],
         name="tiny",
     )
 
