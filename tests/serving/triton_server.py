@@ -38,6 +38,8 @@ def known(tensor):
 
 
 def main(path):
+    said = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # Triton writes its log to the standard output
     loaded = tf.saved_model.load(path)
 
     def infer(name):
@@ -67,7 +69,7 @@ def main(path):
                 config=ModelConfig(batching=False),
             )
         triton.run()
-        print(ports["http_port"], flush=True)
+        print(ports["http_port"], file=said, flush=True)
         sys.stdin.read()
 
 
