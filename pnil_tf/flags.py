@@ -246,6 +246,11 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         "model": (_STRING, "What to export: a run's folder or a .keras file."),
         "output": (_STRING, "Folder to write."),
         "overwrite": (_BOOLEAN, "Replace an earlier export there."),
+        "format": (
+            _choice("saved_model", "onnx", "onnx_noise_input"),
+            "What to write. onnx needs the extra of this name; onnx_noise_input leaves drawing "
+            "the noise to the caller.",
+        ),
     },
     "benchmark": {
         "train": (_BOOLEAN, "Measure training steps."),
@@ -276,7 +281,7 @@ _SETTINGS: dict[str, Any] = {
 }
 # Flags of `bin/evaluate.py` that are not about the evaluation itself.
 _PLACES = {"model": None, "output": None, "resume": False, "overwrite": False}
-_EXPORT = {"model": None, "output": None, "overwrite": False}
+_EXPORT = {"model": None, "output": None, "overwrite": False, "format": "saved_model"}
 _TRAINING_GROUPS = ("model", "attack", "optimization", "device", "run")
 
 

@@ -18,7 +18,7 @@ import contextlib
 import dataclasses
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -102,11 +102,14 @@ class _Scope:
     signs: list[Any]
     graph: Any
     frozen: bool = False
+    source: Callable[[Tensor, int], Tensor] | None = None
     calls: int = 0
 
     def draw(self, shape: Tensor) -> Tensor:
         """Returns standard normal noise of `shape`, other noise at each call."""
         call, self.calls = self.calls, self.calls + 1
+        if self.source is not None:
+            return self.source(shape, call)
         if not self.seeds:
             return tf.zeros(shape)
         if self.frozen:
@@ -149,6 +152,26 @@ def noise_scope(*seeds: Tensor | int, signs: Any = None, frozen: bool = False) -
         graph=_current_graph(),
         frozen=frozen,
     )
+    with _within(scope):
+        yield
+
+
+@contextlib.contextmanager
+def noise_from(source: Callable[[Tensor, int], Tensor]) -> Iterator[None]:
+    """Makes every `PNILLayer` called inside add the noise that `source` returns.
+
+    Args:
+        source: Returns standard normal noise, float32, for the shape of a layer's input (int32
+            tensor) and the number of the call, from 0.
+
+    The scope acts as that of `noise_scope`.
+    """
+    with _within(_Scope(seeds=[], signs=[], graph=_current_graph(), source=source)):
+        yield
+
+
+@contextlib.contextmanager
+def _within(scope: _Scope) -> Iterator[None]:
     outer = getattr(_local, "scope", None)
     _local.scope = scope
     try:

@@ -183,7 +183,12 @@ def export(*arguments):
 
 
 def test_export_flags():
-    assert export("--model=m", "--output=o") == {"model": "m", "output": "o", "overwrite": False}
+    assert export("--model=m", "--output=o", "--format=onnx") == {
+        "model": "m",
+        "output": "o",
+        "overwrite": False,
+        "format": "onnx",
+    }
     for missing in (["--model=m"], ["--output=o"]):
         with pytest.raises(UserError, match="Received: none"):
             export(*missing)

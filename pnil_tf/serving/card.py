@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pnil_tf.serving.record import Accuracy, Record
-from pnil_tf.serving.signatures import DESCRIPTIONS, Servable
+from pnil_tf.serving.signatures import Servable
 
 _FRESH = (
     "The model adds noise to what it sees, anew at every call and in every process that loads it: "
@@ -26,13 +26,19 @@ _PIXELS = (
 _QUIET = "The model draws no noise: it gives one answer to one image."
 
 
-def model_card(classifier: Servable, record: Record, signatures: Iterable[str]) -> str:
+def model_card(
+    classifier: Servable,
+    record: Record,
+    signatures: Mapping[str, tuple[str, str]],
+    noise: str | None = None,
+) -> str:
     """Returns the card.
 
     Args:
         classifier: The classifier.
         record: What is known of it.
-        signatures: The names of those it was exported with.
+        signatures: For each that it was exported with, its inputs and outputs in words.
+        noise: How the noise behaves, where it is not as in a SavedModel.
     """
     height, width, channels = classifier.image_shape
     return (
@@ -47,11 +53,11 @@ def model_card(classifier: Servable, record: Record, signatures: Iterable[str]) 
                 "## Accuracy",
                 _accuracies(record),
                 "## Noise",
-                _noise(classifier),
+                noise or _noise(classifier),
                 "## Signatures",
                 _table(
                     ("signature", "inputs", "outputs"),
-                    [(f"`{name}`", *DESCRIPTIONS[name]) for name in signatures],
+                    [(f"`{name}`", *words) for name, words in signatures.items()],
                 ),
                 _PIXELS,
                 "## Classes",

@@ -15,8 +15,10 @@ from pnil_tf.errors import RunFailedError, UserError
 from pnil_tf.files import replacing_folder, write_json, write_text
 from pnil_tf.serving.card import model_card, preprocessing
 from pnil_tf.serving.record import Record
-from pnil_tf.serving.signatures import Servable, build_signatures, servable
+from pnil_tf.serving.signatures import DESCRIPTIONS, Servable, build_signatures, servable
 
+MARKER = "saved_model.pb"
+"""The file by which a SavedModel is known."""
 CARD, CLASS_NAMES, PREPROCESSING = "model_card.md", "class_names.json", "preprocessing.json"
 
 
@@ -59,14 +61,15 @@ def export_saved_model(
     >>> export_saved_model(classifier, "served/1", class_names=["cat", "dog"])
     """
     path = Path(path)
-    check_output(path, overwrite, "saved_model.pb")
+    check_output(path, overwrite, MARKER)
     record = record or Record(class_names=tuple(class_names), resized=resized)
     classifier = servable(model, image_shape)
     check_class_names(classifier, record)
     with replacing_folder(path) as folder:
         signatures = build_signatures(classifier, record.resized)
         _save(classifier, record, signatures, folder)
-        write_text(folder / CARD, model_card(classifier, record, signatures))
+        words = {name: DESCRIPTIONS[name] for name in signatures}
+        write_text(folder / CARD, model_card(classifier, record, words))
         _check(classifier, folder)
     return path
 

@@ -16,17 +16,18 @@ from pnil_tf.evaluation.target import Target, as_target, unwrapped
 from pnil_tf.serving.decoding import DECODABLE_CHANNELS, decode
 from pnil_tf.serving.monte_carlo import MAX_DRAWS, decided, monte_carlo
 
-_ANSWER = "`logits`, `probabilities` (float32, one per class), `class` (int64)"
+ANSWER = "`logits`, `probabilities` (float32, one per class), `class` (int64)"
+"""What one draw answers, in words."""
 _SUMMARY = (
     "`mean_probabilities`, `standard_deviation` (float32, one per class), "
     "`predictive_entropy` (nats), `agreement` (share of draws that choose `class`), `class`"
 )
 DESCRIPTIONS = {
-    "serving_default": ("`images` float32 in [0, 1]", _ANSWER),
-    "serving_uint8": ("`images` uint8, 0 to 255", _ANSWER),
-    "serving_bytes": ("`image_bytes`, PNG or JPEG files", _ANSWER),
+    "serving_default": ("`images` float32 in [0, 1]", ANSWER),
+    "serving_uint8": ("`images` uint8, 0 to 255", ANSWER),
+    "serving_bytes": ("`image_bytes`, PNG or JPEG files", ANSWER),
     "monte_carlo": (f"`images` as above, `draws` int32 from 1 to {MAX_DRAWS:,}", _SUMMARY),
-    "seeded": ("`images` as above, `seed` int64, at least 0", _ANSWER),
+    "seeded": ("`images` as above, `seed` int64, at least 0", ANSWER),
     "monte_carlo_seeded": ("`images`, `draws`, `seed` as above", _SUMMARY),
 }
 """For each signature its inputs and its outputs in words."""
@@ -91,6 +92,12 @@ def servable(model: Any, image_shape: tuple[int, int, int] | None = None) -> Ser
     return Servable(model, as_target(model, images), shape)
 
 
+def answer(logits: Any) -> dict[str, Any]:
+    """Returns `logits`, `probabilities` and `class` of float32 logits `(batch, classes)`."""
+    probabilities = tf.nn.softmax(logits)
+    return {"logits": logits, "probabilities": probabilities, "class": decided(probabilities)}
+
+
 def build_signatures(classifier: Servable, resized: bool) -> dict[str, Any]:
     """Returns the signatures by name, as `tf.function`s.
 
@@ -108,10 +115,6 @@ def build_signatures(classifier: Servable, resized: bool) -> dict[str, Any]:
     files = tf.TensorSpec([None], tf.string, name="image_bytes")
     draws = tf.TensorSpec([], tf.int32, name="draws")
     seed = tf.TensorSpec([], tf.int64, name="seed")
-
-    def answer(logits: Any) -> dict[str, Any]:
-        probabilities = tf.nn.softmax(logits)
-        return {"logits": logits, "probabilities": probabilities, "class": decided(probabilities)}
 
     def serving_default(images: Any) -> dict[str, Any]:
         return answer(classifier.logits(images))
