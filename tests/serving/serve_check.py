@@ -51,7 +51,8 @@ def main(model, images_file, labels_file, answers_file=None):
     sys.meta_path.insert(0, _Blocker())
 
     images, labels = np.load(images_file), np.load(labels_file)
-    signatures = tf.saved_model.load(model).signatures
+    loaded = tf.saved_model.load(model)  # kept: the functions do not keep the variables
+    signatures = loaded.signatures
     draws = tf.constant(DRAWS)
 
     def single(batch):
