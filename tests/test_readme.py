@@ -53,9 +53,11 @@ def test_examples_run(names, mark, tmp_path, monkeypatch):
         assert (tmp_path / "served" / "1" / "model_card.md").exists()
 
 
-def test_every_public_name_can_be_imported():
+def test_every_public_name_can_be_imported_and_is_documented():
+    table = (ROOT / "README.md").read_text().partition("## In Python")[2]
     for name in pnil_tf.__all__:
         assert getattr(pnil_tf, name) is not None
+        assert f"`{name}" in table or name == "__version__"
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = pnil_tf.no_such_name
 

@@ -44,7 +44,7 @@ def mobile_net():
 @pytest.mark.parametrize(
     ("make", "before", "shape"),
     [
-        (mobile_net, None, (32, 32, 3)),
+        pytest.param(mobile_net, None, (32, 32, 3), marks=pytest.mark.slow),
         pytest.param(mobile_net, "block_1_expand", (32, 32, 3), marks=pytest.mark.slow),
         (sequential, "scores", SHAPE),
         (subclassed, None, SHAPE),
