@@ -1,7 +1,8 @@
 """Writes a classifier for servers: bin/export.py --model=runs/NAME --output=DIR.
 
 The model may also be a .keras file. DIR is then a SavedModel that needs TensorFlow alone, with
-model_card.md, the names of the classes and the preprocessing in it.
+model_card.md, the names of the classes and the preprocessing in it. With --format=onnx it holds an
+ONNX model, with onnx_noise_input one whose caller draws the noise.
 """
 
 from pnil_tf import cli, flags
