@@ -35,6 +35,10 @@ EXTRAS_REQUIRE = {
     "offline": OFFLINE,
     # An independent attack library, for the slow test that compares ours with it.
     "foolbox": ["foolbox>=3.3.4"],
+    # bin/export.py --format=onnx.
+    "onnx": ["onnx>=1.16", "onnxruntime>=1.18", "tf2onnx>=1.16.1"],
+    # The messages of TensorFlow Serving, for the test that speaks its protocol.
+    "servers": ["tensorflow-serving-api>=2.16"],
     "dev": [
         *OFFLINE,
         "hypothesis>=6.100",

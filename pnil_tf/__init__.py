@@ -21,6 +21,8 @@ _HOMES = {
     "add_pnil": "pnil_tf.surgery",
     "attack_settings": "pnil_tf.attacks.settings",
     "build_attack": "pnil_tf.attacks.registry",
+    "export_onnx": "pnil_tf.serving.onnx_model",
+    "export_saved_model": "pnil_tf.serving.saved_model",
     "lr_range_test": "pnil_tf.training.lr_range",
     "noise_off": "pnil_tf.rng",
     "noise_scope": "pnil_tf.rng",

@@ -249,6 +249,16 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         "resume": (_BOOLEAN, "Go on with an evaluation that was interrupted."),
         "overwrite": (_BOOLEAN, "Replace the results in the output folder."),
     },
+    "export": {
+        "model": (_STRING, "What to export: a run's folder or a .keras file."),
+        "output": (_STRING, "Folder to write."),
+        "overwrite": (_BOOLEAN, "Replace an earlier export there."),
+        "format": (
+            _choice("saved_model", "onnx", "onnx_noise_input"),
+            "What to write. onnx needs the extra of this name; onnx_noise_input leaves drawing "
+            "the noise to the caller.",
+        ),
+    },
     "benchmark": {
         "train": (_BOOLEAN, "Measure training steps."),
         "evaluate": (_BOOLEAN, "Measure the evaluation's attacks."),
@@ -278,12 +288,15 @@ _SETTINGS: dict[str, Any] = {
 }
 # Flags of `bin/evaluate.py` that are not about the evaluation itself.
 _PLACES = {"model": None, "output": None, "resume": False, "overwrite": False}
+_EXPORT = {"model": None, "output": None, "overwrite": False, "format": "saved_model"}
 _TRAINING_GROUPS = ("model", "attack", "optimization", "device", "run")
 
 
 def _defaults(group: str) -> dict[str, Any]:
     if group == "data":  # its settings live beside TensorFlow code
         return {"dataset": "mnist", "data_dir": None, "data_source": "auto", "image_size": None}
+    if group == "export":
+        return _EXPORT
     defaults = {field.name: field.default for field in dataclasses.fields(_SETTINGS[group])}
     # Only the command can do without a radius and a norm: it takes the run's.
     of_run = {"epsilon": None, "norm": None}
@@ -353,6 +366,19 @@ def evaluation_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any
     )
     data = {name: value for name, value in given(flag_values).items() if name in _GROUPS["data"]}
     return {**places, "epsilon": epsilon, "norm": norm, "data": data, "options": values}
+
+
+def export_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any]:
+    """Returns the arguments of `pnil_tf.serving.command.export_saved`.
+
+    Raises:
+        UserError: If a flag is missing.
+    """
+    values = _values("export", flag_values)
+    for name, what in (("model", "a run's folder"), ("output", "the folder to write")):
+        if not values[name]:
+            raise UserError(f"An export needs --{name}. Received: none. Pass {what}.")
+    return values
 
 
 def benchmark_settings(flag_values: flags.FlagValues = FLAGS) -> BenchmarkSettings:

@@ -18,7 +18,7 @@ import contextlib
 import dataclasses
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -41,6 +41,32 @@ def make_seed(*parts: int) -> Tensor:
                 seed = fold(seed, -1)
             seed = fold(seed, part >> shift & _MAX_INT32)
     return seed
+
+
+def seed_of(number: Tensor) -> Tensor:
+    """Returns what `make_seed` returns, for a number known only when a graph runs.
+
+    Args:
+        number: Integer scalar tensor, at least 0.
+    """
+    number = tf.cast(number, tf.int64)
+    words = [tf.bitwise.right_shift(number, tf.constant(n, tf.int64)) for n in (0, 31, 62)]
+    low, middle, high = (tf.bitwise.bitwise_and(word, _MAX_INT32) for word in words)
+    one = fold(make_seed(), low)
+    two = fold(fold(one, -1), middle)
+    three = fold(fold(two, -1), high)
+    return tf.where(words[2] > 0, three, tf.where(words[1] > 0, two, one))
+
+
+def fresh_seed() -> Tensor:
+    """Returns a seed from the system's entropy, another one each time the op runs.
+
+    In an exported graph it is drawn anew in every process, whatever `tf.random.set_seed` said
+    when the graph was made: seeds of 0 make the kernel seed itself.
+    """
+    return tf.raw_ops.RandomUniformInt(
+        shape=[2], minval=-_MAX_INT32, maxval=_MAX_INT32, seed=0, seed2=0
+    )
 
 
 def fold(seed: Tensor, data: Any) -> Tensor:
@@ -76,11 +102,14 @@ class _Scope:
     signs: list[Any]
     graph: Any
     frozen: bool = False
+    source: Callable[[Tensor, int], Tensor] | None = None
     calls: int = 0
 
     def draw(self, shape: Tensor) -> Tensor:
         """Returns standard normal noise of `shape`, other noise at each call."""
         call, self.calls = self.calls, self.calls + 1
+        if self.source is not None:
+            return self.source(shape, call)
         if not self.seeds:
             return tf.zeros(shape)
         if self.frozen:
@@ -123,6 +152,26 @@ def noise_scope(*seeds: Tensor | int, signs: Any = None, frozen: bool = False) -
         graph=_current_graph(),
         frozen=frozen,
     )
+    with _within(scope):
+        yield
+
+
+@contextlib.contextmanager
+def noise_from(source: Callable[[Tensor, int], Tensor]) -> Iterator[None]:
+    """Makes every `PNILLayer` called inside add the noise that `source` returns.
+
+    Args:
+        source: Returns standard normal noise, float32, for the shape of a layer's input (int32
+            tensor) and the number of the call, from 0.
+
+    The scope acts as that of `noise_scope`.
+    """
+    with _within(_Scope(seeds=[], signs=[], graph=_current_graph(), source=source)):
+        yield
+
+
+@contextlib.contextmanager
+def _within(scope: _Scope) -> Iterator[None]:
     outer = getattr(_local, "scope", None)
     _local.scope = scope
     try:
@@ -162,7 +211,7 @@ def layer_noise(shape: Tensor, training: bool) -> Tensor:
             "each call and does not follow the scope's seed. Open the scope inside the function.",
             stacklevel=2,
         )
-    if training or _op_determinism():
+    if training or op_determinism():
         return tf.random.normal(shape)
     # Seeds of 0 make the kernel seed itself from the system's entropy, even where
     # tf.random.set_seed was called and would otherwise be baked into an exported graph.
@@ -193,6 +242,11 @@ def reseed_layers(model: keras.Model, seed: Tensor) -> None:
         state.assign(_state_value(state, seed, i))
 
 
+def has_random_layers(model: keras.Model) -> bool:
+    """Whether the model holds stock random layers, whose state is a seed."""
+    return bool(_seed_states(model))
+
+
 def _seed_states(model: keras.Model) -> list[tuple[int, Any]]:
     return [
         (i, variable)
@@ -220,7 +274,7 @@ def _same_function(graph: Any, scope_graph: Any) -> bool:
     return graph is scope_graph
 
 
-def _op_determinism() -> bool:
+def op_determinism() -> bool:
     """Whether TensorFlow refuses unseeded random ops (`enable_op_determinism`)."""
     try:
         with tf.init_scope():

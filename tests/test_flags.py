@@ -172,3 +172,23 @@ def test_only_data_flags_that_were_given_replace_those_of_the_run():
 def test_evaluation_flags_that_cannot_work_are_refused(arguments, words):
     with pytest.raises(UserError, match=words):
         evaluation(*arguments)
+
+
+def export(*arguments):
+    """Parses a command line of `bin/export.py`."""
+    values = absl_flags.FlagValues()
+    flags.define("export", flag_values=values)
+    values(["export.py", *arguments])
+    return flags.export_arguments(values)
+
+
+def test_export_flags():
+    assert export("--model=m", "--output=o", "--format=onnx") == {
+        "model": "m",
+        "output": "o",
+        "overwrite": False,
+        "format": "onnx",
+    }
+    for missing in (["--model=m"], ["--output=o"]):
+        with pytest.raises(UserError, match="Received: none"):
+            export(*missing)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import keras
 import pytest
+import tensorflow as tf
 
 import pnil_tf
 
@@ -18,7 +19,14 @@ def names(blobs):
         [keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(4)]
     )
     x, y = blobs
-    return {"keras": keras, "pnil_tf": pnil_tf, "classifier": classifier, "x": x, "y": y}
+    return {
+        "keras": keras,
+        "pnil_tf": pnil_tf,
+        "tf": tf,
+        "classifier": classifier,
+        "x": x,
+        "y": y,
+    }
 
 
 def test_three_lines_train_a_model_of_ones_own(names):
@@ -31,9 +39,25 @@ def test_three_lines_train_a_model_of_ones_own(names):
     assert any(isinstance(layer, pnil_tf.PNILLayer) for layer in names["model"].classifier.layers)
 
 
-def test_every_public_name_can_be_imported():
+@pytest.mark.parametrize(
+    "mark", ["noise_scope(7):\n    first", "MobileNet", "export_saved_model(c"]
+)
+def test_examples_run(names, mark, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (block,) = [block for block in BLOCKS if mark in block]
+    exec(block, names)
+    if "first" in names:
+        assert (names["first"] == names["second"]).numpy().all()
+    if "answer" in names:
+        assert names["answer"]["agreement"].shape == (8,)
+        assert (tmp_path / "served" / "1" / "model_card.md").exists()
+
+
+def test_every_public_name_can_be_imported_and_is_documented():
+    table = (ROOT / "README.md").read_text().partition("## In Python")[2]
     for name in pnil_tf.__all__:
         assert getattr(pnil_tf, name) is not None
+        assert f"`{name}" in table or name == "__version__"
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = pnil_tf.no_such_name
 

@@ -215,3 +215,21 @@ def test_a_noise_layer_and_a_stock_one_under_one_seed_are_independent():
         second = stock(tf.zeros((2, 400)), training=True)
         correlation = np.corrcoef(np.ravel(first), np.ravel(second))[0, 1]
         assert abs(correlation) < 0.2, seed
+
+
+def test_noise_can_be_given():
+    layer, x = PNILLayer(), tf.zeros([2, 3])
+    with rng.noise_from(lambda shape, call: tf.fill(shape, call + 1.0)):
+        first, second = layer(x), layer(x)
+    np.testing.assert_array_equal(first, np.ones([2, 3]))
+    np.testing.assert_array_equal(second, 2 * np.ones([2, 3]))
+    assert np.all(layer(x))
+
+
+def test_fresh_seeds_follow_no_seed():
+    """Not even one that was set before: its graph may be exported."""
+    seeds = []
+    for _ in range(2):
+        tf.random.set_seed(3)
+        seeds.append(tuple(tf.function(rng.fresh_seed)().numpy()))
+    assert seeds[0] != seeds[1]

@@ -142,7 +142,7 @@ def unwrapped(model: Any) -> Any:
 
 
 def _from_keras(model: keras.Layer) -> Predict:
-    has_seeds = any(v.path.endswith("seed_generator_state") for v in model.non_trainable_variables)
+    has_seeds = rng.has_random_layers(model)
 
     def predict(x: Any) -> Any:
         # Layers that hold a SeedGenerator and are random at inference follow the scope, too.

@@ -1,0 +1,1 @@
+"""Exporting a classifier for servers that know nothing of pnil_tf."""

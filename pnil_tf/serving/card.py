@@ -1,0 +1,144 @@
+"""The model card: what whoever serves a model must know of it, as one Markdown page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pnil_tf.serving.record import Accuracy, Record
+from pnil_tf.serving.signatures import Servable
+
+_FRESH = (
+    "The model adds noise to what it sees, anew at every call and in every process that loads it: "
+    "two answers to one image differ, and no restart repeats them. The seeded signatures repeat an "
+    "answer for tests and audits. Decide by the others: who knows the noise can attack the model "
+    "as if it had none."
+)
+_NOT_REPEATABLE = (
+    "The model draws random numbers of its own: two answers to one image differ, and no seed "
+    "repeats them."
+)
+_PIXELS = (
+    "The batch may have any size. An image with pixels that are not finite has the class -1; "
+    "pixels outside [0, 1] are not refused."
+)
+_QUIET = "The model draws no noise: it gives one answer to one image."
+
+
+def model_card(
+    classifier: Servable,
+    record: Record,
+    signatures: Mapping[str, tuple[str, str]],
+    noise: str | None = None,
+) -> str:
+    """Returns the card.
+
+    Args:
+        classifier: The classifier.
+        record: What is known of it.
+        signatures: For each that it was exported with, its inputs and outputs in words.
+        noise: How the noise behaves, where it is not as in a SavedModel.
+    """
+    height, width, channels = classifier.image_shape
+    return (
+        "\n\n".join(
+            [
+                f"# {_plain(record.name)}",
+                f"An image classifier: {height} x {width} pixels, {channels} channel"
+                f"{'' if channels == 1 else 's'}, {classifier.target.num_classes} classes"
+                + (f", trained on {_plain(record.data)}." if record.data else "."),
+                "## Intended use and limits",
+                _use(record),
+                "## Accuracy",
+                _accuracies(record),
+                "## Noise",
+                noise or _noise(classifier),
+                "## Signatures",
+                _table(
+                    ("signature", "inputs", "outputs"),
+                    [(f"`{name}`", *words) for name, words in signatures.items()],
+                ),
+                _PIXELS,
+                "## Classes",
+                _classes(record, classifier.target.num_classes),
+                "## Training",
+                _training(record),
+            ]
+        )
+        + "\n"
+    )
+
+
+def preprocessing(classifier: Servable, record: Record) -> dict[str, Any]:
+    """Returns how images become the classifier's input, ready for JSON."""
+    height, width, channels = classifier.image_shape
+    return {
+        "image_shape": [height, width, channels],
+        "pixel_range": [0.0, 1.0],
+        "uint8": "divided by 255",
+        "resize": {"size": [height, width], "method": "bilinear", "antialias": True}
+        if record.resized
+        else None,
+        "trained_on": record.data,
+    }
+
+
+def _use(record: Record) -> str:
+    data = _plain(record.data) if record.data else "its training data"
+    return (
+        f"For images like those of {data}, and for studying adversarial robustness. Any image "
+        "gets one of the classes, whether or not it shows one of them. The accuracy below is that "
+        "on images of the same kind and, under attack, within the stated radius and against the "
+        "stated attacks alone: it is no certificate, stronger attacks may exist, and changes "
+        "other than such perturbations (other cameras, blur, rotations) were not measured. Not "
+        "for decisions that endanger people."
+    )
+
+
+def _accuracies(record: Record) -> str:
+    parts = []
+    if record.accuracies:
+        rows = [(_plain(a.name), _percent(a), f"{a.images:,}") for a in record.accuracies]
+        parts.append(_table(("on", "accuracy (95 % interval)", "images"), rows))
+    else:
+        parts.append("Nothing was measured, or nothing is known of it.")
+    parts += [_plain(text) for text in (record.verdict, record.note) if text]
+    return "\n\n".join(parts)
+
+
+def _percent(accuracy: Accuracy) -> str:
+    value, low, high = (100 * x for x in (accuracy.value, accuracy.low, accuracy.high))
+    return f"{value:.1f} % ({low:.1f} % to {high:.1f} %)"
+
+
+def _noise(classifier: Servable) -> str:
+    if not classifier.target.stochastic:
+        return _QUIET
+    return _FRESH if classifier.target.repeatable else _NOT_REPEATABLE
+
+
+def _classes(record: Record, count: int) -> str:
+    if not record.class_names:
+        return f"The {count} classes have no known names."
+    return _table(
+        ("class", "name"), [(str(i), _plain(name)) for i, name in enumerate(record.class_names)]
+    )
+
+
+def _training(record: Record) -> str:
+    if not record.training:
+        return "Nothing is known of the training."
+    rows = [(f"`{name}`", _plain(value)) for name, value in record.training.items()]
+    return _table(("setting", "value"), rows)
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head = list(head)
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _plain(value: Any) -> str:
+    """Text that Markdown and HTML show as it is, on one line."""
+    return re.sub(r"([\\`*_{}\[\]<>#|!&~$])", r"\\\1", " ".join(str(value).split()))

@@ -1,0 +1,151 @@
+"""What is known of a model besides its weights: its training, its figures, its classes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pnil_tf.errors import UserError
+from pnil_tf.evaluation.load import read_run
+from pnil_tf.evaluation.runner import RESULTS
+from pnil_tf.evaluation.store import sha256_of
+from pnil_tf.files import read_json
+
+_EVALUATION = "evaluation"
+
+
+@dataclasses.dataclass(frozen=True)
+class Accuracy:
+    """A measured accuracy.
+
+    Args:
+        name: On what, one phrase.
+        value: The share of right answers, with its 95 % interval `low` to `high`.
+        images: How many images it was measured on.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    images: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """What is known of a model. Everything may be unknown.
+
+    Args:
+        name: What to call the model.
+        data: Name of the data set it was trained on.
+        class_names: One name per class, in the order of the logits.
+        resized: Whether training brought the images to the model's size.
+        training: Settings of the training, by name.
+        accuracies: What was measured.
+        verdict: What the evaluation concludes, one sentence.
+        note: What a reader of the figures must know.
+    """
+
+    name: str = "classifier"
+    data: str | None = None
+    class_names: tuple[str, ...] = ()
+    resized: bool = False
+    training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    accuracies: tuple[Accuracy, ...] = ()
+    verdict: str | None = None
+    note: str | None = None
+
+
+def record_of(path: str | Path, file: Path) -> Record:
+    """Reads what a run's folder says of its model; little is known of a bare model.
+
+    Args:
+        path: A run's folder or a `.keras` file.
+        file: The file of the classifier.
+
+    Raises:
+        UserError: If the run's or the evaluation's description is damaged.
+    """
+    path = Path(path)
+    run = read_run(path)
+    if not run:
+        return Record(name=path.stem)
+    try:
+        return _of_run(path, file, run)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UserError(
+            f"run.json or {RESULTS} in {path} does not say what a run's should "
+            f"({type(error).__name__}: {error}). It was damaged; make it anew."
+        ) from error
+
+
+def _of_run(path: Path, file: Path, run: dict[str, Any]) -> Record:
+    data, settings = run.get("data") or {}, run.get("settings") or {}
+    accuracies, verdict, notes = _evaluated(path, file)
+    if not accuracies and run.get("result"):
+        accuracies = _quick(run["result"])
+    if data.get("note"):
+        notes.append(data["note"])
+    return Record(
+        name=path.resolve().name,
+        data=_without_place(data.get("name")),
+        class_names=tuple(data.get("class_names", ())),
+        resized=(settings.get("data") or {}).get("image_size") is not None,
+        training=_training(settings),
+        accuracies=accuracies,
+        verdict=verdict,
+        note=" ".join(notes) or None,
+    )
+
+
+def _training(settings: dict[str, Any]) -> dict[str, Any]:
+    # Places on the machine that trained it are left out: they help nobody and are private.
+    return {
+        name: value
+        for group in ("model", "attack", "optimization")
+        for name, value in (settings.get(group) or {}).items()
+        if value is not None
+    }
+
+
+def _without_place(name: str | None) -> str | None:
+    if name and name.startswith("folder:"):
+        return f"images in the folder {Path(name.removeprefix('folder:')).name}"
+    return name
+
+
+def _evaluated(path: Path, file: Path) -> tuple[tuple[Accuracy, ...], str | None, list[str]]:
+    """Accuracies and verdict of the evaluation in the run's folder, if it is this model's."""
+    results = path / _EVALUATION / RESULTS
+    if not results.is_file():
+        return (), None, []
+    found = read_json(results)
+    if found["identity"]["model"] != sha256_of(file):
+        note = "There is an evaluation of another state of this model; it is not shown."
+        return (), None, [note]
+    ball = _ball(found["settings"])
+    robust = found["effective_robustness"]
+    accuracies = (
+        _accuracy("unperturbed images", found["clean"]),
+        _accuracy(f"under the strongest attack ({robust['attack']}), {ball}", robust),
+        _accuracy(f"worst of all attacks for each image, {ball}", found["worst_case_per_image"]),
+    )
+    return accuracies, f"{found['verdict']}: {found['verdict_reason']}", []
+
+
+def _quick(result: dict[str, Any]) -> tuple[Accuracy, ...]:
+    attack = f"under {result['attack']} ({result['steps']} steps), {_ball(result)}"
+    return (
+        _accuracy("unperturbed images", result["clean_accuracy"]),
+        _accuracy(attack, result["pgd_accuracy"]),
+    )
+
+
+def _ball(settings: dict[str, Any]) -> str:
+    return f"epsilon {settings['epsilon']:.4g} ({settings['norm']})"
+
+
+def _accuracy(name: str, found: dict[str, Any]) -> Accuracy:
+    return Accuracy(name, found["value"], found["low"], found["high"], found["images"])

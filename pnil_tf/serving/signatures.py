@@ -1,0 +1,186 @@
+"""The functions that an exported classifier offers, by the names under which servers call them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pnil_tf import rng
+from pnil_tf.errors import UserError
+from pnil_tf.evaluation.target import Target, as_target, unwrapped
+from pnil_tf.serving.decoding import DECODABLE_CHANNELS, decode
+from pnil_tf.serving.monte_carlo import MAX_DRAWS, decided, monte_carlo
+
+ANSWER = "`logits`, `probabilities` (float32, one per class), `class` (int64)"
+"""What one draw answers, in words."""
+_SUMMARY = (
+    "`mean_probabilities`, `standard_deviation` (float32, one per class), "
+    "`predictive_entropy` (nats), `agreement` (share of draws that choose `class`), `class`"
+)
+DESCRIPTIONS = {
+    "serving_default": ("`images` float32 in [0, 1]", ANSWER),
+    "serving_uint8": ("`images` uint8, 0 to 255", ANSWER),
+    "serving_bytes": ("`image_bytes`, PNG or JPEG files", ANSWER),
+    "monte_carlo": (f"`images` as above, `draws` int32 from 1 to {MAX_DRAWS:,}", _SUMMARY),
+    "seeded": ("`images` as above, `seed` int64, at least 0", ANSWER),
+    "monte_carlo_seeded": ("`images`, `draws`, `seed` as above", _SUMMARY),
+}
+"""For each signature its inputs and its outputs in words."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Servable:
+    """A Keras classifier, looked at and found fit for serving.
+
+    Args:
+        model: The classifier.
+        target: The same as logits with the noise at hand.
+        image_shape: `(height, width, channels)` of the images it takes.
+    """
+
+    model: keras.Model
+    target: Target
+    image_shape: tuple[int, int, int]
+
+    def logits(self, images: Any, seed: Any = None) -> Any:
+        """Returns float32 logits `(batch, classes)`.
+
+        Args:
+            images: float32 `(batch, height, width, channels)` in [0, 1].
+            seed: int32 seed pair of the noise; by default the noise is fresh at every run of
+                the graph and in every process.
+        """
+        # In an unseeded graph, layers outside this package draw afresh too: a seed that was set
+        # globally while exporting must not become part of the model.
+        tf.compat.v1.set_random_seed(None)
+        if seed is None and not rng.has_random_layers(self.model):
+            return self.target.predict(images)
+        # Stock random layers know no fresh noise: they repeat from the state they are saved with.
+        with rng.noise_scope(rng.fresh_seed() if seed is None else seed):
+            return self.target.predict(images)
+
+
+def servable(model: Any, image_shape: tuple[int, int, int] | None = None) -> Servable:
+    """Examines a classifier before it is exported.
+
+    Args:
+        model: A built Keras model or an `AdversarialModel`.
+        image_shape: `(height, width, channels)`, needed where the model leaves it open.
+
+    Raises:
+        UserError: If it is no Keras model, does not turn images of a known shape into one row
+            of logits or probabilities each, or TensorFlow's op determinism is on.
+    """
+    model = unwrapped(model)
+    if not isinstance(model, keras.Model):
+        raise UserError(
+            f"A keras.Model can be exported. Received: {type(model).__name__}. Put what you have "
+            "into one."
+        )
+    if rng.op_determinism():
+        raise UserError(
+            "An exported model would repeat its noise in every process. Received: op determinism, "
+            "switched on in this one. Export from a process without it."
+        )
+    shape = image_shape or _image_shape(model)
+    images = np.random.default_rng(0).random((2, *shape), np.float32)
+    return Servable(model, as_target(model, images), shape)
+
+
+def answer(logits: Any) -> dict[str, Any]:
+    """Returns `logits`, `probabilities` and `class` of float32 logits `(batch, classes)`."""
+    probabilities = tf.nn.softmax(logits)
+    return {"logits": logits, "probabilities": probabilities, "class": decided(probabilities)}
+
+
+def build_signatures(classifier: Servable, resized: bool) -> dict[str, Any]:
+    """Returns the signatures by name, as `tf.function`s.
+
+    Args:
+        classifier: What answers.
+        resized: Whether `serving_bytes` resizes images, as training did.
+
+    Pixels are not checked. A request cannot be refused for one bad image without refusing those
+    that a server put into the same batch, and audits probe just outside [0, 1]. An image that
+    is not finite has the class -1.
+    """
+    shape = classifier.image_shape
+    images = tf.TensorSpec([None, *shape], tf.float32, name="images")
+    pixels = tf.TensorSpec([None, *shape], tf.uint8, name="images")
+    files = tf.TensorSpec([None], tf.string, name="image_bytes")
+    draws = tf.TensorSpec([], tf.int32, name="draws")
+    seed = tf.TensorSpec([], tf.int64, name="seed")
+
+    def serving_default(images: Any) -> dict[str, Any]:
+        return answer(classifier.logits(images))
+
+    def serving_uint8(images: Any) -> dict[str, Any]:
+        return answer(classifier.logits(_scaled(images)))
+
+    def serving_bytes(image_bytes: Any) -> dict[str, Any]:
+        return answer(classifier.logits(_scaled(decode(image_bytes, shape, resized))))
+
+    def many(images: Any, draws: Any) -> dict[str, Any]:
+        def draw(_: Any) -> Any:
+            return tf.nn.softmax(classifier.logits(images))
+
+        return monte_carlo(draw, draws, tf.shape(images)[0], classifier.target.num_classes)
+
+    def seeded(images: Any, seed: Any) -> dict[str, Any]:
+        return answer(classifier.logits(images, _pair(seed)))
+
+    def many_seeded(images: Any, draws: Any, seed: Any) -> dict[str, Any]:
+        pair = _pair(seed)
+
+        def draw(number: Any) -> Any:
+            return tf.nn.softmax(classifier.logits(images, rng.fold(pair, number)))
+
+        return monte_carlo(draw, draws, tf.shape(images)[0], classifier.target.num_classes)
+
+    functions: dict[str, tuple[Callable[..., Any], list[Any]]] = {
+        "serving_default": (serving_default, [images]),
+        "serving_uint8": (serving_uint8, [pixels]),
+    }
+    if shape[-1] in DECODABLE_CHANNELS:
+        functions["serving_bytes"] = (serving_bytes, [files])
+    functions["monte_carlo"] = (many, [images, draws])
+    if classifier.target.repeatable:
+        functions["seeded"] = (seeded, [images, seed])
+        functions["monte_carlo_seeded"] = (many_seeded, [images, draws, seed])
+    return {
+        name: tf.function(function, input_signature=specs)
+        for name, (function, specs) in functions.items()
+    }
+
+
+def _scaled(pixels: Any) -> Any:
+    return tf.cast(pixels, tf.float32) / 255.0
+
+
+def _pair(seed: Any) -> Any:
+    known = tf.debugging.Assert(seed >= 0, ["The seed must be at least 0. Received:", seed])
+    with tf.control_dependencies([known]):
+        return rng.seed_of(tf.identity(seed))
+
+
+def _image_shape(model: keras.Model) -> tuple[int, int, int]:
+    shape = getattr(model, "input_shape", None)
+    if shape is None and model.built:
+        shape = (model.get_build_config() or {}).get("input_shape")
+    if (
+        not isinstance(shape, (list, tuple))
+        or len(shape) != 4
+        or not all(isinstance(size, int) for size in shape[1:])
+    ):
+        raise UserError(
+            "An exported model takes images of one known shape (height, width, channels). "
+            f"Received: {model.name!r}, whose input is {shape!r}. Pass image_shape, or call the "
+            "model on a batch of images first."
+        )
+    height, width, channels = shape[1:]
+    return height, width, channels

@@ -1,0 +1,446 @@
+"""An exported classifier answers as the model does, with noise that nobody can foresee."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from served_models import CLASSES, SHAPE, load, noise_layer, noisy, sequential
+
+from pnil_tf import rng
+from pnil_tf.errors import RunFailedError, UserError
+from pnil_tf.evaluation.load import load_model
+from pnil_tf.evaluation.runner import evaluate
+from pnil_tf.evaluation.settings import EvaluationSettings
+from pnil_tf.evaluation.target import as_target
+from pnil_tf.serving import saved_model
+from pnil_tf.serving.monte_carlo import MAX_DRAWS
+from pnil_tf.serving.saved_model import export_saved_model
+from pnil_tf.training.model import AdversarialModel
+
+X = np.random.default_rng(0).integers(0, 256, (6, *SHAPE)).astype(np.uint8)
+IMAGES = tf.constant(X / np.float32(255))
+SEED = tf.constant(7, tf.int64)
+CLIENT = Path(__file__).with_name("serve_check.py")
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(1)  # must not end up in the export
+    return noisy()
+
+
+@pytest.fixture(scope="module")
+def path(model, tmp_path_factory):
+    return export_saved_model(model, tmp_path_factory.mktemp("served") / "1")
+
+
+@pytest.fixture
+def served(path):
+    return load(path)
+
+
+def export(model, tmp_path, **arguments):
+    return load(export_saved_model(model, tmp_path / "m", **arguments))
+
+
+def differ(a, b):
+    return not np.isclose(a, b, atol=1e-6).all(axis=-1).any()
+
+
+def test_a_process_that_has_tensorflow_alone(model, path, tmp_path):
+    np.save(tmp_path / "x.npy", IMAGES)
+    np.save(tmp_path / "y.npy", np.zeros(len(X), np.int64))
+    answers = []
+    for process in range(2):
+        file = tmp_path / f"{process}.npz"
+        arguments = [path, tmp_path / "x.npy", tmp_path / "y.npy", file]
+        result = subprocess.run(
+            [sys.executable, "-I", CLIENT, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert result.returncode == 0, result.stderr
+        assert json.loads(result.stdout)["got_in"] == []
+        answers.append(np.load(file))
+    first, second = answers
+    for name in ("serving_default", "serving_uint8", "serving_bytes"):
+        assert differ(first[f"{name}/logits"], second[f"{name}/logits"]), name
+    name = "monte_carlo/mean_probabilities"
+    assert differ(first[name], second[name])
+    with rng.noise_scope(7):
+        expected = model(IMAGES[:4], training=False)
+    for answer in answers:
+        np.testing.assert_allclose(answer["seeded/logits"], expected, atol=1e-5)
+    for key in first:
+        if key.startswith("monte_carlo_seeded/"):
+            np.testing.assert_array_equal(first[key], second[key])
+
+
+def test_every_call_and_every_image_has_noise_of_its_own(served):
+    same = tf.repeat(IMAGES[:1], 5, axis=0)
+    logits = [served["serving_default"](images=same)["logits"] for _ in range(2)]
+    rows = np.concatenate(logits)
+    assert len(np.unique(rows.round(5), axis=0)) == len(rows)
+
+
+def test_noise_layers_draw_independently(tmp_path):
+    """Twice the same noise, one subtracted from the other, would vanish."""
+    inputs = keras.Input(SHAPE)
+    noise = [noise_layer(1.0)(inputs) for _ in range(2)]
+    outputs = keras.layers.Flatten()(keras.layers.Subtract()(noise))
+    model = keras.Model(inputs, outputs)
+    served = export(model, tmp_path)
+    for answer in (
+        served["serving_default"](images=IMAGES),
+        served["seeded"](images=IMAGES, seed=SEED),
+    ):
+        assert answer["logits"].std() == pytest.approx(2**0.5, rel=0.2)
+
+
+def test_the_mean_over_1000_draws_is_the_models(model, served):
+    count = 1000
+    exported = served["monte_carlo"](images=IMAGES, draws=tf.constant(count))
+    draws = tf.function(lambda: tf.nn.softmax(model(IMAGES, training=False)))
+    own = np.stack([draws().numpy() for _ in range(count)])
+    error = np.sqrt((own.var(axis=0) + exported["standard_deviation"] ** 2) / count)
+    assert (np.abs(own.mean(axis=0) - exported["mean_probabilities"]) < 5 * error).all()
+    np.testing.assert_allclose(own.std(axis=0), exported["standard_deviation"], rtol=0.2)
+
+
+def test_monte_carlo_is_the_statistics_of_its_draws(model, served):
+    count = 20
+    answer = served["monte_carlo_seeded"](images=IMAGES, draws=tf.constant(count), seed=SEED)
+    probabilities = []
+    for number in range(count):
+        with rng.noise_scope(rng.fold(rng.make_seed(7), number)):
+            probabilities.append(tf.nn.softmax(model(IMAGES, training=False)).numpy())
+    p = np.stack(probabilities).astype(np.float64)
+    mean = p.mean(axis=0)
+    chosen = mean.argmax(axis=1)
+    np.testing.assert_allclose(answer["mean_probabilities"], mean, atol=1e-5)
+    np.testing.assert_allclose(answer["standard_deviation"], p.std(axis=0, ddof=1), atol=1e-5)
+    entropy = -(mean * np.log(mean)).sum(axis=1)
+    np.testing.assert_allclose(answer["predictive_entropy"], entropy, rtol=1e-4)
+    np.testing.assert_array_equal(answer["class"], chosen)
+    np.testing.assert_allclose(answer["agreement"], (p.argmax(axis=2) == chosen).mean(axis=0))
+
+
+def test_one_draw_has_no_scatter(served):
+    answer = served["monte_carlo"](images=IMAGES, draws=tf.constant(1))
+    assert not answer["standard_deviation"].any()
+    assert (answer["agreement"] == 1).all()
+
+
+def test_monte_carlo_keeps_no_draw(path):
+    """Memory that grew with the draws would show as a list of tensors in the graph."""
+    graph = tf.saved_model.load(str(path)).signatures["monte_carlo"].graph.as_graph_def()
+    nodes = [node for function in graph.library.function for node in function.node_def]
+    assert not [node.name for node in nodes if node.op.startswith("TensorList")]
+    loops = [node for node in nodes if node.op in ("While", "StatelessWhile")]
+    assert [loop.attr["parallel_iterations"].i for loop in loops] == [1]
+
+
+@pytest.mark.parametrize("seed", [0, 5, 2**31 - 1, 2**31, 2**40 + 3, 2**62, 2**63 - 1])
+def test_a_seed_in_a_graph_is_the_seed_outside_it(seed):
+    found = tf.function(rng.seed_of)(tf.constant(seed, tf.int64))
+    np.testing.assert_array_equal(found, rng.make_seed(seed))
+
+
+def test_quiet_models_answer_alike_to_all_kinds_of_images(tmp_path):
+    model = sequential(noise_layer(0.5, noise_at_inference=False))
+    served = export(model, tmp_path)
+    answers = [
+        served["serving_default"](images=IMAGES),
+        served["serving_uint8"](images=tf.constant(X)),
+        served["serving_bytes"](image_bytes=tf.stack([tf.io.encode_png(x) for x in X])),
+        served["seeded"](images=IMAGES, seed=SEED),
+    ]
+    logits = model(IMAGES).numpy()
+    for answer in answers:
+        np.testing.assert_allclose(answer["logits"], logits, atol=1e-5)
+        np.testing.assert_allclose(answer["probabilities"], tf.nn.softmax(logits), atol=1e-5)
+        np.testing.assert_array_equal(answer["class"], logits.argmax(axis=1))
+    summary = served["monte_carlo"](images=IMAGES, draws=tf.constant(3))
+    np.testing.assert_allclose(summary["standard_deviation"], 0, atol=1e-6)
+
+
+def test_a_softmax_at_the_end_leaves_the_logits(tmp_path):
+    model = sequential()
+    model.add(keras.layers.Softmax())
+    answer = export(model, tmp_path)["serving_default"](images=IMAGES)
+    np.testing.assert_allclose(answer["probabilities"], model(IMAGES), atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [0, 1, 6])
+def test_batches_of_any_size(served, count):
+    images = IMAGES[:count]
+    assert served["serving_default"](images=images)["logits"].shape == (count, CLASSES)
+    answer = served["monte_carlo"](images=images, draws=tf.constant(2))
+    assert answer["mean_probabilities"].shape == (count, CLASSES)
+    assert answer["class"].shape == (count,)
+
+
+def test_an_image_that_is_not_finite_has_no_class_and_harms_no_other(served):
+    images = tf.concat([IMAGES[:1] + np.nan, IMAGES[1:]], axis=0)
+    single = served["serving_default"](images=images)["class"]
+    many = served["monte_carlo"](images=images, draws=tf.constant(3))
+    for classes in (single, many["class"]):
+        assert classes[0] == -1
+        assert (classes[1:] >= 0).all()
+    assert many["agreement"][0] == 0
+
+
+@pytest.mark.parametrize("draws", [0, -1, MAX_DRAWS + 1])
+def test_numbers_of_draws_that_are_refused(served, draws):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="number of draws must be"):
+        served["monte_carlo"](images=IMAGES, draws=tf.constant(draws))
+
+
+def test_a_negative_seed_is_refused(served):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="seed must be"):
+        served["seeded"](images=IMAGES, seed=-SEED)
+
+
+def coloured(height, width):
+    return tf.constant(np.random.default_rng(1).integers(0, 256, (height, width, 3)), tf.uint8)
+
+
+def test_encoded_images_become_grey_and_keep_their_size(tmp_path):
+    served = export(sequential(), tmp_path)
+    files = [tf.io.encode_png(coloured(8, 8)), tf.io.encode_jpeg(coloured(8, 8))]
+    grey = tf.stack([tf.io.decode_image(file, channels=1) for file in files])
+    np.testing.assert_allclose(
+        served["serving_bytes"](image_bytes=tf.stack(files))["logits"],
+        served["serving_uint8"](images=grey)["logits"],
+        atol=1e-6,
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError, match="must have 8 x 8 pixels"):
+        served["serving_bytes"](image_bytes=tf.io.encode_png(coloured(9, 8))[tf.newaxis])
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        served["serving_bytes"](image_bytes=tf.constant([b"no image"]))
+
+
+def test_encoded_images_are_resized_where_training_did(tmp_path):
+    from pnil_tf.data.resizing import resize
+
+    served = export(sequential(), tmp_path, resized=True)
+    images = [coloured(30, 20)[..., :1], tf.constant(X[0])]
+    answer = served["serving_bytes"](image_bytes=[tf.io.encode_png(image) for image in images])
+    small = tf.stack([resize(image, (8, 8)) for image in images])
+    np.testing.assert_array_equal(small[1], X[0])
+    expected = served["serving_uint8"](images=small)["logits"]
+    np.testing.assert_allclose(answer["logits"], expected, atol=1e-6)
+
+
+def test_many_channels_have_no_files(tmp_path):
+    model = keras.Sequential(
+        [keras.Input((4, 4, 2)), keras.layers.Flatten(), keras.layers.Dense(3)]
+    )
+    assert "serving_bytes" not in export(model, tmp_path)
+
+
+class StockNoise(keras.layers.Layer):
+    """Random at inference, from a state, as Keras' own layers are in training."""
+
+    def __init__(self):
+        super().__init__()
+        self.generator = keras.random.SeedGenerator(3)
+
+    def call(self, x):
+        return x + keras.random.normal(tf.shape(x), seed=self.generator)
+
+
+def test_stock_noise_is_fresh_in_every_load_and_repeats_by_seed(tmp_path):
+    """It would replay from the state it was saved with."""
+    model = sequential(StockNoise())
+    first = export(model, tmp_path)
+    second = load(tmp_path / "m")
+    fresh = [served["serving_default"](images=IMAGES)["logits"] for served in (first, second)]
+    assert differ(*fresh)
+    seeded = [served["seeded"](images=IMAGES, seed=SEED)["logits"] for served in (first, second)]
+    np.testing.assert_array_equal(*seeded)
+
+
+def test_dropout_rests(tmp_path):
+    model = sequential(keras.layers.Dropout(0.5))
+    answer = export(model, tmp_path)["serving_default"](images=IMAGES)
+    np.testing.assert_allclose(answer["logits"], model(IMAGES), atol=1e-5)
+
+
+class Foreign(keras.layers.Layer):
+    """Noise of a kind this package knows nothing of."""
+
+    def call(self, x):
+        return x + tf.random.normal(tf.shape(x))
+
+
+def test_foreign_noise_is_fresh_in_every_load_and_promises_no_repetition(tmp_path):
+    first = export(sequential(Foreign()), tmp_path)
+    second = load(tmp_path / "m")
+    fresh = [served["serving_default"](images=IMAGES)["logits"] for served in (first, second)]
+    assert differ(*fresh)
+    assert set(first) == {"serving_default", "serving_uint8", "serving_bytes", "monte_carlo"}
+
+
+def test_the_evaluation_attacks_the_exported_model(path, tmp_path):
+    results = evaluate(
+        load_model(path).model,
+        X,
+        np.arange(len(X), dtype=np.int32) % CLASSES,
+        EvaluationSettings(epsilon=0.1, attacks=("pgd",), steps=2, eot_samples=2, checks=False),
+        tmp_path / "evaluation",
+    )
+    assert results["model"]["stochastic"]
+    assert results["model"]["outputs"] == "logits"
+
+
+def test_gradients_pass_through_the_exported_model(tmp_path):
+    model = sequential(noise_layer(0.5, noise_at_inference=False))
+    export_saved_model(model, tmp_path / "m")
+    predict = as_target(load_model(tmp_path / "m").model, IMAGES.numpy()).predict
+
+    def gradient(function):
+        with tf.GradientTape() as tape:
+            tape.watch(IMAGES)
+            loss = tf.reduce_sum(tf.nn.softmax(function(IMAGES))[:, 0])
+        return tape.gradient(loss, IMAGES).numpy()
+
+    assert np.abs(gradient(model)).max() > 1e-3
+    np.testing.assert_allclose(gradient(predict), gradient(model), atol=1e-6)
+
+
+def test_gradients_pass_through_the_noise(path):
+    predict = as_target(load_model(path).model, IMAGES.numpy()).predict
+    gradients = []
+    for _ in range(2):
+        with tf.GradientTape() as tape:
+            tape.watch(IMAGES)
+            loss = tf.reduce_sum(tf.nn.softmax(predict(IMAGES))[:, 0])
+        gradients.append(tape.gradient(loss, IMAGES).numpy())
+    assert np.abs(gradients[0]).max() > 1e-3
+    assert differ(*gradients)
+
+
+def test_what_travels_with_the_model(model, tmp_path):
+    names = ["a", "b\n", "<c>", "d|"]
+    path = export_saved_model(model, tmp_path / "m", class_names=names)
+    loaded = tf.saved_model.load(str(path))
+    assert json.loads(Path(loaded.class_names.asset_path.numpy().decode()).read_text()) == names
+    steps = json.loads(Path(loaded.preprocessing.asset_path.numpy().decode()).read_text())
+    assert steps["image_shape"] == list(SHAPE)
+    for file in path.rglob("*"):
+        if file.is_file():
+            assert str(tmp_path).encode() not in file.read_bytes()
+            assert b"pnil_tf_" not in file.read_bytes()  # the folder the assets were made in
+
+
+def test_a_wrapper_gives_its_classifier(tmp_path):
+    classifier = sequential()
+    served = export(AdversarialModel(classifier, "fgsm", 0.1), tmp_path)
+    answer = served["serving_default"](images=IMAGES)
+    np.testing.assert_allclose(answer["logits"], classifier(IMAGES), atol=1e-5)
+
+
+def test_an_export_is_replaced_only_when_asked_and_only_by_a_whole_one(tmp_path, monkeypatch):
+    path = export_saved_model(sequential(), tmp_path / "m")
+    before = (path / "saved_model.pb").read_bytes()
+    with pytest.raises(UserError, match="without --overwrite"):
+        export_saved_model(sequential(), path)
+
+    def fail(classifier, folder):
+        assert (folder / "saved_model.pb").exists()
+        raise RunFailedError("as if it answered otherwise")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(saved_model, "_check", fail)
+        with pytest.raises(RunFailedError, match="as if"):
+            export_saved_model(noisy(), path, overwrite=True)
+        with pytest.raises(RunFailedError, match="as if"):
+            export_saved_model(noisy(), tmp_path / "new")
+    assert (path / "saved_model.pb").read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["m"]
+    export_saved_model(noisy(), path, overwrite=True)
+    assert (path / "saved_model.pb").read_bytes() != before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["m"]
+
+
+def test_what_is_no_export_is_never_replaced(tmp_path):
+    (tmp_path / "precious").touch()
+    with pytest.raises(UserError, match="or an earlier export"):
+        export_saved_model(sequential(), tmp_path, overwrite=True)
+    with pytest.raises(UserError, match="or an earlier export"):
+        export_saved_model(sequential(), tmp_path / "precious", overwrite=True)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["precious"]
+
+
+def test_an_export_that_answers_otherwise_is_refused(tmp_path):
+    class Forgetful(keras.layers.Layer):
+        def call(self, x):
+            return x if tf.executing_eagerly() else 0.0 * x
+
+    with pytest.raises(RunFailedError, match="differ from the model"):
+        export_saved_model(sequential(Forgetful()), tmp_path / "m")
+    assert not list(tmp_path.iterdir())
+
+
+class Stateful(keras.layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.hidden = [tf.lookup.experimental.MutableHashTable(tf.int64, tf.float32, 0.0)]
+
+    def call(self, x):
+        return x + self.hidden[0].lookup(tf.constant(1, tf.int64))
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+def pictures():
+    """Answers with images."""
+    return keras.Sequential([keras.Input(SHAPE), keras.layers.Conv2D(2, 3)])
+
+
+def growing():
+    return keras.Sequential(
+        [keras.Input((None, None, 3)), keras.layers.GlobalAveragePooling2D(name="pool")]
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "words"),
+    [
+        (lambda: "runs/name", {}, "Received: str"),
+        (lambda: keras.Sequential([keras.layers.Dense(2)]), {}, "Pass image_shape"),
+        (growing, {}, "Pass image_shape"),
+        (
+            lambda: keras.Sequential([keras.Input(SHAPE), keras.layers.Conv2D(2, 3)]),
+            {},
+            "one row of logits",
+        ),
+        (sequential, {"class_names": ["one"]}, "1 names for 4 classes"),
+        (lambda: sequential(Stateful()), {}, "cannot be saved"),
+    ],
+)
+def test_models_that_cannot_be_exported(tmp_path, model, arguments, words):
+    with pytest.raises(UserError, match=words):
+        export_saved_model(model(), tmp_path / "m", **arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_size_of_images_can_be_said(tmp_path):
+    served = export(growing(), tmp_path, image_shape=(5, 6, 3))
+    answer = served["serving_default"](images=tf.ones([2, 5, 6, 3]))
+    np.testing.assert_allclose(answer["logits"], np.ones([2, 3]), atol=1e-6)
+
+
+def test_op_determinism_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(rng, "op_determinism", lambda: True)
+    with pytest.raises(UserError, match="op determinism"):
+        export_saved_model(noisy(), tmp_path / "m")
