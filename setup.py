@@ -35,6 +35,8 @@ EXTRAS_REQUIRE = {
     "offline": OFFLINE,
     # An independent attack library, for the slow test that compares ours with it.
     "foolbox": ["foolbox>=3.3.4"],
+    # For bin/reproduce.py --engine=ray.
+    "ray": ["ray>=2.9"],
     "dev": [
         *OFFLINE,
         "hypothesis>=6.100",

@@ -101,7 +101,8 @@ def sources():
 
 @pytest.mark.parametrize("file", sources(), ids=lambda file: file.relative_to(ROOT).as_posix())
 def test_imports_are_declared(file, setup_arguments):
-    declared = [*setup_arguments["install_requires"], *setup_arguments["extras_require"]["offline"]]
+    extras = setup_arguments["extras_require"]
+    declared = [*setup_arguments["install_requires"], *extras["offline"], *extras["ray"]]
     names = {canonicalize_name(Requirement(line).name) for line in declared}
     known = {IMPORT_NAMES.get(name, name.replace("-", "_")) for name in names}
     # A script in bin/ can import its neighbours.

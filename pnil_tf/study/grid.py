@@ -13,7 +13,7 @@ import platform
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,6 +24,7 @@ from pnil_tf.progress import clock
 from pnil_tf.study.budgets import BUDGETS
 from pnil_tf.study.cost import kind_of, measured, predicted_seconds
 from pnil_tf.study.engine_local import run_locally
+from pnil_tf.study.engine_ray import require_ray, run_on_ray
 from pnil_tf.study.job_folder import JobFolder
 from pnil_tf.study.results import CELLS, merged
 from pnil_tf.study.settings import StudySettings
@@ -47,7 +48,9 @@ def reproduce(settings: StudySettings) -> dict[str, Any]:
     """
     output = settings.folder
     if settings.report_only:
-        return _write_results(output)
+        results = _write_results(output)
+        _report(output, results)
+        return results
     output.mkdir(parents=True, exist_ok=True)
     with _locked(output), _sigterm_ends():
         jobs = _prepared(settings, output)
@@ -59,6 +62,7 @@ def reproduce(settings: StudySettings) -> dict[str, Any]:
         if left:
             _do(settings, output, left, len(jobs))
         results = _write_results(output)
+        _report(output, results)
     failed = [name for name in jobs if not _folder(output, name).finished]
     if failed:
         raise RunFailedError(
@@ -70,6 +74,7 @@ def reproduce(settings: StudySettings) -> dict[str, Any]:
 
 
 def _do(settings: StudySettings, output: Path, left: dict[str, Job], total: int) -> None:
+    engine = _engine(settings)
     logger.info("Measuring this machine ...")
     rates = measured(left.values())
     seconds = {name: predicted_seconds(job, rates[kind_of(job)]) for name, job in left.items()}
@@ -79,8 +84,14 @@ def _do(settings: StudySettings, output: Path, left: dict[str, Job], total: int)
         _folder(output, name).update(status="waiting", error=None)
     progress = _GridProgress(seconds, total, output)
     folders = [_folder(output, name) for name in left]
-    engine = functools.partial(run_locally, workers=settings.workers)
-    engine(folders, started=progress.started, ended=progress.ended)
+    engine(folders, settings.workers, progress.started, progress.ended)
+
+
+def _engine(settings: StudySettings) -> Callable[..., None]:
+    if settings.engine == "local":
+        return run_locally
+    require_ray()
+    return functools.partial(run_on_ray, gpus=settings.gpus_per_job)
 
 
 def _prepared(settings: StudySettings, output: Path) -> dict[str, Job]:
@@ -145,6 +156,12 @@ def _write_results(output: Path) -> dict[str, Any]:
     results = {**read_json(output / _STUDY), "cells": merged(output), "date": _now()}
     write_json(output / RESULTS, results)
     return results
+
+
+def _report(output: Path, results: dict[str, Any]) -> None:
+    from pnil_tf.study.report import write_reports  # matplotlib is slow to import
+
+    write_reports(output, results)
 
 
 def _now() -> str:

@@ -28,7 +28,7 @@ def _record(folder: JobFolder) -> dict[str, Any]:
         "cell": state["cell"],
         "effort": state["effort"],
         "status": "finished" if folder.finished else state["status"],
-        "error": None if folder.finished else state["error"],
+        "error": None if folder.finished else _without_path(state["error"], folder),
         "training": None,
         "evaluations": {},
     }
@@ -49,6 +49,10 @@ def _record(folder: JobFolder) -> dict[str, Any]:
                 "seconds": results["attack_seconds"],
             }
     return record
+
+
+def _without_path(error: str | None, folder: JobFolder) -> str | None:
+    return error and error.replace(str(folder.path), folder.path.name)
 
 
 def _figure(found: dict[str, Any]) -> dict[str, Any]:
