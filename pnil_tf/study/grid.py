@@ -30,7 +30,7 @@ from pnil_tf.study.results import CELLS, merged
 from pnil_tf.study.settings import StudySettings
 from pnil_tf.study.studies import Job, jobs_of
 
-RESULTS, _STUDY = "results.json", "study.json"
+_RESULTS, _STUDY, _LOCK = "results.json", "study.json", ".lock"
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +51,7 @@ def reproduce(settings: StudySettings) -> dict[str, Any]:
         results = _write_results(output)
         _report(output, results)
         return results
+    _refuse_foreign(output)
     output.mkdir(parents=True, exist_ok=True)
     with _locked(output), _sigterm_ends():
         jobs = _prepared(settings, output)
@@ -94,15 +95,20 @@ def _engine(settings: StudySettings) -> Callable[..., None]:
     return functools.partial(run_on_ray, gpus=settings.gpus_per_job)
 
 
-def _prepared(settings: StudySettings, output: Path) -> dict[str, Job]:
-    budget = BUDGETS[settings.budget]
-    file = output / _STUDY
-    found = read_json(file)["budget"] if file.exists() else None
-    if found is None and set(os.listdir(output)) - {".lock"}:
+def _refuse_foreign(output: Path) -> None:
+    if not output.exists() or (output / _STUDY).exists():
+        return
+    if set(os.listdir(output)) - {_LOCK}:
         raise UserError(
             f"{str(output)!r} exists and holds no study (no {_STUDY}). Received: this --output. "
             "Choose another."
         )
+
+
+def _prepared(settings: StudySettings, output: Path) -> dict[str, Job]:
+    budget = BUDGETS[settings.budget]
+    file = output / _STUDY
+    found = read_json(file)["budget"] if file.exists() else None
     if found not in (None, budget.to_json()):
         raise UserError(
             f"{str(output)!r} holds a study with another budget ({found['name']!r}, or an earlier "
@@ -154,7 +160,7 @@ def _write_results(output: Path) -> dict[str, Any]:
             f"{str(output)!r} holds no study (no {_STUDY}). Received: this --output. Check it."
         )
     results = {**read_json(output / _STUDY), "cells": merged(output), "date": _now()}
-    write_json(output / RESULTS, results)
+    write_json(output / _RESULTS, results)
     return results
 
 
@@ -214,7 +220,7 @@ class _GridProgress:
 
 @contextlib.contextmanager
 def _locked(output: Path) -> Iterator[None]:
-    with open(output / ".lock", "w") as file:
+    with open(output / _LOCK, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
