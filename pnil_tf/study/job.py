@@ -32,6 +32,8 @@ from pnil_tf.training.settings import (
     TrainSettings,
 )
 
+logger = logging.getLogger("pnil_tf.study.job")  # not __name__, which is __main__ here
+
 # A killed grid's job saves its last step before it lets the folder go.
 _SECONDS_TO_LET_GO = 60.0
 
@@ -44,6 +46,7 @@ def run_job(path: Path) -> None:
     """
     folder = JobFolder(path)
     with _locked(path):
+        logger.info("Working on %s", path.name)
         folder.update(status="running", error=None)
         try:
             job = folder.job()

@@ -37,6 +37,10 @@ def prepared(output):
     return folders
 
 
+def at_work(folder):
+    return folder.log.exists() and "Working on" in folder.log.read_text()
+
+
 @pytest.mark.faults
 def test_a_job_goes_on_at_another_node_when_its_own_is_killed(cluster, tmp_path):
     cluster, nodes = cluster
@@ -50,8 +54,7 @@ def test_a_job_goes_on_at_another_node_when_its_own_is_killed(cluster, tmp_path)
 
     def kill_a_node():
         handed.wait(60)
-        # Both nodes are at work as soon as both jobs say so.
-        while not all((folder.path / ".lock").exists() for folder in folders[:2]):
+        while not all(at_work(folder) for folder in folders[:2]):
             if done.wait(0.1):
                 return
         cluster.remove_node(nodes[0], allow_graceful=False)
@@ -68,4 +71,6 @@ def test_a_job_goes_on_at_another_node_when_its_own_is_killed(cluster, tmp_path)
     assert order == folders
     assert set(ended) == set(folders)
     assert [folder.finished for folder in folders] == [True, True, False]
+    begun = sorted(folder.log.read_text().count("Working on") for folder in folders)
+    assert begun == [1, 1, 2]
     assert "holds no run" in folders[2].read()["error"]

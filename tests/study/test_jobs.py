@@ -37,7 +37,7 @@ def finish(folder):
     figure = {"value": 0.5, "low": 0.4, "high": 0.6, "images": 9, "draws": 1, "seconds": 1.0}
     for evaluation in folder.job().evaluations:
         folder.evaluation(evaluation.name).mkdir(exist_ok=True)
-        attacks = {name: figure for name in evaluation.options["attacks"]}
+        attacks = dict.fromkeys(evaluation.options["attacks"], figure)
         results = {"clean": figure, "attacks": attacks, "attack_seconds": 1.0}
         (folder.evaluation(evaluation.name) / "results.json").write_text(json.dumps(results))
     folder.update(status="finished")
