@@ -72,7 +72,7 @@ def _maps(output: Path, cells: list[dict[str, Any]]) -> list[Picture]:
     found = []
     for number, (dataset, record) in enumerate(sorted(largest.items(), reverse=True)):
         png = (output / CELLS / record["name"] / _MAPS).read_bytes()
-        where = words.setting(dataset, record["cell"]["epsilon"])
+        where = words.setting(record)
         if number == 0:
             says = "What the layer does to images (the paper's figure 1)"
             found.append(Picture("figure1", f"{says}: {where}.", png))
@@ -100,7 +100,7 @@ def _curve(
                 ({"x": quantity(entry), **entry["pgd"]} for entry in entries),
                 key=lambda point: point["x"],
             )
-            places[words.setting(cell["dataset"], cell["epsilon"])] = cell["epsilon"]
+            places[words.setting(record)] = cell["epsilon"]
             images |= {entry["pgd"]["images"] for entry in entries}
     if not lines:
         return []

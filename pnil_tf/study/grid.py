@@ -56,10 +56,8 @@ def reproduce(settings: StudySettings) -> dict[str, Any]:
     with _locked(output), _sigterm_ends():
         jobs = _prepared(settings, output)
         left = {name: job for name, job in jobs.items() if not _folder(output, name).finished}
-        logger.info(
-            "%s: %d cells, %d of them done, in %s",
-            settings.study, len(jobs), len(jobs) - len(left), output,
-        )  # fmt: skip
+        done = len(jobs) - len(left)
+        logger.info("%s: %d cells, %d of them done, in %s", settings.study, len(jobs), done, output)
         if left:
             _do(settings, output, left, len(jobs))
         results = _write_results(output)
@@ -202,7 +200,7 @@ class _GridProgress:
     def ended(self, folder: JobFolder) -> None:
         name = folder.path.name
         self._ended.add(name)
-        took = clock(time.monotonic() - self._starts.get(name, self._begun))
+        took = clock(time.monotonic() - self._starts[name])
         state = folder.read()
         how = "done" if folder.finished else f"FAILED: {state['error']}"
         self._say(f"    {name}: {how} in {took}; {self._left()} left")

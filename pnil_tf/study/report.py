@@ -12,7 +12,7 @@ from pnil_tf import html
 from pnil_tf.files import replacing, write_text
 from pnil_tf.progress import clock
 from pnil_tf.study import words
-from pnil_tf.study.figures import pictures
+from pnil_tf.study.figures import Picture, pictures
 from pnil_tf.study.groups import Group, groups_of
 from pnil_tf.study.paper import MADRY
 from pnil_tf.study.statistics import ALPHA, FOLDS_RATIO
@@ -77,12 +77,8 @@ def write_reports(output: Path, results: dict[str, Any]) -> None:
     page = [
         html.section(name, "\n".join(_as_html(part) for part in parts)) for name, parts in sections
     ]
-    page += [
-        html.section("Figures", "\n".join(
-            f"<p>{escape(picture.caption)}</p>{html.image(picture.png, picture.caption)}"
-            for picture in drawn
-        ))
-    ] if drawn else []  # fmt: skip
+    if drawn:
+        page.append(html.section("Figures", "\n".join(_picture_as_html(p) for p in drawn)))
     page.append(html.section("Settings", f"<pre>{escape(_settings(results))}</pre>"))
     write_text(output / HTML, html.page(title, title, page))
     text = [f"# {title}"]
@@ -178,6 +174,10 @@ def _settings(results: dict[str, Any]) -> str:
     if first is not None:
         details |= {key: first[key] for key in ("versions", "device")}
     return json.dumps(details, indent=2, ensure_ascii=False)
+
+
+def _picture_as_html(picture: Picture) -> str:
+    return f"<p>{escape(picture.caption)}</p>{html.image(picture.png, picture.caption)}"
 
 
 def _as_html(part: Part) -> str:

@@ -41,7 +41,7 @@ def table_1(groups: list[Group]) -> Table:
         theirs = [f"{mean} ± {sd}" for mean, sd in (found or {}).values()]
         rows.append(
             (
-                words.DATASETS.get(group.dataset, group.dataset),
+                words.images(group.records[0]),
                 words.radius(group.epsilon),
                 words.model(group.attack, group.pnil),
                 str(len(group.records)),
@@ -86,7 +86,7 @@ def comparisons(groups: list[Group]) -> Table:
                 continue
             rows.append(
                 (
-                    words.DATASETS.get(noisy.dataset, noisy.dataset),
+                    words.images(noisy.records[0]),
                     words.radius(noisy.epsilon),
                     noisy.attack.upper(),
                     ", ".join(attacks),
@@ -134,7 +134,7 @@ def agreement(groups: list[Group]) -> dict[str, list[str]]:
         verdict = ("agrees" if same else "disagrees") if sure else "undecided"
         ours = [words.percent(g.summary(g.weakest(PAPER_ATTACKS))) for g in (noisy, plain)]
         found[verdict].append(
-            f"{words.setting(noisy.dataset, noisy.epsilon)}, {noisy.attack.upper()}: Min is "
+            f"{words.setting(noisy.records[0])}, {noisy.attack.upper()}: Min is "
             f"{ours[0]} with PNIL and {ours[1]} without, a difference of {points(comparison)} "
             f"points over {comparison.runs} runs (p = {words.p_value(comparison.p)}); the paper's "
             f"difference is {theirs:+d}."
@@ -145,7 +145,7 @@ def agreement(groups: list[Group]) -> dict[str, list[str]]:
 def hidden_gradients(groups: list[Group]) -> list[str]:
     """Says where SPSA, which needs no gradients, leaves less than PGD, which does."""
     return [
-        f"{words.setting(group.dataset, group.epsilon)}, {words.model(group.attack, group.pnil)}: "
+        f"{words.setting(group.records[0])}, {words.model(group.attack, group.pnil)}: "
         f"SPSA leaves {words.percent(spsa)}, PGD {words.percent(pgd)}."
         for group in groups
         if (spsa := group.summary("spsa")) and (pgd := group.summary("pgd")) and spsa[0] < pgd[0]
@@ -159,7 +159,7 @@ def collapses(groups: Sequence[Group]) -> list[str]:
         seen = sum(bool(record["training"]["guard_events"]) for record in group.records)
         if seen:
             found.append(
-                f"{words.setting(group.dataset, group.epsilon)}, "
+                f"{words.setting(group.records[0])}, "
                 f"{words.model(group.attack, group.pnil)}: {seen} of {len(group.records)} runs."
             )
     return found

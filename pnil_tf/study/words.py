@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
-DATASETS = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
+_DATASETS = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
 
 
 def radius(epsilon: float) -> str:
@@ -20,9 +21,20 @@ def model(attack: str, pnil: bool) -> str:
     return f"{attack.upper()} {'with' if pnil else 'without'} PNIL"
 
 
-def setting(dataset: str, epsilon: float) -> str:
-    """Names a data set at a radius."""
-    return f"{DATASETS.get(dataset, dataset)}, eps {radius(epsilon)}"
+def images(record: dict[str, Any]) -> str:
+    """Names the images of a cell, by the label that they came with if that is another one.
+
+    Args:
+        record: The cell's, of `pnil_tf.study.results.merged`.
+    """
+    dataset = record["cell"]["dataset"]
+    note = record["training"]["data"]["note"] if record["training"] else None
+    return note or _DATASETS.get(dataset, dataset)
+
+
+def setting(record: dict[str, Any]) -> str:
+    """Names the images of a cell and its radius."""
+    return f"{images(record)}, eps {radius(record['cell']['epsilon'])}"
 
 
 def percent(summary: tuple[float, float | None] | None) -> str:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from pathlib import Path
 
 import pytest
 
@@ -101,3 +102,32 @@ def test_a_cell_comes_back_from_json():
 def test_a_budget_is_json(budget):
     text = json.dumps(budget.to_json())
     assert json.loads(text) == budget.to_json()
+
+
+def test_the_readme_says_what_the_budgets_are():
+    readme = Path(__file__).parents[2] / "README.md"
+    rows = {
+        cells[1].strip(): [cell.strip() for cell in cells[2:5]]
+        for line in readme.read_text().splitlines()
+        if len(cells := line.split("|")) == 6
+    }
+
+    def row(*fields):
+        """The fields of each budget's classifiers; equal ones are said once."""
+        said = []
+        for budget in BUDGETS.values():
+            figures = [
+                ", ".join(f"{getattr(e, f):,}" for f in fields) for e in budget.efforts.values()
+            ]
+            said.append(" / ".join(dict.fromkeys(figures)))
+        return said
+
+    assert rows["budget"] == [f"`{name}`" for name in BUDGETS]
+    assert rows["PGD: images, draws"][0] == f"{row('images', 'eot_samples')[0]} (10 steps)"
+    assert rows["PGD: images, draws"][1:] == row("images", "eot_samples")[1:]
+    assert rows["SPSA: images, samples, steps"] == row("spsa_images", "spsa_samples", "spsa_steps")
+    assert rows["draws that judge an image"] == row("judge_draws")
+    epochs = row("epochs")
+    assert rows["epochs"] == [*epochs[:2], f"{epochs[2]}, rates from an LR range test"]
+    widths = [[str(e.width) for e in budget.efforts.values()] for budget in BUDGETS.values()]
+    assert rows["width: small CNN / ResNet-11"] == [" / ".join(width) for width in widths]

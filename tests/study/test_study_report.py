@@ -79,4 +79,5 @@ def test_a_study_of_nothing_yet_has_a_report(tmp_path):
 def test_subsets_are_named(tmp_path):
     one = record(True, (0, 0), 0.5, 0.5, note="MNIST (5,000 digits)")
     _, text = written(tmp_path, [one])
-    assert "MNIST (5,000 digits)" in text
+    assert "| MNIST (5,000 digits) | 0.3 |" in text
+    assert "| MNIST |" not in text
