@@ -51,6 +51,7 @@ def reproduce(settings: StudySettings) -> dict[str, Any]:
         results = _write_results(output)
         _report(output, results)
         return results
+    engine = _engine(settings)
     _refuse_foreign(output)
     output.mkdir(parents=True, exist_ok=True)
     with _locked(output), _sigterm_ends():
@@ -59,7 +60,7 @@ def reproduce(settings: StudySettings) -> dict[str, Any]:
         done = len(jobs) - len(left)
         logger.info("%s: %d cells, %d of them done, in %s", settings.study, len(jobs), done, output)
         if left:
-            _do(settings, output, left, len(jobs))
+            _do(settings, output, left, len(jobs), engine)
         results = _write_results(output)
         _report(output, results)
     failed = [name for name in jobs if not _folder(output, name).finished]
@@ -72,8 +73,13 @@ def reproduce(settings: StudySettings) -> dict[str, Any]:
     return results
 
 
-def _do(settings: StudySettings, output: Path, left: dict[str, Job], total: int) -> None:
-    engine = _engine(settings)
+def _do(
+    settings: StudySettings,
+    output: Path,
+    left: dict[str, Job],
+    total: int,
+    engine: Callable[..., None],
+) -> None:
     logger.info("Measuring this machine ...")
     rates = measured(left.values())
     seconds = {name: predicted_seconds(job, rates[kind_of(job)]) for name, job in left.items()}

@@ -11,6 +11,15 @@ from pnil_tf.study.statistics import Comparison, corrected_resampled_t, mean_and
 
 PAPER_ATTACKS = ("pgd", "spsa")
 STRONG_ATTACK = "pgd_strong"
+COLUMNS = {
+    "clean": "clean",
+    "spsa": "SPSA",
+    "pgd": "PGD",
+    "min": "Min",
+    STRONG_ATTACK: STRONG_ATTACK,
+    "min_strong": "Min with it",
+}
+"""The columns of table 1 and their heads: the paper's Min, and Min over `pgd_strong`, too."""
 
 Run = tuple[int | None, int | None]
 """Repeat and fold."""
@@ -36,17 +45,22 @@ class Group:
     accuracies: dict[str, dict[Run, float]]
     records: list[dict[str, Any]]
 
+    def runs(self, column: str) -> dict[Run, float]:
+        """The accuracy of every run in a column of `COLUMNS`; empty if it was not measured."""
+        if column == "min":
+            column = self.weakest(PAPER_ATTACKS)
+        elif column == "min_strong" and STRONG_ATTACK in self.accuracies:
+            column = self.weakest((*PAPER_ATTACKS, STRONG_ATTACK))
+        return self.accuracies.get(column, {})
+
     def summary(self, column: str) -> tuple[float, float | None] | None:
         """Mean and standard deviation over the runs; `None` if the column was not measured."""
-        found = self.accuracies.get(column)
+        found = self.runs(column)
         return mean_and_deviation(np.array(list(found.values()))) if found else None
 
     def weakest(self, attacks: tuple[str, ...]) -> str:
         """The attack with the lowest mean accuracy, whose column is the paper's Min."""
-        return min(
-            (name for name in attacks if name in self.accuracies),
-            key=lambda name: float(np.mean(list(self.accuracies[name].values()))),
-        )
+        return min(attacks, key=lambda name: float(np.mean(list(self.accuracies[name].values()))))
 
 
 def groups_of(cells: list[dict[str, Any]], cross_validated: bool = True) -> list[Group]:
@@ -80,16 +94,15 @@ def _accuracies(record: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def compared(noisy: Group, plain: Group, attacks: tuple[str, ...]) -> Comparison | None:
-    """Compares Min with PNIL to Min without, over the runs that both have; `None` if none.
+def compared(noisy: Group, plain: Group, column: str) -> Comparison | None:
+    """Compares a column with PNIL to that without, over the runs that both have; `None` if none.
 
     Args:
         noisy: The runs with PNIL.
         plain: Those without.
-        attacks: Over which Min is taken.
+        column: A name out of `COLUMNS`.
     """
-    ours = noisy.accuracies[noisy.weakest(attacks)]
-    theirs = plain.accuracies[plain.weakest(attacks)]
+    ours, theirs = noisy.runs(column), plain.runs(column)
     both = [run for run in ours if run in theirs]
     if not both:
         return None

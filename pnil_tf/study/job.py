@@ -47,7 +47,7 @@ def run_job(path: Path) -> None:
     folder = JobFolder(path)
     with _locked(path):
         logger.info("Working on %s", path.name)
-        folder.update(status="running", error=None)
+        folder.update(status="begun", error=None)
         try:
             job = folder.job()
             if folder.run_record() is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-COLUMNS = ("clean", "spsa", "pgd", "min")
+_COLUMNS = ("clean", "spsa", "pgd", "min")
 
 _TABLE = {
     "cifar10": {
@@ -36,4 +36,4 @@ def published(dataset: str, attack: str, pnil: bool) -> dict[str, tuple[int, int
         return None
     mean_and_sd = [entry.split("±") for entry in text.split()]
     figures = [(int(mean), int(deviation)) for mean, deviation in mean_and_sd]
-    return dict(zip(COLUMNS, figures, strict=True))
+    return dict(zip(_COLUMNS, figures, strict=True))

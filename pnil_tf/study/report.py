@@ -41,7 +41,7 @@ _HOW = (
 )
 _TEST = (
     f"A star marks a difference that the corrected resampled t-test (Nadeau and Bengio) calls "
-    f"significant at {ALPHA:g}, on the side of the higher Min. The test takes n2/n1 = "
+    f"significant at {ALPHA:g}, on the side of the higher figure. The test takes n2/n1 = "
     f"{FOLDS_RATIO:g}: what makes the runs depend on each other are the halves they train on."
 )
 _WHY = (
@@ -98,7 +98,7 @@ def _sections(results: dict[str, Any]) -> list[tuple[str, list[Part]]]:
     sections: list[tuple[str, list[Part]]] = [("What this is", [*_opening(results)])]
     if groups:
         sections.append(("Table 1", [_HOW, table_1(groups), _TEST]))
-        sections.append(("Does PNIL raise Min?", [comparisons(groups)]))
+        sections.append(("What does PNIL add?", [comparisons(groups)]))
         sections.append(("What agrees with the paper, and what does not", _verdicts(groups)))
     madry = groups_of(results["cells"], cross_validated=False)
     if madry:

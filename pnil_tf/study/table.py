@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from pnil_tf.study import words
-from pnil_tf.study.groups import PAPER_ATTACKS, STRONG_ATTACK, Group, compared, pairs_of
-from pnil_tf.study.paper import COLUMNS, published
+from pnil_tf.study.groups import COLUMNS, Group, compared, pairs_of
+from pnil_tf.study.paper import published
 from pnil_tf.study.statistics import ALPHA, Comparison
 
 Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 """Heads and rows of plain text."""
-
-_ALL_ATTACKS = (*PAPER_ATTACKS, STRONG_ATTACK)
 
 
 def markdown(table: Table) -> str:
@@ -28,77 +26,66 @@ def _line(cells: Iterable[str]) -> str:
 def table_1(groups: list[Group]) -> Table:
     """Returns the rows: accuracy in percent, mean ± standard deviation over the runs.
 
-    A star marks the higher Min of a pair whose difference is significant at the paper's level.
+    A star marks the higher figure of a pair whose difference is significant at the paper's level.
     """
-    heads = [*("data", "eps", "training", "runs", "clean", "SPSA", "PGD", "Min")]
-    heads += ["pgd_strong", "Min with it", "the paper: clean / SPSA / PGD / Min"]
-    starred: dict[tuple[str, ...], list[Group]] = {
-        attacks: _better(pairs_of(groups), attacks) for attacks in (PAPER_ATTACKS, _ALL_ATTACKS)
-    }
+    paper = "the paper: clean / SPSA / PGD / Min"
+    heads = ("data", "eps", "training", "runs", *COLUMNS.values(), paper)
+    stars = {column: _better(pairs_of(groups), column) for column in COLUMNS}
     rows = []
     for group in groups:
         found = published(group.dataset, group.attack, group.pnil)
         theirs = [f"{mean} ± {sd}" for mean, sd in (found or {}).values()]
-        rows.append(
-            (
-                words.images(group.records[0]),
-                words.radius(group.epsilon),
-                words.model(group.attack, group.pnil),
-                str(len(group.records)),
-                *(words.percent(group.summary(name)) for name in COLUMNS[:-1]),
-                _minimum(group, PAPER_ATTACKS, starred),
-                words.percent(group.summary(STRONG_ATTACK)),
-                _minimum(group, _ALL_ATTACKS, starred),
-                " / ".join(theirs),
-            )
-        )
-    return tuple(heads), rows
+        figures = [
+            words.percent(group.summary(column))
+            + "*" * any(group is better for better in stars[column])
+            for column in COLUMNS
+        ]
+        rows.append((*_place(group), str(len(group.records)), *figures, " / ".join(theirs)))
+    return heads, rows
 
 
-def _better(pairs: list[tuple[Group, Group]], attacks: tuple[str, ...]) -> list[Group]:
+def _place(group: Group) -> tuple[str, str, str]:
+    """What a row is about: the images, the radius, the training."""
+    training = words.model(group.attack, group.pnil)
+    return words.images(group.records[0]), words.radius(group.epsilon), training
+
+
+def _better(pairs: list[tuple[Group, Group]], column: str) -> list[Group]:
     found = []
     for noisy, plain in pairs:
-        comparison = compared(noisy, plain, attacks)
+        comparison = compared(noisy, plain, column)
         if comparison is not None and comparison.significant:
             found.append(noisy if comparison.mean > 0 else plain)
     return found
 
 
-def _minimum(
-    group: Group, attacks: tuple[str, ...], starred: dict[tuple[str, ...], list[Group]]
-) -> str:
-    star = "*" if any(group is other for other in starred[attacks]) else ""
-    return words.percent(group.summary(group.weakest(attacks))) + star
-
-
 def comparisons(groups: list[Group]) -> Table:
-    """Returns what PNIL adds to Min, in points: with intervals, effect sizes and p-values."""
-    heads = ["data", "eps", "training", "Min over", "runs", "with PNIL − without (95 % interval)"]
-    heads += ["in standard deviations", "p", f"significant at {ALPHA:g}", "the paper"]
+    """Returns what PNIL adds, in points: with intervals, effect sizes and p-values."""
+    heads: tuple[str, ...] = (
+        *("data", "eps", "training", "accuracy", "runs", "with PNIL − without (95 % interval)"),
+        *("in standard deviations", "p", f"significant at {ALPHA:g}", "the paper"),
+    )
     rows: list[tuple[str, ...]] = []
     for noisy, plain in pairs_of(groups):
-        theirs = paper_difference(noisy)
-        for attacks in (PAPER_ATTACKS, _ALL_ATTACKS):
-            comparison = compared(noisy, plain, attacks)
-            if comparison is None or (STRONG_ATTACK in attacks) > (
-                STRONG_ATTACK in noisy.accuracies and STRONG_ATTACK in plain.accuracies
-            ):
+        for column, head in COLUMNS.items():
+            comparison = compared(noisy, plain, column)
+            if comparison is None:
                 continue
+            theirs, standardized = paper_difference(noisy, column), comparison.standardized
             rows.append(
                 (
-                    words.images(noisy.records[0]),
-                    words.radius(noisy.epsilon),
+                    *_place(noisy)[:2],
                     noisy.attack.upper(),
-                    ", ".join(attacks),
+                    "Min with pgd_strong" if column == "min_strong" else head,
                     str(comparison.runs),
                     points(comparison),
-                    "" if comparison.standardized is None else f"{comparison.standardized:+.2f}",
+                    "" if standardized is None else f"{standardized:+.2f}",
                     words.p_value(comparison.p),
                     "yes" if comparison.significant else "no",
-                    "" if theirs is None or attacks != PAPER_ATTACKS else f"{theirs:+d}",
+                    "" if theirs is None else f"{theirs:+d}",
                 )
             )
-    return tuple(heads), rows
+    return heads, rows
 
 
 def points(comparison: Comparison) -> str:
@@ -109,12 +96,12 @@ def points(comparison: Comparison) -> str:
     return f"{100 * comparison.mean:+.1f} ({ends[0]} to {ends[1]})"
 
 
-def paper_difference(noisy: Group) -> int | None:
-    """The paper's Min with PNIL minus that without, in points; `None` where it has none."""
-    both = [published(noisy.dataset, noisy.attack, pnil) for pnil in (True, False)]
-    if None in both:
+def paper_difference(noisy: Group, column: str) -> int | None:
+    """The paper's figure with PNIL minus that without, in points; `None` where it has none."""
+    ours, theirs = (published(noisy.dataset, noisy.attack, pnil) for pnil in (True, False))
+    if ours is None or theirs is None or column not in ours:
         return None
-    return both[0]["min"][0] - both[1]["min"][0]  # type: ignore[index]
+    return ours[column][0] - theirs[column][0]
 
 
 def agreement(groups: list[Group]) -> dict[str, list[str]]:
@@ -126,13 +113,13 @@ def agreement(groups: list[Group]) -> dict[str, list[str]]:
     """
     found: dict[str, list[str]] = {"agrees": [], "disagrees": [], "undecided": []}
     for noisy, plain in pairs_of(groups):
-        comparison, theirs = compared(noisy, plain, PAPER_ATTACKS), paper_difference(noisy)
+        comparison, theirs = compared(noisy, plain, "min"), paper_difference(noisy, "min")
         if comparison is None or theirs is None:
             continue
         sure = comparison.p is not None and not comparison.low <= 0 <= comparison.high
         same = (comparison.mean > 0) == (theirs > 0)
         verdict = ("agrees" if same else "disagrees") if sure else "undecided"
-        ours = [words.percent(g.summary(g.weakest(PAPER_ATTACKS))) for g in (noisy, plain)]
+        ours = [words.percent(group.summary("min")) for group in (noisy, plain)]
         found[verdict].append(
             f"{words.setting(noisy.records[0])}, {noisy.attack.upper()}: Min is "
             f"{ours[0]} with PNIL and {ours[1]} without, a difference of {points(comparison)} "
