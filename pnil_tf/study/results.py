@@ -5,20 +5,31 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pnil_tf.study.cells import TRAINING_ATTACKS
 from pnil_tf.study.job_folder import JobFolder
+from pnil_tf.training.settings import PAPER_EPSILON
 
 CELLS = "cells"
 _FIGURE = ("value", "low", "high", "images", "draws", "noise_std", "seconds")
 
 
 def merged(output: Path) -> list[dict[str, Any]]:
-    """Returns one record for each job of a study's folder, finished or not.
+    """Returns one record for each job of a study's folder, finished or not, as table 1 orders them.
 
     Every record stands alone: the cell, its effort, what was measured, the data, the versions.
     It names no path of this machine.
     """
-    folders = [JobFolder(path.parent) for path in sorted((output / CELLS).glob("*/job.json"))]
-    return [_record(folder) for folder in folders]
+    folders = [JobFolder(path.parent) for path in (output / CELLS).glob("*/job.json")]
+    return sorted(map(_record, folders), key=_place)
+
+
+def _place(record: dict[str, Any]) -> tuple[Any, ...]:
+    cell = record["cell"]
+    run = (cell["repeat"] or 0, cell["fold"] or 0)
+    known = (*TRAINING_ATTACKS, cell["attack"])
+    attack = known.index(cell["attack"])
+    dataset = list(PAPER_EPSILON).index(cell["dataset"])
+    return dataset, cell["epsilon"], attack, cell["pnil"], run
 
 
 def _record(folder: JobFolder) -> dict[str, Any]:

@@ -143,4 +143,9 @@ def test_merged_records_name_no_path_of_this_machine(tmp_path):
         finish(folder)
     folders[0].update(status="failed", error=f"{folders[0].path} cannot be read")
     assert str(tmp_path) not in json.dumps(merged(tmp_path))
-    assert len(merged(tmp_path)) == 4
+    # As table 1 has them: without PNIL first, then by fold.
+    cells = [record["cell"] for record in merged(tmp_path)]
+    assert [(cell["pnil"], cell["fold"]) for cell in cells] == [
+        *((False, 0), (False, 1)),
+        *((True, 0), (True, 1)),
+    ]
