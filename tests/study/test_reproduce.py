@@ -47,7 +47,8 @@ def test_the_smoke_budget_is_done_though_it_is_killed(tmp_path):
     wait_for(lambda: is_free(first))  # the job ends with the grid that started it
     trained = (first / "run" / "classifier.keras").stat().st_mtime_ns
 
-    status, out, err = run("reproduce.py", *SMOKE, f"--output={output}")
+    # Under two minutes on two idle cores; test machines are not always idle.
+    status, out, err = run("reproduce.py", *SMOKE, f"--output={output}", timeout=480)
     assert status == 0, err
     assert "cells are left to do, about" in out
     assert "[4 of 4]" in err
