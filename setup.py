@@ -39,6 +39,8 @@ EXTRAS_REQUIRE = {
     "onnx": ["onnx>=1.16", "onnxruntime>=1.18", "tf2onnx>=1.16.1"],
     # The messages of TensorFlow Serving, for the test that speaks its protocol.
     "servers": ["tensorflow-serving-api>=2.16"],
+    # For bin/reproduce.py --engine=ray.
+    "ray": ["ray>=2.9"],
     "dev": [
         *OFFLINE,
         "hypothesis>=6.100",

@@ -18,6 +18,9 @@ from absl import flags
 from pnil_tf.benchmark.settings import BenchmarkSettings
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.settings import ATTACKS, AVERAGES, LOSSES, NORMS, EvaluationSettings
+from pnil_tf.study.budgets import BUDGETS
+from pnil_tf.study.settings import ENGINES, StudySettings
+from pnil_tf.study.studies import STUDIES
 from pnil_tf.training import settings as training
 
 FLAGS = flags.FLAGS
@@ -136,6 +139,8 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
             "Where the images come from; auto tries these in order.",
         ),
         "image_size": (_parsed(_SIZE), "Resize every image, for example 32 or 96x128."),
+        "repeat": (_INTEGER, "Two-fold cross-validation: which of its repeats, from 0."),
+        "fold": (_INTEGER, "Two-fold cross-validation: which half to train on, 0 or 1."),
     },
     "model": {
         "model": (
@@ -275,6 +280,17 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         "rounds": (_INTEGER, "Rounds that count."),
         "output": (_STRING, "JSON file to write."),
     },
+    "study": {
+        "study": (_choice(*STUDIES), "What to reproduce."),
+        "budget": (_choice(*BUDGETS), "How much of it; cpu is for two cores and an evening."),
+        "output": (_STRING, "Folder of cells and report; studies/BUDGET unless given."),
+        "data_dir": (_STRING, "Folder that holds prepared data sets or IDX files."),
+        "workers": (_INTEGER, "Jobs at once, each in a process of its own."),
+        "engine": (_choice(*ENGINES), "What runs the jobs: this machine, or a Ray cluster."),
+        "gpus_per_job": (_parsed(_NUMBER), "GPUs that Ray gives each job, as 1 or 0.5."),
+        "yes": (_BOOLEAN, "Begin without asking whether the predicted time is all right."),
+        "report_only": (_BOOLEAN, "Write the report on what is there, and run nothing."),
+    },
 }
 
 _SETTINGS: dict[str, Any] = {
@@ -285,6 +301,7 @@ _SETTINGS: dict[str, Any] = {
     "run": training.RunSettings,
     "evaluation": EvaluationSettings,
     "benchmark": BenchmarkSettings,
+    "study": StudySettings,
 }
 # Flags of `bin/evaluate.py` that are not about the evaluation itself.
 _PLACES = {"model": None, "output": None, "resume": False, "overwrite": False}
@@ -294,7 +311,8 @@ _TRAINING_GROUPS = ("model", "attack", "optimization", "device", "run")
 
 def _defaults(group: str) -> dict[str, Any]:
     if group == "data":  # its settings live beside TensorFlow code
-        return {"dataset": "mnist", "data_dir": None, "data_source": "auto", "image_size": None}
+        unset = dict.fromkeys(("data_dir", "image_size", "repeat", "fold"))
+        return {"dataset": "mnist", "data_source": "auto", **unset}
     if group == "export":
         return _EXPORT
     defaults = {field.name: field.default for field in dataclasses.fields(_SETTINGS[group])}
@@ -388,3 +406,12 @@ def benchmark_settings(flag_values: flags.FlagValues = FLAGS) -> BenchmarkSettin
         UserError: If a value is not valid.
     """
     return BenchmarkSettings(**_values("benchmark", flag_values))
+
+
+def study_settings(flag_values: flags.FlagValues = FLAGS) -> StudySettings:
+    """Builds the settings of a study from the flags.
+
+    Raises:
+        UserError: If a value, or a combination of them, is not valid.
+    """
+    return StudySettings(**_values("study", flag_values))

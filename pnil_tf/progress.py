@@ -70,20 +70,21 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
         seconds = time.monotonic() - self._start
-        print(f"{self._title}: {summary} ({_clock(seconds)})", file=self._stream, flush=True)
+        print(f"{self._title}: {summary} ({clock(seconds)})", file=self._stream, flush=True)
 
     def _line(self, elapsed: float) -> None:
         rate = (self._done - self._first) / elapsed
         left = (self._total - self._done) / rate if rate else float("inf")
         print(
             f"{self._title}: {self._done:.0f} of {self._total} {self._unit}s, "
-            f"{rate:.2f} {self._unit}s/s, {_clock(left)} left",
+            f"{rate:.2f} {self._unit}s/s, {clock(left)} left",
             file=self._stream,
             flush=True,
         )
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Returns a duration in seconds, >= 0, as a person reads it: `1:02:03` or `2:03`."""
     if seconds == float("inf"):
         return "an unknown time"
     minutes, rest = divmod(round(seconds), 60)

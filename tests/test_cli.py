@@ -52,7 +52,8 @@ def test_mistakes_that_need_a_closer_look(tmp_path, arguments, words):
 
 
 def test_help_answers_without_tensorflow():
-    for script in ("train.py", "find_lr.py", "benchmark.py", "evaluate.py", "export.py"):
+    scripts = ("train", "find_lr", "benchmark", "evaluate", "export", "reproduce")
+    for script in (f"{name}.py" for name in scripts):
         status, out, err = run(script, "--help", env={"PYTHONPROFILEIMPORTTIME": "1"})
         assert status == 0
         assert "--" in out

@@ -8,6 +8,7 @@ from absl import flags as absl_flags
 from pnil_tf import flags
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.settings import EvaluationSettings
+from pnil_tf.study.settings import StudySettings
 
 GROUPS = ("data", "model", "attack", "optimization", "device", "run")
 
@@ -74,11 +75,20 @@ def test_epsilon_refuses_what_is_no_number(text):
         "--evaluation_images=-1",
         "--dataset=",
         "--data_source=auto --dataset=emnist",
+        "--repeat=0",
+        "--repeat=0 --fold=2",
     ],
 )
 def test_values_that_cannot_be_right_are_refused(argument):
     with pytest.raises(UserError, match="Received"):
         parse(*argument.split())
+
+
+def test_folds_are_part_of_the_data_and_of_the_name():
+    settings = parse("--repeat=1", "--fold=0")
+    assert (settings.data.repeat, settings.data.fold) == (1, 0)
+    assert settings.run.name == "mnist_nfgsm_eps0.03137_seed0_repeat1_fold0"
+    assert parse().data.fold is None
 
 
 def test_resume_and_overwrite_exclude_each_other():
@@ -192,3 +202,26 @@ def test_export_flags():
     for missing in (["--model=m"], ["--output=o"]):
         with pytest.raises(UserError, match="Received: none"):
             export(*missing)
+
+
+def study(*arguments):
+    """Parses a command line of `bin/reproduce.py`."""
+    values = absl_flags.FlagValues()
+    flags.define("study", flag_values=values)
+    values(["reproduce.py", *arguments])
+    return flags.study_settings(values)
+
+
+def test_study_flags_become_settings():
+    settings = study("--study=figure4", "--budget=full", "--workers=3", "--yes")
+    assert (settings.study, settings.budget, settings.workers) == ("figure4", "full", 3)
+    assert settings.yes
+    assert str(settings.folder) == "studies/full"
+    assert str(study("--output=elsewhere").folder) == "elsewhere"
+    assert study() == StudySettings()
+
+
+def test_gpus_need_ray():
+    with pytest.raises(UserError, match="by Ray alone"):
+        study("--gpus_per_job=0.5")
+    assert study("--gpus_per_job=1/2", "--engine=ray").gpus_per_job == 0.5

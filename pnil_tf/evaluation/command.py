@@ -138,7 +138,7 @@ def _flat(run: dict[str, Any]) -> dict[str, Any]:
 
 
 def _data_settings(model: str, run: dict[str, Any], given: Mapping[str, Any]) -> DataSettings:
-    names = ("dataset", "data_dir", "data_source", "image_size", "split_seed")
+    names = [field.name for field in dataclasses.fields(DataSettings)]
     values = {name: run[name] for name in names if run.get(name) is not None} | dict(given)
     if "dataset" not in values:
         raise UserError(f"{model} does not say on which data it was trained: give --dataset.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 
 _COLOUR = "#2b5c8a"
 _WORST_COLOUR = "#a33b3b"
+_COLOURS = (_COLOUR, "#c77d1e", "#3a7d44", "#7b4b94")
 
 
 def accuracy_bars(rows: list[tuple[str, dict[str, Any]]], chance: float) -> bytes:
@@ -44,21 +46,45 @@ def accuracy_curve(
         mark: Value of the quantity at which to draw a line.
         log: Whether the quantity's axis is logarithmic.
     """
+    return accuracy_curves({"": points}, x, label, mark, log)
+
+
+def accuracy_curves(
+    lines: Mapping[str, list[dict[str, Any]]],
+    x: str,
+    label: str,
+    mark: float | None = None,
+    log: bool = False,
+) -> bytes:
+    """Several lines of accuracy with their intervals over some quantity.
+
+    Args:
+        lines: For the name of each line its points, as for `accuracy_curve`.
+        x: As for `accuracy_curve`, and so for the others.
+        label: The quantity's name.
+        mark: Value of the quantity at which to draw a line.
+        log: Whether the quantity's axis is logarithmic.
+    """
     figure = Figure(figsize=(5.2, 3.2), layout="constrained")
     axes = figure.subplots()
-    xs = [point[x] for point in points]
-    axes.fill_between(
-        xs, [p["low"] for p in points], [p["high"] for p in points], color=_COLOUR, alpha=0.2
-    )
-    axes.plot(xs, [point["value"] for point in points], marker="o", markersize=4, color=_COLOUR)
+    for number, (name, points) in enumerate(lines.items()):
+        colour = _COLOURS[number % len(_COLOURS)]
+        xs = [point[x] for point in points]
+        low, high = ([point[end] for point in points] for end in ("low", "high"))
+        axes.fill_between(xs, low, high, color=colour, alpha=0.2, linewidth=0)
+        values = [point["value"] for point in points]
+        axes.plot(xs, values, marker="o", markersize=4, color=colour, label=name)
     if mark is not None:
         axes.axvline(mark, color="grey", linestyle=":", linewidth=1)
     if log:
+        ticks = sorted({point[x] for points in lines.values() for point in points})
         axes.set_xscale("log")
-        axes.set_xticks(xs, [f"{value:g}" for value in xs])
+        axes.set_xticks(ticks, [f"{value:g}" for value in ticks])
         axes.minorticks_off()
     axes.set(xlabel=label, ylabel="accuracy", ylim=(-0.02, 1.02))
     axes.grid(alpha=0.3)
+    if len(lines) > 1:
+        axes.legend(frameon=False, fontsize="small")
     return _png(figure)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import json
-from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,24 +12,12 @@ import numpy as np
 from pnil_tf.evaluation.plots import accuracy_bars, accuracy_curve, image_grid
 from pnil_tf.evaluation.statistics import majority
 from pnil_tf.files import write_text
+from pnil_tf.html import image, page, section, table
 
 if TYPE_CHECKING:
     from pnil_tf.evaluation.bench import Bench, Outcome
 
 _PICTURED = 8
-
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
-       color: #1c1c1c; background: #fff }
-h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem }
-table { border-collapse: collapse; width: 100% } img { max-width: 100% }
-th, td { text-align: left; vertical-align: top; padding: .3rem .6rem;
-         border-bottom: 1px solid #ddd }
-.verdict { padding: .8rem 1rem; border-left: .5rem solid #888; background: #f4f4f4 }
-.credible { border-color: #2e7d32 } .doubtful { border-color: #d08700 }
-.obfuscated { border-color: #b3261e } .failed { font-weight: 600; color: #b3261e }
-pre { overflow-x: auto; background: #f4f4f4; padding: .8rem; font-size: .8rem }
-"""
 
 
 def write_report(
@@ -68,10 +54,10 @@ def render(results: dict[str, Any], grid: bytes) -> str:
         f'<p class="verdict {escape(results["verdict"])}"><strong>'
         f"{escape(results['verdict'].capitalize())}.</strong> "
         f"{escape(results['verdict_reason'])}</p>",
-        _section("Accuracy", _image(accuracy_bars(_rows(results), chance)) + _accuracies(results)),
-        _section(
+        section("Accuracy", image(accuracy_bars(_rows(results), chance)) + _accuracies(results)),
+        section(
             f"Images under {results['effective_robustness']['attack']}, the strongest attack",
-            _image(grid),
+            image(grid),
         ),
     ]
     if len(results["epsilon_curve"]) > 1:
@@ -81,7 +67,7 @@ def render(results: dict[str, Any], grid: bytes) -> str:
         of_draws = f" with {draws} draws" if results["model"]["stochastic"] else ""
         images = results["epsilon_curve"][0]["images"]
         title = f"Accuracy over epsilon (pgd_strong{of_draws} on {images} images)"
-        sections.append(_section(title, _image(picture)))
+        sections.append(section(title, image(picture)))
     if len(results["eot_curve"]) > 1:
         picture = accuracy_curve(
             results["eot_curve"],
@@ -90,21 +76,20 @@ def render(results: dict[str, Any], grid: bytes) -> str:
             results["settings"]["eot_samples"],
             log=True,
         )
-        sections.append(_section("Accuracy over EOT draws (pgd)", _image(picture)))
+        sections.append(section("Accuracy over EOT draws (pgd)", image(picture)))
     if results["noise_cells"]:
-        sections.append(_section("With and without noise", _cells(results["noise_cells"])))
-    sections.append(_section("Is it real?", _findings(results["findings"])))
+        sections.append(section("With and without noise", _cells(results["noise_cells"])))
+    sections.append(section("Is it real?", _findings(results["findings"])))
     details = {
         key: results[key]
         for key in ("settings", "model", "data", "versions", "attack_seconds", "finished")
     }
     text = json.dumps(details, indent=2, ensure_ascii=False)
-    sections.append(_section("How it was measured", f"<pre>{escape(text)}</pre>"))
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f"<title>Robustness: {escape(results['verdict'])}</title><style>{_STYLE}</style></head>"
-        f"<body><h1>Robustness at epsilon {epsilon:.4g} ({escape(results['settings']['norm'])})"
-        f"</h1>\n{chr(10).join(sections)}\n</body></html>\n"
+    sections.append(section("How it was measured", f"<pre>{escape(text)}</pre>"))
+    return page(
+        f"Robustness: {results['verdict']}",
+        f"Robustness at epsilon {epsilon:.4g} ({results['settings']['norm']})",
+        sections,
     )
 
 
@@ -143,7 +128,7 @@ def _accuracies(results: dict[str, Any]) -> str:
         "draws",
         "images/s",
     )
-    return _table(heads, rows)
+    return table(heads, rows)
 
 
 def _cells(cells: dict[str, Any]) -> str:
@@ -156,7 +141,7 @@ def _cells(cells: dict[str, Any]) -> str:
         )
     ]
     rows.append(("attack sees one frozen noise", _figure(cells["frozen_with"]), ""))
-    return _table(("", "judged with noise", "judged without noise"), rows)
+    return table(("", "judged with noise", "judged without noise"), rows)
 
 
 def _findings(findings: list[dict[str, Any]]) -> str:
@@ -171,29 +156,11 @@ def _findings(findings: list[dict[str, Any]]) -> str:
         )
         for finding in findings
     ]
-    return _table(("check", "", "value", "threshold", "what was seen", "what to do"), rows)
+    return table(("check", "", "value", "threshold", "what was seen", "what to do"), rows)
 
 
 def _figure(interval: dict[str, Any]) -> str:
     return f"{interval['value']:.1%} ({interval['low']:.1%} to {interval['high']:.1%})"
-
-
-def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    def cell(text: str) -> str:
-        mark = ' class="failed"' if text == "FAILED" else ""
-        return f"<td{mark}>{escape(text)}</td>"
-
-    head = "".join(f"<th>{escape(text)}</th>" for text in heads)
-    body = "\n".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _section(title: str, body: str) -> str:
-    return f"<h2>{escape(title)}</h2>\n{body}"
-
-
-def _image(png: bytes) -> str:
-    return f'<img alt="" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
 
 
 def _grid(

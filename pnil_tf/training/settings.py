@@ -247,4 +247,7 @@ class TrainSettings:
     def _default_name(self) -> str:
         dataset = "".join(c if c.isalnum() or c in "-_" else "_" for c in self.data.dataset)
         parts = [dataset, self.attack.attack, *(["pnil"] if self.model.pnil else [])]
-        return "_".join(parts) + f"_eps{self.attack.epsilon:.4g}_seed{self.optimization.seed}"
+        name = "_".join(parts) + f"_eps{self.attack.epsilon:.4g}_seed{self.optimization.seed}"
+        if self.data.fold is None:
+            return name
+        return f"{name}_repeat{self.data.repeat}_fold{self.data.fold}"

@@ -54,6 +54,7 @@ def run(tmp_path):
         folder / "classifier.keras"
     )
     data = {"dataset": "mnist", "data_dir": None, "image_size": [4, 4], "split_seed": 3}
+    data |= {"repeat": 2, "fold": 0}
     record = {"settings": {"data": data, "attack": {"epsilon": 0.25}}}
     (folder / "run.json").write_text(json.dumps(record))
     return folder
@@ -62,6 +63,7 @@ def run(tmp_path):
 def test_a_run_knows_its_data_and_epsilon(run, asked):
     results = evaluate_saved(str(run), options=OPTIONS)
     assert (asked[0].dataset, asked[0].image_size, asked[0].split_seed) == ("mnist", (4, 4), 3)
+    assert (asked[0].repeat, asked[0].fold) == (2, 0)
     assert results["settings"]["epsilon"] == 0.25
     assert results["data"]["name"] == "mnist"
     assert results["model"]["kind"] == "training run"

@@ -1,0 +1,249 @@
+"""A study from its settings to its results: what `bin/reproduce.py` calls."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import fcntl
+import functools
+import logging
+import os
+import platform
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from pnil_tf.errors import RunFailedError, UserError
+from pnil_tf.files import read_json, write_json
+from pnil_tf.progress import clock
+from pnil_tf.study.budgets import BUDGETS
+from pnil_tf.study.cost import kind_of, measured, predicted_seconds
+from pnil_tf.study.engine_local import run_locally
+from pnil_tf.study.engine_ray import require_ray, run_on_ray
+from pnil_tf.study.job_folder import JobFolder
+from pnil_tf.study.results import CELLS, merged
+from pnil_tf.study.settings import StudySettings
+from pnil_tf.study.studies import Job, jobs_of
+
+_RESULTS, _STUDY, _LOCK = "results.json", "study.json", ".lock"
+
+logger = logging.getLogger(__name__)
+
+
+def reproduce(settings: StudySettings) -> dict[str, Any]:
+    """Does what is left of a study, and writes its results.
+
+    Returns:
+        The content of `results.json`.
+
+    Raises:
+        UserError: If the folder belongs to another budget or another process, or the predicted
+            time is declined.
+        RunFailedError: If jobs failed; the others are done all the same.
+    """
+    output = settings.folder
+    if settings.report_only:
+        results = _write_results(output)
+        _report(output, results)
+        return results
+    engine = _engine(settings)
+    _refuse_foreign(output)
+    output.mkdir(parents=True, exist_ok=True)
+    with _locked(output), _sigterm_ends():
+        jobs = _prepared(settings, output)
+        left = {name: job for name, job in jobs.items() if not _folder(output, name).finished}
+        done = len(jobs) - len(left)
+        logger.info("%s: %d cells, %d of them done, in %s", settings.study, len(jobs), done, output)
+        if left:
+            _do(settings, output, left, len(jobs), engine)
+        results = _write_results(output)
+        _report(output, results)
+    failed = [name for name in jobs if not _folder(output, name).finished]
+    if failed:
+        raise RunFailedError(
+            f"{len(failed)} of {len(jobs)} cells failed, first {failed[0]}: "
+            f"{_folder(output, failed[0]).read()['error']} The others are done. The same command "
+            "tries them again."
+        )
+    return results
+
+
+def _do(
+    settings: StudySettings,
+    output: Path,
+    left: dict[str, Job],
+    total: int,
+    engine: Callable[..., None],
+) -> None:
+    logger.info("Measuring this machine ...")
+    rates = measured(left.values())
+    seconds = {name: predicted_seconds(job, rates[kind_of(job)]) for name, job in left.items()}
+    _note_cost(output, settings, rates, sum(seconds.values()))
+    _ask(settings, len(left), sum(seconds.values()) / settings.workers)
+    for name in left:
+        _folder(output, name).update(status="waiting", error=None)
+    progress = _GridProgress(seconds, total, output)
+    folders = [_folder(output, name) for name in left]
+    engine(folders, settings.workers, progress.started, progress.ended)
+
+
+def _engine(settings: StudySettings) -> Callable[..., None]:
+    if settings.engine == "local":
+        return run_locally
+    require_ray()
+    return functools.partial(run_on_ray, gpus=settings.gpus_per_job)
+
+
+def _refuse_foreign(output: Path) -> None:
+    if not output.exists() or (output / _STUDY).exists():
+        return
+    if set(os.listdir(output)) - {_LOCK}:
+        raise UserError(
+            f"{str(output)!r} exists and holds no study (no {_STUDY}). Received: this --output. "
+            "Choose another."
+        )
+
+
+def _prepared(settings: StudySettings, output: Path) -> dict[str, Job]:
+    budget = BUDGETS[settings.budget]
+    file = output / _STUDY
+    found = read_json(file)["budget"] if file.exists() else None
+    if found not in (None, budget.to_json()):
+        raise UserError(
+            f"{str(output)!r} holds a study with another budget ({found['name']!r}, or an earlier "
+            f"version of it). Received: --budget={budget.name}. Choose another --output."
+        )
+    if found is None:
+        write_json(file, {"budget": budget.to_json(), "predictions": []})
+    jobs = {job.cell.name: job for job in jobs_of(settings.study, budget)}
+    for name, job in jobs.items():
+        _folder(output, name).prepare(job, settings.data_dir)
+    return jobs
+
+
+def _folder(output: Path, name: str) -> JobFolder:
+    return JobFolder(output / CELLS / name)
+
+
+def _note_cost(output: Path, settings: StudySettings, rates: Any, seconds: float) -> None:
+    study = read_json(output / _STUDY)
+    prediction = {
+        "study": settings.study,
+        "date": _now(),
+        "seconds": round(seconds),
+        "rates": {f"{name} of width {width}": r.to_json() for (name, width), r in rates.items()},
+        "machine": {"cpus": os.cpu_count(), "architecture": platform.machine()},
+    }
+    write_json(output / _STUDY, {**study, "predictions": [*study["predictions"], prediction]})
+
+
+def _ask(settings: StudySettings, cells: int, seconds: float) -> None:
+    budget = BUDGETS[settings.budget]
+    print(f"Budget {budget.name}: {budget.says}")
+    print(
+        f"{cells} cells are left to do, about {clock(seconds)} (hours, minutes, seconds) as this "
+        f"machine was a moment ago, {settings.workers} at once.",
+        flush=True,
+    )
+    if settings.yes:
+        return
+    if not sys.stdin.isatty():
+        raise UserError("Nobody can be asked whether to begin. Received: no --yes. Pass it.")
+    if input("Begin? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise UserError("Nothing was begun. Received: no. --budget=smoke is the smallest.")
+
+
+def _write_results(output: Path) -> dict[str, Any]:
+    if not (output / _STUDY).exists():
+        raise UserError(
+            f"{str(output)!r} holds no study (no {_STUDY}). Received: this --output. Check it."
+        )
+    results = {**read_json(output / _STUDY), "cells": merged(output), "date": _now()}
+    write_json(output / _RESULTS, results)
+    return results
+
+
+def _report(output: Path, results: dict[str, Any]) -> None:
+    from pnil_tf.study.report import write_reports  # matplotlib is slow to import
+
+    write_reports(output, results)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+
+
+@dataclasses.dataclass
+class _GridProgress:
+    """Says which cell of how many is done, and how long the others will take.
+
+    Args:
+        predicted: Predicted seconds of the cells that are to be done, by name.
+        total: Cells in all.
+        output: The study's folder.
+    """
+
+    predicted: dict[str, float]
+    total: int
+    output: Path
+
+    def __post_init__(self) -> None:
+        self._begun = time.monotonic()
+        self._starts: dict[str, float] = {}
+        self._ended: set[str] = set()
+
+    def started(self, folder: JobFolder) -> None:
+        name = folder.path.name
+        self._starts[name] = time.monotonic()
+        number = self.total - len(self.predicted) + len(self._starts)
+        self._say(f"[{number} of {self.total}] {name} ... (log: {folder.log})")
+
+    def ended(self, folder: JobFolder) -> None:
+        name = folder.path.name
+        self._ended.add(name)
+        took = clock(time.monotonic() - self._starts[name])
+        state = folder.read()
+        how = "done" if folder.finished else f"FAILED: {state['error']}"
+        self._say(f"    {name}: {how} in {took}; {self._left()} left")
+        _write_results(self.output)
+
+    def _left(self) -> str:
+        done = sum(self.predicted[name] for name in self._ended)
+        left = sum(self.predicted.values()) - done
+        # The machine as it was since, not as it was measured.
+        return clock(left * (time.monotonic() - self._begun) / done)
+
+    def _say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _locked(output: Path) -> Iterator[None]:
+    with open(output / _LOCK, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"Another process works in {str(output)!r}. Received: the same folder. Wait for it "
+                "to end, or choose another --output."
+            ) from error
+        yield
+
+
+@contextlib.contextmanager
+def _sigterm_ends() -> Iterator[None]:
+    """Lets SIGTERM unwind the stack, so that jobs are stopped, and exit with 143."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

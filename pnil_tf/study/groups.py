@@ -1,0 +1,119 @@
+"""Cells gathered into the rows of table 1: all runs of one way to train."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from pnil_tf.study.statistics import Comparison, corrected_resampled_t, mean_and_deviation
+
+PAPER_ATTACKS = ("pgd", "spsa")
+STRONG_ATTACK = "pgd_strong"
+COLUMNS = {
+    "clean": "clean",
+    "spsa": "SPSA",
+    "pgd": "PGD",
+    "min": "Min",
+    STRONG_ATTACK: STRONG_ATTACK,
+    "min_strong": "Min with it",
+}
+"""The columns of table 1 and their heads: the paper's Min, and Min over `pgd_strong`, too."""
+
+Run = tuple[int | None, int | None]
+"""Repeat and fold."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """All finished runs of one way to train.
+
+    Args:
+        dataset: Name of the data set.
+        epsilon: Radius, in units of pixels in [0, 1].
+        attack: Training attack.
+        pnil: Whether with PNIL.
+        accuracies: For `"clean"` and each attack the accuracy of every run, in [0, 1].
+        records: The runs' records.
+    """
+
+    dataset: str
+    epsilon: float
+    attack: str
+    pnil: bool
+    accuracies: dict[str, dict[Run, float]]
+    records: list[dict[str, Any]]
+
+    def runs(self, column: str) -> dict[Run, float]:
+        """The accuracy of every run in a column of `COLUMNS`; empty if it was not measured."""
+        if column == "min":
+            column = self.weakest(PAPER_ATTACKS)
+        elif column == "min_strong" and STRONG_ATTACK in self.accuracies:
+            column = self.weakest((*PAPER_ATTACKS, STRONG_ATTACK))
+        return self.accuracies.get(column, {})
+
+    def summary(self, column: str) -> tuple[float, float | None] | None:
+        """Mean and standard deviation over the runs; `None` if the column was not measured."""
+        found = self.runs(column)
+        return mean_and_deviation(np.array(list(found.values()))) if found else None
+
+    def weakest(self, attacks: tuple[str, ...]) -> str:
+        """The attack with the lowest mean accuracy, whose column is the paper's Min."""
+        return min(attacks, key=lambda name: float(np.mean(list(self.accuracies[name].values()))))
+
+
+def groups_of(cells: list[dict[str, Any]], cross_validated: bool = True) -> list[Group]:
+    """Returns the rows of table 1, in the order of the cells.
+
+    Args:
+        cells: The records of `pnil_tf.study.results.merged`; unfinished ones are left out.
+        cross_validated: Whether to take the runs on folds, or those on the predefined split.
+    """
+    found: dict[tuple[str, float, str, bool], Group] = {}
+    for record in cells:
+        measured = _accuracies(record)
+        if not {"clean", *PAPER_ATTACKS} <= set(measured):
+            continue
+        cell = record["cell"]
+        if (cell["fold"] is not None) != cross_validated:
+            continue
+        key = (cell["dataset"], cell["epsilon"], cell["attack"], cell["pnil"])
+        group = found.setdefault(key, Group(*key, accuracies={}, records=[]))
+        group.records.append(record)
+        for column, value in measured.items():
+            group.accuracies.setdefault(column, {})[cell["repeat"], cell["fold"]] = value
+    return list(found.values())
+
+
+def _accuracies(record: dict[str, Any]) -> dict[str, float]:
+    columns = ("clean", *PAPER_ATTACKS, STRONG_ATTACK)
+    tables = [record["evaluations"].get(name, {}) for name in ("others", "pgd")]
+    return {
+        column: table[column]["value"] for table in tables for column in columns if column in table
+    }
+
+
+def compared(noisy: Group, plain: Group, column: str) -> Comparison | None:
+    """Compares a column with PNIL to that without, over the runs that both have; `None` if none.
+
+    Args:
+        noisy: The runs with PNIL.
+        plain: Those without.
+        column: A name out of `COLUMNS`.
+    """
+    ours, theirs = noisy.runs(column), plain.runs(column)
+    both = [run for run in ours if run in theirs]
+    if not both:
+        return None
+    return corrected_resampled_t(np.array([ours[run] - theirs[run] for run in both]))
+
+
+def pairs_of(groups: list[Group]) -> list[tuple[Group, Group]]:
+    """Returns `(with PNIL, without)` for each data set, radius and training attack."""
+    by_key = {(g.dataset, g.epsilon, g.attack, g.pnil): g for g in groups}
+    return [
+        (by_key[(*key, True)], by_key[(*key, False)])
+        for key in dict.fromkeys((g.dataset, g.epsilon, g.attack) for g in groups)
+        if {(*key, True), (*key, False)} <= set(by_key)
+    ]

@@ -1,0 +1,161 @@
+"""Does one job in a process of its own: `python -m pnil_tf.study.job FOLDER`.
+
+The process ends when its standard input does: whoever started it is gone then, however it ended,
+and a job that went on would meet the next grid in its folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+from pnil_tf.data import DataSettings
+from pnil_tf.errors import RunFailedError, UserError
+from pnil_tf.evaluation.command import evaluate_saved
+from pnil_tf.study.job_folder import JobFolder
+from pnil_tf.study.studies import Evaluation, Job
+from pnil_tf.training.run import train
+from pnil_tf.training.settings import (
+    AttackTrainingSettings,
+    ModelSettings,
+    OptimizationSettings,
+    RunSettings,
+    TrainSettings,
+)
+
+logger = logging.getLogger("pnil_tf.study.job")  # not __name__, which is __main__ here
+
+# A killed grid's job saves its last step before it lets the folder go.
+_SECONDS_TO_LET_GO = 60.0
+
+
+def run_job(path: Path) -> None:
+    """Trains the classifier of a prepared folder and evaluates it; what is done stays done.
+
+    Raises:
+        Exception: Whatever went wrong; `job.json` says so, too.
+    """
+    folder = JobFolder(path)
+    with _locked(path):
+        logger.info("Working on %s", path.name)
+        folder.update(status="begun", error=None)
+        try:
+            job = folder.job()
+            if folder.run_record() is None:
+                data_dir = folder.read()["data_dir"]
+                settings = training_settings(job, folder.path, data_dir)
+                # The images may have moved since the run was begun.
+                train(settings, {"dataset": job.cell.dataset, "data_dir": data_dir})
+            for evaluation in job.evaluations:
+                if folder.results(evaluation.name) is None:
+                    _evaluate(folder, evaluation)
+        except Exception as error:
+            folder.update(status="failed", error=_described(error))
+            raise
+        folder.update(status="finished")
+
+
+def training_settings(job: Job, folder: Path, data_dir: str | None) -> TrainSettings:
+    """Returns the settings of a job's training, which resumes if there is something to resume.
+
+    Args:
+        job: The job.
+        folder: Where its run belongs.
+        data_dir: As in `DataSettings`.
+    """
+    cell, effort = job.cell, job.effort
+    return TrainSettings(
+        data=DataSettings(
+            cell.dataset,
+            data_dir=data_dir,
+            data_source=job.data_source,
+            repeat=cell.repeat,
+            fold=cell.fold,
+        ),
+        model=ModelSettings(
+            model=cell.model, width=effort.width, pnil=cell.pnil, pnil_sigma=cell.pnil_sigma
+        ),
+        attack=AttackTrainingSettings(
+            attack=cell.attack, epsilon=cell.epsilon, validation_images=effort.validation_images
+        ),
+        optimization=OptimizationSettings(
+            epochs=effort.epochs,
+            max_lr=effort.max_lr,
+            schedule=effort.schedule,
+            seed=cell.seed,
+        ),
+        run=RunSettings(runs_dir=str(folder), name="run", resume=True, evaluation_images=0),
+    )
+
+
+def _evaluate(folder: JobFolder, evaluation: Evaluation) -> None:
+    options = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in evaluation.options.items()
+    }
+    evaluate_saved(
+        str(folder.run),
+        epsilon=evaluation.epsilon,
+        output=str(folder.evaluation(evaluation.name)),
+        resume=True,
+        data={"data_dir": folder.read()["data_dir"]},
+        options=options,
+    )
+
+
+def _described(error: Exception) -> str:
+    if isinstance(error, (UserError, RunFailedError)):
+        return str(error)
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Keeps the folder for this process.
+
+    Raises:
+        UserError: If another process keeps it for longer than it takes to end.
+    """
+    with open(path / ".lock", "w") as file:
+        give_up = time.monotonic() + _SECONDS_TO_LET_GO
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > give_up:
+                    raise UserError(
+                        f"Another process works in {path}. Received: the same job again. Wait for "
+                        "it to end."
+                    ) from error
+                time.sleep(0.2)
+        yield
+
+
+def _end_with_parent() -> None:
+    def wait() -> None:
+        while os.read(0, 1):  # sys.stdin would keep a lock that Python wants when it ends
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+if __name__ == "__main__":
+    _end_with_parent()
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("pnil_tf").setLevel(logging.INFO)
+    try:
+        run_job(Path(sys.argv[1]))
+    except Exception:
+        traceback.print_exc()
+        sys.exit(1)

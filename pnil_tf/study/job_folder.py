@@ -1,0 +1,104 @@
+"""The folder of one job: what is to be done there, and how far it is. Imports no TensorFlow."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from pnil_tf.errors import UserError
+from pnil_tf.files import read_json, write_json
+from pnil_tf.study.budgets import Effort
+from pnil_tf.study.cells import Cell
+from pnil_tf.study.studies import Evaluation, Job
+
+_RUN, _RESULTS = "run", "results.json"
+
+
+class JobFolder:
+    """One job's folder: `job.json`, the run, one folder for each evaluation, and a log.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.state_file = path / "job.json"
+        self.log = path / "log.txt"
+        self.run = path / _RUN
+
+    def prepare(self, job: Job, data_dir: str | None) -> None:
+        """Writes down what is to be done; what was done before stays done.
+
+        Raises:
+            UserError: If the folder holds the same cell with another effort.
+        """
+        asked = {
+            "cell": job.cell.to_json(),
+            "effort": json.loads(json.dumps(dataclasses.asdict(job.effort))),
+            "data_source": job.data_source,
+        }
+        found = self.read()
+        for key, value in asked.items():
+            if found and found[key] != value:
+                raise UserError(
+                    f"{self.path} was begun with another {key.replace('_', ' ')}. "
+                    f"Received: {json.dumps(value)}; it has {json.dumps(found[key])}. Choose "
+                    "another --output."
+                )
+        evaluations = {entry["name"]: entry for entry in found.get("evaluations", [])}
+        evaluations |= {entry.name: dataclasses.asdict(entry) for entry in job.evaluations}
+        self.path.mkdir(parents=True, exist_ok=True)
+        state = {"status": "waiting", "error": None, **found, **asked, "data_dir": data_dir}
+        self.write({**state, "evaluations": list(evaluations.values())})
+
+    def read(self) -> dict[str, Any]:
+        """Returns what `job.json` says; empty if there is none."""
+        return read_json(self.state_file) if self.state_file.exists() else {}
+
+    def write(self, state: dict[str, Any]) -> None:
+        """Replaces `job.json`."""
+        write_json(self.state_file, state)
+
+    def update(self, **values: Any) -> None:
+        """Changes some of what `job.json` says."""
+        self.write({**self.read(), **values})
+
+    def job(self) -> Job:
+        """The job that the folder was prepared for."""
+        state = self.read()
+        effort: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in state["effort"].items()
+        }
+        return Job(
+            Cell(**state["cell"]),
+            Effort(**effort),
+            state["data_source"],
+            tuple(Evaluation(**entry) for entry in state["evaluations"]),
+        )
+
+    def evaluation(self, name: str) -> Path:
+        """The folder of one evaluation."""
+        return self.path / f"evaluation_{name}"
+
+    def run_record(self) -> dict[str, Any] | None:
+        """What `run.json` says, if the training is finished."""
+        file = self.run / "run.json"
+        record = read_json(file) if file.exists() else {}
+        return record if record.get("status") == "finished" else None
+
+    def results(self, name: str) -> dict[str, Any] | None:
+        """What an evaluation found, if it is finished."""
+        file = self.evaluation(name) / _RESULTS
+        return read_json(file) if file.exists() else None
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.run_record() is not None and all(
+            (self.evaluation(entry["name"]) / _RESULTS).exists()
+            for entry in self.read().get("evaluations", [])
+        )

@@ -1,0 +1,70 @@
+"""What the cells found, merged from what is there. Imports no TensorFlow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pnil_tf.study.cells import TRAINING_ATTACKS
+from pnil_tf.study.job_folder import JobFolder
+from pnil_tf.training.settings import PAPER_EPSILON
+
+CELLS = "cells"
+_FIGURE = ("value", "low", "high", "images", "draws", "noise_std", "seconds")
+
+
+def merged(output: Path) -> list[dict[str, Any]]:
+    """Returns one record for each job of a study's folder, finished or not, as table 1 orders them.
+
+    Every record stands alone: the cell, its effort, what was measured, the data, the versions.
+    It names no path of this machine.
+    """
+    folders = [JobFolder(path.parent) for path in (output / CELLS).glob("*/job.json")]
+    return sorted(map(_record, folders), key=_place)
+
+
+def _place(record: dict[str, Any]) -> tuple[Any, ...]:
+    cell = record["cell"]
+    run = (cell["repeat"] or 0, cell["fold"] or 0)
+    known = (*TRAINING_ATTACKS, cell["attack"])
+    attack = known.index(cell["attack"])
+    dataset = list(PAPER_EPSILON).index(cell["dataset"])
+    return dataset, cell["epsilon"], attack, cell["pnil"], run
+
+
+def _record(folder: JobFolder) -> dict[str, Any]:
+    state = folder.read()
+    record: dict[str, Any] = {
+        "name": folder.path.name,
+        "cell": state["cell"],
+        "effort": state["effort"],
+        "status": "finished" if folder.finished else state["status"],
+        "error": None if folder.finished else _without_path(state["error"], folder),
+        "training": None,
+        "evaluations": {},
+    }
+    run = folder.run_record()
+    if run is not None:
+        record["training"] = {
+            **{key: run[key] for key in ("data", "seed", "noise", "max_lr", "versions", "device")},
+            **{key: run[key] for key in ("kept", "guard_events", "training_seconds", "finished")},
+        }
+    for entry in state["evaluations"]:
+        results = folder.results(entry["name"])
+        if results is not None:
+            record["evaluations"][entry["name"]] = {
+                "epsilon": entry["epsilon"],
+                "options": entry["options"],
+                "clean": _figure(results["clean"]),
+                **{name: _figure(found) for name, found in results["attacks"].items()},
+                "seconds": results["attack_seconds"],
+            }
+    return record
+
+
+def _without_path(error: str | None, folder: JobFolder) -> str | None:
+    return error and error.replace(str(folder.path), folder.path.name)
+
+
+def _figure(found: dict[str, Any]) -> dict[str, Any]:
+    return {key: found[key] for key in _FIGURE if key in found}

@@ -1,0 +1,84 @@
+"""What `bin/reproduce.py` can be told, checked as soon as it is said. Imports no TensorFlow."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+from pnil_tf.errors import UserError
+from pnil_tf.study.budgets import BUDGETS
+from pnil_tf.study.studies import STUDIES
+
+ENGINES = ("local", "ray")
+
+
+@dataclasses.dataclass(frozen=True)
+class StudySettings:
+    """Which study, how much of it, and where.
+
+    Args:
+        study: A name out of `STUDIES`.
+        budget: A name out of `BUDGETS`.
+        output: Folder of the cells and the report; `None` is `studies/BUDGET`, which all studies
+            of a budget share, so that none trains what another has trained.
+        data_dir: Where the images are looked for first, see `DataSettings`.
+        workers: Jobs at once, each in a process of its own.
+        engine: `"local"` or `"ray"`.
+        gpus_per_job: GPUs that Ray gives each job; may be a fraction.
+        yes: Whether to begin without asking.
+        report_only: Whether to write the report on what is there, and do nothing else.
+
+    Raises:
+        UserError: If a value, or a combination of them, is not valid.
+    """
+
+    study: str = "table1"
+    budget: str = "cpu"
+    output: str | None = None
+    data_dir: str | None = None
+    workers: int = 1
+    engine: str = "local"
+    gpus_per_job: float = 0.0
+    yes: bool = False
+    report_only: bool = False
+
+    def __post_init__(self) -> None:
+        for name, known in (("study", STUDIES), ("budget", BUDGETS), ("engine", ENGINES)):
+            if getattr(self, name) not in known:
+                raise UserError(
+                    f"--{name} must be one of {', '.join(known)}. "
+                    f"Received: {getattr(self, name)!r}."
+                )
+        if self.workers < 1:
+            raise UserError(f"--workers must be at least 1. Received: {self.workers!r}.")
+        if not math.isfinite(self.gpus_per_job) or self.gpus_per_job < 0:
+            raise UserError(
+                f"--gpus_per_job must be 0 or greater. Received: {self.gpus_per_job!r}."
+            )
+        if self.gpus_per_job and self.engine != "ray":
+            raise UserError(
+                "GPUs are shared out by Ray alone. Received: "
+                f"--gpus_per_job={self.gpus_per_job:g} with --engine={self.engine}. Add "
+                "--engine=ray, or leave it out: a local job takes the GPUs it finds."
+            )
+        if (self.study, self.budget) == ("cifar10_madry", "smoke"):
+            raise UserError(
+                "The smoke budget has digits only. Received: --study=cifar10_madry "
+                "--budget=smoke. Use --budget=cpu or --budget=full."
+            )
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UserError(
+                f"--output must be a folder. Received: {str(self.folder)!r}, which is a file."
+            )
+        if self.report_only and not self.folder.is_dir():
+            raise UserError(
+                "There is nothing to report on. Received: --report_only with "
+                f"{str(self.folder)!r}, which does not exist. Run the study first, or correct "
+                "--output."
+            )
+
+    @property
+    def folder(self) -> Path:
+        """Where the cells and the report are."""
+        return Path(self.output) if self.output else Path("studies") / self.budget

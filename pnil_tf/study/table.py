@@ -1,0 +1,152 @@
+"""Table 1: our rows beside the paper's, and what separates PNIL from none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from pnil_tf.study import words
+from pnil_tf.study.groups import COLUMNS, Group, compared, pairs_of
+from pnil_tf.study.paper import published
+from pnil_tf.study.statistics import ALPHA, Comparison
+
+Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
+"""Heads and rows of plain text."""
+
+
+def markdown(table: Table) -> str:
+    """Returns a table as Markdown."""
+    heads, rows = table
+    return "\n".join([_line(heads), "|" + " --- |" * len(heads), *map(_line, rows)])
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def table_1(groups: list[Group]) -> Table:
+    """Returns the rows: accuracy in percent, mean ± standard deviation over the runs.
+
+    A star marks the higher figure of a pair whose difference is significant at the paper's level.
+    """
+    paper = "the paper: clean / SPSA / PGD / Min"
+    heads = ("data", "eps", "training", "runs", *COLUMNS.values(), paper)
+    stars = {column: _better(pairs_of(groups), column) for column in COLUMNS}
+    rows = []
+    for group in groups:
+        found = published(group.dataset, group.attack, group.pnil)
+        theirs = [f"{mean} ± {sd}" for mean, sd in (found or {}).values()]
+        figures = [
+            words.percent(group.summary(column))
+            + "*" * any(group is better for better in stars[column])
+            for column in COLUMNS
+        ]
+        rows.append((*_place(group), str(len(group.records)), *figures, " / ".join(theirs)))
+    return heads, rows
+
+
+def _place(group: Group) -> tuple[str, str, str]:
+    """What a row is about: the images, the radius, the training."""
+    training = words.model(group.attack, group.pnil)
+    return words.images(group.records[0]), words.radius(group.epsilon), training
+
+
+def _better(pairs: list[tuple[Group, Group]], column: str) -> list[Group]:
+    found = []
+    for noisy, plain in pairs:
+        comparison = compared(noisy, plain, column)
+        if comparison is not None and comparison.significant:
+            found.append(noisy if comparison.mean > 0 else plain)
+    return found
+
+
+def comparisons(groups: list[Group]) -> Table:
+    """Returns what PNIL adds, in points: with intervals, effect sizes and p-values."""
+    heads: tuple[str, ...] = (
+        *("data", "eps", "training", "accuracy", "runs", "with PNIL − without (95 % interval)"),
+        *("in standard deviations", "p", f"significant at {ALPHA:g}", "the paper"),
+    )
+    rows: list[tuple[str, ...]] = []
+    for noisy, plain in pairs_of(groups):
+        for column, head in COLUMNS.items():
+            comparison = compared(noisy, plain, column)
+            if comparison is None:
+                continue
+            theirs, standardized = paper_difference(noisy, column), comparison.standardized
+            rows.append(
+                (
+                    *_place(noisy)[:2],
+                    noisy.attack.upper(),
+                    "Min with pgd_strong" if column == "min_strong" else head,
+                    str(comparison.runs),
+                    points(comparison),
+                    "" if standardized is None else f"{standardized:+.2f}",
+                    words.p_value(comparison.p),
+                    "yes" if comparison.significant else "no",
+                    "" if theirs is None else f"{theirs:+d}",
+                )
+            )
+    return heads, rows
+
+
+def points(comparison: Comparison) -> str:
+    """Writes a difference in points with its interval."""
+    if comparison.p is None:
+        return f"{100 * comparison.mean:+.1f}"
+    ends = [f"{100 * end:+.1f}" for end in (comparison.low, comparison.high)]
+    return f"{100 * comparison.mean:+.1f} ({ends[0]} to {ends[1]})"
+
+
+def paper_difference(noisy: Group, column: str) -> int | None:
+    """The paper's figure with PNIL minus that without, in points; `None` where it has none."""
+    ours, theirs = (published(noisy.dataset, noisy.attack, pnil) for pnil in (True, False))
+    if ours is None or theirs is None or column not in ours:
+        return None
+    return ours[column][0] - theirs[column][0]
+
+
+def agreement(groups: list[Group]) -> dict[str, list[str]]:
+    """Sorts the paper's claim, that PNIL raises Min, by what our runs say of it.
+
+    Returns:
+        Sentences under `"agrees"` (same sign, and the 95 % interval holds no 0), `"disagrees"`
+        (the other sign, and no 0) and `"undecided"`.
+    """
+    found: dict[str, list[str]] = {"agrees": [], "disagrees": [], "undecided": []}
+    for noisy, plain in pairs_of(groups):
+        comparison, theirs = compared(noisy, plain, "min"), paper_difference(noisy, "min")
+        if comparison is None or theirs is None:
+            continue
+        sure = comparison.p is not None and not comparison.low <= 0 <= comparison.high
+        same = (comparison.mean > 0) == (theirs > 0)
+        verdict = ("agrees" if same else "disagrees") if sure else "undecided"
+        ours = [words.percent(group.summary("min")) for group in (noisy, plain)]
+        found[verdict].append(
+            f"{words.setting(noisy.records[0])}, {noisy.attack.upper()}: Min is "
+            f"{ours[0]} with PNIL and {ours[1]} without, a difference of {points(comparison)} "
+            f"points over {comparison.runs} runs (p = {words.p_value(comparison.p)}); the paper's "
+            f"difference is {theirs:+d}."
+        )
+    return found
+
+
+def hidden_gradients(groups: list[Group]) -> list[str]:
+    """Says where SPSA, which needs no gradients, leaves less than PGD, which does."""
+    return [
+        f"{words.setting(group.records[0])}, {words.model(group.attack, group.pnil)}: "
+        f"SPSA leaves {words.percent(spsa)}, PGD {words.percent(pgd)}."
+        for group in groups
+        if (spsa := group.summary("spsa")) and (pgd := group.summary("pgd")) and spsa[0] < pgd[0]
+    ]
+
+
+def collapses(groups: Sequence[Group]) -> list[str]:
+    """Says in how many runs the guard saw catastrophic overfitting."""
+    found = []
+    for group in groups:
+        seen = sum(bool(record["training"]["guard_events"]) for record in group.records)
+        if seen:
+            found.append(
+                f"{words.setting(group.records[0])}, "
+                f"{words.model(group.attack, group.pnil)}: {seen} of {len(group.records)} runs."
+            )
+    return found

@@ -1,0 +1,53 @@
+"""How cells and figures are written in a report."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+_DATASETS = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
+
+
+def radius(epsilon: float) -> str:
+    """Writes a radius as it is usually said: `8/255`, `0.3`."""
+    steps = epsilon * 255
+    if round(steps) and math.isclose(steps, round(steps), rel_tol=1e-9):
+        return f"{round(steps)}/255"
+    return f"{epsilon:g}"
+
+
+def model(attack: str, pnil: bool) -> str:
+    """Names a way to train."""
+    return f"{attack.upper()} {'with' if pnil else 'without'} PNIL"
+
+
+def images(record: dict[str, Any]) -> str:
+    """Names the images of a cell, by the label that they came with if that is another one.
+
+    Args:
+        record: The cell's, of `pnil_tf.study.results.merged`.
+    """
+    dataset = record["cell"]["dataset"]
+    note = record["training"]["data"]["note"] if record["training"] else None
+    return note or _DATASETS.get(dataset, dataset)
+
+
+def setting(record: dict[str, Any]) -> str:
+    """Names the images of a cell and its radius."""
+    return f"{images(record)}, eps {radius(record['cell']['epsilon'])}"
+
+
+def percent(summary: tuple[float, float | None] | None) -> str:
+    """Writes mean and standard deviation, given in [0, 1], in percent."""
+    if summary is None:
+        return ""
+    mean, deviation = summary
+    scatter = "" if deviation is None else f" ± {100 * deviation:.1f}"
+    return f"{100 * mean:.1f}{scatter}"
+
+
+def p_value(p: float | None) -> str:
+    """Writes a p-value."""
+    if p is None:
+        return "none"
+    return "< 0.0001" if p < 0.0001 else f"{p:.2g}"

@@ -1,0 +1,151 @@
+"""Jobs and their folders: what is done stays done, and what fails is told and stops no other."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from pnil_tf.errors import UserError
+from pnil_tf.study import engine_local
+from pnil_tf.study.budgets import BUDGETS
+from pnil_tf.study.job_folder import JobFolder
+from pnil_tf.study.process import note_end
+from pnil_tf.study.results import merged
+from pnil_tf.study.studies import jobs_of
+
+SMOKE = BUDGETS["smoke"]
+
+
+def prepared(output, study="table1"):
+    folders = []
+    for job in jobs_of(study, SMOKE):
+        folders.append(JobFolder(output / "cells" / job.cell.name))
+        folders[-1].prepare(job, None)
+    return folders
+
+
+def finish(folder):
+    """Leaves what a finished job leaves, as far as anybody looks at it."""
+    folder.run.mkdir(exist_ok=True)
+    record = {"status": "finished"}
+    for key in ("data", "seed", "noise", "max_lr", "versions", "device"):
+        record[key] = None
+    for key in ("kept", "guard_events", "training_seconds", "finished"):
+        record[key] = None
+    (folder.run / "run.json").write_text(json.dumps(record))
+    figure = {"value": 0.5, "low": 0.4, "high": 0.6, "images": 9, "draws": 1, "seconds": 1.0}
+    for evaluation in folder.job().evaluations:
+        folder.evaluation(evaluation.name).mkdir(exist_ok=True)
+        attacks = dict.fromkeys(evaluation.options["attacks"], figure)
+        results = {"clean": figure, "attacks": attacks, "attack_seconds": 1.0}
+        (folder.evaluation(evaluation.name) / "results.json").write_text(json.dumps(results))
+    folder.update(status="finished")
+
+
+def test_a_prepared_folder_gives_its_job_back(tmp_path):
+    for job, folder in zip(jobs_of("table1", SMOKE), prepared(tmp_path), strict=True):
+        assert folder.job() == job
+        assert folder.read()["status"] == "waiting"
+
+
+def test_another_study_adds_its_evaluations_and_trains_nothing_anew(tmp_path):
+    first = prepared(tmp_path)[1]
+    finish(first)
+    assert first.finished
+    again = prepared(tmp_path)[1]
+    assert again.finished
+    (noisy,) = prepared(tmp_path, "figure4")
+    assert noisy.path == first.path
+    assert not noisy.finished
+    assert noisy.run_record() is not None
+    names = [entry.name for entry in noisy.job().evaluations]
+    assert names == ["pgd", "others", "draws1", "draws2", "draws5"]
+
+
+def test_another_effort_is_refused(tmp_path):
+    folder = prepared(tmp_path)[0]
+    job = jobs_of("table1", SMOKE)[0]
+    state = folder.read()
+    state["effort"]["epochs"] += 1
+    folder.write(state)
+    with pytest.raises(UserError, match="another effort"):
+        folder.prepare(job, None)
+
+
+def python(code):
+    return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(3, "with status 3"), (-9, "by SIGKILL"), (-15, "by SIGTERM")]
+)
+def test_a_process_that_ends_without_a_word_has_failed(tmp_path, status, words):
+    folder = prepared(tmp_path)[0]
+    note_end(folder, status)
+    assert folder.read()["status"] == "failed"
+    assert words in folder.read()["error"]
+
+
+def test_what_a_failed_job_said_stands(tmp_path):
+    folder = prepared(tmp_path)[0]
+    folder.update(status="failed", error="no images")
+    note_end(folder, 1)
+    assert folder.read()["error"] == "no images"
+    (record, *_) = [r for r in merged(tmp_path) if r["name"] == folder.path.name]
+    assert (record["status"], record["error"]) == ("failed", "no images")
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_failed_job_does_not_stop_the_others(tmp_path, monkeypatch, workers):
+    folders = prepared(tmp_path)
+    at_once, most, order = [], [0], []
+
+    def start(folder, threads):
+        at_once.append(folder)
+        most[0] = max(most[0], len(at_once))
+        order.append(folder)
+        assert (threads is None) == (workers == 1)
+        return python("import os; os.abort()" if folder is folders[1] else "pass")
+
+    def ended(folder):
+        at_once.remove(folder)
+        if folder is not folders[1]:
+            finish(folder)
+
+    monkeypatch.setattr(engine_local, "start", start)
+    engine_local.run_locally(folders, workers, lambda folder: None, ended)
+    assert order == folders
+    assert most[0] == workers
+    assert [folder.finished for folder in folders] == [True, False, True, True]
+    assert "SIGABRT" in folders[1].read()["error"]
+
+
+def test_an_interrupted_engine_stops_its_jobs(tmp_path, monkeypatch):
+    processes = []
+
+    def start(folder, threads):
+        processes.append(python("import time; time.sleep(600)"))
+        return processes[-1]
+
+    def started(folder):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine_local, "start", start)
+    with pytest.raises(KeyboardInterrupt):
+        engine_local.run_locally(prepared(tmp_path), 1, started, lambda folder: None)
+    assert [process.poll() for process in processes] == [-15]
+
+
+def test_merged_records_name_no_path_of_this_machine(tmp_path):
+    folders = prepared(tmp_path)
+    for folder in folders[1:]:
+        finish(folder)
+    folders[0].update(status="failed", error=f"{folders[0].path} cannot be read")
+    assert str(tmp_path) not in json.dumps(merged(tmp_path))
+    # As table 1 has them: without PNIL first, then by fold.
+    cells = [record["cell"] for record in merged(tmp_path)]
+    assert [(cell["pnil"], cell["fold"]) for cell in cells] == [
+        *((False, 0), (False, 1)),
+        *((True, 0), (True, 1)),
+    ]

@@ -1,0 +1,174 @@
+"""`bin/reproduce.py` from end to end on the smallest budget, killed and interrupted."""
+
+import contextlib
+import fcntl
+import importlib.util
+import json
+import os
+import signal
+import time
+
+import pytest
+from command import run, start
+
+SMOKE = ("--study=table1", "--budget=smoke", "--yes")
+
+
+def wait_for(condition, seconds=120.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.1)
+
+
+def training_finished(cell):
+    file = cell / "run" / "run.json"
+    return file.exists() and json.loads(file.read_text())["status"] == "finished"
+
+
+def is_free(folder):
+    """Whether no process works in a cell's folder."""
+    with open(folder / ".lock", "w") as file, contextlib.suppress(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
+
+
+@pytest.mark.faults
+def test_the_smoke_budget_is_done_though_it_is_killed(tmp_path):
+    output = tmp_path / "study"
+    first = output / "cells" / "mnist_eps0.3_nfgsm_repeat0_fold0"
+    grid = start("reproduce.py", *SMOKE, f"--output={output}")
+    try:
+        wait_for(lambda: training_finished(first))
+    finally:
+        os.kill(grid.pid, signal.SIGKILL)
+        grid.communicate()
+    wait_for(lambda: is_free(first))  # the job ends with the grid that started it
+    trained = (first / "run" / "classifier.keras").stat().st_mtime_ns
+
+    # Under two minutes on two idle cores; test machines are not always idle.
+    status, out, err = run("reproduce.py", *SMOKE, f"--output={output}", timeout=480)
+    assert status == 0, err
+    assert "cells are left to do, about" in out
+    assert "[4 of 4]" in err
+    assert (first / "run" / "classifier.keras").stat().st_mtime_ns == trained
+
+    results = json.loads((output / "results.json").read_text())
+    assert [cell["status"] for cell in results["cells"]] == ["finished"] * 4
+    assert results["budget"]["name"] == "smoke"
+    assert str(tmp_path) not in json.dumps(results)
+    by_name = {cell["name"]: cell for cell in results["cells"]}
+    plain, noisy = (by_name[f"mnist_eps0.3_nfgsm{p}_repeat0_fold1"] for p in ("", "_pnil"))
+    assert plain["training"]["seed"] == noisy["training"]["seed"] == 1
+    assert plain["training"]["data"]["sha256"] == noisy["training"]["data"]["sha256"]
+    assert noisy["training"]["noise"]["initial_sigma"] == 0.37
+    assert {"pgd", "clean"} <= set(noisy["evaluations"]["pgd"])
+    assert {"spsa", "pgd_strong"} <= set(noisy["evaluations"]["others"])
+
+    text = (output / "report.md").read_text()
+    assert "NFGSM with PNIL | 2 |" in text
+    assert "MNIST (5,000 digits)" in text
+    assert (output / "report.html").exists()
+
+    # Nothing is left to do: no measuring, no training.
+    status, _, err = run("reproduce.py", *SMOKE, f"--output={output}")
+    assert status == 0, err
+    assert "4 cells, 4 of them done" in err
+    assert "Measuring" not in err
+    (output / "report.html").unlink()
+    status, _, err = run("reproduce.py", "--report_only", "--budget=smoke", f"--output={output}")
+    assert status == 0, err
+    assert (output / "report.html").exists()
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_an_interrupted_study_stops_its_job_and_can_go_on(tmp_path, number, expected):
+    output = tmp_path / "study"
+    study = ("--study=figure1", "--budget=smoke", "--yes", f"--output={output}")
+    cell = output / "cells" / "mnist_eps0.3_nfgsm_pnil_repeat0_fold0"
+    grid = start("reproduce.py", *study)
+    try:
+        wait_for(lambda: (cell / ".lock").exists())
+        grid.send_signal(number)
+        grid.communicate(timeout=90)
+    finally:
+        grid.kill()
+    assert grid.returncode == expected
+    assert is_free(cell)
+    if number == signal.SIGINT:
+        return  # once is enough to see that it goes on
+    status, _, err = run("reproduce.py", *study)
+    assert status == 0, err
+    assert (output / "figures" / "figure1.png").exists()
+
+
+def test_failed_cells_are_told_and_the_status_is_1(tmp_path):
+    output = tmp_path / "study"
+    study = ("--study=figure1", "--budget=smoke", "--yes", f"--output={output}")
+    cell = output / "cells" / "mnist_eps0.3_nfgsm_pnil_repeat0_fold0"
+    (cell / "run").mkdir(parents=True)
+    (cell / "run" / "thesis.txt").write_text("in the way")
+    (output / "study.json").write_text(json.dumps({"budget": smoke_budget(), "predictions": []}))
+    status, _, err = run("reproduce.py", *study)
+    assert status == 1
+    assert "1 of 1 cells failed" in err
+    assert "holds no run" in err
+    assert "FAILED" in err
+    assert "holds no run" in (output / "report.md").read_text()
+    assert (cell / "run" / "thesis.txt").exists()
+
+
+def smoke_budget():
+    from pnil_tf.study.budgets import BUDGETS
+
+    return BUDGETS["smoke"].to_json()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--study=table2"], "table2"),
+        (["--budget=huge"], "huge"),
+        (["--workers=0"], "--workers must be at least 1"),
+        (["--gpus_per_job=1"], "shared out by Ray"),
+        (["--gpus_per_job=-1", "--engine=ray"], "0 or greater"),
+        (["--study=cifar10_madry", "--budget=smoke"], "digits only"),
+        (["--report_only", "--output=/does/not/exist"], "nothing to report"),
+        (["--output=/etc/passwd"], "must be a folder"),
+    ],
+)
+def test_mistakes_are_answered_before_work_begins(arguments, words):
+    status, out, err = run("reproduce.py", *arguments)
+    assert status == 2
+    assert words in err
+    assert len(err.strip().splitlines()) == 1
+    assert out == ""
+
+
+def test_a_foreign_folder_and_another_budget_are_refused(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    status, _, err = run("reproduce.py", *SMOKE, f"--output={tmp_path}")
+    assert status == 2
+    assert "holds no study" in err
+    assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.txt"]
+    (tmp_path / "study.json").write_text(json.dumps({"budget": {"name": "cpu"}}))
+    status, _, err = run("reproduce.py", *SMOKE, f"--output={tmp_path}")
+    assert status == 2
+    assert "another budget ('cpu'" in err
+
+
+def test_two_studies_do_not_share_a_folder_at_once(tmp_path):
+    with open(tmp_path / ".lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        status, _, err = run("reproduce.py", *SMOKE, f"--output={tmp_path}")
+    assert status == 2
+    assert "Another process works" in err
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="ray is installed")
+def test_ray_is_named_where_it_is_missing(tmp_path):
+    status, _, err = run("reproduce.py", *SMOKE, "--engine=ray", f"--output={tmp_path}")
+    assert status == 2
+    assert "pnil_tf[ray]" in err
