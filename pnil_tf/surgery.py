@@ -39,6 +39,15 @@ def add_pnil(model: keras.Model, before: str | None = None, **layer_arguments: A
     Example:
     >>> hardened = add_pnil(keras.applications.MobileNetV2(weights=None), name="pnil")
     """
+    if isinstance(getattr(model, "classifier", None), keras.Model):
+        raise UserError(
+            "PNIL belongs into the classifier. Received: a model around one. Pass its "
+            "`.classifier`, and put the result into a new AdversarialModel."
+        )
+    if not isinstance(before, str | None):
+        raise UserError(
+            f"`before` is the name of a layer. Received: {type(before).__name__}. Pass its `.name`."
+        )
     if not isinstance(model, keras.Model):
         raise UserError(f"add_pnil takes a keras.Model. Received: {type(model).__name__}.")
     if not model.built:
@@ -131,6 +140,11 @@ def _check_one_input(model: keras.Model, inputs: int) -> None:
 def _check_layer(graph: keras.Model, name: str) -> None:
     layers = _layers(graph)
     names = [layer.name for layer in layers]
+    if name in {layer.name for layer in graph.layers} - set(names):
+        raise UserError(
+            f"PNIL goes behind an input, not before it. Received: before={name!r}, an input. Leave "
+            "`before` out to put the layer in front, or name the layer that follows."
+        )
     if name not in names:
         near = difflib.get_close_matches(name, names, n=5, cutoff=0.4) or names[:5]
         raise UserError(

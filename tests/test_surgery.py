@@ -169,7 +169,7 @@ def test_a_model_of_keras_applications_keeps_its_outputs():
 
 
 def two_inputs():
-    inputs = [keras.Input((4,)), keras.Input((4,))]
+    inputs = [keras.Input((4,), name="first"), keras.Input((4,))]
     return keras.Model(inputs, keras.layers.Add(name="sum")(inputs))
 
 
@@ -180,6 +180,9 @@ def two_inputs():
         (lambda: keras.Sequential([keras.layers.Dense(2)]), None, "not built"),
         (lambda: Subclassed(4), None, "not built"),
         (subclassed, "head", r"before='head' for Subclassed"),
+        (sequential, keras.layers.Dense(2), "Received: Dense. Pass its `.name`"),
+        (two_inputs, "first", "'first', an input"),
+        (lambda: AdversarialModel(sequential(), "fgsm", 0.1), None, "Pass its `.classifier`"),
         (lambda: subclassed(Uncopyable), None, "get_config"),
         (two_inputs, None, "with 2"),
         (two_inputs, "sum", "takes 2"),

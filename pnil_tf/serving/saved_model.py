@@ -62,7 +62,7 @@ def export_saved_model(
     """
     path = Path(path)
     check_output(path, overwrite, MARKER)
-    record = record or Record(class_names=tuple(class_names), resized=resized)
+    record = record or Record(class_names=names_of(class_names), resized=resized)
     classifier = servable(model, image_shape)
     check_class_names(classifier, record)
     with replacing_folder(path) as folder:
@@ -72,6 +72,20 @@ def export_saved_model(
         write_text(folder / CARD, model_card(classifier, record, words))
         _check(classifier, folder)
     return path
+
+
+def names_of(class_names: Sequence[str] | None) -> tuple[str, ...]:
+    """Returns the names, in their order.
+
+    Raises:
+        UserError: If they have none, or are the letters of one string.
+    """
+    if class_names is not None and not isinstance(class_names, (list, tuple)):
+        raise UserError(
+            "Class names come in the order of the logits. Received: "
+            f"{type(class_names).__name__}. Give a list of strings."
+        )
+    return tuple(str(name) for name in class_names or ())
 
 
 def check_output(path: Path, overwrite: bool, marker: str) -> None:
@@ -85,6 +99,12 @@ def check_output(path: Path, overwrite: bool, marker: str) -> None:
     Raises:
         UserError: If it may not be written.
     """
+    blocking = next((place for place in path.absolute().parents if place.exists()), Path("/"))
+    if not blocking.is_dir():
+        raise UserError(
+            f"--output must lie in a folder. Received: {str(path)!r}, and {str(blocking)!r} is a "
+            "file. Choose another one."
+        )
     if not path.exists():
         return
     if not path.is_dir() or (any(path.iterdir()) and not (path / marker).is_file()):

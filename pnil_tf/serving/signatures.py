@@ -87,6 +87,7 @@ def servable(model: Any, image_shape: tuple[int, int, int] | None = None) -> Ser
             "An exported model would repeat its noise in every process. Received: op determinism, "
             "switched on in this one. Export from a process without it."
         )
+    _check_ends(model)
     shape = image_shape or _image_shape(model)
     images = np.random.default_rng(0).random((2, *shape), np.float32)
     return Servable(model, as_target(model, images), shape)
@@ -105,57 +106,75 @@ def build_signatures(classifier: Servable, resized: bool) -> dict[str, Any]:
         classifier: What answers.
         resized: Whether `serving_bytes` resizes images, as training did.
 
-    Pixels are not checked. A request cannot be refused for one bad image without refusing those
-    that a server put into the same batch, and audits probe just outside [0, 1]. An image that
-    is not finite has the class -1.
+    Shapes are checked when a request comes, since a convolution may end the server's process
+    over a wrong one. Pixels are not: a request cannot be refused for one bad image without
+    refusing those that a server put into the same batch, and audits probe just outside [0, 1].
+    An image that is not finite has NaN logits and the class -1.
     """
     shape = classifier.image_shape
-    images = tf.TensorSpec([None, *shape], tf.float32, name="images")
+    images_spec = tf.TensorSpec([None, *shape], tf.float32, name="images")
     pixels = tf.TensorSpec([None, *shape], tf.uint8, name="images")
     files = tf.TensorSpec([None], tf.string, name="image_bytes")
-    draws = tf.TensorSpec([], tf.int32, name="draws")
-    seed = tf.TensorSpec([], tf.int64, name="seed")
+    draws_spec = tf.TensorSpec([], tf.int32, name="draws")
+    seed_spec = tf.TensorSpec([], tf.int64, name="seed")
+
+    def logits(received: Any, seed: Any = None) -> Any:
+        finite = tf.reduce_all(tf.math.is_finite(received), axis=[1, 2, 3])
+        count = tf.size(finite)
+        # Some convolutions fail on no image at all: then there is one that is dropped again.
+        none = tf.cast(count == 0, tf.int32)
+        padded = tf.pad(received, [[0, none], [0, 0], [0, 0], [0, 0]])
+        found = classifier.logits(padded, seed)[:count]
+        # Some layers turn NaN into numbers, and with them into a class.
+        return tf.where(finite[:, tf.newaxis], found, np.float32("nan"))
 
     def serving_default(images: Any) -> dict[str, Any]:
-        return answer(classifier.logits(images))
+        return answer(logits(_as(images_spec, images)))
 
     def serving_uint8(images: Any) -> dict[str, Any]:
-        return answer(classifier.logits(_scaled(images)))
+        return answer(logits(_scaled(_as(pixels, images))))
 
     def serving_bytes(image_bytes: Any) -> dict[str, Any]:
-        return answer(classifier.logits(_scaled(decode(image_bytes, shape, resized))))
+        return answer(logits(_scaled(decode(_as(files, image_bytes), shape, resized))))
 
-    def many(images: Any, draws: Any) -> dict[str, Any]:
-        def draw(_: Any) -> Any:
-            return tf.nn.softmax(classifier.logits(images))
-
-        return monte_carlo(draw, draws, tf.shape(images)[0], classifier.target.num_classes)
-
-    def seeded(images: Any, seed: Any) -> dict[str, Any]:
-        return answer(classifier.logits(images, _pair(seed)))
-
-    def many_seeded(images: Any, draws: Any, seed: Any) -> dict[str, Any]:
-        pair = _pair(seed)
+    def summary(images: Any, draws: Any, seed: Callable[[Any], Any]) -> dict[str, Any]:
+        images = _as(images_spec, images)
 
         def draw(number: Any) -> Any:
-            return tf.nn.softmax(classifier.logits(images, rng.fold(pair, number)))
+            return tf.nn.softmax(logits(images, seed(number)))
 
-        return monte_carlo(draw, draws, tf.shape(images)[0], classifier.target.num_classes)
+        batch, classes = tf.shape(images)[0], classifier.target.num_classes
+        return monte_carlo(draw, _as(draws_spec, draws), batch, classes)
+
+    def many(images: Any, draws: Any) -> dict[str, Any]:
+        return summary(images, draws, lambda number: None)
+
+    def seeded(images: Any, seed: Any) -> dict[str, Any]:
+        return answer(logits(_as(images_spec, images), _pair(_as(seed_spec, seed))))
+
+    def many_seeded(images: Any, draws: Any, seed: Any) -> dict[str, Any]:
+        pair = _pair(_as(seed_spec, seed))
+        return summary(images, draws, lambda number: rng.fold(pair, number))
 
     functions: dict[str, tuple[Callable[..., Any], list[Any]]] = {
-        "serving_default": (serving_default, [images]),
+        "serving_default": (serving_default, [images_spec]),
         "serving_uint8": (serving_uint8, [pixels]),
     }
     if shape[-1] in DECODABLE_CHANNELS:
         functions["serving_bytes"] = (serving_bytes, [files])
-    functions["monte_carlo"] = (many, [images, draws])
+    functions["monte_carlo"] = (many, [images_spec, draws_spec])
     if classifier.target.repeatable:
-        functions["seeded"] = (seeded, [images, seed])
-        functions["monte_carlo_seeded"] = (many_seeded, [images, draws, seed])
+        functions["seeded"] = (seeded, [images_spec, seed_spec])
+        functions["monte_carlo_seeded"] = (many_seeded, [images_spec, draws_spec, seed_spec])
     return {
         name: tf.function(function, input_signature=specs)
         for name, (function, specs) in functions.items()
     }
+
+
+def _as(spec: Any, value: Any) -> Any:
+    """Returns the value after its shape was checked in the graph; no caller has to."""
+    return tf.ensure_shape(value, spec.shape)
 
 
 def _scaled(pixels: Any) -> Any:
@@ -166,6 +185,24 @@ def _pair(seed: Any) -> Any:
     known = tf.debugging.Assert(seed >= 0, ["The seed must be at least 0. Received:", seed])
     with tf.control_dependencies([known]):
         return rng.seed_of(tf.identity(seed))
+
+
+def _check_ends(model: keras.Model) -> None:
+    for tensor in getattr(model, "inputs", None) or ():
+        if not keras.backend.is_float_dtype(tensor.dtype):
+            raise UserError(
+                "An exported model takes pixels in [0, 1] as floats. Received: "
+                f"{model.name!r}, whose input is {tensor.dtype}. Put a float input before it that "
+                "is scaled to what the model takes; `serving_uint8` is made from that."
+            )
+    for tensor in getattr(model, "outputs", None) or ():
+        last = tensor._keras_history.operation
+        if getattr(last, "activation", None) is keras.activations.sigmoid:
+            raise UserError(
+                "An exported model gives one of several classes, by logits or probabilities. "
+                f"Received: {model.name!r}, which ends in a sigmoid. Give it one logit for each "
+                "class; for two classes, two."
+            )
 
 
 def _image_shape(model: keras.Model) -> tuple[int, int, int]:

@@ -178,23 +178,56 @@ def test_a_softmax_at_the_end_leaves_the_logits(tmp_path):
     np.testing.assert_allclose(answer["probabilities"], model(IMAGES), atol=1e-5)
 
 
+@pytest.fixture(scope="module")
+def convolved(tmp_path_factory):
+    """Convolutions, which are harder to please than dense layers."""
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input(SHAPE),
+            noise_layer(0.3),
+            layers.Conv2D(16, 4, strides=2, padding="same", activation="relu"),
+            layers.Conv2D(32, 4, strides=2, padding="same", activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Flatten(),
+            layers.Dense(CLASSES),
+        ]
+    )
+    return load(export_saved_model(model, tmp_path_factory.mktemp("convolved") / "1"))
+
+
+@pytest.mark.parametrize("kind", ["served", "convolved"])
 @pytest.mark.parametrize("count", [0, 1, 6])
-def test_batches_of_any_size(served, count):
-    images = IMAGES[:count]
+def test_batches_of_any_size(kind, count, request):
+    served, images = request.getfixturevalue(kind), IMAGES[:count]
     assert served["serving_default"](images=images)["logits"].shape == (count, CLASSES)
     answer = served["monte_carlo"](images=images, draws=tf.constant(2))
     assert answer["mean_probabilities"].shape == (count, CLASSES)
     assert answer["class"].shape == (count,)
 
 
-def test_an_image_that_is_not_finite_has_no_class_and_harms_no_other(served):
-    images = tf.concat([IMAGES[:1] + np.nan, IMAGES[1:]], axis=0)
-    single = served["serving_default"](images=images)["class"]
-    many = served["monte_carlo"](images=images, draws=tf.constant(3))
-    for classes in (single, many["class"]):
-        assert classes[0] == -1
-        assert (classes[1:] >= 0).all()
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("kind", ["served", "convolved"])
+def test_an_image_that_is_not_finite_has_no_class_and_harms_no_other(kind, value, request):
+    served, images = request.getfixturevalue(kind), IMAGES.numpy()
+    images[0, 3, 3, 0] = value  # one pixel is enough
+    single = served["serving_default"](images=tf.constant(images))
+    many = served["monte_carlo"](images=tf.constant(images), draws=tf.constant(3))
+    for answer, probabilities in (single, "probabilities"), (many, "mean_probabilities"):
+        assert answer["class"][0] == -1
+        assert np.isnan(answer[probabilities][0]).all()
+        assert (answer["class"][1:] >= 0).all()
+        assert np.isfinite(answer[probabilities][1:]).all()
     assert many["agreement"][0] == 0
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (2, 9, 8, 1), (2, 8, 8, 3), (1, 2, 8, 8, 1)])
+@pytest.mark.parametrize("signature", ["serving_default", "serving_uint8", "monte_carlo", "seeded"])
+def test_images_of_another_shape_are_refused(convolved, signature, shape):
+    images = tf.zeros(shape, tf.uint8 if signature == "serving_uint8" else tf.float32)
+    others = {"monte_carlo": {"draws": tf.constant(2)}, "seeded": {"seed": SEED}}
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not compatible with expected"):
+        convolved[signature](images=images, **others.get(signature, {}))
 
 
 @pytest.mark.parametrize("draws", [0, -1, MAX_DRAWS + 1])
@@ -371,6 +404,12 @@ def test_an_export_is_replaced_only_when_asked_and_only_by_a_whole_one(tmp_path,
     assert [entry.name for entry in tmp_path.iterdir()] == ["m"]
 
 
+def test_a_file_is_no_place_for_an_export(tmp_path):
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(UserError, match="is a file"):
+        export_saved_model(noisy(), tmp_path / "file" / "1")
+
+
 def test_what_is_no_export_is_never_replaced(tmp_path):
     (tmp_path / "precious").touch()
     with pytest.raises(UserError, match="or an earlier export"):
@@ -407,6 +446,16 @@ def pictures():
     return keras.Sequential([keras.Input(SHAPE), keras.layers.Conv2D(2, 3)])
 
 
+def bytewise():
+    pixels = keras.Input(SHAPE, dtype="uint8")
+    return keras.Model(pixels, sequential()(keras.layers.Rescaling(1 / 255)(pixels)))
+
+
+def several_labels():
+    images = keras.Input(SHAPE)
+    return keras.Model(images, keras.layers.Dense(4, "sigmoid")(keras.layers.Flatten()(images)))
+
+
 def growing():
     return keras.Sequential(
         [keras.Input((None, None, 3)), keras.layers.GlobalAveragePooling2D(name="pool")]
@@ -425,6 +474,10 @@ def growing():
             "one row of logits",
         ),
         (sequential, {"class_names": ["one"]}, "1 names for 4 classes"),
+        (sequential, {"class_names": "abcd"}, "Received: str. Give a list"),
+        (sequential, {"class_names": set("abcd")}, "Received: set. Give a list"),
+        (bytewise, {}, "whose input is uint8"),
+        (several_labels, {}, "ends in a sigmoid"),
         (lambda: sequential(Stateful()), {}, "cannot be saved"),
     ],
 )
