@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,13 +36,14 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields an empty folder beside `path`; renames it to `path` when the block succeeds.
 
-    A folder at `path` is replaced. If the block fails, it stays as it was and the new one is
-    removed.
+    A folder at `path` is replaced; where `path` is a link, the folder it leads to. If the block
+    fails, it stays as it was and the new one is removed.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    place = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
+    # Within a folder of its own the new one has the rights that any folder gets.
+    temporary, old = place / "new", place / "old"
     temporary.mkdir()
     try:
         yield temporary
@@ -53,11 +55,9 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
             path.rename(old)  # no file system replaces a folder that holds something
         temporary.rename(path)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if path.exists():
-            shutil.rmtree(old, ignore_errors=True)
-        elif old.exists():
+        if old.exists() and not path.exists():
             old.rename(path)
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

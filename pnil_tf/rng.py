@@ -189,6 +189,11 @@ def noise_off() -> contextlib.AbstractContextManager[None]:
     return noise_scope()
 
 
+def in_noise_scope() -> bool:
+    """Whether a surrounding noise scope decides the noise."""
+    return getattr(_local, "scope", None) is not None
+
+
 def in_seeded_scope() -> bool:
     """Whether a surrounding noise scope gives the noise a seed."""
     scope: _Scope | None = getattr(_local, "scope", None)
@@ -219,14 +224,18 @@ def layer_noise(shape: Tensor, training: bool) -> Tensor:
 
 
 @contextlib.contextmanager
-def stateless_layers(model: keras.Model) -> Iterator[None]:
-    """Runs a model within a noise scope without leaving a trace in its state.
+def stateless_layers(model: keras.Model, seed: Tensor | None = None) -> Iterator[None]:
+    """Runs a model without leaving a trace in its state.
 
-    Stock random layers (Dropout and its kin) draw from the scope's seed as well. With
-    `training=True` BatchNormalization uses the batch's statistics, but its moving statistics
-    stay as they were: every update of a variable made inside is dropped.
+    Stock random layers (Dropout and its kin) draw from the seed of the surrounding noise scope
+    as well. With `training=True` BatchNormalization uses the batch's statistics, but its moving
+    statistics stay as they were: every update of a variable made inside is dropped.
+
+    Args:
+        model: The model.
+        seed: int32 seed pair of the stock layers, where there is no scope.
     """
-    seed = _local.scope.seeds[0]
+    seed = _local.scope.seeds[0] if seed is None else seed
     mapping = [(state, _state_value(state, seed, i)) for i, state in _seed_states(model)]
     with keras.StatelessScope(state_mapping=mapping):
         yield
@@ -257,8 +266,11 @@ def _seed_states(model: keras.Model) -> list[tuple[int, Any]]:
 
 def _state_value(state: Any, seed: Tensor, index: int) -> Tensor:
     # Folded once more than the noise of a PNILLayer under the same seed, whose calls are
-    # numbered from 0: no two layers may share their noise.
-    return tf.cast(fold(fold(seed, _MAX_INT32), index) & _MAX_INT32, state.dtype)
+    # numbered from 0: no two layers may share their noise. Both words are random, since Keras
+    # counts a layer's draws up in the second: a second draw must not be another layer's first.
+    own = fold(fold(seed, _MAX_INT32), index)
+    words = tf.random.stateless_uniform([2], own, None, None, tf.int32, alg="philox")
+    return tf.cast(words & _MAX_INT32, state.dtype)
 
 
 def _current_graph() -> Any:

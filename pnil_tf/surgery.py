@@ -28,7 +28,7 @@ def add_pnil(model: keras.Model, before: str | None = None, **layer_arguments: A
     Args:
         model: A built Keras model: Sequential, functional or subclassed.
         before: Name of the layer whose input becomes noisy; the model's input by default. A
-            layer inside a nested model cannot be named.
+            layer inside a nested model is named with it, as `"backbone/conv1"`.
         **layer_arguments: Passed on to `PNILLayer`.
 
     Raises:
@@ -62,9 +62,7 @@ def add_pnil(model: keras.Model, before: str | None = None, **layer_arguments: A
         return _wrapped(model, before, pnil)
     if before is None:
         _check_one_input(model, len(graph.inputs))
-    else:
-        _check_layer(graph, before)
-    return _rebuilt(graph, before, pnil)
+    return _inserted(graph, before, pnil)
 
 
 def _graph(model: keras.Model) -> keras.Model | None:
@@ -76,20 +74,49 @@ def _graph(model: keras.Model) -> keras.Model | None:
     return None
 
 
-def _rebuilt(graph: keras.Model, before: str | None, pnil: PNILLayer) -> keras.Model:
+def _inserted(graph: keras.Model, before: str | None, pnil: PNILLayer) -> keras.Model:
+    layers = {layer.name: layer for layer in _layers(graph)}
+    outer, _, inner = (before or "").partition("/")
+    if inner and before not in layers and isinstance(layers.get(outer), keras.Model):
+        nested = _graph(layers[outer])
+        if nested is None:
+            raise UserError(
+                "A subclassed model hides how its layers are connected. Received: "
+                f"before={before!r}. Name {outer!r} to put the layer in front of it."
+            )
+        return _rebuilt(graph, replaced=_inserted(nested, inner, pnil))
+    if before is not None:
+        _check_layer(graph, before)
+    return _rebuilt(graph, before, pnil)
+
+
+def _rebuilt(
+    graph: keras.Model,
+    before: str | None = None,
+    pnil: PNILLayer | None = None,
+    replaced: keras.Model | None = None,
+) -> keras.Model:
+    """A copy with the noise before a layer or in front, or with a nested model replaced."""
+
     def fresh(tensor: Any) -> Any:
         name = tensor._keras_history.operation.name
         return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=name)
 
     inputs = keras.tree.map_structure(fresh, graph.input)
     noisy: dict[int, Any] = {}
-    if before is None:
+    if before is None and pnil is not None:
         (only,) = keras.tree.flatten(inputs)
         noisy[id(only)] = pnil(only)
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        if layer.name == before:
-            args = (pnil(args[0]), *args[1:])
+        if layer.name == before and pnil is not None:
+            if args:
+                args = (pnil(args[0]), *args[1:])
+            else:
+                name, value = next(iter(kwargs.items()))
+                kwargs = {**kwargs, name: pnil(value)}
+        if replaced is not None and layer.name == replaced.name:
+            layer = replaced
         args, kwargs = keras.tree.map_structure(
             lambda value: noisy.get(id(value), value), (args, kwargs)
         )
@@ -97,7 +124,8 @@ def _rebuilt(graph: keras.Model, before: str | None, pnil: PNILLayer) -> keras.M
 
     copy = keras.models.clone_model(graph, input_tensors=inputs, call_function=call)
     for layer in _layers(graph):
-        copy.get_layer(layer.name).set_weights(layer.get_weights())
+        if replaced is None or layer.name != replaced.name:
+            copy.get_layer(layer.name).set_weights(layer.get_weights())
     return copy
 
 

@@ -173,6 +173,32 @@ def two_inputs():
     return keras.Model(inputs, keras.layers.Add(name="sum")(inputs))
 
 
+def test_a_layer_within_a_nested_model_is_named_with_it():
+    backbone = keras.Sequential(
+        [keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, name="conv"), keras.layers.Flatten()],
+        name="backbone",
+    )
+    outer = keras.Sequential([keras.Input((8, 8, 3)), backbone, keras.layers.Dense(2)])
+    x = images(5, 8, 8, 3)
+    hardened = add_pnil(outer, before="backbone/conv", name="noise")
+    np.testing.assert_allclose(silent(hardened, x), outer(x), atol=1e-5)
+    assert position(hardened) == []
+    assert position(hardened.get_layer("backbone")) == [1]
+    assert not np.allclose(hardened(x), hardened(x))
+    assert position(backbone) == []
+    with pytest.raises(UserError, match="no layer of this name"):
+        add_pnil(outer, before="backbone/dense")
+
+
+def test_a_layer_that_was_called_by_keyword():
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.layers.Dense(2, name="head")(inputs=inputs))
+    x = images(5, 4)
+    hardened = add_pnil(model, before="head")
+    np.testing.assert_allclose(silent(hardened, x), model(x), atol=1e-6)
+    assert not np.allclose(hardened(x), hardened(x))
+
+
 @pytest.mark.parametrize(
     ("model", "before", "message"),
     [

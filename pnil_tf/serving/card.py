@@ -129,7 +129,7 @@ def _classes(record: Record, count: int) -> str:
 def _training(record: Record) -> str:
     if not record.training:
         return "Nothing is known of the training."
-    rows = [(f"`{name}`", _plain(value)) for name, value in record.training.items()]
+    rows = [(f"`{_code(name)}`", _plain(value)) for name, value in record.training.items()]
     return _table(("setting", "value"), rows)
 
 
@@ -137,6 +137,11 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     head = list(head)
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _code(name: str) -> str:
+    """Text that stays within backticks and a table's cell."""
+    return re.sub(r"[`|\s]", "", name)
 
 
 def _plain(value: Any) -> str:

@@ -22,7 +22,7 @@ from pnil_tf.serving.saved_model import (
     CARD,
     check_class_names,
     check_output,
-    names_of,
+    completed,
     write_descriptions,
 )
 from pnil_tf.serving.signatures import ANSWER, Servable, answer, servable
@@ -87,7 +87,7 @@ def export_onnx(
     path = Path(path)
     check_output(path, overwrite, MODEL)
     _tools()
-    record = record or Record(class_names=names_of(class_names), resized=resized)
+    record = completed(record, class_names, resized)
     classifier = servable(model, image_shape)
     check_class_names(classifier, record)
     if classifier.target.stochastic != classifier.target.noise_is_ours:

@@ -74,7 +74,7 @@ def record_of(path: str | Path, file: Path) -> Record:
         return Record(name=path.stem)
     try:
         return _of_run(path, file, run)
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"run.json or {RESULTS} in {path} does not say what a run's should "
             f"({type(error).__name__}: {error}). It was damaged; make it anew."
@@ -83,7 +83,7 @@ def record_of(path: str | Path, file: Path) -> Record:
 
 def _of_run(path: Path, file: Path, run: dict[str, Any]) -> Record:
     data, settings = run.get("data") or {}, run.get("settings") or {}
-    accuracies, verdict, notes = _evaluated(path, file)
+    accuracies, verdict, notes = _evaluated(path, file, data)
     if not accuracies and run.get("result"):
         accuracies = _quick(run["result"])
     if data.get("note"):
@@ -116,8 +116,13 @@ def _without_place(name: str | None) -> str | None:
     return name
 
 
-def _evaluated(path: Path, file: Path) -> tuple[tuple[Accuracy, ...], str | None, list[str]]:
-    """Accuracies and verdict of the evaluation in the run's folder, if it is this model's."""
+def _evaluated(
+    path: Path, file: Path, data: Mapping[str, Any]
+) -> tuple[tuple[Accuracy, ...], str | None, list[str]]:
+    """Accuracies and verdict of the evaluation in the run's folder, if it is this model's.
+
+    It also has to be on the images that belong to the run: the card speaks of no others.
+    """
     results = path / _EVALUATION / RESULTS
     if not results.is_file():
         return (), None, []
@@ -125,6 +130,10 @@ def _evaluated(path: Path, file: Path) -> tuple[tuple[Accuracy, ...], str | None
     if found["identity"]["model"] != sha256_of(file):
         note = "There is an evaluation of another state of this model; it is not shown."
         return (), None, [note]
+    other = found.get("data") or {}
+    if any(other.get(key) != data.get(key) for key in ("name", "sha256")):
+        where = _without_place(other.get("name")) or "other images"
+        return (), None, [f"There is an evaluation on {where}; it is not shown."]
     ball = _ball(found["settings"])
     robust = found["effective_robustness"]
     accuracies = (
@@ -148,4 +157,5 @@ def _ball(settings: dict[str, Any]) -> str:
 
 
 def _accuracy(name: str, found: dict[str, Any]) -> Accuracy:
-    return Accuracy(name, found["value"], found["low"], found["high"], found["images"])
+    value, low, high = (float(found[key]) for key in ("value", "low", "high"))
+    return Accuracy(name, value, low, high, int(found["images"]))

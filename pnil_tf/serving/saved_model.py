@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,7 +63,7 @@ def export_saved_model(
     """
     path = Path(path)
     check_output(path, overwrite, MARKER)
-    record = record or Record(class_names=names_of(class_names), resized=resized)
+    record = completed(record, class_names, resized)
     classifier = servable(model, image_shape)
     check_class_names(classifier, record)
     with replacing_folder(path) as folder:
@@ -74,18 +75,20 @@ def export_saved_model(
     return path
 
 
-def names_of(class_names: Sequence[str] | None) -> tuple[str, ...]:
-    """Returns the names, in their order.
+def completed(record: Record | None, class_names: Sequence[str] | None, resized: bool) -> Record:
+    """Returns a record with what was said of a model besides.
 
     Raises:
-        UserError: If they have none, or are the letters of one string.
+        UserError: If the names have no order, or are the letters of one string.
     """
     if class_names is not None and not isinstance(class_names, (list, tuple)):
         raise UserError(
             "Class names come in the order of the logits. Received: "
             f"{type(class_names).__name__}. Give a list of strings."
         )
-    return tuple(str(name) for name in class_names or ())
+    record = record or Record()
+    names = tuple(str(name) for name in class_names or ()) or record.class_names
+    return dataclasses.replace(record, class_names=names, resized=resized or record.resized)
 
 
 def check_output(path: Path, overwrite: bool, marker: str) -> None:

@@ -55,13 +55,17 @@ class Servable:
             seed: int32 seed pair of the noise; by default the noise is fresh at every run of
                 the graph and in every process.
         """
-        # In an unseeded graph, layers outside this package draw afresh too: a seed that was set
-        # globally while exporting must not become part of the model.
-        tf.compat.v1.set_random_seed(None)
-        if seed is None and not rng.has_random_layers(self.model):
+        if not tf.executing_eagerly():
+            # In an unseeded graph, layers outside this package draw afresh too: a seed that was
+            # set globally while exporting must not become part of the model.
+            tf.compat.v1.set_random_seed(None)
+        if seed is not None:
+            with rng.noise_scope(seed):
+                return self.target.predict(images)
+        if not rng.has_random_layers(self.model):
             return self.target.predict(images)
         # Stock random layers know no fresh noise: they repeat from the state they are saved with.
-        with rng.noise_scope(rng.fresh_seed() if seed is None else seed):
+        with rng.stateless_layers(self.model, rng.fresh_seed()):
             return self.target.predict(images)
 
 
@@ -86,6 +90,11 @@ def servable(model: Any, image_shape: tuple[int, int, int] | None = None) -> Ser
         raise UserError(
             "An exported model would repeat its noise in every process. Received: op determinism, "
             "switched on in this one. Export from a process without it."
+        )
+    if rng.in_noise_scope():
+        raise UserError(
+            "An exported model decides on its noise itself. Received: an export within a noise "
+            "scope. Export outside of it."
         )
     _check_ends(model)
     shape = image_shape or _image_shape(model)

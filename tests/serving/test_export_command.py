@@ -53,6 +53,7 @@ def evaluated(run, **changes):
     figure = {"low": 0.5, "high": 0.7, "images": 100}
     results = {
         "identity": {"model": sha256_of(run / "classifier.keras")},
+        "data": {"name": "folder:/home/somebody/pets"},
         "settings": {"epsilon": 0.25, "norm": "linf"},
         "clean": {"value": 0.61, **figure},
         "effective_robustness": {"attack": "pgd_strong", "value": 0.62, **figure},
@@ -153,8 +154,17 @@ def test_the_card_shows_no_figures_of_another_model(run, tmp_path):
     assert "93.0 %" in text
 
 
-def test_a_damaged_evaluation(run, tmp_path):
-    evaluated(run, clean=None)
+def test_the_card_shows_no_figures_on_other_images(run, tmp_path):
+    evaluated(run, data={"name": "fashion_mnist", "sha256": "1"})
+    text = card(run, tmp_path)
+    assert "61.0 %" not in text
+    assert "an evaluation on fashion\\_mnist" in text
+    assert "93.0 %" in text
+
+
+@pytest.mark.parametrize("change", [{"clean": None}, {"settings": {"epsilon": "x", "norm": "l2"}}])
+def test_a_damaged_evaluation(change, run, tmp_path):
+    evaluated(run, **change)
     with pytest.raises(UserError, match="does not say what"):
         export_saved(str(run), str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()

@@ -19,6 +19,7 @@ from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.target import as_target
 from pnil_tf.serving import saved_model
 from pnil_tf.serving.monte_carlo import MAX_DRAWS
+from pnil_tf.serving.record import Record
 from pnil_tf.serving.saved_model import export_saved_model
 from pnil_tf.training.model import AdversarialModel
 
@@ -301,6 +302,27 @@ def test_stock_noise_is_fresh_in_every_load_and_repeats_by_seed(tmp_path):
     np.testing.assert_array_equal(*seeded)
 
 
+class Twice(keras.layers.Dropout):
+    """Draws twice at a call, and never rests."""
+
+    def call(self, x):
+        return super().call(super().call(x, training=True), training=True)
+
+
+def test_stock_layers_that_draw_repeatedly_share_nothing(tmp_path):
+    # A second draw of the first layer must not be the first one of the second layer.
+    first, second = Twice(0.5), Twice(0.5)
+    images = keras.Input(SHAPE)
+    answers = [keras.layers.Flatten()(layer(images)) for layer in (first, second)]
+    model = keras.Model(images, keras.layers.Concatenate()(answers))
+    served = export(model, tmp_path, image_shape=SHAPE)
+    drawn = served["serving_default"](images=tf.ones([400, *SHAPE]))["logits"]
+    one, other = np.split(drawn > 0, 2, axis=1)
+    # A pixel passes two draws of a half: a quarter of the time. Both pass 1 in 16 times if they
+    # are independent, and 1 in 8 times if they have a draw in common.
+    assert (one & other).mean() == pytest.approx(1 / 16, abs=0.01)
+
+
 def test_dropout_rests(tmp_path):
     model = sequential(keras.layers.Dropout(0.5))
     answer = export(model, tmp_path)["serving_default"](images=IMAGES)
@@ -491,6 +513,40 @@ def test_the_size_of_images_can_be_said(tmp_path):
     served = export(growing(), tmp_path, image_shape=(5, 6, 3))
     answer = served["serving_default"](images=tf.ones([2, 5, 6, 3]))
     np.testing.assert_allclose(answer["logits"], np.ones([2, 3]), atol=1e-6)
+
+
+def test_an_export_leaves_the_seed_of_the_process_alone(tmp_path):
+    def drawn(work):
+        tf.random.set_seed(3)
+        first = tf.random.normal([4])
+        work()
+        return first.numpy(), tf.random.normal([4]).numpy()
+
+    calm = drawn(lambda: None)
+    busy = drawn(lambda: export_saved_model(noisy(), tmp_path / "1"))
+    np.testing.assert_array_equal(calm, busy)
+
+
+def test_an_export_within_a_noise_scope_is_refused(tmp_path):
+    with rng.noise_off(), pytest.raises(UserError, match="within a noise scope"):
+        export_saved_model(noisy(), tmp_path / "m")
+
+
+def test_a_record_is_completed(tmp_path):
+    record = Record(name="mine", class_names=tuple("abcd"))
+    path = export_saved_model(noisy(), tmp_path / "1", record=record, class_names=list("wxyz"))
+    assert json.loads((path / "assets" / "class_names.json").read_text()) == list("wxyz")
+    assert "# mine" in (path / "model_card.md").read_text()
+
+
+def test_a_link_leads_to_the_export(tmp_path):
+    old = export_saved_model(sequential(), tmp_path / "v1")
+    (tmp_path / "current").symlink_to(old)
+    export_saved_model(noisy(), tmp_path / "current", overwrite=True)
+    assert (tmp_path / "current").is_symlink()
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["current", "v1"]
+    images = load(old)["serving_default"]
+    assert differ(*(images(images=IMAGES)["logits"] for _ in range(2)))
 
 
 def test_op_determinism_is_refused(tmp_path, monkeypatch):
