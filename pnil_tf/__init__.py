@@ -5,7 +5,7 @@ alone imports no TensorFlow.
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
@@ -30,13 +30,32 @@ _HOMES = {
 }
 __all__ = ["__version__", *_HOMES]
 
+if TYPE_CHECKING:  # the same names again, with the types that `__getattr__` cannot tell
+    from pnil_tf.attacks.eot import EOT as EOT
+    from pnil_tf.attacks.one_step import StepAttack as StepAttack
+    from pnil_tf.attacks.one_step import step_attack as step_attack
+    from pnil_tf.attacks.registry import build_attack as build_attack
+    from pnil_tf.attacks.settings import attack_settings as attack_settings
+    from pnil_tf.errors import UserError as UserError
+    from pnil_tf.layers import PNILLayer as PNILLayer
+    from pnil_tf.rng import noise_off as noise_off
+    from pnil_tf.rng import noise_scope as noise_scope
+    from pnil_tf.serving.onnx_model import export_onnx as export_onnx
+    from pnil_tf.serving.saved_model import export_saved_model as export_saved_model
+    from pnil_tf.surgery import add_pnil as add_pnil
+    from pnil_tf.training.guard import OverfittingGuard as OverfittingGuard
+    from pnil_tf.training.lr_range import lr_range_test as lr_range_test
+    from pnil_tf.training.model import AdversarialModel as AdversarialModel
+    from pnil_tf.training.schedules import OneCycle as OneCycle
+    from pnil_tf.training.schedules import Triangular as Triangular
+else:
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'pnil_tf' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module 'pnil_tf' has no attribute {name!r}")
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:
