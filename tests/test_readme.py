@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -13,23 +14,44 @@ ROOT = Path(__file__).resolve().parent.parent
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
 
-@pytest.fixture
-def names(blobs):
-    classifier = keras.Sequential(
-        [keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(4)]
+def classifier(*first):
+    return keras.Sequential(
+        [keras.Input((8, 8, 1)), *first, keras.layers.Flatten(), keras.layers.Dense(4)]
     )
+
+
+@pytest.fixture
+def names(blobs, tmp_path, monkeypatch):
+    """What the README's examples find, in a folder of their own."""
+    monkeypatch.chdir(tmp_path)
     x, y = blobs
     return {
         "keras": keras,
         "pnil_tf": pnil_tf,
         "tf": tf,
-        "classifier": classifier,
+        "classifier": classifier(pnil_tf.PNILLayer()),
         "x": x,
         "y": y,
     }
 
 
+def run(mark, names):
+    """Runs the one example that holds `mark`."""
+    found = [block for block in BLOCKS if mark in block]
+    assert len(found) == 1, f"{len(found)} examples hold {mark!r}"
+    exec(found[0], names)
+
+
+def test_examples_are_short():
+    assert len(BLOCKS) == 6
+    for block in BLOCKS:
+        lines = block.strip().splitlines()
+        assert len(lines) <= 8
+        assert max(map(len, lines)) <= 100
+
+
 def test_three_lines_train_a_model_of_ones_own(names):
+    names["classifier"] = classifier()
     block = next(block for block in BLOCKS if "AdversarialModel" in block)
     assert len(block.strip().splitlines()) == 3
     exec(block, names)
@@ -39,18 +61,40 @@ def test_three_lines_train_a_model_of_ones_own(names):
     assert any(isinstance(layer, pnil_tf.PNILLayer) for layer in names["model"].classifier.layers)
 
 
-@pytest.mark.parametrize(
-    "mark", ["noise_scope(7):\n    first", "MobileNet", "export_saved_model(c"]
-)
-def test_examples_run(names, mark, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (block,) = [block for block in BLOCKS if mark in block]
-    exec(block, names)
-    if "first" in names:
-        assert (names["first"] == names["second"]).numpy().all()
-    if "answer" in names:
-        assert names["answer"]["agreement"].shape == (8,)
-        assert (tmp_path / "served" / "1" / "model_card.md").exists()
+def test_noise_follows_a_scope_and_is_fresh_outside(names):
+    run("noise_scope(7):\n    first", names)
+    assert (names["first"] == names["second"]).numpy().all()
+    one, other = (names["classifier"](names["x"][:8]) for _ in range(2))
+    assert not (one == other).numpy().any()
+
+
+def test_training_with_a_schedule_and_a_guard(names):
+    run("OverfittingGuard", names)
+    history = names["model"].history.history
+    assert history["loss"][-1] < history["loss"][0]
+    assert "guard_pgd_accuracy" in history
+    assert names["model"].steps_taken == names["rate"].total_steps
+    assert names["model"].attack.eot.draws == 2
+
+
+def test_an_attack_of_the_evaluation(names):
+    run("build_attack", names)
+    moved = np.abs(names["adversarial"] - names["x"][:8])
+    assert moved.shape == (8, 8, 8, 1)
+    assert 0 < moved.max() < 8 / 255 + 1e-6
+    assert names["settings"].eot.draws == 10
+
+
+def test_a_classifier_is_exported_and_asked(names, tmp_path):
+    run("export_saved_model(c", names)
+    assert names["answer"]["agreement"].shape == (8,)
+    assert (tmp_path / "served" / "1" / "model_card.md").exists()
+
+
+@pytest.mark.slow
+def test_a_network_that_is_not_ours(names, tmp_path):
+    run("MobileNet", names)
+    assert (tmp_path / "mobile_net" / "1" / "saved_model.pb").exists()
 
 
 def test_every_public_name_can_be_imported_and_is_documented():

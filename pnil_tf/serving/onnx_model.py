@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,6 +33,7 @@ MODEL = "model.onnx"
 OUTPUTS = ["logits", "probabilities", "class"]
 _OPSET = 17
 _IMAGES, _DRAWS = 4, 256
+_BATCH = 32
 _TOLERANCE = 1e-3
 
 _INSIDE = (
@@ -146,16 +149,28 @@ def _write_with_noise(classifier: Servable, file: Path) -> None:
 
     _convert(call, [_images_spec(classifier)], file)
     images = _some_images(classifier)
-    many = np.repeat(images, _DRAWS, axis=0)
-    found = _run(file, images=many)["probabilities"].reshape(_IMAGES, _DRAWS, -1)
-    own = tf.nn.softmax(classifier.target.predict(tf.constant(many))).numpy()
-    own = own.reshape(found.shape)
-    error = np.sqrt((found.var(axis=1) + own.var(axis=1)) / _DRAWS)
+    draws = _DRAWS if classifier.target.stochastic else 1
+    session = _session(file)
+    found = _draws(lambda many: _run(session, images=many)["probabilities"], images, draws)
+    own = _draws(
+        lambda many: answer(classifier.target.predict(tf.constant(many)))["probabilities"],
+        images,
+        draws,
+    )
+    error = np.sqrt((found.var(axis=0) + own.var(axis=0)) / draws)
     # Six standard errors: a right export fails by chance once in a million.
-    if (np.abs(found.mean(axis=1) - own.mean(axis=1)) > 6 * error + _TOLERANCE).any():
+    if (np.abs(found.mean(axis=0) - own.mean(axis=0)) > 6 * error + _TOLERANCE).any():
         raise RunFailedError("The ONNX model's mean probabilities are not the model's.")
     if classifier.target.stochastic:
         _check_fresh(file, images)
+
+
+def _draws(probabilities: Callable[[np.ndarray], Any], images: np.ndarray, draws: int) -> Any:
+    """Returns `(draws, images, classes)`, going through all in batches that fit into memory."""
+    at_once = min(draws, _BATCH // len(images))
+    many = np.tile(images, (at_once, *[1] * (images.ndim - 1)))
+    parts = [np.asarray(probabilities(many)) for _ in range(draws // at_once)]
+    return np.concatenate(parts).reshape(draws, len(images), -1)
 
 
 def _drawn_within(shape: Any, call: int) -> Any:
@@ -165,20 +180,21 @@ def _drawn_within(shape: Any, call: int) -> Any:
 
 def _check_fresh(file: Path, images: np.ndarray) -> None:
     # A process of its own: all sessions of one process draw the same.
-    elsewhere = file.with_name("elsewhere.npy")
-    np.save(elsewhere, images)
     script = (
         "import sys; import numpy, onnxruntime; model, file = sys.argv[1:]; "
         "session = onnxruntime.InferenceSession(model, providers=['CPUExecutionProvider']); "
         "numpy.save(file, session.run(['logits'], {'images': numpy.load(file)})[0])"
     )
-    command = [sys.executable, "-c", script, str(file), str(elsewhere)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if result.returncode:
-        raise RunFailedError(f"The ONNX model cannot be run ({result.stderr.strip()[-300:]}).")
-    others = np.load(elsewhere)
-    elsewhere.unlink()
-    if np.allclose(_run(file, images=images)["logits"], others):
+    # Not in the export's folder: whatever fails here, nothing may be left there.
+    with tempfile.TemporaryDirectory() as folder:
+        elsewhere = Path(folder) / "elsewhere.npy"
+        np.save(elsewhere, images)
+        command = [sys.executable, "-c", script, str(file), str(elsewhere)]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode:
+            raise RunFailedError(f"The ONNX model cannot be run ({result.stderr.strip()[-300:]}).")
+        others = np.load(elsewhere)
+    if np.allclose(_run(_session(file), images=images)["logits"], others):
         raise RunFailedError("The ONNX model repeats its noise in every process.")
 
 
@@ -205,7 +221,7 @@ def _write_with_noise_input(classifier: Servable, file: Path) -> list[tuple[int,
         _convert(call, [_images_spec(classifier), *specs], file)
         generator = np.random.default_rng(1)
         noise = [generator.standard_normal((_IMAGES, *s)).astype(np.float32) for s in shapes]
-        found = _run(file, images=images, **{_name(i): n for i, n in enumerate(noise)})
+        found = _run(_session(file), images=images, **{_name(i): n for i, n in enumerate(noise)})
     except RunFailedError as error:
         raise UserError(f"{error} Serve a SavedModel instead.") from error
     expected = call(tf.constant(images), *map(tf.constant, noise))["logits"].numpy()
@@ -230,11 +246,21 @@ def _convert(call: Any, specs: list[Any], file: Path) -> None:
     onnx.save(proto, str(file))
 
 
-def _run(file: Path, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+def _session(file: Path) -> Any:
     _, onnxruntime, _ = _tools()
-    try:
-        session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    with _failures():
+        return onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+
+
+def _run(session: Any, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+    with _failures():
         return dict(zip(OUTPUTS, session.run(OUTPUTS, inputs), strict=True))
+
+
+@contextlib.contextmanager
+def _failures() -> Iterator[None]:
+    try:
+        yield
     except Exception as error:  # onnxruntime's errors have no common class
         reason = " ".join(str(error).split())[:300]
         raise RunFailedError(f"The converted ONNX model does not run ({reason}).") from error

@@ -37,7 +37,8 @@ def test_accuracy_in_a_clean_environment(clean_python, blobs, tmp_path):
     model.compile(keras.optimizers.Adam(0.02), loss, metrics=["accuracy"])
     model.fit(x, y, epochs=10, verbose=0)
     own = model.evaluate(x, y, verbose=0)[1]
-    assert own > 0.9
+    # The classes lie so far apart that no draw of this noise costs an image.
+    assert own == 1.0
     path = export_saved_model(model, tmp_path / "1")
     np.save(tmp_path / "x.npy", x)
     np.save(tmp_path / "y.npy", y)
@@ -52,5 +53,5 @@ def test_accuracy_in_a_clean_environment(clean_python, blobs, tmp_path):
     )
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout)
-    assert report["single"]["accuracy"] == pytest.approx(own, abs=0.03)
-    assert report["monte_carlo_16"]["accuracy"] >= own - 0.03
+    assert report["single"]["accuracy"] == own
+    assert report["monte_carlo_16"]["accuracy"] == own

@@ -78,9 +78,8 @@ def test_the_command(run, tmp_path):
     assert json.loads((output / "assets" / "class_names.json").read_text()) == NAMES
     steps = json.loads((output / "assets" / "preprocessing.json").read_text())
     assert steps["resize"]["size"] == [8, 8]
-    status, _, err = run_script("export.py", f"--model={run}", f"--output={output}")
-    assert status == 2
-    assert err.strip().splitlines()[-1].startswith("export.py: There is an export already.")
+    with pytest.raises(UserError, match=r"There is an export already\."):
+        export_saved(str(run), str(output))
 
 
 @pytest.mark.slow

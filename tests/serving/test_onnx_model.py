@@ -67,6 +67,43 @@ def test_noise_within(runtime, tmp_path):
     assert (path / "class_names.json").exists()
 
 
+@pytest.mark.parametrize(("model", "most"), [(noisy, 32), (sequential, 4)])
+def test_the_check_takes_few_images_at_once(runtime, tmp_path, monkeypatch, model, most):
+    """A thousand at once would not fit into memory where images are large."""
+    batches = []
+    original = onnx_model._run
+
+    def counting(session, **inputs):
+        batches.append(len(inputs["images"]))
+        return original(session, **inputs)
+
+    monkeypatch.setattr(onnx_model, "_run", counting)
+    export_onnx(model(), tmp_path / "m")
+    assert max(batches) == most
+    assert sum(batches) == (4 * 256 + 4 if model is noisy else 4)
+
+
+def test_a_model_that_answers_otherwise_is_refused(runtime, tmp_path, monkeypatch):
+    original = onnx_model._run
+
+    def wrong(session, **inputs):
+        return {name: value[:, ::-1] for name, value in original(session, **inputs).items()}
+
+    monkeypatch.setattr(onnx_model, "OUTPUTS", ["logits", "probabilities"])
+    monkeypatch.setattr(onnx_model, "_run", wrong)
+    with pytest.raises(UserError, match="mean probabilities are not the model's"):
+        export_onnx(sequential(), tmp_path / "m")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_process_that_fails_leaves_nothing_behind(runtime, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(onnx_model.sys, "executable", "false")
+    path = export_onnx(noisy(), tmp_path / "m")
+    assert "The ONNX model cannot be run" in caplog.text
+    files = {file.name for file in path.iterdir()}
+    assert files == {"model.onnx", "class_names.json", "preprocessing.json", "model_card.md"}
+
+
 def test_noise_layers_draw_independently(runtime, tmp_path):
     """The converter gives all of them one seed, unless that is taken away."""
     inputs = keras.Input(SHAPE)

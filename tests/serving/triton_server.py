@@ -57,8 +57,10 @@ def main(path):
 
         return call
 
-    ports = {"http_port": free_port(), "grpc_port": free_port(), "metrics_port": free_port()}
-    with Triton(config=TritonConfig(http_address="127.0.0.1", **ports)) as triton:
+    ports = {"http_port": free_port(), "grpc_port": free_port()}
+    # Each of them listens on every interface unless told otherwise.
+    places = {"http_address": "127.0.0.1", "grpc_address": "127.0.0.1", "allow_metrics": False}
+    with Triton(config=TritonConfig(**places, **ports)) as triton:
         for name in SERVED:
             signature = loaded.signatures[name]
             triton.bind(
