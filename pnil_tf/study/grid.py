@@ -54,7 +54,7 @@ def reproduce(settings: StudySettings) -> dict[str, Any]:
     engine = _engine(settings)
     _refuse_foreign(output)
     output.mkdir(parents=True, exist_ok=True)
-    with _locked(output), _sigterm_ends():
+    with _locked(output), _signals_end():
         jobs = _prepared(settings, output)
         left = {name: job for name, job in jobs.items() if not _folder(output, name).finished}
         done = len(jobs) - len(left)
@@ -236,14 +236,20 @@ def _locked(output: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _sigterm_ends() -> Iterator[None]:
-    """Lets SIGTERM unwind the stack, so that jobs are stopped, and exit with 143."""
+def _signals_end() -> Iterator[None]:
+    """Lets SIGTERM and SIGINT unwind the stack, so that jobs are stopped: exit 143 and 130.
+
+    A shell that starts a command in the background has it ignore SIGINT; as in a training, one
+    that is sent all the same is meant.
+    """
 
     def leave(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, leave)
+    handlers = {signal.SIGTERM: leave, signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -15,7 +15,7 @@ SIGMA = {"bias_initializer": keras.initializers.Constant(-4.0), "name": "noise"}
 
 
 @keras.saving.register_keras_serializable(package="tests")
-class Subclassed(keras.Model):
+class Foreign(keras.Model):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.flatten = keras.layers.Flatten()
@@ -26,7 +26,7 @@ class Subclassed(keras.Model):
 
 
 def subclassed():
-    model = Subclassed()
+    model = Foreign()
     model(tf.zeros([1, *SHAPE]))
     return model
 
