@@ -1,10 +1,11 @@
 """Measures what training and attacks cost on this machine.
 
-For example: python bin/benchmark.py --train
-or:          python bin/benchmark.py --evaluate --benchmark_run=runs/NAME
+For example: python bin/benchmark.py --train --epoch --startup
+or:          python bin/benchmark.py --evaluate --eot --memory --benchmark_run=runs/NAME
 
 Contenders run in turn in one process; figures are medians, and ratios compare runs of the same
-round. Writes JSON and prints a table.
+round. Floors are the operations of the network over what the machine does at best. Writes JSON
+and prints tables.
 """
 
 from pnil_tf import cli, flags

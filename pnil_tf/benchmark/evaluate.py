@@ -13,6 +13,13 @@ from pnil_tf import rng
 from pnil_tf.attacks.eot import Predict
 from pnil_tf.attacks.registry import build_attack
 from pnil_tf.attacks.settings import AttackSettings, attack_settings
+from pnil_tf.benchmark.floor import (
+    FORWARD,
+    INPUT_GRADIENT,
+    floored,
+    forward_passes,
+    forward_rate,
+)
 from pnil_tf.benchmark.plain import plain_pgd, plain_spsa
 from pnil_tf.benchmark.timing import alternate
 from pnil_tf.evaluation.verdict import Judge
@@ -44,7 +51,7 @@ def pgd_benchmark(
 
     Returns:
         One row for each way: images `per_second`, `ratio` of its time to that of the plain way,
-        and `accuracy` that it left, the mean over the rounds.
+        the floor of the plain way, and `accuracy` that it left, the mean over the rounds.
     """
     judge = Judge(predict, _JUDGE_DRAWS)
     screen = Judge(predict, _SCREENING_DRAWS)
@@ -61,15 +68,18 @@ def pgd_benchmark(
         seeds = itertools.count()
         return lambda: found[name].append(way(next(seeds)))
 
-    timings = alternate(
-        {name: contender(name, way) for name, way in ways.items()}, len(x), rounds, "PGD"
-    )
+    contenders = {name: contender(name, way) for name, way in ways.items()}
+    timings = alternate(contenders | forward_passes(predict, x.shape[1:]), len(x), rounds, "PGD")
     rows = []
-    for name, timing in timings.items():
+    for name in ways:
         left = [judge(images, y, _FIRST_JUDGE_SEED + i) for i, images in enumerate(found[name])]
+        row = floored(
+            {"attack": "pgd", "way": name, **timings[name].to_json()},
+            forward_rate(timings),
+            steps * draws * INPUT_GRADIENT,
+        )
         # The round that does not count for the time counts here.
-        row = {"attack": "pgd", "way": name, **timing.to_json(), "accuracy": float(np.mean(left))}
-        rows.append(row)
+        rows.append({**row, "accuracy": float(np.mean(left))})
     return rows
 
 
@@ -95,8 +105,8 @@ def spsa_benchmark(
         rounds: Rounds that count.
 
     Returns:
-        One row for each way: steps of an image `per_second`, and `ratio` of its time to that of
-        the evaluations' forward passes alone.
+        One row for each way: steps of an image `per_second`, `ratio` of its time to that of the
+        evaluations' forward passes alone, and the floor.
     """
     settings = attack_settings("spsa", epsilon, steps=steps, samples=samples, check_every=0)
     ours = build_attack(predict, settings, Judge(predict, 1))
@@ -109,8 +119,13 @@ def spsa_benchmark(
         "Cleverhans, in a graph": lambda: compiled(x, y),
         "Cleverhans": lambda: eager(x, y),
     }
-    timings = alternate(contenders, steps * len(x), rounds, "SPSA")
-    return [{"attack": "spsa", "way": name, **timing.to_json()} for name, timing in timings.items()]
+    floors = forward_passes(predict, x.shape[1:])
+    timings = alternate(contenders | floors, steps * len(x), rounds, "SPSA")
+    rate = forward_rate(timings)
+    return [
+        floored({"attack": "spsa", "way": name, **timings[name].to_json()}, rate, samples * FORWARD)
+        for name in contenders
+    ]
 
 
 def _forward_passes(predict: Predict, x: np.ndarray, settings: AttackSettings) -> Any:

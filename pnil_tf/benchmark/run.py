@@ -6,14 +6,21 @@ import dataclasses
 import datetime
 import os
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from pnil_tf.attacks.eot import Predict
+from pnil_tf.benchmark.antithetic import antithetic_benchmark
+from pnil_tf.benchmark.eot import eot_benchmark
+from pnil_tf.benchmark.epoch import epoch_benchmark
 from pnil_tf.benchmark.evaluate import pgd_benchmark, spsa_benchmark
+from pnil_tf.benchmark.memory import memory_benchmark
 from pnil_tf.benchmark.settings import BenchmarkSettings
+from pnil_tf.benchmark.startup import startup_benchmark
 from pnil_tf.benchmark.sweep import pgd_strong_sweep
 from pnil_tf.benchmark.table import markdown
 from pnil_tf.benchmark.train import train_benchmark
@@ -21,6 +28,8 @@ from pnil_tf.errors import UserError
 from pnil_tf.evaluation.command import Saved, load_saved
 from pnil_tf.evaluation.target import Target, as_target
 from pnil_tf.files import write_json
+
+Rows = list[dict[str, Any]]
 
 
 def run_benchmarks(settings: BenchmarkSettings) -> dict[str, Any]:
@@ -41,21 +50,40 @@ def run_benchmarks(settings: BenchmarkSettings) -> dict[str, Any]:
             "tensorflow": tf.__version__,
         },
     }
-    attacked = _attacked(settings) if settings.evaluate or settings.sweep else None
-    if settings.train:
-        results["train"] = train_benchmark(
-            settings.benchmark_model,
-            width=settings.benchmark_width,
-            batch_size=settings.batch_size,
-            steps=settings.steps,
-            rounds=settings.rounds,
-        )
-        print(markdown(results["train"]))
-    if attacked is not None:
-        results |= _attacks(settings, *attacked)
+    for name, rows in _measured(settings, results):
+        results[name] = rows
+        print(markdown(rows), end="\n\n")
     if settings.output is not None:
         write_json(settings.output, results)
     return results
+
+
+def _measured(settings: BenchmarkSettings, results: dict[str, Any]) -> Iterator[tuple[str, Rows]]:
+    """Measures what is asked for, one after another; notes in `results` what was attacked."""
+    if settings.train:
+        yield (
+            "train",
+            train_benchmark(
+                settings.benchmark_model,
+                width=settings.benchmark_width,
+                batch_size=settings.batch_size,
+                steps=settings.steps,
+                rounds=settings.rounds,
+            ),
+        )
+    if settings.epoch:
+        rows = epoch_benchmark(
+            width=settings.benchmark_width, batch_size=settings.batch_size, rounds=settings.rounds
+        )
+        yield "epoch", rows
+    if settings.startup:
+        yield "startup", startup_benchmark(settings.rounds)
+    if settings.memory:
+        yield "memory", memory_benchmark(str(settings.benchmark_run))
+    if settings.evaluate or settings.eot or settings.antithetic or settings.sweep:
+        saved, target, x, y = _attacked(settings)
+        results |= {"epsilon": saved.epsilon, "data": saved.dataset.describe()}
+        yield from _attacks(settings, target.predict, x, y, saved.epsilon)
 
 
 def _attacked(settings: BenchmarkSettings) -> tuple[Saved, Target, np.ndarray, np.ndarray]:
@@ -73,37 +101,38 @@ def _attacked(settings: BenchmarkSettings) -> tuple[Saved, Target, np.ndarray, n
 
 
 def _attacks(
-    settings: BenchmarkSettings, saved: Saved, target: Target, x: np.ndarray, y: np.ndarray
-) -> dict[str, Any]:
-    """The benchmarks that need a trained classifier."""
-    predict, epsilon = target.predict, saved.epsilon
-    few = slice(max(1, settings.images // 10))
-    results: dict[str, Any] = {
-        "epsilon": epsilon,
-        "data": saved.dataset.describe(),
-    }
+    settings: BenchmarkSettings, predict: Predict, x: np.ndarray, y: np.ndarray, epsilon: float
+) -> Iterator[tuple[str, Rows]]:
+    """The benchmarks that attack a trained classifier."""
+    rounds = settings.rounds
     if settings.evaluate:
-        results["pgd"] = pgd_benchmark(
+        rows = pgd_benchmark(
             predict,
             x,
             y,
             epsilon,
             steps=settings.attack_steps,
             draws=settings.eot_samples,
-            rounds=settings.rounds,
+            rounds=rounds,
         )
-        print(markdown(results["pgd"]), end="\n\n")
-        results["spsa"] = spsa_benchmark(
+        yield "pgd", rows
+        few = slice(max(1, settings.images // 10))
+        rows = spsa_benchmark(
             predict,
             x[few],
             y[few],
             epsilon,
             steps=max(1, settings.attack_steps // 5),
             samples=settings.spsa_samples,
-            rounds=settings.rounds,
+            rounds=rounds,
         )
-        print(markdown(results["spsa"]), end="\n\n")
+        yield "spsa", rows
+    if settings.eot:
+        yield "eot", eot_benchmark(predict, x, y, epsilon, rounds=rounds)
+    if settings.antithetic:
+        rows = antithetic_benchmark(
+            predict, x, y, epsilon, steps=settings.attack_steps, rounds=rounds
+        )
+        yield "antithetic", rows
     if settings.sweep:
-        results["sweep"] = pgd_strong_sweep(predict, x, y, epsilon, settings.eot_samples)
-        print(markdown(results["sweep"]))
-    return results
+        yield "sweep", pgd_strong_sweep(predict, x, y, epsilon, settings.eot_samples)

@@ -6,6 +6,10 @@ import dataclasses
 
 from pnil_tf.errors import UserError
 
+WITHOUT_RUN = ("train", "epoch", "startup")
+WITH_RUN = ("evaluate", "eot", "antithetic", "sweep", "memory")
+"""The benchmarks, by what they need; those of `WITH_RUN` attack a trained classifier."""
+
 _COUNTS = (
     *("images", "eot_samples", "attack_steps", "spsa_samples"),
     *("batch_size", "steps", "rounds"),
@@ -18,9 +22,14 @@ class BenchmarkSettings:
 
     Args:
         train: Whether to measure training steps.
+        epoch: Whether to measure whole epochs, and the data pipeline alone.
+        startup: Whether to measure imports, `--help` and the first step.
         evaluate: Whether to measure the evaluation's attacks.
+        eot: Whether to measure PGD over draws, batch and chunk sizes.
+        antithetic: Whether to compare antithetic with independent draws.
         sweep: Whether to try settings of `pgd_strong`.
-        benchmark_run: Folder of the run whose classifier they attack.
+        memory: Whether to measure the peak memory of evaluations.
+        benchmark_run: Folder of the run whose classifier is attacked.
         images: Test images for PGD; SPSA takes a tenth of them.
         eot_samples: Draws per gradient of PGD.
         attack_steps: Steps of PGD; SPSA takes a fifth of them.
@@ -34,8 +43,13 @@ class BenchmarkSettings:
     """
 
     train: bool = False
+    epoch: bool = False
+    startup: bool = False
     evaluate: bool = False
+    eot: bool = False
+    antithetic: bool = False
     sweep: bool = False
+    memory: bool = False
     benchmark_run: str | None = None
     images: int = 100
     eot_samples: int = 100
@@ -53,12 +67,13 @@ class BenchmarkSettings:
             value = getattr(self, name)
             if value < 1:
                 raise UserError(f"--{name} must be at least 1. Received: {value!r}.")
-        if not (self.train or self.evaluate or self.sweep):
+        names = (*WITHOUT_RUN, *WITH_RUN)
+        if not any(getattr(self, name) for name in names):
             raise UserError(
-                "There is nothing to measure. Received: none of --train, --evaluate, --sweep. "
-                "Pass one."
+                "There is nothing to measure. Received: none of "
+                f"{', '.join(f'--{name}' for name in names)}. Pass one."
             )
-        if (self.evaluate or self.sweep) and not self.benchmark_run:
+        if any(getattr(self, name) for name in WITH_RUN) and not self.benchmark_run:
             raise UserError(
                 "Attacks need a trained classifier. Received: no --benchmark_run. "
                 "Pass the folder of a run that was trained with --pnil."

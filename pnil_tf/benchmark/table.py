@@ -8,7 +8,10 @@ from typing import Any
 _COLUMNS = {
     "per_second": "per second",
     "ratio": "ratio (range)",
-    "floor": "floor by operation count",
+    "floor": "floor of the ratio",
+    "floor_per_second": "floor per second",
+    "times_floor": "times the floor",
+    "peak_mib": "peak MiB",
 }
 
 
@@ -28,7 +31,7 @@ def _cell(key: str, row: dict[str, Any]) -> str:
     value = row.get(key)
     if value is None:
         return ""
-    if key == "per_second":
+    if key in ("per_second", "floor_per_second", "peak_mib"):
         return f"{value:,.0f}"
     if key == "ratio":
         low, high = row["ratio_range"]

@@ -8,16 +8,23 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from pnil_tf import rng
+from pnil_tf.attacks.one_step import random_start, step_attack
+from pnil_tf.benchmark.floor import (
+    FULL_GRADIENT,
+    INPUT_GRADIENT,
+    floored,
+    forward_passes,
+    forward_rate,
+)
 from pnil_tf.benchmark.timing import alternate
 from pnil_tf.models import build_model, pnil_layer
 from pnil_tf.training.model import AdversarialModel
 
 _SHAPES = {"small_cnn": (28, 28, 1), "resnet11": (32, 32, 3)}
 _ATTACKS = ("fgsm", "rfgsm", "nfgsm", "pgd-7")
-
-# Operations in units of one forward pass: a gradient with respect to the input alone costs 2
-# with its forward pass, a full gradient 3.
-_INPUT_GRADIENT, _FULL_GRADIENT = 2.0, 3.0
+_EPSILON = 0.1
+_NOISE = "the noise of nfgsm alone"
 
 
 def train_benchmark(
@@ -34,10 +41,12 @@ def train_benchmark(
 
     Returns:
         One row for each way to train: `model`, `pnil`, `training`, images `per_second`, `ratio`
-        to stock Keras' `fit` of the same network, and `floor`, that ratio by operation count.
+        to stock Keras' `fit` of the same network, `floor`, that ratio by operation count, and
+        the floor in images a second. A last row tells what the noise of a step costs.
     """
+    shape = _SHAPES[model]
     generator = np.random.default_rng(0)
-    x = generator.uniform(0.0, 1.0, (batch_size, *_SHAPES[model])).astype(np.float32)
+    x = generator.uniform(0.0, 1.0, (batch_size, *shape)).astype(np.float32)
     y = generator.integers(0, 10, batch_size).astype(np.int32)
     options = tf.data.Options()
     options.autotune.enabled = False  # its thread holds up the end of an iterator
@@ -45,10 +54,10 @@ def train_benchmark(
 
     def contender(attack: str | None, pnil: bool) -> Any:
         network: keras.Model = build_model(
-            model, _SHAPES[model], 10, width=width, pnil=pnil_layer() if pnil else None
+            model, shape, 10, width=width, pnil=pnil_layer() if pnil else None
         )
         if attack is not None:
-            network = AdversarialModel(network, attack, 0.1, validation_attack="none")
+            network = AdversarialModel(network, attack, _EPSILON, validation_attack="none")
         network.compile(
             keras.optimizers.Adam(1e-4),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -59,14 +68,39 @@ def train_benchmark(
     rows = []
     for pnil in (False, True):
         contenders = {"Keras fit": contender(None, pnil)}
-        contenders |= {name: contender(name, pnil) for name in ("none", *_ATTACKS)}
+        trainings = {name: contender(name, pnil) for name in ("none", *_ATTACKS)}
+        contenders |= trainings | {_NOISE: _noise(x, pnil, steps)}
+        contenders |= forward_passes(build_model(model, shape, 10, width=width), shape)
         title = f"{model}{' with PNIL' if pnil else ''}"
-        for name, timing in alternate(contenders, batch_size * steps, rounds, title).items():
+        timings = alternate(contenders, batch_size * steps, rounds, title)
+        rate = forward_rate(timings)
+        for name in ("Keras fit", *trainings):
             row = {"model": model, "width": width, "pnil": pnil, "training": name}
-            rows.append({**row, **timing.to_json(), "floor": _floor(name)})
+            row |= timings[name].to_json() | {"floor": _operations(name) / FULL_GRADIENT}
+            rows.append(floored(row, rate, _operations(name)))
+        row = {"model": model, "width": width, "pnil": pnil, "training": _NOISE}
+        rows.append(row | timings[_NOISE].to_json())
     return rows
 
 
-def _floor(name: str) -> float:
+def _operations(name: str) -> float:
     passes = {"Keras fit": 0, "none": 0, "pgd-7": 7}.get(name, 1)
-    return (passes * _INPUT_GRADIENT + _FULL_GRADIENT) / _FULL_GRADIENT
+    return passes * INPUT_GRADIENT + FULL_GRADIENT
+
+
+def _noise(x: np.ndarray, pnil: bool, steps: int) -> Any:
+    """All random numbers of NFGSM steps: the start, and with PNIL the noise of both passes."""
+    attack = step_attack("nfgsm", _EPSILON)
+
+    @tf.function
+    def draw() -> Any:
+        def step(i: Any, total: Any) -> tuple[Any, Any]:
+            seed = rng.fold(rng.make_seed(0), i)
+            total += random_start(x.shape, rng.fold(seed, 0), attack)
+            for number in (1, 2) if pnil else ():
+                total += rng.normal(x.shape, rng.fold(seed, number))
+            return i + 1, total
+
+        return tf.while_loop(lambda i, _: i < steps, step, (0, tf.zeros(x.shape)))[1]
+
+    return lambda: draw().numpy()

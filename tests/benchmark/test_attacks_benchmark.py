@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pnil_tf.benchmark import sweep
+from pnil_tf.benchmark import antithetic, eot, sweep
+from pnil_tf.benchmark.antithetic import antithetic_benchmark
+from pnil_tf.benchmark.eot import eot_benchmark
 from pnil_tf.benchmark.evaluate import pgd_benchmark, spsa_benchmark
 from pnil_tf.benchmark.plain import plain_pgd, plain_spsa
 from pnil_tf.benchmark.settings import BenchmarkSettings
@@ -38,12 +40,36 @@ def test_rows_of_pgd():
     assert [row["way"] for row in rows] == ["plain loop", "faithful", "default"]
     assert rows[0]["ratio"] == 1.0
     assert all(row["accuracy"] == 0.0 and row["per_second"] > 0 for row in rows)
+    # The floor is that of the plain procedure: 4 steps of 4 draws, 2 operations each.
+    assert len({row["floor_per_second"] for row in rows}) == 1
 
 
 def test_rows_of_spsa():
     rows = spsa_benchmark(predict, X[:2], Y[:2], 0.2, steps=2, samples=8, rounds=1)
     assert rows[0]["way"] == "forward passes alone"
     assert len({row["way"] for row in rows}) == 4
+
+
+def test_rows_of_eot(monkeypatch):
+    monkeypatch.setattr(eot, "_GRADIENTS", 4)
+    monkeypatch.setattr(eot, "_DRAWS", (1, 2))
+    monkeypatch.setattr(eot, "_BATCHES", (2, 500))
+    monkeypatch.setattr(eot, "_CHUNKS", (1, 2))
+    rows = eot_benchmark(predict, X, Y, 0.2, rounds=1)
+    found = [(row["draws"], row["batch"], row["chunk"]) for row in rows]
+    assert found == [(1, 2, 1), (2, 2, 1), (2, 2, 2)]
+
+
+def test_antithetic_draws_cancel_noise_that_is_odd(monkeypatch):
+    monkeypatch.setattr(antithetic, "_DRAWS", (2,))
+
+    def odd(x):
+        """The gradient is noisy, the loss is not: a pair of opposite draws finds the corner."""
+        still = tf.stop_gradient(x)
+        return predict(still + (x - still) * (1.0 + 9.0 * layer_noise(tf.shape(x), False)))
+
+    (row,) = antithetic_benchmark(odd, X, Y, 0.2, steps=4, rounds=1)
+    assert row["antithetic"] == 0.0 < row["independent"]
 
 
 def test_rows_of_the_sweep(monkeypatch):

@@ -1,0 +1,63 @@
+"""The benchmarks of training and of start-up run, and count what they say."""
+
+import pytest
+
+from pnil_tf.benchmark import epoch, memory, startup
+from pnil_tf.benchmark.epoch import epoch_benchmark
+from pnil_tf.benchmark.memory import memory_benchmark
+from pnil_tf.benchmark.startup import first_step, startup_benchmark
+from pnil_tf.benchmark.table import markdown
+from pnil_tf.benchmark.train import train_benchmark
+from pnil_tf.errors import RunFailedError
+
+
+def test_rows_of_training():
+    rows = train_benchmark("small_cnn", width=2, batch_size=4, steps=2, rounds=1)
+    with_floor = [row for row in rows if "floor" in row]
+    assert [row["training"] for row in with_floor[:3]] == ["Keras fit", "none", "fgsm"]
+    assert [round(row["floor"], 2) for row in with_floor[:6]] == [1, 1, 1.67, 1.67, 1.67, 5.67]
+    assert all(row["per_second"] > 0 < row["floor_per_second"] for row in with_floor)
+    # The noise of a step is no training, and has no floor.
+    assert [row["pnil"] for row in rows if "floor" not in row] == [False, True]
+    assert markdown(rows).count("\n") == len(rows) + 1
+
+
+def test_rows_of_an_epoch(monkeypatch):
+    monkeypatch.setattr(epoch, "_IMAGES", 40)
+    rows = epoch_benchmark(width=2, batch_size=10, rounds=1)
+    assert [row["what"] for row in rows] == ["steps alone", "an epoch of a run", "data alone"]
+    assert rows[0]["ratio"] == 1.0
+
+
+def test_rows_of_start_up(monkeypatch, tmp_path):
+    (tmp_path / "slow.py").write_text("import time; time.sleep(0.3)")
+    monkeypatch.setattr(startup, "_IN_PYTHON", {"nothing": "pass"})
+    monkeypatch.setattr(startup, "_SCRIPTS", tmp_path)
+    nothing, slow = startup_benchmark(rounds=1)
+    assert (nothing["what"], slow["what"]) == ("nothing", "bin/slow.py --help")
+    assert slow["seconds"] >= 0.3
+
+
+def test_the_first_step_is_one_that_works():
+    first_step()
+
+
+def test_peak_memory_is_that_of_the_other_process(monkeypatch, tmp_path):
+    script = tmp_path / "evaluate.py"
+    script.write_text(
+        "import sys\n"
+        "flags = dict(a[2:].split('=', 1) for a in sys.argv[1:])\n"
+        "held = b'x' * (int(flags['images']) << 20)\n"
+    )
+    monkeypatch.setattr(memory, "_SCRIPT", script)
+    monkeypatch.setattr(memory, "_SIZES", ((1, 10), (200, 10)))
+    small, large = memory_benchmark("runs/x")
+    assert large["peak_mib"] - small["peak_mib"] == pytest.approx(199, abs=20)
+
+
+def test_an_evaluation_that_fails_is_named(monkeypatch, tmp_path):
+    script = tmp_path / "evaluate.py"
+    script.write_text("raise SystemExit(2)")
+    monkeypatch.setattr(memory, "_SCRIPT", script)
+    with pytest.raises(RunFailedError, match=r"status 2.*--model=runs/x"):
+        memory_benchmark("runs/x")
