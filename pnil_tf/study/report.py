@@ -15,8 +15,12 @@ from pnil_tf.study import words
 from pnil_tf.study.figures import Picture, pictures
 from pnil_tf.study.groups import Group, groups_of
 from pnil_tf.study.paper import MADRY
+from pnil_tf.study.reasons import reasons
 from pnil_tf.study.statistics import ALPHA, FOLDS_RATIO
 from pnil_tf.study.table import (
+    AGREES,
+    DISAGREES,
+    UNDECIDED,
     Table,
     agreement,
     collapses,
@@ -43,20 +47,6 @@ _TEST = (
     f"A star marks a difference that the corrected resampled t-test (Nadeau and Bengio) calls "
     f"significant at {ALPHA:g}, on the side of the higher figure. The test takes n2/n1 = "
     f"{FOLDS_RATIO:g}: what makes the runs depend on each other are the halves they train on."
-)
-_WHY = (
-    "The radius: with pixels in [0, 1] the radii in the paper's text are small for MNIST and "
-    "Fashion-MNIST, and a model without PNIL has no need to hide anything at them. Where the "
-    "larger radius shows the paper's picture and its own does not, its figures belong to a "
-    "harder scale than its text says.",
-    "The random start: it is not clipped to [0, 1], neither here nor in the paper's algorithm. "
-    "With a clipped start half of it vanishes on black pixels, and RFGSM collapses more easily.",
-    "The checkpoint: the one with the lowest adversarial validation loss comes from before a "
-    "collapse, so a collapsed training can leave a model that still resists PGD a little.",
-    "The start of the noise: PNIL has to be noisy enough from the beginning to prevent a "
-    "collapse; the paper does not say how it starts.",
-    "The attack: PGD with steps of 2 eps / steps is weak. Where pgd_strong leaves much less, "
-    "the column PGD is no measure of robustness, with or without PNIL.",
 )
 
 
@@ -141,18 +131,19 @@ def _verdicts(groups: list[Group]) -> list[Part]:
     found = agreement(groups)
     parts: list[Part] = []
     for verdict, says in (
-        ("agrees", "The paper's claim, that PNIL raises Min, holds here:"),
-        ("disagrees", "It is the other way round here:"),
-        ("undecided", "These runs cannot tell, the 95 % interval holds 0 or there is none:"),
+        (AGREES, "The paper's claim, that PNIL raises Min, holds here:"),
+        (DISAGREES, "It is the other way round here:"),
+        (UNDECIDED, "These runs cannot tell, the 95 % interval holds 0 or there is none:"),
     ):
         if found[verdict]:
             parts += [says, found[verdict]]
     for says, lines in (
         ("SPSA leaves less than PGD, a sign of hidden gradients:", hidden_gradients(groups)),
         ("The guard saw catastrophic overfitting during training:", collapses(groups)),
+        ("Why we think it differs, where it does:", reasons(groups)),
     ):
         parts += [says, lines] if lines else []
-    return [*parts, "Why we think so, where it differs:", list(_WHY)]
+    return parts
 
 
 def _madry(groups: list[Group]) -> Table:

@@ -6,13 +6,30 @@ import dataclasses
 import math
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 ALPHA = 0.003
 """The paper's level of significance."""
 
 FOLDS_RATIO = 1.0
 """Images left out over images trained on, in two-fold cross-validation."""
+
+_NODES = 4000
+
+
+@dataclasses.dataclass(frozen=True)
+class EffectSize:
+    """A mean difference in units of the differences' standard deviation (Cohen's d of pairs).
+
+    Args:
+        value: The effect size.
+        low: Lower end of its 95 % interval.
+        high: Upper end.
+    """
+
+    value: float
+    low: float
+    high: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,8 +41,7 @@ class Comparison:
         low: Lower end of its 95 % interval; -inf with a single run. So for `high`: inf.
         high: Upper end.
         p: Two-sided p-value; `None` with a single run.
-        standardized: The mean in units of the differences' standard deviation (Cohen's d of
-            pairs); `None` where there is none.
+        effect: The effect size; `None` where the differences do not scatter.
         runs: Number of differences.
     """
 
@@ -33,7 +49,7 @@ class Comparison:
     low: float
     high: float
     p: float | None
-    standardized: float | None
+    effect: EffectSize | None
     runs: int
 
     @property
@@ -64,7 +80,29 @@ def corrected_resampled_t(differences: np.ndarray, ratio: float = FOLDS_RATIO) -
         return Comparison(mean, mean, mean, 1.0 if mean == 0 else 0.0, None, runs)
     p = float(2 * stats.t.sf(abs(mean) / error, runs - 1))
     half = float(stats.t.ppf(0.975, runs - 1)) * error
-    return Comparison(mean, mean - half, mean + half, p, mean / deviation, runs)
+    effect = _effect_size(mean / deviation, error / deviation, runs - 1)
+    return Comparison(mean, mean - half, mean + half, p, effect, runs)
+
+
+def _effect_size(value: float, scale: float, freedom: int) -> EffectSize:
+    """Inverts the noncentral t distribution (Steiger and Fouladi 1997).
+
+    `value / scale` is the statistic t; an effect size d makes it noncentral by `d / scale`.
+    """
+    t = value / scale
+    # Averaged over equally likely values of the denominator of t, which stands where SciPy's
+    # noncentral t gives NaN: differences that hardly scatter make t huge.
+    shares = (np.arange(_NODES) + 0.5) / _NODES
+    denominators = np.sqrt(stats.chi2.ppf(shares, freedom) / freedom)
+    reach = abs(t) * float(denominators[-1]) + 10.0
+
+    def noncentrality(quantile: float) -> float:
+        def excess(candidate: float) -> float:
+            return float(np.mean(stats.norm.cdf(t * denominators - candidate))) - quantile
+
+        return float(optimize.brentq(excess, -reach, reach))
+
+    return EffectSize(value, noncentrality(0.975) * scale, noncentrality(0.025) * scale)
 
 
 def mean_and_deviation(values: np.ndarray) -> tuple[float, float | None]:

@@ -12,6 +12,8 @@ from pnil_tf.study.statistics import ALPHA, Comparison
 Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 """Heads and rows of plain text."""
 
+AGREES, DISAGREES, UNDECIDED = "agrees", "disagrees", "undecided"
+
 
 def markdown(table: Table) -> str:
     """Returns a table as Markdown."""
@@ -40,11 +42,11 @@ def table_1(groups: list[Group]) -> Table:
             + "*" * any(group is better for better in stars[column])
             for column in COLUMNS
         ]
-        rows.append((*_place(group), str(len(group.records)), *figures, " / ".join(theirs)))
+        rows.append((*_row_heads(group), str(len(group.records)), *figures, " / ".join(theirs)))
     return heads, rows
 
 
-def _place(group: Group) -> tuple[str, str, str]:
+def _row_heads(group: Group) -> tuple[str, str, str]:
     """What a row is about: the images, the radius, the training."""
     training = words.model(group.attack, group.pnil)
     return words.images(group.records[0]), words.radius(group.epsilon), training
@@ -63,7 +65,7 @@ def comparisons(groups: list[Group]) -> Table:
     """Returns what PNIL adds, in points: with intervals, effect sizes and p-values."""
     heads: tuple[str, ...] = (
         *("data", "eps", "training", "accuracy", "runs", "with PNIL − without (95 % interval)"),
-        *("in standard deviations", "p", f"significant at {ALPHA:g}", "the paper"),
+        *("in standard deviations (95 % interval)", "p", f"significant at {ALPHA:g}", "the paper"),
     )
     rows: list[tuple[str, ...]] = []
     for noisy, plain in pairs_of(groups):
@@ -71,15 +73,17 @@ def comparisons(groups: list[Group]) -> Table:
             comparison = compared(noisy, plain, column)
             if comparison is None:
                 continue
-            theirs, standardized = paper_difference(noisy, column), comparison.standardized
+            theirs, effect = paper_difference(noisy, column), comparison.effect
             rows.append(
                 (
-                    *_place(noisy)[:2],
+                    *_row_heads(noisy)[:2],
                     noisy.attack.upper(),
                     "Min with pgd_strong" if column == "min_strong" else head,
                     str(comparison.runs),
                     points(comparison),
-                    "" if standardized is None else f"{standardized:+.2f}",
+                    ""
+                    if effect is None
+                    else f"{effect.value:+.2f} ({effect.low:+.2f} to {effect.high:+.2f})",
                     words.p_value(comparison.p),
                     "yes" if comparison.significant else "no",
                     "" if theirs is None else f"{theirs:+d}",
@@ -104,21 +108,33 @@ def paper_difference(noisy: Group, column: str) -> int | None:
     return ours[column][0] - theirs[column][0]
 
 
+def verdict_on(noisy: Group, plain: Group) -> str | None:
+    """Says whether a pair bears out the paper's claim that PNIL raises Min.
+
+    Returns:
+        `AGREES` (same sign, and the 95 % interval holds no 0), `DISAGREES` (the other sign, and
+        no 0), `UNDECIDED`, or `None` where there is nothing to compare.
+    """
+    comparison, theirs = compared(noisy, plain, "min"), paper_difference(noisy, "min")
+    if comparison is None or theirs is None:
+        return None
+    if comparison.p is None or comparison.low <= 0 <= comparison.high:
+        return UNDECIDED
+    return AGREES if (comparison.mean > 0) == (theirs > 0) else DISAGREES
+
+
 def agreement(groups: list[Group]) -> dict[str, list[str]]:
     """Sorts the paper's claim, that PNIL raises Min, by what our runs say of it.
 
     Returns:
-        Sentences under `"agrees"` (same sign, and the 95 % interval holds no 0), `"disagrees"`
-        (the other sign, and no 0) and `"undecided"`.
+        Sentences by the verdict of `verdict_on`.
     """
-    found: dict[str, list[str]] = {"agrees": [], "disagrees": [], "undecided": []}
+    found: dict[str, list[str]] = {AGREES: [], DISAGREES: [], UNDECIDED: []}
     for noisy, plain in pairs_of(groups):
+        verdict = verdict_on(noisy, plain)
         comparison, theirs = compared(noisy, plain, "min"), paper_difference(noisy, "min")
-        if comparison is None or theirs is None:
+        if verdict is None or comparison is None or theirs is None:
             continue
-        sure = comparison.p is not None and not comparison.low <= 0 <= comparison.high
-        same = (comparison.mean > 0) == (theirs > 0)
-        verdict = ("agrees" if same else "disagrees") if sure else "undecided"
         ours = [words.percent(group.summary("min")) for group in (noisy, plain)]
         found[verdict].append(
             f"{words.setting(noisy.records[0])}, {noisy.attack.upper()}: Min is "
@@ -129,11 +145,15 @@ def agreement(groups: list[Group]) -> dict[str, list[str]]:
     return found
 
 
+def place(group: Group) -> str:
+    """Names a row: the images, the radius, the training."""
+    return f"{words.setting(group.records[0])}, {words.model(group.attack, group.pnil)}"
+
+
 def hidden_gradients(groups: list[Group]) -> list[str]:
     """Says where SPSA, which needs no gradients, leaves less than PGD, which does."""
     return [
-        f"{words.setting(group.records[0])}, {words.model(group.attack, group.pnil)}: "
-        f"SPSA leaves {words.percent(spsa)}, PGD {words.percent(pgd)}."
+        f"{place(group)}: SPSA leaves {words.percent(spsa)}, PGD {words.percent(pgd)}."
         for group in groups
         if (spsa := group.summary("spsa")) and (pgd := group.summary("pgd")) and spsa[0] < pgd[0]
     ]
@@ -145,8 +165,5 @@ def collapses(groups: Sequence[Group]) -> list[str]:
     for group in groups:
         seen = sum(bool(record["training"]["guard_events"]) for record in group.records)
         if seen:
-            found.append(
-                f"{words.setting(group.records[0])}, "
-                f"{words.model(group.attack, group.pnil)}: {seen} of {len(group.records)} runs."
-            )
+            found.append(f"{place(group)}: {seen} of {len(group.records)} runs.")
     return found

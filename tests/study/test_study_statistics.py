@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from pnil_tf.study.statistics import corrected_resampled_t, mean_and_deviation
 
@@ -22,17 +23,31 @@ def test_an_example_computed_by_hand():
     # 3.182446305 is the tabulated quantile for 97.5 % and 3 degrees of freedom.
     half = 3.182446305 / math.sqrt(48)
     assert (found.low, found.high) == pytest.approx((0.25 - half, 0.25 + half), rel=1e-8)
-    assert found.standardized == pytest.approx(0.25 / math.sqrt(0.05 / 3))
+    assert found.effect.value == pytest.approx(0.25 / math.sqrt(0.05 / 3))
     assert found.runs == 4
     assert not found.significant
 
 
 def test_without_the_correction_it_is_the_paired_t_test():
-    from scipy import stats
-
     values = np.array([0.3, 0.1, 0.25, 0.6, -0.1])
     found = corrected_resampled_t(values, ratio=0.0)
     assert found.p == pytest.approx(stats.ttest_1samp(values, 0.0).pvalue, rel=1e-9)
+
+
+@given(DIFFERENCES, st.floats(0.0, 2.0))
+def test_the_interval_of_the_effect_size_inverts_the_noncentral_t(values, ratio):
+    found = corrected_resampled_t(np.array(values), ratio)
+    if found.effect is None or abs(found.effect.value) > 50:
+        return
+    scale = math.sqrt(1 / len(values) + ratio)
+    t = found.effect.value / scale
+    for end, quantile in ((found.effect.low, 0.975), (found.effect.high, 0.025)):
+        assert stats.nct.cdf(t, len(values) - 1, end / scale) == pytest.approx(quantile, abs=5e-4)
+
+
+def test_an_effect_size_of_differences_that_hardly_scatter():
+    found = corrected_resampled_t(np.array([0.5, 0.5000001])).effect
+    assert 0 < found.low < found.value < found.high
 
 
 def test_the_papers_own_fashion_rows_would_be_significant():

@@ -1,0 +1,61 @@
+"""A reason is given only where the runs give cause for it."""
+
+import pytest
+from planted import record
+
+from pnil_tf.study.groups import groups_of
+from pnil_tf.study.reasons import reasons
+
+RUNS = [(0, 0), (0, 1)]
+COLLAPSE = [{"what": "collapse"}]
+
+
+def pair(with_pnil, without, *, events_with=(), events_without=(), **others):
+    """Two runs with and two without PNIL, each kind with one figure under both attacks."""
+    return [
+        record(pnil, run, value + 0.001 * run[1], value, events=list(events), **others)
+        for pnil, value, events in (
+            (True, with_pnil, events_with),
+            (False, without, events_without),
+        )
+        for run in RUNS
+    ]
+
+
+def first_words(cells):
+    return [reason.split(":")[0] for reason in reasons(groups_of(cells))]
+
+
+def test_figures_like_the_papers_need_no_reason():
+    assert reasons(groups_of(pair(0.9, 0.02, events_without=COLLAPSE))) == []
+
+
+def test_a_small_radius_is_one_only_beside_a_larger_one():
+    small = pair(0.9, 0.95, epsilon=8 / 255)
+    assert first_words(small) == []
+    (reason,) = reasons(groups_of(small + pair(0.9, 0.1, events_without=COLLAPSE)))[:1]
+    assert reason.startswith("The radius")
+    assert "MNIST, eps 8/255, NFGSM without PNIL (Min 95.0 ± 0.0)" in reason
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (pair(0.5, 0.9, attack="rfgsm"), ["The random start"]),
+        (pair(0.5, 0.9, attack="rfgsm", events_without=COLLAPSE), ["The checkpoint"]),
+        (pair(0.9, 0.3, events_without=COLLAPSE), ["The checkpoint"]),
+        (pair(0.01, 0.3, events_with=COLLAPSE), ["The start of the noise"]),
+        (pair(0.9, 0.3, strong=0.2), ["The attack"]),
+        (pair(0.9, 0.3, strong=0.29), ["The attack"]),
+    ],
+)
+def test_reasons_by_their_causes(cells, expected):
+    assert first_words(cells) == expected
+
+
+def test_the_reason_names_the_rows():
+    (reason,) = reasons(groups_of(pair(0.9, 0.01, strong=0.2)))
+    assert "NFGSM with PNIL (90.1 ± 0.1 against 20.0 ± 0.0)" in reason
+    assert "without" not in reason
+    (reason,) = reasons(groups_of(pair(0.02, 0.01, events_with=COLLAPSE)))
+    assert "NFGSM with PNIL (2 of 2 runs)" in reason
