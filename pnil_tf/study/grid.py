@@ -84,7 +84,9 @@ def _do(
     rates = measured(left.values())
     seconds = {name: predicted_seconds(job, rates[kind_of(job)]) for name, job in left.items()}
     _note_cost(output, settings, rates, sum(seconds.values()))
-    _ask(settings, len(left), sum(seconds.values()) / settings.workers)
+    # Jobs here share the cores that were measured; those of a cluster have cores of their own.
+    side_by_side = settings.workers if settings.engine == "ray" else 1
+    _ask(settings, len(left), sum(seconds.values()) / side_by_side)
     for name in left:
         _folder(output, name).update(status="waiting", error=None)
     progress = _GridProgress(seconds, total, output)

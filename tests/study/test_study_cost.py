@@ -4,8 +4,11 @@ import dataclasses
 
 import pytest
 
+from pnil_tf.errors import UserError
+from pnil_tf.study import grid
 from pnil_tf.study.budgets import BUDGETS
 from pnil_tf.study.cost import Rates, kind_of, predicted_seconds
+from pnil_tf.study.settings import StudySettings
 from pnil_tf.study.studies import jobs_of
 
 FAST = 1e12
@@ -18,8 +21,8 @@ def jobs():
 def test_training_costs_images_over_their_rate():
     job = dataclasses.replace(jobs()[0], evaluations=())
     rates = Rates(trained=1000.0, gradients=FAST, evaluations=FAST, overhead=5.0)
-    # Ten epochs of a half of 60,000 images.
-    assert predicted_seconds(job, rates) == pytest.approx(5 + 300)
+    # A half of 60,000 images in each epoch.
+    assert predicted_seconds(job, rates) == pytest.approx(5 + 30 * job.effort.epochs)
 
 
 def test_attacks_cost_their_gradients_and_evaluations():
@@ -29,21 +32,36 @@ def test_attacks_cost_their_gradients_and_evaluations():
     pgd = noisy.evaluations[0]
     rates = Rates(trained=FAST, gradients=1000.0, evaluations=FAST, overhead=0.0)
     training = predicted_seconds(dataclasses.replace(noisy, evaluations=()), rates)
-    # 500 images, 50 steps, 20 draws.
     only_pgd = dataclasses.replace(noisy, evaluations=(pgd,))
-    assert predicted_seconds(only_pgd, rates) - training == pytest.approx(500)
+    effort = noisy.effort
+    gradients = effort.images * effort.pgd_steps * effort.eot_samples
+    assert predicted_seconds(only_pgd, rates) - training == pytest.approx(gradients / 1000)
     rates = Rates(trained=FAST, gradients=FAST, evaluations=1e4, overhead=0.0)
-    # 40 images, 100 steps, 2,048 evaluations.
-    assert predicted_seconds(plain, rates) == pytest.approx(40 * 100 * 2048 / 1e4)
+    passes = effort.spsa_images * effort.spsa_steps * effort.spsa_samples
+    assert predicted_seconds(plain, rates) == pytest.approx(passes / 1e4)
 
 
 def test_multi_step_training_costs_more():
     madry = jobs_of("cifar10_madry", BUDGETS["cpu"])
     one_step, seven_steps = (dataclasses.replace(job, evaluations=()) for job in madry)
+    epochs = madry[0].effort.epochs
     rates = Rates(trained=100.0, gradients=FAST, evaluations=FAST, overhead=0.0)
-    assert predicted_seconds(one_step, rates) == pytest.approx(8 * 50_000 / 100)
-    assert predicted_seconds(seven_steps, rates) == pytest.approx(4 * 8 * 50_000 / 100)
+    assert predicted_seconds(one_step, rates) == pytest.approx(epochs * 50_000 / 100)
+    assert predicted_seconds(seven_steps, rates) == pytest.approx(4 * epochs * 50_000 / 100)
 
 
 def test_every_kind_of_classifier_is_measured_once():
     assert {kind_of(job) for job in jobs()} == {("small_cnn", 16), ("resnet11", 16)}
+
+
+@pytest.mark.parametrize(("engine", "words"), [("local", "4:00:00"), ("ray", "2:00:00")])
+def test_jobs_on_one_machine_share_its_cores(monkeypatch, capsys, tmp_path, engine, words):
+    rate = Rates(trained=1.0, gradients=1.0, evaluations=1.0, overhead=0.0)
+    monkeypatch.setattr(grid, "measured", lambda jobs: {kind_of(job): rate for job in jobs})
+    monkeypatch.setattr(grid, "predicted_seconds", lambda job, rates: 3600.0)
+    monkeypatch.setattr(grid, "require_ray", lambda: None)
+    output = str(tmp_path / "study")
+    settings = StudySettings("table1", "smoke", output=output, workers=2, engine=engine)
+    with pytest.raises(UserError, match="Nobody can be asked"):
+        grid.reproduce(settings)
+    assert f"4 cells are left to do, about {words}" in capsys.readouterr().out
