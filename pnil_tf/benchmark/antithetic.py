@@ -12,14 +12,14 @@ from pnil_tf import rng
 from pnil_tf.attacks.eot import EOT, Predict, cross_entropy, eot_gradient
 from pnil_tf.attacks.registry import build_attack
 from pnil_tf.attacks.settings import attack_settings
+from pnil_tf.benchmark.evaluate import FIRST_JUDGE_SEED
+from pnil_tf.evaluation.bench import AIMING_DRAWS
 from pnil_tf.evaluation.statistics import wilson
 from pnil_tf.evaluation.verdict import Judge
 from pnil_tf.progress import Progress
 
 _DRAWS = (2, 4, 10, 20)
-_JUDGE_DRAWS = 100
 _REFERENCE_DRAWS = 1000
-_FIRST_JUDGE_SEED = 1_000_000  # the attacks' seeds are below
 
 
 def antithetic_benchmark(
@@ -44,7 +44,7 @@ def antithetic_benchmark(
         sign step from the image, as a share of that along the mean of 1,000 other draws.
     """
     ascent = _ascent(predict, x, y)
-    judge = Judge(predict, _JUDGE_DRAWS)
+    judge = Judge(predict, AIMING_DRAWS)
     progress = Progress("antithetic draws", len(_DRAWS) * 2 * rounds, "attack")
     done = 0
     rows = []
@@ -61,7 +61,7 @@ def antithetic_benchmark(
             attack = build_attack(predict, settings, judge)
             left = []
             for seed in range(rounds):
-                left.append(judge(attack.run(x, y, seed), y, _FIRST_JUDGE_SEED + seed))
+                left.append(judge(attack.run(x, y, seed), y, FIRST_JUDGE_SEED + seed))
                 done += 1
                 progress.advance_to(done)
             interval = wilson(np.mean(left, axis=0))

@@ -22,10 +22,11 @@ from pnil_tf.benchmark.floor import (
 )
 from pnil_tf.benchmark.plain import plain_pgd, plain_spsa
 from pnil_tf.benchmark.timing import alternate
+from pnil_tf.evaluation.bench import AIMING_DRAWS, SCREENING_DRAWS
 from pnil_tf.evaluation.verdict import Judge
 
-_JUDGE_DRAWS, _SCREENING_DRAWS = 100, 10  # as in an evaluation
-_FIRST_JUDGE_SEED = 1_000_000  # the attacks' seeds are below
+FIRST_JUDGE_SEED = 1_000_000
+"""The attacks' seeds are below."""
 
 
 def pgd_benchmark(
@@ -53,8 +54,8 @@ def pgd_benchmark(
         One row for each way: images `per_second`, `ratio` of its time to that of the plain way,
         the floor of the plain way, and `accuracy` that it left, the mean over the rounds.
     """
-    judge = Judge(predict, _JUDGE_DRAWS)
-    screen = Judge(predict, _SCREENING_DRAWS)
+    judge = Judge(predict, AIMING_DRAWS)
+    screen = Judge(predict, SCREENING_DRAWS)
     plain = plain_pgd(predict, epsilon, steps, draws)
     ways: dict[str, Callable[[int], np.ndarray]] = {"plain loop": lambda seed: plain(x, y, seed)}
     for name, faithful in (("faithful", True), ("default", False)):
@@ -72,7 +73,7 @@ def pgd_benchmark(
     timings = alternate(contenders | forward_passes(predict, x.shape[1:]), len(x), rounds, "PGD")
     rows = []
     for name in ways:
-        left = [judge(images, y, _FIRST_JUDGE_SEED + i) for i, images in enumerate(found[name])]
+        left = [judge(images, y, FIRST_JUDGE_SEED + i) for i, images in enumerate(found[name])]
         row = floored(
             {"attack": "pgd", "way": name, **timings[name].to_json()},
             forward_rate(timings),

@@ -11,6 +11,7 @@ import numpy as np
 from pnil_tf.attacks.eot import Predict
 from pnil_tf.attacks.registry import build_attack
 from pnil_tf.attacks.settings import attack_settings
+from pnil_tf.evaluation.bench import AIMING_DRAWS
 from pnil_tf.evaluation.statistics import wilson
 from pnil_tf.evaluation.verdict import Judge
 from pnil_tf.progress import Progress
@@ -19,7 +20,6 @@ from pnil_tf.progress import Progress
 _STEPS = (0.04, 1 / 6, 1 / 3, 2 / 3)
 _DECAYS = (1.0, 0.1)
 _LOSSES = ("cross_entropy", "margin")
-_JUDGE_DRAWS = 100
 
 
 def pgd_strong_sweep(
@@ -41,7 +41,7 @@ def pgd_strong_sweep(
         One row for each attack: its settings and the `accuracy` that it left, by fresh draws,
         with a 95 % interval; and a last row with the defaults, restarts included.
     """
-    judge = Judge(predict, _JUDGE_DRAWS)
+    judge = Judge(predict, AIMING_DRAWS)
     grid = list(itertools.product(_STEPS, _DECAYS, _LOSSES))
     progress = Progress("sweep", len(grid) + 1, "attack")
 

@@ -18,8 +18,11 @@ from pnil_tf.evaluation.target import Predict, Target
 from pnil_tf.evaluation.verdict import Judge, check_adversarial
 from pnil_tf.progress import Progress
 
-_AIMING_DRAWS = 100
-_SCREENING_DRAWS = 10
+AIMING_DRAWS = 100
+"""Draws by which an attack sees whether an image is lost."""
+
+SCREENING_DRAWS = 10
+"""Draws by which it looks first."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +71,8 @@ class Bench:
         self.settings, self.store = settings, store
         self.judge = Judge(target.predict, settings.judge_draws if target.stochastic else 1)
         # How well an attack aims must not depend on how finely its result is judged.
-        self._aim = Judge(target.predict, _AIMING_DRAWS if target.stochastic else 1)
-        self._screen = Judge(target.predict, _SCREENING_DRAWS) if target.stochastic else None
+        self._aim = Judge(target.predict, AIMING_DRAWS if target.stochastic else 1)
+        self._screen = Judge(target.predict, SCREENING_DRAWS) if target.stochastic else None
         self._built: dict[AttackSettings, RunnableAttack] = {}
 
     def clean_votes(self) -> np.ndarray:
