@@ -4,10 +4,10 @@ train:
 	bin/in_env python bin/train.py --dataset=mnist --pnil
 
 test:
-	bin/in_env python -m pytest
+	bin/in_env python -m pytest -n 2
 
 test-all:
-	bin/in_env python -m pytest -m ""
+	bin/in_env python -m pytest -n 2 -m ""
 
 lint:
 	bin/in_env ruff check .

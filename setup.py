@@ -48,6 +48,7 @@ EXTRAS_REQUIRE = {
         "packaging>=23",
         "pytest>=8.2",
         "pytest-timeout>=2.3",
+        "pytest-xdist>=3.6",
         "pyyaml>=6",
         "ruff>=0.6",
         "setuptools>=70.1",
