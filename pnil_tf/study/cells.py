@@ -23,6 +23,7 @@ class Part:
         repeats: Repeats of two-fold cross-validation; 0 trains once on the predefined split.
         folds: How many of the two folds are trained.
         attacks: Training attacks.
+        effort: Name of what a cell may cost, in the budget; `None` is its classifier's name.
     """
 
     dataset: str
@@ -30,6 +31,7 @@ class Part:
     repeats: int = 1
     folds: int = 2
     attacks: tuple[str, ...] = TRAINING_ATTACKS
+    effort: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)

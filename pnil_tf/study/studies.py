@@ -58,7 +58,7 @@ def jobs_of(study: str, budget: Budget) -> list[Job]:
     return [
         Job(cell, effort, budget.data_source, evaluations(cell, effort))
         for cell in cells(budget)
-        for effort in [budget.efforts[cell.model]]
+        for effort in [budget.effort_of(cell)]
     ]
 
 

@@ -129,5 +129,14 @@ def test_the_readme_says_what_the_budgets_are():
     assert rows["draws that judge an image"] == row("judge_draws")
     epochs = row("epochs")
     assert rows["epochs"] == [*epochs[:2], f"{epochs[2]}, rates from an LR range test"]
-    widths = [[str(e.width) for e in budget.efforts.values()] for budget in BUDGETS.values()]
-    assert rows["width: small CNN / ResNet-11"] == [" / ".join(width) for width in widths]
+    assert rows["width"] == row("width")
+
+
+def test_a_part_may_have_an_effort_of_its_own():
+    budget = BUDGETS["cpu"]
+    efforts = {
+        (job.cell.dataset, job.cell.epsilon): job.effort for job in jobs_of("table1", budget)
+    }
+    assert efforts["mnist", 0.3] == budget.efforts["small_cnn"]
+    assert efforts["mnist", 8 / 255] == budget.efforts["once"]
+    assert efforts["cifar10", 0.03] == budget.efforts["resnet11"]
