@@ -42,6 +42,12 @@ def reasons(groups: list[Group]) -> list[str]:
             for group in collapsed
             if group.pnil
         ],
+        "The length of the training: learning with noise takes longer, and the epoch kept was the "
+        "last one, after which these might have gone on to learn": [
+            f"{place(group)} ({sum(_kept_last(group))} of {len(group.records)} runs)"
+            for group, _ in differing
+            if 2 * sum(_kept_last(group)) > len(group.records)
+        ],
         "The attack: PGD with steps of 2 eps / steps is weak, and the column PGD no measure of "
         "robustness where pgd_strong leaves much less": [
             f"{place(group)} ({words.percent(group.summary('pgd'))} against "
@@ -57,6 +63,14 @@ def reasons(groups: list[Group]) -> list[str]:
 def _collapses(group: Group) -> list[bool]:
     """Whether the guard saw catastrophic overfitting in each run."""
     return [bool(record["training"]["guard_events"]) for record in group.records]
+
+
+def _kept_last(group: Group) -> list[bool]:
+    """Whether the checkpoint of each run is that of its last epoch."""
+    return [
+        record["training"]["kept"]["epoch"] == record["effort"]["epochs"]
+        for record in group.records
+    ]
 
 
 def _is_smaller(group: Group, other: Group) -> bool:

@@ -46,7 +46,8 @@ def test_a_small_radius_is_one_only_beside_a_larger_one():
         (pair(0.9, 0.3, events_without=COLLAPSE), ["The checkpoint"]),
         (pair(0.01, 0.3, events_with=COLLAPSE), ["The start of the noise"]),
         (pair(0.9, 0.3, strong=0.2), ["The attack"]),
-        (pair(0.9, 0.3, strong=0.29), ["The attack"]),
+        (pair(0.2, 0.3, kept=8), ["The length of the training"]),
+        (pair(0.9, 0.01, kept=8), []),
     ],
 )
 def test_reasons_by_their_causes(cells, expected):
