@@ -35,9 +35,7 @@ def run(command: Callable[[], None], *groups: str) -> NoReturn:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("pnil_tf").setLevel(logging.INFO)
     try:
-        rest = flags.FLAGS(sys.argv)[1:]
-        if rest:
-            raise UserError(f"Every argument is a --flag. Received: {rest[0]!r}. See --help.")
+        pnil_flags.parse(sys.argv)
         command()
     except (flags.Error, UserError) as error:
         _exit(program, error, 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -71,17 +72,69 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: str | os.PathLike[str]) -> Any:
-    """Reads a JSON file.
+_MOST_BYTES = 2**26  # of a JSON file, hundreds of times what any of ours takes
+
+
+def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads a JSON file that holds an object, as all of ours do.
 
     Raises:
-        UserError: If the file is absent or no JSON.
+        UserError: If the file is absent, or no JSON object of finite numbers.
+    """
+    if not Path(path).is_file():  # a pipe would be waited for
+        raise UserError(f"There is no file {str(path)!r}. Check the path.")
+    with understood(path):
+        if Path(path).stat().st_size > _MOST_BYTES:
+            raise ValueError("it is larger than any that we write")
+        text = Path(path).read_text(encoding="utf-8")
+        value = json.loads(text, parse_constant=_finite, parse_float=_finite)
+        if not isinstance(value, dict):
+            raise ValueError(f"it holds a {type(value).__name__}, not an object")
+        return value
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is no finite number")
+    return value
+
+
+@contextlib.contextmanager
+def understood(path: str | os.PathLike[str]) -> Iterator[None]:
+    """For code that reads what a file says: turns its errors into one sentence about the file.
+
+    Raises:
+        UserError: If the file does not say what the code expects.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"There is no file {str(path)!r}. Check the path.") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(
-            f"{str(path)!r} is no valid JSON ({error}). It was damaged; make it anew."
-        ) from error
+        yield
+    except UserError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+    except RecursionError:
+        reason = "it is nested too deeply"
+    else:
+        return
+    raise UserError(f"{str(path)!r} is damaged ({reason[:300]}). Make it anew.")
+
+
+def refuse_links_out(folder: Path) -> None:
+    """Refuses a folder in which a link leads to a place outside, where we would write.
+
+    Args:
+        folder: The folder. It may be a link itself, and need not exist.
+
+    Raises:
+        UserError: If there is such a link.
+    """
+    inside = folder.resolve()
+    for place, folders, files in os.walk(inside):
+        for link in (Path(place, name) for name in (*folders, *files)):
+            target = Path(os.path.realpath(link))  # unlike `resolve`, it bears a link to itself
+            if link.is_symlink() and not target.is_relative_to(inside):
+                raise UserError(
+                    f"{str(folder)!r} must hold its files itself. Received: {link.name!r} in it, a "
+                    "link that leads out. Remove the link; the folder itself may be one."
+                )

@@ -10,7 +10,8 @@ from __future__ import annotations
 import dataclasses
 import fractions
 import math
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import flags
@@ -48,11 +49,18 @@ def parse_number(text: str) -> float:
     """
     try:
         value = float(fractions.Fraction(text)) if "/" in text else float(text)
-    except (ValueError, ZeroDivisionError) as error:
+    except (ArithmeticError, ValueError) as error:
         raise ValueError("expected a number such as 0.03 or 8/255") from error
     if not math.isfinite(value):
         raise ValueError("expected a finite number such as 0.03 or 8/255")
     return value
+
+
+def _parse_text(text: str) -> str:
+    """Refuses what no file of ours could hold: a flagfile has a line for each flag, in UTF-8."""
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
+        raise ValueError("expected text in UTF-8 without control characters")
+    return text
 
 
 def _parse_rate(text: str) -> float | str:
@@ -90,6 +98,7 @@ class _SwitchFlag(flags.Flag):
         self.boolean = True
 
 
+_TEXT = _Parser(_parse_text, "text")
 _NUMBER = _Parser(parse_number, "number")
 _RATE = _Parser(_parse_rate, "number or auto")
 _SWITCH = _Parser(_parse_switch, "auto, true or false")
@@ -120,8 +129,8 @@ def _switch(name: str, default: Any, text: str, flag_values: flags.FlagValues) -
     flags.DEFINE_flag(flag, flag_values=flag_values)
 
 
+_STRING = _parsed(_TEXT)
 # absl's functions are overloaded on their defaults; here they serve as plain functions.
-_STRING: Callable[..., Any] = flags.DEFINE_string
 _INTEGER: Callable[..., Any] = flags.DEFINE_integer
 _BOOLEAN: Callable[..., Any] = flags.DEFINE_boolean
 
@@ -332,6 +341,31 @@ def define(*groups: str, flag_values: flags.FlagValues = FLAGS) -> None:
         defaults = _defaults(group)
         for name, (definition, text) in _GROUPS[group].items():
             definition(name, defaults[name], text, flag_values=flag_values)
+
+
+def parse(arguments: Sequence[str], flag_values: flags.FlagValues = FLAGS) -> None:
+    """Reads a command line, the program's name first, and the flagfiles that it names.
+
+    Raises:
+        absl.flags.Error: If a flag is unknown or its value illegal.
+        UserError: If a flagfile cannot be understood, or there is an argument that is no flag.
+    """
+    try:
+        rest = flag_values(arguments)[1:]
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"A flagfile must be text in UTF-8. Received: one that is not ({error}). Check the "
+            "path after --flagfile."
+        ) from error
+    except RecursionError as error:
+        raise UserError(
+            "Flagfiles name each other too deeply. Received: more than Python can follow. Put the "
+            "flags into one file."
+        ) from error
+    except ValueError as error:  # absl's own for --noflag=1, Python's for a path with a NUL
+        raise UserError(f"A flag cannot be read. Received: {error}. See --help.") from error
+    if rest:
+        raise UserError(f"Every argument is a --flag. Received: {rest[0]!r}. See --help.")
 
 
 def groups(flag_values: flags.FlagValues = FLAGS) -> list[tuple[str, list[str]]]:

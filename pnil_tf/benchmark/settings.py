@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from pnil_tf.errors import UserError
+from pnil_tf.validation import LARGEST_COUNT, check_types
 
 WITHOUT_RUN = ("train", "epoch", "startup")
 WITH_RUN = ("evaluate", "eot", "antithetic", "sweep", "memory")
@@ -63,10 +64,15 @@ class BenchmarkSettings:
     output: str | None = None
 
     def __post_init__(self) -> None:
-        for name in _COUNTS:
-            value = getattr(self, name)
-            if value < 1:
-                raise UserError(f"--{name} must be at least 1. Received: {value!r}.")
+        check_types(self)
+        counts = [(name, getattr(self, name)) for name in _COUNTS]
+        if self.benchmark_width is not None:
+            counts.append(("benchmark_width", self.benchmark_width))
+        for name, value in counts:
+            if not 1 <= value <= LARGEST_COUNT:
+                raise UserError(
+                    f"--{name} must be at least 1 and at most {LARGEST_COUNT}. Received: {value!r}."
+                )
         names = (*WITHOUT_RUN, *WITH_RUN)
         if not any(getattr(self, name) for name in names):
             raise UserError(

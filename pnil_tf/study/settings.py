@@ -9,6 +9,7 @@ from pathlib import Path
 from pnil_tf.errors import UserError
 from pnil_tf.study.budgets import BUDGETS
 from pnil_tf.study.studies import STUDIES
+from pnil_tf.validation import LARGEST_COUNT, check_types
 
 ENGINES = ("local", "ray")
 
@@ -44,14 +45,18 @@ class StudySettings:
     report_only: bool = False
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name, known in (("study", STUDIES), ("budget", BUDGETS), ("engine", ENGINES)):
             if getattr(self, name) not in known:
                 raise UserError(
                     f"--{name} must be one of {', '.join(known)}. "
                     f"Received: {getattr(self, name)!r}."
                 )
-        if self.workers < 1:
-            raise UserError(f"--workers must be at least 1. Received: {self.workers!r}.")
+        if not 1 <= self.workers <= LARGEST_COUNT:
+            raise UserError(
+                f"--workers must be at least 1 and at most {LARGEST_COUNT}. "
+                f"Received: {self.workers!r}."
+            )
         if not math.isfinite(self.gpus_per_job) or self.gpus_per_job < 0:
             raise UserError(
                 f"--gpus_per_job must be 0 or greater. Received: {self.gpus_per_job!r}."

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from typing import Any
 
 from pnil_tf.errors import UserError
+from pnil_tf.validation import LARGEST_COUNT, check_types
 
 # The paper's budgets, pixels in [0, 1].
 PAPER_EPSILON = {"mnist": 8 / 255, "fashion_mnist": 4 / 255, "cifar10": 0.03}
 PAPER_MODEL = {"mnist": "small_cnn", "fashion_mnist": "small_cnn", "cifar10": "resnet11"}
+# File systems take 255 bytes, and the learning rate test's folder is named after the run.
+_LONGEST_NAME = 240
 
 
 def require(condition: bool, message: str) -> None:
@@ -28,6 +32,10 @@ def _require_positive(settings: Any, *names: str) -> None:
         require(
             value > 0 and math.isfinite(value),
             f"--{name} must be greater than 0. Received: {value!r}.",
+        )
+        require(
+            isinstance(value, float) or value <= LARGEST_COUNT,
+            f"--{name} must not exceed {LARGEST_COUNT}. Received: {value!r}.",
         )
 
 
@@ -54,6 +62,7 @@ class ModelSettings:
     noise_at_inference: bool = True
 
     def __post_init__(self) -> None:
+        check_types(self)
         _require_positive(self, "pnil_sigma")
         if self.width is not None:
             _require_positive(self, "width")
@@ -91,6 +100,7 @@ class AttackTrainingSettings:
     guard: str = "warn"
 
     def __post_init__(self) -> None:
+        check_types(self)
         _require_positive(self, "eot_samples", "validation_images", "validation_eot_samples")
         for name in ("epsilon", "step_size"):
             if getattr(self, name) is not None:
@@ -129,6 +139,7 @@ class OptimizationSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_types(self)
         _require_positive(self, "epochs", "batch_size", "cycle_epochs")
         if self.max_lr != "auto":
             _require_positive(self, "max_lr")
@@ -163,6 +174,7 @@ class DeviceSettings:
     deterministic: bool = False
 
     def __post_init__(self) -> None:
+        check_types(self)
         _require_positive(self, "num_cpu_devices")
 
 
@@ -193,14 +205,21 @@ class RunSettings:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
+        check_types(self)
         _require_positive(self, "checkpoint_steps", "evaluation_eot_samples")
         require(
-            self.evaluation_images >= 0,
-            f"--evaluation_images must be 0 or greater. Received: {self.evaluation_images!r}.",
+            0 <= self.evaluation_images <= LARGEST_COUNT,
+            f"--evaluation_images must lie between 0 and {LARGEST_COUNT}. "
+            f"Received: {self.evaluation_images!r}.",
         )
         require(
             not (self.resume and self.overwrite),
             "--resume goes on with a run and --overwrite replaces it. Received: both. Drop one.",
+        )
+        require(
+            self.name is None or len(os.fsencode(self.name)) <= _LONGEST_NAME,
+            f"--name, made from the settings unless given, must have at most {_LONGEST_NAME} "
+            f"bytes. Received: {self.name!r}. Pass a shorter one.",
         )
         require(
             self.name is None
@@ -222,6 +241,7 @@ class TrainSettings:
     run: RunSettings = RunSettings()
 
     def __post_init__(self) -> None:
+        check_types(self)
         dataset = self.data.dataset
         if self.attack.epsilon is None:
             require(
