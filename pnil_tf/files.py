@@ -117,7 +117,9 @@ def understood(path: str | os.PathLike[str]) -> Iterator[None]:
         reason = "it is nested too deeply"
     else:
         return
-    raise UserError(f"{str(path)!r} is damaged ({reason[:300]}). Make it anew.")
+    raise UserError(
+        f"{path} does not say what it should ({reason[:300]}). It was damaged; make it anew."
+    )
 
 
 def refuse_links_out(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,13 +10,15 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from pnil_tf.data import reading
+from pnil_tf.data import memory, reading
 from pnil_tf.data.types import SourceData
 from pnil_tf.errors import UserError
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_GREY = (0, 4)
 _SUFFIXES = (".jpg", ".jpeg", ".png")
+# For each pixel of an image: four images in parallel, three colours, bytes and floats of each.
+_DECODED_BYTES = 4 * 3 * (1 + 4)
 
 
 def load(given: str, image_size: tuple[int, int] | None) -> SourceData:
@@ -46,6 +49,14 @@ def load(given: str, image_size: tuple[int, int] | None) -> SourceData:
                 f"{min(widths)} to {max(heights)} x {max(widths)}, and a network needs one. Give "
                 "an image size, for instance 64x64."
             )
+        # Whatever size is asked for, an image is decoded whole: a small file can be a vast image.
+        height, width, _ = max(sizes, key=math.prod)
+        memory.check_room(
+            f"folder:{given}",
+            _DECODED_BYTES * height * width,
+            f"its largest images, of {height} x {width} pixels,",
+            "Remove or shrink them.",
+        )
         height, width, _ = next(iter(sizes))
         if len({size[:2] for size in sizes}) > 1:
             shape: tuple[int | None, int | None, int] = (None, None, _channels(sizes))
@@ -71,6 +82,12 @@ def _check_classes(view: Path, given: str) -> None:
         split.name: {folder.name for folder in _subfolders(split) if _image_files(folder)}
         for split in _subfolders(view)
     }
+    for name in sorted(set().union(*classes.values())):
+        if not name.isprintable():  # a name that is no UTF-8 is not, either
+            raise UserError(
+                f"folder:{given} has a class whose name cannot be shown. Received: {name!r}. "
+                "Rename its folder."
+            )
     train = classes.get(reading.TRAIN, set())
     if len(train) < 2:
         raise UserError(
@@ -109,6 +126,8 @@ def _channels(sizes: set[tuple[int, int, int]]) -> int:
 def _inspect(path: Path) -> tuple[int, int, int]:
     """Height, width and channels (1 or 3) from an image's header, without decoding it."""
     try:
+        if not path.is_file():  # a pipe would be waited for
+            raise OSError("no file")
         with path.open("rb") as file:
             start = file.read(26)
             if start.startswith(_PNG) and len(start) == 26:

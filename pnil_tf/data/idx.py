@@ -8,9 +8,11 @@ import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
+from pnil_tf.data import memory
 from pnil_tf.data.types import ImageSet, SourceData
 from pnil_tf.errors import UserError
 
@@ -44,6 +46,7 @@ DEBIAN_PACKAGE = "dataset-fashion-mnist"
 
 _STEMS = ("train-images", "train-labels", "t10k-images", "t10k-labels")
 _UINT8 = 0x08
+_RANKS = range(1, 5)
 
 
 def folders(name: str, data_dirs: Sequence[Path]) -> list[Path]:
@@ -101,24 +104,29 @@ def read(path: Path) -> np.ndarray:
         UserError: if the file cannot be read, is no IDX file of bytes, or is too short or long.
     """
     try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            return _read(path, file)
     except (OSError, EOFError, zlib.error) as error:
         raise _broken(path, f"it cannot be read ({error})") from error
-    if len(content) < 4 or content[:2] != b"\0\0" or content[2] != _UINT8 or content[3] == 0:
-        raise _broken(path, f"it starts with {content[:4].hex(' ') or 'nothing'}, not 00 00 08 NN")
-    rank = content[3]
-    header = 4 + 4 * rank
-    if len(content) < header:
-        raise _broken(path, f"its header of {header} bytes ends after {len(content)}")
-    shape = struct.unpack(f">{rank}I", content[4:header])
-    if len(content) - header != math.prod(shape):
-        raise _broken(
-            path,
-            f"its shape {shape} needs {math.prod(shape)} bytes, it has {len(content) - header}",
-        )
-    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+
+
+def _read(path: Path, file: IO[bytes]) -> np.ndarray:
+    """Reads no more than the header announces: a small gzip file can hold more than the memory."""
+    start = file.read(4)
+    if len(start) < 4 or start[:2] != b"\0\0" or start[2] != _UINT8 or start[3] not in _RANKS:
+        raise _broken(path, f"it starts with {start.hex(' ') or 'nothing'}, not 00 00 08 NN")
+    rank = start[3]
+    header = file.read(4 * rank)
+    if len(header) < 4 * rank:
+        raise _broken(path, f"its header of {4 + 4 * rank} bytes ends after {4 + len(header)}")
+    shape = struct.unpack(f">{rank}I", header)
+    needed = math.prod(shape)
+    memory.check_room(str(path), needed, "its values", "Fetch it again.")
+    content = file.read(needed)
+    if len(content) < needed or file.read(1):
+        has = len(content) if len(content) < needed else "more"
+        raise _broken(path, f"its shape {shape} needs {needed} bytes, it has {has}")
+    return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 def _find(folder: Path, stem: str) -> Path | None:
@@ -132,7 +140,7 @@ def _find(folder: Path, stem: str) -> Path | None:
 
 
 def _image_set(name: str, folder: Path, images: np.ndarray, labels: np.ndarray) -> ImageSet:
-    if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels) or not len(images):
+    if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels) or not images.size:
         raise UserError(
             f"The IDX files in {folder} do not belong together: images of shape {images.shape}, "
             f"labels of shape {labels.shape}. Fetch the four files of '{name}' again."

@@ -36,15 +36,33 @@ def check_fits(name: str, images: int, shape: tuple[int, int, int]) -> None:
     Raises:
         UserError: if they need more than `SHARE` of the available memory.
     """
-    available = available_bytes()
     height, width, channels = shape
-    needed = COPIES * images * height * width * channels
+    check_room(
+        f"'{name}'",
+        COPIES * images * height * width * channels,
+        f"{images:,} images of {height} x {width} x {channels}",
+        "Ask for smaller images with an image size, choose a smaller data set, or use a machine "
+        "with more memory.",
+    )
+
+
+def check_room(what: str, needed: int, holding: str, advice: str) -> None:
+    """Refuse what would not leave the machine enough memory.
+
+    Args:
+        what: names it.
+        needed: bytes that it needs.
+        holding: what it consists of.
+        advice: what to do.
+
+    Raises:
+        UserError: if it needs more than `SHARE` of the available memory.
+    """
+    available = available_bytes()
     if available is not None and needed > SHARE * available:
         raise UserError(
-            f"'{name}' is too large for this machine's memory: {images:,} images of {height} x "
-            f"{width} x {channels} need about {needed / 2**30:.1f} GiB, {available / 2**30:.1f} "
-            "GiB are available. Ask for smaller images with an image size, choose a smaller data "
-            "set, or use a machine with more memory."
+            f"{what} is too large for this machine's memory: {holding} need about "
+            f"{needed / 2**30:.1f} GiB, {available / 2**30:.1f} GiB are available. {advice}"
         )
 
 

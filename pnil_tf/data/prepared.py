@@ -154,7 +154,11 @@ def download(builder: Any, place: Path) -> None:
     logging.getLogger(__name__).warning("Downloading '%s' into %s ...", name, place)
     # The builders download, unpack and convert in their own ways, and fail in as many.
     try:
-        builder.download_and_prepare()
+        # Nothing is used whose SHA-256 is not known beforehand, as that of prepared copies is not.
+        checked = tfds.download.DownloadConfig(
+            force_checksums_validation=True, try_download_gcs=False
+        )
+        builder.download_and_prepare(download_config=checked)
     except Exception as error:
         raise UserError(
             f"The download of '{name}' into {place} failed: {error}. Try again, or prepare it "

@@ -174,6 +174,12 @@ def _read_split(
             f"The {split} images of '{name}' cannot be read: {_first_line(error)}. Prepare the "
             "data set again."
         ) from error
+    classes, largest = builder.info.features[label_key].num_classes, labels[:filled].max(initial=0)
+    if largest >= classes:
+        raise UserError(
+            f"The {split} labels of '{name}' go up to {largest}, but it has {classes} classes. "
+            "Prepare the data set again."
+        )
     if filled != n:
         raise UserError(
             f"The {split} split of '{name}' is incomplete: {filled:,} of {n:,} images. Prepare "

@@ -9,10 +9,11 @@ from typing import Any
 
 from pnil_tf.data import Dataset, DataSettings, load
 from pnil_tf.errors import UserError
-from pnil_tf.evaluation.load import Loaded, load_model, read_run
+from pnil_tf.evaluation.load import RUN, Loaded, load_model, read_run
 from pnil_tf.evaluation.runner import evaluate
 from pnil_tf.evaluation.settings import NORMS, EvaluationSettings
 from pnil_tf.evaluation.store import sha256_of
+from pnil_tf.files import understood
 
 _OUTPUT = "evaluation"
 
@@ -114,7 +115,8 @@ def _settled(
     """The radius, its norm and the data: what was said, or else the run's."""
     if not Path(model).exists():
         raise UserError(f"There is no model at {model}. Train one with bin/train.py.")
-    run = _flat(read_run(model))
+    with understood(Path(model) / RUN):
+        run = _flat(read_run(model))
     trained_in = run.get("norm", NORMS[0])
     norm = norm or trained_in
     if epsilon is None:
@@ -142,6 +144,6 @@ def _data_settings(model: str, run: dict[str, Any], given: Mapping[str, Any]) ->
     values = {name: run[name] for name in names if run.get(name) is not None} | dict(given)
     if "dataset" not in values:
         raise UserError(f"{model} does not say on which data it was trained: give --dataset.")
-    if values.get("image_size") is not None:
+    if isinstance(values.get("image_size"), list):  # as JSON keeps it
         values["image_size"] = tuple(values["image_size"])
     return DataSettings(**values)

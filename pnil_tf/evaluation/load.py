@@ -12,7 +12,9 @@ import keras
 import tensorflow as tf
 
 from pnil_tf import layers  # registers the layer that saved models refer to
+from pnil_tf.data.memory import check_room
 from pnil_tf.errors import UserError
+from pnil_tf.evaluation.file_operations import file_operations
 from pnil_tf.files import read_json
 
 CLASSIFIER = "classifier.keras"
@@ -68,17 +70,18 @@ def read_run(path: str | Path) -> dict[str, Any]:
         UserError: If the run's description is damaged.
     """
     file = Path(path) / RUN
-    if not file.is_file():
-        return {}
-    run = read_json(file)
-    if not isinstance(run, dict):
-        raise UserError(f"{file} does not describe a run. Name the model's own file.")
-    return run
+    return read_json(file) if file.is_file() else {}
 
 
 def _load_keras(file: Path) -> Loaded:
-    if not zipfile.is_zipfile(file):
-        raise UserError(f"{file} is no Keras model: it is no zip archive, or it was cut off.")
+    try:
+        with zipfile.ZipFile(file) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        raise UserError(
+            f"{file} is no Keras model: it is no zip archive, or it was cut off ({error})."
+        ) from error
+    check_room(str(file), unpacked, "its contents", "Train it anew, or get it again.")
     try:
         model = keras.saving.load_model(file, compile=False, safe_mode=True)
     except Exception as error:
@@ -92,10 +95,16 @@ def _load_keras(file: Path) -> Loaded:
 
 def _load_saved_model(folder: Path) -> Loaded:
     try:
-        loaded = tf.saved_model.load(str(folder))
+        unsafe = file_operations(str(folder))
+        loaded = None if unsafe else tf.saved_model.load(str(folder))
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{folder} cannot be loaded as a SavedModel ({reason}).") from error
+    if unsafe:
+        raise UserError(
+            f"The SavedModel {folder} is not loaded: its graph reaches for files. Received: the "
+            f"operations {', '.join(unsafe)}. Export it again without them, with TensorFlow 2."
+        )
     signature = getattr(loaded, "signatures", {}).get("serving_default")
     if signature is not None:
         call: Callable[[Any], Any] = _from_signature(folder, loaded, signature)

@@ -110,8 +110,9 @@ def image_grid(
             shown = picture if picture.shape[-1] == 3 else picture[..., 0]
             axes.imshow(np.clip(shown, 0, 1), cmap="gray", vmin=0, vmax=1)
             axes.set(xticks=[], yticks=[])
-        rows[0, i].set_title(captions[i][0], fontsize=8)
-        rows[2, i].set_title(captions[i][1], fontsize=8)
+        for row, caption in zip((0, 2), captions[i], strict=True):
+            # A class's name is what it is: no formula, whatever dollars are in it.
+            rows[row, i].set_title(caption, fontsize=8, parse_math=False)
     for axes, name in zip(rows[:, 0], ("image", "perturbation", "adversarial"), strict=True):
         axes.set_ylabel(name)
     return _png(figure)

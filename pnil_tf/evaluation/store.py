@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,13 +80,13 @@ def sha256_of(path: Path) -> str:
 
 
 def _read_arrays(file: Path) -> Arrays | None:
-    try:
-        with np.load(file, allow_pickle=False) as content:
-            return dict(content)
-    except FileNotFoundError:
+    if not file.is_file():
         return None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        return None  # damaged since it was written: do the work again
+    # Damaged since it was written, it is made again. zipfile, zlib and NumPy have an error of
+    # their own for every kind of damage.
+    with contextlib.suppress(Exception), np.load(file, allow_pickle=False) as content:
+        return dict(content)
+    return None
 
 
 def check_identity(found: dict[str, Any], asked: dict[str, Any], folder: Path) -> None:

@@ -193,7 +193,7 @@ def _check_fresh(file: Path, images: np.ndarray) -> None:
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode:
             raise RunFailedError(f"The ONNX model cannot be run ({result.stderr.strip()[-300:]}).")
-        others = np.load(elsewhere)
+        others = np.load(elsewhere, allow_pickle=False)
     if np.allclose(_run(_session(file), images=images)["logits"], others):
         raise RunFailedError("The ONNX model repeats its noise in every process.")
 

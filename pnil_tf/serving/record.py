@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pnil_tf.errors import UserError
 from pnil_tf.evaluation.load import read_run
 from pnil_tf.evaluation.runner import RESULTS
 from pnil_tf.evaluation.store import sha256_of
-from pnil_tf.files import read_json
+from pnil_tf.files import read_json, understood
 
 _EVALUATION = "evaluation"
 
@@ -72,13 +71,8 @@ def record_of(path: str | Path, file: Path) -> Record:
     run = read_run(path)
     if not run:
         return Record(name=path.stem)
-    try:
+    with understood(f"run.json or {RESULTS} in {path}"):
         return _of_run(path, file, run)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"run.json or {RESULTS} in {path} does not say what a run's should "
-            f"({type(error).__name__}: {error}). It was damaged; make it anew."
-        ) from error
 
 
 def _of_run(path: Path, file: Path, run: dict[str, Any]) -> Record:

@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any
 
 from pnil_tf.errors import RunFailedError, UserError
-from pnil_tf.files import read_json, write_json
+from pnil_tf.files import read_json, refuse_links_out, understood, write_json
 from pnil_tf.progress import clock
 from pnil_tf.study.budgets import BUDGETS
 from pnil_tf.study.cost import kind_of, measured, predicted_seconds
@@ -47,6 +47,7 @@ def reproduce(settings: StudySettings) -> dict[str, Any]:
         RunFailedError: If jobs failed; the others are done all the same.
     """
     output = settings.folder
+    refuse_links_out(output)
     if settings.report_only:
         results = _write_results(output)
         _report(output, results)
@@ -114,13 +115,16 @@ def _refuse_foreign(output: Path) -> None:
 def _prepared(settings: StudySettings, output: Path) -> dict[str, Job]:
     budget = BUDGETS[settings.budget]
     file = output / _STUDY
-    found = read_json(file)["budget"] if file.exists() else None
-    if found not in (None, budget.to_json()):
-        raise UserError(
-            f"{str(output)!r} holds a study with another budget ({found['name']!r}, or an earlier "
-            f"version of it). Received: --budget={budget.name}. Choose another --output."
-        )
-    if found is None:
+    if file.exists():
+        with understood(file):
+            found = read_json(file)["budget"]
+            if found != budget.to_json():
+                raise UserError(
+                    f"{str(output)!r} holds a study with another budget ({found['name']!r}, or an "
+                    f"earlier version of it). Received: --budget={budget.name}. Choose another "
+                    "--output."
+                )
+    else:
         write_json(file, {"budget": budget.to_json(), "predictions": []})
     jobs = {job.cell.name: job for job in jobs_of(settings.study, budget)}
     for name, job in jobs.items():
@@ -141,7 +145,9 @@ def _note_cost(output: Path, settings: StudySettings, rates: Any, seconds: float
         "rates": {f"{name} of width {width}": r.to_json() for (name, width), r in rates.items()},
         "machine": {"cpus": os.cpu_count(), "architecture": platform.machine()},
     }
-    write_json(output / _STUDY, {**study, "predictions": [*study["predictions"], prediction]})
+    with understood(output / _STUDY):
+        predictions = [*study["predictions"], prediction]
+    write_json(output / _STUDY, {**study, "predictions": predictions})
 
 
 def _ask(settings: StudySettings, cells: int, seconds: float) -> None:
@@ -173,7 +179,8 @@ def _write_results(output: Path) -> dict[str, Any]:
 def _report(output: Path, results: dict[str, Any]) -> None:
     from pnil_tf.study.report import write_reports  # matplotlib is slow to import
 
-    write_reports(output, results)
+    with understood(output / CELLS):
+        write_reports(output, results)
 
 
 def _now() -> str:

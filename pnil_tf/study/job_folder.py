@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pnil_tf.errors import UserError
-from pnil_tf.files import read_json, write_json
+from pnil_tf.files import read_json, understood, write_json
 from pnil_tf.study.budgets import Effort
 from pnil_tf.study.cells import Cell
 from pnil_tf.study.studies import Evaluation, Job
@@ -41,11 +41,11 @@ class JobFolder:
             "data_source": job.data_source,
         }
         found = self.read()
-        for key, value in asked.items():
-            if found and found[key] != value:
+        for key, value in asked.items() if found else ():
+            if found.get(key) != value:
                 raise UserError(
                     f"{self.path} was begun with another {key.replace('_', ' ')}. "
-                    f"Received: {json.dumps(value)}; it has {json.dumps(found[key])}. Choose "
+                    f"Received: {json.dumps(value)}; it has {json.dumps(found.get(key))}. Choose "
                     "another --output."
                 )
         evaluations = {entry["name"]: entry for entry in found.get("evaluations", [])}
@@ -55,8 +55,19 @@ class JobFolder:
         self.write({**state, "evaluations": list(evaluations.values())})
 
     def read(self) -> dict[str, Any]:
-        """Returns what `job.json` says; empty if there is none."""
-        return read_json(self.state_file) if self.state_file.exists() else {}
+        """Returns what `job.json` says; empty if there is none.
+
+        Raises:
+            UserError: If it is damaged.
+        """
+        if not self.state_file.exists():
+            return {}
+        state = read_json(self.state_file)
+        with understood(self.state_file):
+            for entry in state["evaluations"]:
+                if Path(entry["name"]).name != entry["name"]:  # a folder of ours is named after it
+                    raise ValueError(f"{entry['name']!r} is no name of an evaluation")
+        return state
 
     def write(self, state: dict[str, Any]) -> None:
         """Replaces `job.json`."""
@@ -69,16 +80,17 @@ class JobFolder:
     def job(self) -> Job:
         """The job that the folder was prepared for."""
         state = self.read()
-        effort: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in state["effort"].items()
-        }
-        return Job(
-            Cell(**state["cell"]),
-            Effort(**effort),
-            state["data_source"],
-            tuple(Evaluation(**entry) for entry in state["evaluations"]),
-        )
+        with understood(self.state_file):
+            effort: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in state["effort"].items()
+            }
+            return Job(
+                Cell(**state["cell"]),
+                Effort(**effort),
+                state["data_source"],
+                tuple(Evaluation(**entry) for entry in state["evaluations"]),
+            )
 
     def evaluation(self, name: str) -> Path:
         """The folder of one evaluation."""

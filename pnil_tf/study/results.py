@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pnil_tf.files import understood
 from pnil_tf.study.cells import TRAINING_ATTACKS
 from pnil_tf.study.job_folder import JobFolder
 from pnil_tf.training.settings import PAPER_EPSILON
@@ -19,8 +20,12 @@ def merged(output: Path) -> list[dict[str, Any]]:
     Every record stands alone: the cell, its effort, what was measured, the data, the versions.
     It names no path of this machine.
     """
-    folders = [JobFolder(path.parent) for path in (output / CELLS).glob("*/job.json")]
-    return sorted(map(_record, folders), key=_place)
+    found = []
+    for path in (output / CELLS).glob("*/job.json"):
+        with understood(path.parent):  # one or another of its files
+            record = _record(JobFolder(path.parent))
+            found.append((_place(record), record))
+    return [record for _, record in sorted(found, key=lambda placed: placed[0])]
 
 
 def _place(record: dict[str, Any]) -> tuple[Any, ...]:

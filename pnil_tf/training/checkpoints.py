@@ -10,6 +10,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from pnil_tf.errors import UserError
+
 logger = logging.getLogger(__name__)
 
 
@@ -45,10 +47,15 @@ class TrainingCheckpoints:
             )
 
         try:
-            return manager()
-        except ValueError:  # its list of checkpoints is damaged; `restore` does without
-            (self._directory / "checkpoint").unlink()
-            return manager()
+            found = manager()
+            # The manager deletes what its list names, once it is old: that must be ours.
+            if all(Path(path).parent == self._directory for path in found.checkpoints):
+                return found
+        except ValueError:
+            pass
+        # Its list of checkpoints is damaged; `restore` does without.
+        (self._directory / "checkpoint").unlink()
+        return manager()
 
     def save(self, state: dict[str, Any], step: int) -> None:
         """Saves everything under the number of steps taken."""
@@ -60,15 +67,25 @@ class TrainingCheckpoints:
 
         Returns:
             The state it was saved with, or `None` where there is no checkpoint.
+
+        Raises:
+            UserError: If the checkpoint is one of another model.
         """
         # The files themselves are looked for: the manager's own list may be the damaged one.
-        found = self._directory.glob("step-*.index")
+        found = [path for path in self._directory.glob("step-*.index") if path.stem[5:].isdigit()]
         damaged = False
         for path in sorted(found, key=lambda path: int(path.stem[5:]), reverse=True):
             prefix = str(path.with_suffix(""))
             damage = _damage(prefix)
             if damage is None:
-                self._checkpoint.restore(prefix).assert_existing_objects_matched()
+                try:
+                    self._checkpoint.restore(prefix).assert_existing_objects_matched()
+                except (AssertionError, ValueError) as error:
+                    raise UserError(
+                        f"The checkpoint {path.stem} in {str(self._directory)!r} is of another "
+                        "model than the run's description says. Received: weights that do not fit. "
+                        "Begin the run anew with --overwrite."
+                    ) from error
                 return json.loads(self._state.numpy())
             logger.warning(
                 "The checkpoint %s is damaged (%s); the one before it is used.", path.stem, damage

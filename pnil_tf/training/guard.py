@@ -200,7 +200,7 @@ class OverfittingGuard(keras.callbacks.Callback):
         try:
             if self._path is None:
                 raise FileNotFoundError("no directory was given")
-            with np.load(self._path) as stored:
+            with np.load(self._path, allow_pickle=False) as stored:
                 self._best_values = [stored[f"arr_{i}"] for i in range(len(stored.files))]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             warnings.warn(

@@ -21,7 +21,7 @@ from pnil_tf.attacks.one_step import StepAttack, step_attack
 from pnil_tf.data import Dataset, DataSettings, batches, load, training_stream
 from pnil_tf.errors import RunFailedError, UserError
 from pnil_tf.evaluation.quick import quick_evaluation
-from pnil_tf.files import replacing
+from pnil_tf.files import replacing, understood
 from pnil_tf.models import build_model, pnil_layer
 from pnil_tf.pictures import learning_curves, pnil_maps
 from pnil_tf.progress import Progress
@@ -74,19 +74,16 @@ def train(settings: TrainSettings, given: Mapping[str, Any] | None = None) -> di
         logger.info("There is no run %s yet: it is begun.", directory.path)
     record = directory.read() if resuming else {}
     if resuming:
-        settings = _continued(settings, record["settings"], given or {})
-        if record["status"] == "finished":
-            logger.info("The run %s is finished.", directory.path)
-            _say_result(record)
-            return record
+        with understood(directory.description):
+            settings = _continued(settings, record["settings"], given or {})
+            if record["status"] == "finished":
+                logger.info("The run %s is finished.", directory.path)
+                _say_result(record)
+                return record
     attack, strategy, data = _set_up(settings)
-    if resuming and data.sha256 != record["data"]["sha256"]:
-        raise UserError(
-            f"The run was begun with other images (from {record['data_source']}, "
-            f"{record['data']['counts']['train']} to train on). Received: those from "
-            f"{data.source}, {len(data.train)} to train on. Say with --data_dir and "
-            "--data_source where the first ones are."
-        )
+    if resuming:
+        with understood(directory.description):
+            _check_images(record, data)
     steps_per_epoch = len(data.train) // settings.optimization.batch_size
     chief = is_chief(strategy)
     if not resuming:
@@ -105,12 +102,26 @@ def train(settings: TrainSettings, given: Mapping[str, Any] | None = None) -> di
                 write_curve(found, directory.path)
         if chief:
             directory.write(record)
-    rate = _schedule(settings, float(record["max_lr"]), steps_per_epoch)
+    with understood(directory.description):
+        max_lr = float(record["max_lr"])
+    rate = _schedule(settings, max_lr, steps_per_epoch)
     model, accuracy = _compiled(settings, attack, strategy, data, rate)
     history, guard, kept = _fit(model, accuracy, settings, directory, data, steps_per_epoch, chief)
     if chief:
         _finish(directory, record, settings, data, history, guard, kept)
     return record
+
+
+def _check_images(record: dict[str, Any], data: Dataset) -> None:
+    """Refuses to go on with other images than those that the run was begun with."""
+    before = record["data"]
+    if data.sha256 != before["sha256"]:
+        raise UserError(
+            f"The run was begun with other images (from {record['data_source']}, "
+            f"{before['counts']['train']} to train on). Received: those from "
+            f"{data.source}, {len(data.train)} to train on. Say with --data_dir and "
+            "--data_source where the first ones are."
+        )
 
 
 def find_learning_rate(settings: TrainSettings) -> tuple[LRRange, Path]:
@@ -390,7 +401,7 @@ def _finish(
     started = time.monotonic()
     with replacing(directory.classifier) as temporary:
         temporary.write_bytes(directory.best.read_bytes())
-    classifier = keras.saving.load_model(directory.best)
+    classifier = keras.saving.load_model(directory.best, safe_mode=True)
     learning_curves(history.rows, directory.path / "learning_curves.png")
     if settings.model.pnil:
         pictured = data.test.take(_PICTURED_IMAGES).images.astype(np.float32) / 255.0

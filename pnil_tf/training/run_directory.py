@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pnil_tf.errors import UserError
-from pnil_tf.files import read_json, write_json, write_text
+from pnil_tf.files import read_json, refuse_links_out, write_json, write_text
 from pnil_tf.training.settings import RunSettings
 
 _MARKER = "run.json"
@@ -29,6 +29,7 @@ class RunDirectory:
 
     def __init__(self, settings: RunSettings) -> None:
         self.path = Path(settings.runs_dir) / str(settings.name)
+        self.description = self.path / _MARKER
         self.flagfile = self.path / "flags.cfg"
         self.history = self.path / "history.csv"
         self.checkpoints = self.path / "checkpoints"
@@ -45,12 +46,13 @@ class RunDirectory:
         if not self.path.exists():
             return
         if not self.path.is_dir() or (
-            not (self.path / _MARKER).exists() and set(self.path.iterdir()) - {self.path / _LOCK}
+            not self.description.exists() and set(self.path.iterdir()) - {self.path / _LOCK}
         ):
             raise UserError(
                 f"{str(self.path)!r} exists and holds no run (no {_MARKER}). Received: this name. "
                 "Choose another --name or --runs_dir."
             )
+        refuse_links_out(self.path)
         self._refuse_existing()
 
     def _refuse_existing(self) -> None:
@@ -65,12 +67,12 @@ class RunDirectory:
     @property
     def exists(self) -> bool:
         """Whether a run was begun here, and got as far as to be continued."""
-        return (self.path / _MARKER).exists() and self.read().get("status") != _STARTING
+        return self.description.exists() and self.read().get("status") != _STARTING
 
     def read(self) -> dict[str, Any]:
         """Returns what `run.json` says."""
         try:
-            return read_json(self.path / _MARKER)
+            return read_json(self.description)
         except UserError as error:
             raise UserError(
                 f"{error} To train anew with the same settings: --flagfile={self.flagfile} "
@@ -79,7 +81,7 @@ class RunDirectory:
 
     def write(self, record: dict[str, Any]) -> None:
         """Replaces `run.json`."""
-        write_json(self.path / _MARKER, record)
+        write_json(self.description, record)
 
     def begin(self, record: dict[str, Any], flagfile: str) -> None:
         """Makes the folder and its first files; an existing run is replaced if that is asked."""
@@ -89,7 +91,7 @@ class RunDirectory:
         # Killed from here on, the folder is neither the old run nor yet the new one, and says so.
         self.write({**record, "status": _STARTING})
         for entry in self.path.iterdir():
-            if entry.is_dir():
+            if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
             elif entry.name not in (_LOCK, _MARKER):
                 entry.unlink()

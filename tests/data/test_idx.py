@@ -55,7 +55,7 @@ GOOD = encode(np.arange(12, dtype=np.uint8).reshape(3, 2, 2))
         (GOOD[:2] + b"\x0d" + GOOD[3:], "starts with 00 00 0d 03"),
         (GOOD[:10], "its header of 16 bytes ends after 10"),
         (GOOD[:-1], "needs 12 bytes, it has 11"),
-        (GOOD + b"\0", "needs 12 bytes, it has 13"),
+        (GOOD + b"\0", "needs 12 bytes, it has more"),
     ],
 )
 @pytest.mark.parametrize("zipped", [False, True])
@@ -69,7 +69,7 @@ def test_a_broken_file_is_refused(tmp_path, content, reason, zipped):
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "plain"])
 def test_a_broken_gzip_is_refused(tmp_path, damage):
-    zipped = bytearray(gzip.compress(GOOD * 50))
+    zipped = bytearray(gzip.compress(GOOD))
     if damage == "cut":
         zipped = zipped[: len(zipped) // 2]
     elif damage == "flip":
