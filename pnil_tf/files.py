@@ -122,21 +122,26 @@ def understood(path: str | os.PathLike[str]) -> Iterator[None]:
     )
 
 
-def refuse_links_out(folder: Path) -> None:
-    """Refuses a folder in which a link leads to a place outside, where we would write.
+def refuse_odd_entries(folder: Path) -> None:
+    """Refuses a folder to write in that holds a link to a place outside, or a pipe or device.
 
     Args:
         folder: The folder. It may be a link itself, and need not exist.
 
     Raises:
-        UserError: If there is such a link.
+        UserError: If there is such an entry, however deep.
     """
     inside = folder.resolve()
     for place, folders, files in os.walk(inside):
-        for link in (Path(place, name) for name in (*folders, *files)):
-            target = Path(os.path.realpath(link))  # unlike `resolve`, it bears a link to itself
-            if link.is_symlink() and not target.is_relative_to(inside):
+        for entry in (Path(place, name) for name in (*folders, *files)):
+            if entry.is_symlink():
+                # Unlike `resolve`, this bears a link to itself.
+                leads_out = not Path(os.path.realpath(entry)).is_relative_to(inside)
+                what = "a link that leads out of it" if leads_out else None
+            else:
+                what = None if entry.is_file() or entry.is_dir() else "neither file nor folder"
+            if what:
                 raise UserError(
-                    f"{str(folder)!r} must hold its files itself. Received: {link.name!r} in it, a "
-                    "link that leads out. Remove the link; the folder itself may be one."
+                    f"{str(folder)!r} must hold its files itself. Received: {entry.name!r} in it, "
+                    f"{what}. Remove it; the folder itself may be a link."
                 )

@@ -60,6 +60,8 @@ def _parse_text(text: str) -> str:
     """Refuses what no file of ours could hold: a flagfile has a line for each flag, in UTF-8."""
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
         raise ValueError("expected text in UTF-8 without control characters")
+    if text != text.rstrip():
+        raise ValueError("expected text without a space at its end")
     return text
 
 

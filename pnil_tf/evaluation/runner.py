@@ -33,7 +33,7 @@ from pnil_tf.evaluation.statistics import figure, weakest, wilson
 from pnil_tf.evaluation.store import Arrays, Store, check_identity, sha256_of, write_arrays
 from pnil_tf.evaluation.target import Target, as_target, unwrapped
 from pnil_tf.evaluation.verdict import decide, worst_per_image
-from pnil_tf.files import read_json, refuse_links_out, understood, write_json
+from pnil_tf.files import read_json, refuse_odd_entries, understood, write_json
 
 RESULTS, ARRAYS, ADVERSARIAL, REPORT = (
     "results.json",
@@ -98,7 +98,7 @@ def evaluate(
             holds results that are neither to be resumed nor to be replaced.
     """
     output = Path(output)
-    refuse_links_out(output)
+    refuse_odd_entries(output)
     if not (resume or overwrite) and any((output / name).exists() for name in (RESULTS, _STATE)):
         raise UserError(
             f"{output} holds an evaluation. Received: neither --resume (go on with it) nor "

@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any
 
 from pnil_tf.errors import RunFailedError, UserError
-from pnil_tf.files import read_json, refuse_links_out, understood, write_json
+from pnil_tf.files import read_json, refuse_odd_entries, understood, write_json
 from pnil_tf.progress import clock
 from pnil_tf.study.budgets import BUDGETS
 from pnil_tf.study.cost import kind_of, measured, predicted_seconds
@@ -47,7 +47,7 @@ def reproduce(settings: StudySettings) -> dict[str, Any]:
         RunFailedError: If jobs failed; the others are done all the same.
     """
     output = settings.folder
-    refuse_links_out(output)
+    refuse_odd_entries(output)
     if settings.report_only:
         results = _write_results(output)
         _report(output, results)

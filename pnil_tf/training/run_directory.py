@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pnil_tf.errors import UserError
-from pnil_tf.files import read_json, refuse_links_out, write_json, write_text
+from pnil_tf.files import read_json, refuse_odd_entries, write_json, write_text
 from pnil_tf.training.settings import RunSettings
 
 _MARKER = "run.json"
@@ -52,7 +52,7 @@ class RunDirectory:
                 f"{str(self.path)!r} exists and holds no run (no {_MARKER}). Received: this name. "
                 "Choose another --name or --runs_dir."
             )
-        refuse_links_out(self.path)
+        refuse_odd_entries(self.path)
         self._refuse_existing()
 
     def _refuse_existing(self) -> None:
