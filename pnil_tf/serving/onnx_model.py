@@ -183,12 +183,13 @@ def _check_fresh(file: Path, images: np.ndarray) -> None:
     script = (
         "import sys; import numpy, onnxruntime; model, file = sys.argv[1:]; "
         "session = onnxruntime.InferenceSession(model, providers=['CPUExecutionProvider']); "
-        "numpy.save(file, session.run(['logits'], {'images': numpy.load(file)})[0])"
+        "images = numpy.load(file, allow_pickle=False); "
+        "numpy.save(file, session.run(['logits'], {'images': images})[0])"
     )
     # Not in the export's folder: whatever fails here, nothing may be left there.
     with tempfile.TemporaryDirectory() as folder:
         elsewhere = Path(folder) / "elsewhere.npy"
-        np.save(elsewhere, images)
+        np.save(elsewhere, images, allow_pickle=False)
         command = [sys.executable, "-c", script, str(file), str(elsewhere)]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode:

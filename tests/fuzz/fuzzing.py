@@ -88,7 +88,7 @@ ODD_VALUES = st.one_of(
     st.sampled_from([0.5, -1.0, 1e308, 1e-320]),
     st.sampled_from(["", ".", "../../x", "a\0b", "\ud800", "<b>", "nan", "1", "x" * 5000, "/"]),
     st.sampled_from([[], [1], [[]], {}, {"a": 1}, ["a", "b"], [None] * 3]),
-)
+).map(copy.deepcopy)  # what is put into a value may be damaged in turn
 
 
 @st.composite
