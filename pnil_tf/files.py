@@ -122,6 +122,25 @@ def understood(path: str | os.PathLike[str]) -> Iterator[None]:
     )
 
 
+def refuse_file_in_the_way(flag: str, path: str | os.PathLike[str]) -> None:
+    """Refuses a path that can become no folder, since a file is there or above.
+
+    Args:
+        flag: Name of the flag that the path came from.
+        path: The folder to be.
+
+    Raises:
+        UserError: If there is such a file.
+    """
+    places = (Path(path).absolute(), *Path(path).absolute().parents)
+    there = next((place for place in places if place.exists()), Path("/"))
+    if not there.is_dir():
+        raise UserError(
+            f"--{flag} must be a folder. Received: {str(path)!r}, and {str(there)!r} is a file. "
+            "Choose another one."
+        )
+
+
 def refuse_odd_entries(folder: Path) -> None:
     """Refuses a folder to write in that holds a link to a place outside, or a pipe or device.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import numbers
 import types
 import typing
@@ -25,16 +24,11 @@ def check_types(settings: Any) -> None:
     Raises:
         UserError: If a value is not of its field's type.
     """
-    for name, kind in _kinds(type(settings)).items():
+    for name, kind in typing.get_type_hints(type(settings)).items():
         value = getattr(settings, name)
         if not _is(value, kind):
             said = getattr(kind, "__name__", None) or str(kind)
             raise UserError(f"{name} must be of the type {said}. Received: {value!r}.")
-
-
-@functools.cache
-def _kinds(settings: type) -> dict[str, Any]:
-    return typing.get_type_hints(settings)
 
 
 def _is(value: Any, kind: Any) -> bool:

@@ -8,7 +8,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -104,7 +104,8 @@ def read(path: Path) -> np.ndarray:
         UserError: if the file cannot be read, is no IDX file of bytes, or is too short or long.
     """
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        opened: Any = gzip.open if path.suffix == ".gz" else open
+        with opened(path, "rb") as file:
             return _read(path, file)
     except (OSError, EOFError, zlib.error) as error:
         raise _broken(path, f"it cannot be read ({error})") from error

@@ -13,7 +13,7 @@ from pnil_tf.evaluation.load import RUN, Loaded, load_model, read_run
 from pnil_tf.evaluation.runner import evaluate
 from pnil_tf.evaluation.settings import NORMS, EvaluationSettings
 from pnil_tf.evaluation.store import sha256_of
-from pnil_tf.files import understood
+from pnil_tf.files import refuse_file_in_the_way, understood
 
 _OUTPUT = "evaluation"
 
@@ -91,8 +91,7 @@ def evaluate_saved(
         if not read_run(model):
             raise UserError(f"{model} is no run's folder: say with --output where results belong.")
         output = str(Path(model) / _OUTPUT)
-    if Path(output).is_file():
-        raise UserError(f"--output must be a folder. Received: {output}, which is a file.")
+    refuse_file_in_the_way("output", output)
     saved = load_saved(model, epsilon, data, norm)
     test = saved.dataset.test.take(settings.images)
     return evaluate(

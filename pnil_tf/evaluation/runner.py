@@ -172,15 +172,20 @@ def evaluate(
 def _checked(images: np.ndarray, labels: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """The first images, float32 in [0, 1], and their labels, int32."""
     images, labels = np.asarray(images), np.asarray(labels)
-    if images.ndim != 4 or not len(images):
+    if images.ndim != 4 or not images.size or images.dtype.kind not in "buif":
         raise UserError(
-            "Images must have the shape (n, height, width, channels). "
-            f"Received: shape {images.shape}."
+            "Images must be numbers of the shape (n, height, width, channels). "
+            f"Received: {images.dtype} of shape {images.shape}."
         )
     if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
         raise UserError(
             f"{len(images)} images need as many whole-number labels. "
             f"Received: {labels.dtype} of shape {labels.shape}."
+        )
+    limits = np.iinfo(np.int32)  # as which they are kept: others would come round again
+    if labels.min() < limits.min or labels.max() > limits.max:
+        raise UserError(
+            f"Labels must be class indices from 0. Received: {labels.min()} to {labels.max()}."
         )
     if count > len(images):
         logger.warning("There are %d images, fewer than the %d asked for.", len(images), count)

@@ -62,11 +62,12 @@ class Store:
 
 def write_arrays(file: Path, arrays: Arrays) -> None:
     """Writes an `.npz` file without pickles, whole or not at all."""
-    for name, array in arrays.items():
-        if np.asarray(array).dtype.hasobject:  # before NumPy 2.1 `savez` cannot be told to refuse
-            raise ValueError(f"Objects would be pickled. Received: {name!r}.")
+    named: dict[str, Any] = {name: np.asarray(array) for name, array in arrays.items()}
+    if any(array.dtype.hasobject for array in named.values()):
+        # Before NumPy 2.1 `savez` cannot be told to refuse them.
+        raise ValueError(f"Objects would be pickled. Received: arrays {', '.join(named)}.")
     with replacing(file) as temporary, temporary.open("wb") as stream:
-        np.savez_compressed(stream, **arrays)
+        np.savez_compressed(stream, **named)
 
 
 def sha256_of(path: Path) -> str:

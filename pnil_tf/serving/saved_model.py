@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from pnil_tf import rng
 from pnil_tf.errors import RunFailedError, UserError
-from pnil_tf.files import replacing_folder, write_json, write_text
+from pnil_tf.files import refuse_file_in_the_way, replacing_folder, write_json, write_text
 from pnil_tf.serving.card import model_card, preprocessing
 from pnil_tf.serving.record import Record
 from pnil_tf.serving.signatures import DESCRIPTIONS, Servable, build_signatures, servable
@@ -102,12 +102,7 @@ def check_output(path: Path, overwrite: bool, marker: str) -> None:
     Raises:
         UserError: If it may not be written.
     """
-    blocking = next((place for place in path.absolute().parents if place.exists()), Path("/"))
-    if not blocking.is_dir():
-        raise UserError(
-            f"--output must lie in a folder. Received: {str(path)!r}, and {str(blocking)!r} is a "
-            "file. Choose another one."
-        )
+    refuse_file_in_the_way("output", path)
     if not path.exists():
         return
     if not path.is_dir() or (any(path.iterdir()) and not (path / marker).is_file()):

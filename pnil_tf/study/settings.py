@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 from pnil_tf.errors import UserError
+from pnil_tf.files import refuse_file_in_the_way
 from pnil_tf.study.budgets import BUDGETS
 from pnil_tf.study.studies import STUDIES
 from pnil_tf.validation import LARGEST_COUNT, check_types
@@ -72,10 +73,7 @@ class StudySettings:
                 "The smoke budget has digits only. Received: --study=cifar10_madry "
                 "--budget=smoke. Use --budget=cpu or --budget=full."
             )
-        if self.folder.exists() and not self.folder.is_dir():
-            raise UserError(
-                f"--output must be a folder. Received: {str(self.folder)!r}, which is a file."
-            )
+        refuse_file_in_the_way("output", self.folder)
         if self.report_only and not self.folder.is_dir():
             raise UserError(
                 "There is nothing to report on. Received: --report_only with "

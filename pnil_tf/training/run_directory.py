@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from pnil_tf.errors import UserError
-from pnil_tf.files import read_json, refuse_odd_entries, write_json, write_text
+from pnil_tf.files import (
+    read_json,
+    refuse_file_in_the_way,
+    refuse_odd_entries,
+    write_json,
+    write_text,
+)
 from pnil_tf.training.settings import RunSettings
 
 _MARKER = "run.json"
@@ -38,11 +44,7 @@ class RunDirectory:
         self.classifier = self.path / "classifier.keras"
         self.tensorboard = self.path / "tensorboard"
         self._settings = settings
-        place = Path(settings.runs_dir)
-        if place.exists() and not place.is_dir():
-            raise UserError(
-                f"--runs_dir must be a folder. Received: {str(place)!r}, which is a file."
-            )
+        refuse_file_in_the_way("runs_dir", settings.runs_dir)
         if not self.path.exists():
             return
         if not self.path.is_dir() or (
