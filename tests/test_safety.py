@@ -405,9 +405,10 @@ def test_a_list_of_checkpoints_cannot_have_others_deleted(tmp_path):
     mine.write_text("years of work")
     folder = tmp_path / "run" / "last"
     folder.mkdir(parents=True)
-    paths = [str(tmp_path / "thesis"), "../../thesis", str(tmp_path / "thesis")]
+    paths = [str(tmp_path / "thesis"), "../../thesis"]
     lines = [f'model_checkpoint_path: "{paths[0]}"']
     lines += [f'all_model_checkpoint_paths: "{path}"' for path in paths]
+    lines += [f"all_model_checkpoint_timestamps: {i + 1}.0" for i in range(len(paths))]
     (folder / "checkpoint").write_text("\n".join(lines))
     model = AdversarialModel(classifier(), "fgsm", epsilon=0.1)
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))

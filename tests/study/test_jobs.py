@@ -73,6 +73,14 @@ def test_another_effort_is_refused(tmp_path):
         folder.prepare(job, None)
 
 
+def test_an_evaluation_cannot_lie_outside_its_job(tmp_path):
+    folder = prepared(tmp_path)[0]
+    state = folder.read()
+    folder.write({**state, "evaluations": [{**state["evaluations"][0], "name": "x/../../../y"}]})
+    with pytest.raises(UserError, match="no name of an evaluation"):
+        folder.job()
+
+
 def python(code):
     return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
 
