@@ -5,15 +5,17 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import signal
 import sys
 import textwrap
 from collections.abc import Callable
+from types import FrameType
 from typing import NoReturn
 
 from absl import flags
 
 from pnil_tf import flags as pnil_flags
-from pnil_tf.errors import RunFailedError, UserError
+from pnil_tf.errors import RunFailedError, UserError, reason
 
 
 def run(command: Callable[[], None], *groups: str) -> NoReturn:
@@ -26,6 +28,11 @@ def run(command: Callable[[], None], *groups: str) -> NoReturn:
         command: The command; its module's docstring is the help text.
         *groups: Groups of flags it takes, see `pnil_tf.flags.define`.
     """
+    _speak_utf8()
+    # A shell that starts a command in the background has it ignore SIGINT; one that is sent all
+    # the same is meant.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _leave)
     program = os.path.basename(sys.argv[0])
     pnil_flags.define(*groups)
     if any(argument in ("--help", "-h", "-help", "--helpfull") for argument in sys.argv[1:]):
@@ -46,10 +53,35 @@ def run(command: Callable[[], None], *groups: str) -> NoReturn:
         _exit(program, error, 1)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        if not _is_tensorflow(error):
+            raise
+        _exit(program, reason(error), 1)  # the same troubles, in TensorFlow's classes
     sys.exit(0)
 
 
-def _exit(program: str, error: Exception, status: int) -> NoReturn:
+def _speak_utf8() -> None:
+    """Starts the command again in Python's UTF-8 mode where the locale is another one.
+
+    TensorFlow takes every path for UTF-8, so a name with letters beyond ASCII would be two
+    different files, and a text with one could not be printed.
+    """
+    if sys.getfilesystemencoding() != "utf-8":
+        os.environ["PYTHONUTF8"] = "1"  # for the processes that it starts, too
+        os.execv(sys.executable, sys.orig_argv)
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    """Unwinds the stack, so that nothing is left half done."""
+    sys.exit(128 + number)
+
+
+def _is_tensorflow(error: Exception) -> bool:
+    tensorflow = sys.modules.get("tensorflow")
+    return tensorflow is not None and isinstance(error, tensorflow.errors.OpError)
+
+
+def _exit(program: str, error: Exception | str, status: int) -> NoReturn:
     print(f"{program}: {error}", file=sys.stderr)
     sys.exit(status)
 

@@ -1,18 +1,29 @@
-"""Files that are either whole or absent: written under a temporary name, then renamed."""
+"""Files that are either whole or absent, known by a checksum, and written by one process at a time.
+
+They are written under a temporary name, then renamed.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import hashlib
 import json
 import math
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pnil_tf.errors import UserError
+
+LOCK = ".lock"
+"""The file in a folder by which `lock_folder` keeps it."""
+_CHECKSUM = "sha256"
+_DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 @contextlib.contextmanager
@@ -26,11 +37,61 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())  # the bytes must be on the disk before the name is
+        sync(temporary)
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:  # as when the disk is full
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Has a file's bytes on the disk, where they must be before its name is."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes the temporary files in a folder whose process was killed.
+
+    Only who keeps the folder locked may call it: the files of a living process look the same.
+    """
+    for path in folder.glob(".*.tmp*"):
+        if path.is_dir():  # TensorFlow's, half a checkpoint
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def lock_folder(folder: Path, wait: float = 0.0) -> IO[str]:
+    """Keeps a folder for this process.
+
+    Args:
+        folder: An existing folder.
+        wait: Seconds that another process is given to let it go.
+
+    Returns:
+        An open file: closing it lets the folder go, and so does the end of the process.
+
+    Raises:
+        UserError: If another process keeps it.
+    """
+    give_up = time.monotonic() + wait
+    file = open(folder / LOCK, "w")  # noqa: SIM115 - whoever asked closes it
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file
+        except BlockingIOError as error:
+            if time.monotonic() >= give_up:
+                file.close()
+                raise UserError(
+                    f"Another process works in {str(folder)!r}. Received: the same folder. Wait "
+                    "for it to end, or choose another one."
+                ) from error
+            time.sleep(0.2)
 
 
 @contextlib.contextmanager
@@ -50,8 +111,7 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
-                with open(file, "rb+") as stream:
-                    os.fsync(stream.fileno())
+                sync(file)
         if path.exists():
             path.rename(old)  # no file system replaces a folder that holds something
         temporary.rename(path)
@@ -72,14 +132,22 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+def write_record(path: str | os.PathLike[str], record: dict[str, Any]) -> None:
+    """Writes a JSON object with a checksum of its own, which `read_json` compares."""
+    write_json(path, {**record, _CHECKSUM: _checksum(record)})
+
+
 _MOST_BYTES = 2**26  # of a JSON file, hundreds of times what any of ours takes
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Reads a JSON file that holds an object, as all of ours do.
 
+    What `write_record` wrote comes back as it was handed in.
+
     Raises:
-        UserError: If the file is absent, or no JSON object of finite numbers.
+        UserError: If the file is absent, no JSON object of finite numbers, or not what
+            `write_record` wrote.
     """
     if not Path(path).is_file():  # a pipe would be waited for
         raise UserError(f"There is no file {str(path)!r}. Check the path.")
@@ -90,6 +158,13 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
         value = json.loads(text, parse_constant=_finite, parse_float=_finite)
         if not isinstance(value, dict):
             raise ValueError(f"it holds a {type(value).__name__}, not an object")
+        stated = value.pop(_CHECKSUM, None)
+        if stated not in (None, _checksum(value)):
+            raise UserError(
+                f"{str(path)!r} was damaged or changed since it was written: its {_CHECKSUM} is "
+                f"{_checksum(value)}. Received: a file that states {stated!r}. Make it anew; if "
+                f"the change is meant, remove the line {_CHECKSUM!r}."
+            )
         return value
 
 
@@ -164,3 +239,42 @@ def refuse_odd_entries(folder: Path) -> None:
                     f"{str(folder)!r} must hold its files itself. Received: {entry.name!r} in it, "
                     f"{what}. Remove it; the folder itself may be a link."
                 )
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 digest of a file, or of all files in a folder and their names."""
+    digest = hashlib.sha256()
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    for file in files:
+        if path.is_dir():
+            digest.update(file.relative_to(path).as_posix().encode() + b"\0")
+        with file.open("rb") as stream:
+            while block := stream.read(2**20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def seal(path: Path) -> None:
+    """Appends the SHA-256 digest of a file's content to it; `unsealed` compares it."""
+    digest = hashlib.sha256(path.read_bytes()).digest()
+    with open(path, "ab") as file:
+        file.write(digest)
+
+
+def unsealed(path: Path) -> bytes:
+    """Returns what a file held before `seal`.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not as it was sealed.
+    """
+    content = path.read_bytes()
+    content, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
+    if hashlib.sha256(content).digest() != digest:
+        raise ValueError(f"{path.name} does not match its checksum")
+    return content
+
+
+def _checksum(record: dict[str, Any]) -> str:
+    as_read = json.loads(json.dumps(record))  # keys are strings there
+    return hashlib.sha256(json.dumps(as_read, sort_keys=True).encode()).hexdigest()

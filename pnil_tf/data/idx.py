@@ -13,12 +13,19 @@ from typing import IO, Any
 import numpy as np
 
 from pnil_tf.data import memory
+from pnil_tf.data.splits import content_sha256
 from pnil_tf.data.types import ImageSet, SourceData
 from pnil_tf.errors import UserError
 
 # The family shares its file names, so a folder says nothing about which member it holds; the sum
 # over all pixels of the test images does.
 TEST_PIXEL_SUMS = {264923200: "mnist", 573469082: "fashion_mnist"}
+# Plain IDX files carry no checksum; these are of all images as they were published.
+PUBLISHED_SHA256 = {
+    "mnist": "2cda1e5d66e2c91ea1789aaca51ec04dc06ded28129becb089defe72ee14959e",
+    "fashion_mnist": "831db8a2e7f34c23c808a0942d105e0d300c633005d2b1166995379c9eb9e0e9",
+}
+PUBLISHED_COUNTS = (60_000, 10_000)
 CLASS_NAMES = {
     "mnist": tuple("0123456789"),
     "fashion_mnist": (
@@ -85,9 +92,12 @@ def load(name: str, data_dirs: Sequence[Path]) -> SourceData | None:
         arrays = [read(path) for path in paths if path is not None]
         _check_identity(name, folder, arrays[2])
         debian = folder == DEBIAN_FOLDERS.get(name)
+        train = _image_set(name, folder, arrays[0], arrays[1])
+        test = _image_set(name, folder, arrays[2], arrays[3])
+        _check_published(name, folder, train, test)
         return SourceData(
-            train=_image_set(name, folder, arrays[0], arrays[1]),
-            test=_image_set(name, folder, arrays[2], arrays[3]),
+            train=train,
+            test=test,
             class_names=CLASS_NAMES[name],
             detail=f"IDX files of Debian's {DEBIAN_PACKAGE}" if debian else "IDX files",
         )
@@ -161,6 +171,20 @@ def _check_identity(name: str, folder: Path, test_images: np.ndarray) -> None:
         raise UserError(
             f"The IDX files in {folder} are those of '{member}', not of '{name}'. Point the data "
             f"directory elsewhere, or load '{member}'."
+        )
+
+
+def _check_published(name: str, folder: Path, train: ImageSet, test: ImageSet) -> None:
+    """Refuse a set of the published size with other content; smaller ones are somebody's own."""
+    published = PUBLISHED_SHA256.get(name)
+    if published is None or (len(train), len(test)) != PUBLISHED_COUNTS:
+        return
+    found = content_sha256(train, test)
+    if found != published:
+        raise UserError(
+            f"The IDX files in {folder} are damaged: their images are not those of '{name}' as "
+            f"published. Received: images with the sha256 {found}. Fetch the four files again, or "
+            "give images of your own with folder:PATH."
         )
 
 

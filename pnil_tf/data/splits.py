@@ -27,6 +27,16 @@ def canonical_order(images: ImageSet) -> np.ndarray:
     return np.argsort(digests, kind="stable")
 
 
+def content_sha256(*sets: ImageSet) -> str:
+    """A fingerprint of the images and labels of each set, whatever their order."""
+    digest = hashlib.sha256()
+    for images in sets:
+        ordered = images.select(canonical_order(images))
+        digest.update(np.ascontiguousarray(ordered.images).data)
+        digest.update(np.ascontiguousarray(ordered.labels, "<i4").data)
+    return digest.hexdigest()
+
+
 def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, ...]:
     """Split images in two parts that hold the same share of every class.
 

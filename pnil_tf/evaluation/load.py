@@ -15,7 +15,7 @@ from pnil_tf import layers  # registers the layer that saved models refer to
 from pnil_tf.data.memory import check_room
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.file_operations import file_operations
-from pnil_tf.files import read_json
+from pnil_tf.files import read_json, sha256_of, understood
 
 CLASSIFIER = "classifier.keras"
 RUN = "run.json"
@@ -46,6 +46,7 @@ def load_model(path: str | Path) -> Loaded:
     """
     path = Path(path)
     if path.is_dir() and (path / CLASSIFIER).is_file():
+        _compare_checksum(path)
         return dataclasses.replace(_load_keras(path / CLASSIFIER), kind="training run")
     if path.is_dir() and tf.saved_model.contains_saved_model(str(path)):
         return _load_saved_model(path)
@@ -71,6 +72,18 @@ def read_run(path: str | Path) -> dict[str, Any]:
     """
     file = Path(path) / RUN
     return read_json(file) if file.is_file() else {}
+
+
+def _compare_checksum(run: Path) -> None:
+    with understood(run / RUN):
+        stated = (read_run(run).get("kept") or {}).get("sha256")
+    found = sha256_of(run / CLASSIFIER)
+    if stated not in (None, found):
+        raise UserError(
+            f"{run / CLASSIFIER} was damaged or replaced since the training: its sha256 is "
+            f"{found}. Received: a {RUN} that states {stated}. Train anew, or name the "
+            "file itself if the change is meant."
+        )
 
 
 def _load_keras(file: Path) -> Loaded:

@@ -30,10 +30,17 @@ from pnil_tf.evaluation.probes import configured, curve_epsilons, gather
 from pnil_tf.evaluation.report import write_report
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.statistics import figure, weakest, wilson
-from pnil_tf.evaluation.store import Arrays, Store, check_identity, sha256_of, write_arrays
+from pnil_tf.evaluation.store import Arrays, Store, check_identity, write_arrays
 from pnil_tf.evaluation.target import Target, as_target, unwrapped
 from pnil_tf.evaluation.verdict import decide, worst_per_image
-from pnil_tf.files import read_json, refuse_odd_entries, understood, write_json
+from pnil_tf.files import (
+    lock_folder,
+    read_json,
+    refuse_odd_entries,
+    sha256_of,
+    understood,
+    write_record,
+)
 
 RESULTS, ARRAYS, ADVERSARIAL, REPORT = (
     "results.json",
@@ -99,11 +106,8 @@ def evaluate(
     """
     output = Path(output)
     refuse_odd_entries(output)
-    if not (resume or overwrite) and any((output / name).exists() for name in (RESULTS, _STATE)):
-        raise UserError(
-            f"{output} holds an evaluation. Received: neither --resume (go on with it) nor "
-            "--overwrite (replace it). Pass one, or choose another --output."
-        )
+    if not (resume or overwrite):
+        _refuse_existing(output)
     data = dict(data or {"source": "arrays"})
     x, y = _checked(images, labels, settings.images)
     target = as_target(model, x, kind)
@@ -119,10 +123,12 @@ def evaluate(
         "model": model_identity or _fingerprint(model, target, x),
         "version": __version__,
     }
-    if resume and (output / RESULTS).is_file():
+    # While there is a state, the results beside it are those of an evaluation to be replaced.
+    if resume and (output / RESULTS).is_file() and not (output / _STATE).exists():
         results = read_json(output / RESULTS)
         with understood(output / RESULTS):
             check_identity(results["identity"], identity, output)
+            _check_files(output, results)
         if settings.save_adversarial and not (output / ADVERSARIAL).is_file():
             raise UserError(
                 f"The evaluation in {output} is finished and has not kept its adversarial images. "
@@ -130,12 +136,47 @@ def evaluate(
             )
         logger.info("The evaluation in %s is finished.", output)
         return results
-    store = Store(output / _STATE, identity, resume)
-    for name in (RESULTS, ARRAYS, ADVERSARIAL, REPORT):
-        (output / name).unlink(missing_ok=True)
+    output.mkdir(parents=True, exist_ok=True)
+    with lock_folder(output):
+        if not (resume or overwrite):
+            _refuse_existing(output)  # another process may have been faster
+        store = Store(output / _STATE, identity, resume)
+        bench = Bench(target, x, y, settings, store)
+        _work(bench, attacks, output / _STATE, {"data": data, "identity": identity})
+        # All that takes room is written: what was here before gives way only now.
+        for name in (ADVERSARIAL, ARRAYS, REPORT, RESULTS):
+            if (output / _STATE / name).exists():
+                (output / _STATE / name).replace(output / name)
+            else:
+                (output / name).unlink(missing_ok=True)
+        store.remove()
+    return read_json(output / RESULTS)
 
+
+def _refuse_existing(output: Path) -> None:
+    if any((output / name).exists() for name in (RESULTS, _STATE)):
+        raise UserError(
+            f"{output} holds an evaluation. Received: neither --resume (go on with it) nor "
+            "--overwrite (replace it). Pass one, or choose another --output."
+        )
+
+
+def _check_files(output: Path, results: dict[str, Any]) -> None:
+    for stated in (results[key] for key in ("arrays", "adversarial") if key in results):
+        file = output / stated["file"]
+        if not file.is_file() or sha256_of(file) != stated["sha256"]:
+            raise UserError(
+                f"{file} is missing, or was damaged since the evaluation wrote it. Received: "
+                f"results with the sha256 {stated['sha256']}. Evaluate anew with --overwrite."
+            )
+
+
+def _work(
+    bench: Bench, attacks: Mapping[str, AttackSettings], folder: Path, about: dict[str, Any]
+) -> None:
+    """Attacks, judges, checks, and writes the results' files into a folder."""
+    settings, x, y = bench.settings, bench.x, bench.y
     started = time.monotonic()
-    bench = Bench(target, x, y, settings, store)
     clean = bench.clean_votes()
     logger.info("clean: accuracy %.1f %% on %d images", 100 * bench.share(clean).mean(), len(y))
     outcomes = {
@@ -147,26 +188,23 @@ def evaluate(
     results = {
         **_judgement(bench, clean, outcomes, worst_votes, evidence),
         "settings": settings.to_json(),
-        "model": {**target.describe(), "sigma": evidence.sigma},
-        "data": data,
+        "model": {**bench.target.describe(), "sigma": evidence.sigma},
+        **about,
         "seed": settings.seed,
         "versions": _versions(),
         "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "attack_seconds": sum(outcome.seconds for outcome in outcomes.values()),
         "process_seconds": time.monotonic() - started,
-        "identity": identity,
     }
     arrays = {"labels": y, "clean_votes": clean, "worst_case_votes": worst_votes}
     arrays |= {f"{name}_votes": outcome.votes for name, outcome in outcomes.items()}
-    write_arrays(output / ARRAYS, arrays)
-    results["arrays"] = {"file": ARRAYS, "sha256": sha256_of(output / ARRAYS)}
+    write_arrays(folder / ARRAYS, arrays)
+    results["arrays"] = {"file": ARRAYS, "sha256": sha256_of(folder / ARRAYS)}
     if settings.save_adversarial:
-        _save_adversarial(output / ADVERSARIAL, bench, outcomes, worst_images)
-        results["adversarial"] = {"file": ADVERSARIAL, "sha256": sha256_of(output / ADVERSARIAL)}
-    write_report(output / REPORT, results, bench, clean, outcomes)
-    write_json(output / RESULTS, results)
-    store.remove()
-    return read_json(output / RESULTS)
+        _save_adversarial(folder / ADVERSARIAL, bench, outcomes, worst_images)
+        results["adversarial"] = {"file": ADVERSARIAL, "sha256": sha256_of(folder / ADVERSARIAL)}
+    write_report(folder / REPORT, results, bench, clean, outcomes)
+    write_record(folder / RESULTS, results)
 
 
 def _checked(images: np.ndarray, labels: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
+import io
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +13,20 @@ from typing import Any
 import numpy as np
 
 from pnil_tf.errors import UserError
-from pnil_tf.files import read_json, replacing, write_json
+from pnil_tf.files import (
+    read_json,
+    remove_leftovers,
+    replacing,
+    seal,
+    unsealed,
+    write_record,
+)
 
 Arrays = dict[str, np.ndarray]
 
 _IDENTITY = "identity.json"
+
+logger = logging.getLogger(__name__)
 
 
 class Store:
@@ -39,12 +48,13 @@ class Store:
         self._folder = folder
         file = folder / _IDENTITY
         identity = json.loads(json.dumps(identity))
-        if not resume:
-            shutil.rmtree(folder, ignore_errors=True)
-        elif file.is_file():
+        if resume and file.is_file():
             check_identity(read_json(file), identity, folder.parent)
+        else:  # pieces that nobody answers for are those of a removal that was cut off
+            shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(file, identity)
+        remove_leftovers(folder)
+        write_record(file, identity)
 
     def once(self, name: str, compute: Callable[[], Arrays]) -> Arrays:
         """Returns the arrays that belong to `name`: those found, or else those computed."""
@@ -52,7 +62,9 @@ class Store:
         found = _read_arrays(file)
         if found is None:
             found = compute()
-            write_arrays(file, found)
+            with replacing(file) as temporary:
+                _write_npz(temporary, found)
+                seal(temporary)
         return found
 
     def remove(self) -> None:
@@ -62,35 +74,29 @@ class Store:
 
 def write_arrays(file: Path, arrays: Arrays) -> None:
     """Writes an `.npz` file without pickles, whole or not at all."""
+    with replacing(file) as temporary:
+        _write_npz(temporary, arrays)
+
+
+def _write_npz(file: Path, arrays: Arrays) -> None:
     named: dict[str, Any] = {name: np.asarray(array) for name, array in arrays.items()}
     if any(array.dtype.hasobject for array in named.values()):
         # Before NumPy 2.1 `savez` cannot be told to refuse them.
         raise ValueError(f"Objects would be pickled. Received: arrays {', '.join(named)}.")
-    with replacing(file) as temporary, temporary.open("wb") as stream:
+    with file.open("wb") as stream:
         np.savez_compressed(stream, **named)
 
 
-def sha256_of(path: Path) -> str:
-    """The SHA-256 digest of a file, or of all files in a folder and their names."""
-    digest = hashlib.sha256()
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    for file in files:
-        if path.is_dir():
-            digest.update(file.relative_to(path).as_posix().encode() + b"\0")
-        with file.open("rb") as stream:
-            while block := stream.read(2**20):
-                digest.update(block)
-    return digest.hexdigest()
-
-
 def _read_arrays(file: Path) -> Arrays | None:
-    if not file.is_file():
+    try:
+        content = unsealed(file)
+    except FileNotFoundError:
         return None
-    # Damaged since it was written, it is made again. zipfile, zlib and NumPy have an error of
-    # their own for every kind of damage.
-    with contextlib.suppress(Exception), np.load(file, allow_pickle=False) as content:
-        return dict(content)
-    return None
+    except ValueError as error:
+        logger.warning("%s: this piece of the evaluation is done again.", error)
+        return None
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return dict(arrays)
 
 
 def check_identity(found: dict[str, Any], asked: dict[str, Any], folder: Path) -> None:

@@ -9,8 +9,7 @@ from typing import Any
 
 from pnil_tf.evaluation.load import read_run
 from pnil_tf.evaluation.runner import RESULTS
-from pnil_tf.evaluation.store import sha256_of
-from pnil_tf.files import read_json, understood
+from pnil_tf.files import read_json, sha256_of, understood
 
 _EVALUATION = "evaluation"
 

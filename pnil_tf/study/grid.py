@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import datetime
-import fcntl
 import functools
 import logging
 import os
 import platform
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from pnil_tf.errors import RunFailedError, UserError
-from pnil_tf.files import read_json, refuse_odd_entries, understood, write_json
+from pnil_tf.files import (
+    LOCK,
+    lock_folder,
+    read_json,
+    refuse_odd_entries,
+    understood,
+    write_record,
+)
 from pnil_tf.progress import clock
 from pnil_tf.study.budgets import BUDGETS
 from pnil_tf.study.cost import kind_of, measured, predicted_seconds
@@ -30,7 +33,7 @@ from pnil_tf.study.results import CELLS, merged
 from pnil_tf.study.settings import StudySettings
 from pnil_tf.study.studies import Job, jobs_of
 
-_RESULTS, _STUDY, _LOCK = "results.json", "study.json", ".lock"
+_RESULTS, _STUDY = "results.json", "study.json"
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +58,7 @@ def reproduce(settings: StudySettings) -> dict[str, Any]:
     engine = _engine(settings)
     _refuse_foreign(output)
     output.mkdir(parents=True, exist_ok=True)
-    with _locked(output), _signals_end():
+    with lock_folder(output):
         jobs = _prepared(settings, output)
         left = {name: job for name, job in jobs.items() if not _folder(output, name).finished}
         done = len(jobs) - len(left)
@@ -105,7 +108,7 @@ def _engine(settings: StudySettings) -> Callable[..., None]:
 def _refuse_foreign(output: Path) -> None:
     if not output.exists() or (output / _STUDY).exists():
         return
-    if set(os.listdir(output)) - {_LOCK}:
+    if set(os.listdir(output)) - {LOCK}:
         raise UserError(
             f"{str(output)!r} exists and holds no study (no {_STUDY}). Received: this --output. "
             "Choose another."
@@ -125,7 +128,7 @@ def _prepared(settings: StudySettings, output: Path) -> dict[str, Job]:
                     "--output."
                 )
     else:
-        write_json(file, {"budget": budget.to_json(), "predictions": []})
+        write_record(file, {"budget": budget.to_json(), "predictions": []})
     jobs = {job.cell.name: job for job in jobs_of(settings.study, budget)}
     for name, job in jobs.items():
         _folder(output, name).prepare(job, settings.data_dir)
@@ -147,7 +150,7 @@ def _note_cost(output: Path, settings: StudySettings, rates: Any, seconds: float
     }
     with understood(output / _STUDY):
         predictions = [*study["predictions"], prediction]
-    write_json(output / _STUDY, {**study, "predictions": predictions})
+    write_record(output / _STUDY, {**study, "predictions": predictions})
 
 
 def _ask(settings: StudySettings, cells: int, seconds: float) -> None:
@@ -172,7 +175,7 @@ def _write_results(output: Path) -> dict[str, Any]:
             f"{str(output)!r} holds no study (no {_STUDY}). Received: this --output. Check it."
         )
     results = {**read_json(output / _STUDY), "cells": merged(output), "date": _now()}
-    write_json(output / _RESULTS, results)
+    write_record(output / _RESULTS, results)
     return results
 
 
@@ -229,36 +232,3 @@ class _GridProgress:
 
     def _say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
-
-
-@contextlib.contextmanager
-def _locked(output: Path) -> Iterator[None]:
-    with open(output / _LOCK, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"Another process works in {str(output)!r}. Received: the same folder. Wait for it "
-                "to end, or choose another --output."
-            ) from error
-        yield
-
-
-@contextlib.contextmanager
-def _signals_end() -> Iterator[None]:
-    """Lets SIGTERM and SIGINT unwind the stack, so that jobs are stopped: exit 143 and 130.
-
-    A shell that starts a command in the background has it ignore SIGINT; as in a training, one
-    that is sent all the same is meant.
-    """
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    handlers = {signal.SIGTERM: leave, signal.SIGINT: signal.default_int_handler}
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -6,21 +6,18 @@ and a job that went on would meet the next grid in its folder.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import logging
 import os
 import signal
 import sys
 import threading
-import time
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 
 from pnil_tf.data import DataSettings
 from pnil_tf.errors import RunFailedError, UserError
 from pnil_tf.evaluation.command import evaluate_saved
+from pnil_tf.files import lock_folder
 from pnil_tf.study.job_folder import JobFolder
 from pnil_tf.study.studies import Evaluation, Job
 from pnil_tf.training.run import train
@@ -45,7 +42,7 @@ def run_job(path: Path) -> None:
         Exception: Whatever went wrong; `job.json` says so, too.
     """
     folder = JobFolder(path)
-    with _locked(path):
+    with lock_folder(path, wait=_SECONDS_TO_LET_GO):
         logger.info("Working on %s", path.name)
         folder.update(status="begun", error=None)
         try:
@@ -116,29 +113,6 @@ def _described(error: Exception) -> str:
     if isinstance(error, (UserError, RunFailedError)):
         return str(error)
     return f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Keeps the folder for this process.
-
-    Raises:
-        UserError: If another process keeps it for longer than it takes to end.
-    """
-    with open(path / ".lock", "w") as file:
-        give_up = time.monotonic() + _SECONDS_TO_LET_GO
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > give_up:
-                    raise UserError(
-                        f"Another process works in {path}. Received: the same job again. Wait for "
-                        "it to end."
-                    ) from error
-                time.sleep(0.2)
-        yield
 
 
 def _end_with_parent() -> None:

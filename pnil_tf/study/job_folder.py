@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pnil_tf.errors import UserError
-from pnil_tf.files import read_json, understood, write_json
+from pnil_tf.files import read_json, understood, write_record
 from pnil_tf.study.budgets import Effort
 from pnil_tf.study.cells import Cell
 from pnil_tf.study.studies import Evaluation, Job
@@ -71,7 +71,7 @@ class JobFolder:
 
     def write(self, state: dict[str, Any]) -> None:
         """Replaces `job.json`."""
-        write_json(self.state_file, state)
+        write_record(self.state_file, state)
 
     def update(self, **values: Any) -> None:
         """Changes some of what `job.json` says."""

@@ -12,9 +12,15 @@ from typing import Any
 import keras
 
 from pnil_tf.errors import RunFailedError
-from pnil_tf.files import replacing
+from pnil_tf.files import replacing, sha256_of
 from pnil_tf.progress import Progress
 from pnil_tf.training.checkpoints import TrainingCheckpoints
+
+_SECONDS_TO_VALIDATE = 5.0
+
+
+class InvalidLossError(RunFailedError):
+    """A training whose loss is no longer a number."""
 
 
 class KeepBest(keras.callbacks.Callback):
@@ -29,24 +35,24 @@ class KeepBest(keras.callbacks.Callback):
     def __init__(self, path: Path, monitor: str, write: bool = True) -> None:
         super().__init__()
         self._path, self._monitor, self._write = path, monitor, write
-        self._best: dict[str, Any] = {"epoch": None, "value": None}
+        self._best: dict[str, Any] = {"epoch": None, "value": None, "sha256": None}
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Saves the classifier if the epoch is the best so far."""
         value = float((logs or {})[self._monitor])
         if not math.isfinite(value):
-            raise RunFailedError(
-                f"{self._monitor} is {value} after epoch {epoch + 1}. Lower --max_lr, or let "
-                "--max_lr=auto find it."
-            )
+            step = int(self.model.steps_taken.numpy())
+            raise InvalidLossError(f"{self._monitor} is {value} after step {step}.")
         if self._best["value"] is None or value < self._best["value"]:
+            digest = None
             if self._write:
                 with replacing(self._path) as temporary:
                     self.model.classifier.save(temporary)
-            self._best = {"epoch": epoch + 1, "value": value}
+                digest = sha256_of(self._path)
+            self._best = {"epoch": epoch + 1, "value": value, "sha256": digest}
 
     def get_state(self) -> dict[str, Any]:
-        """The best epoch (counted from 1) and its value."""
+        """The best epoch (counted from 1), its value and the file's digest."""
         return self._best
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -55,27 +61,14 @@ class KeepBest(keras.callbacks.Callback):
 
 
 class StopOnInvalidLoss(keras.callbacks.Callback):
-    """Ends a training whose loss is no longer a number, before it is saved.
-
-    Args:
-        best: Where the best classifier so far is.
-    """
-
-    def __init__(self, best: Path) -> None:
-        super().__init__()
-        self._best = best
+    """Ends a training whose loss is no longer a number, before it is saved."""
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Raises `RunFailedError` if the epoch's mean loss is NaN or infinite."""
+        """Raises `InvalidLossError` if the epoch's mean loss is NaN or infinite."""
         loss = float((logs or {}).get("loss", 0.0))
-        if math.isfinite(loss):
-            return
-        step = int(self.model.steps_taken.numpy())
-        kept = f"The best classifier so far is {self._best}. " if self._best.exists() else ""
-        raise RunFailedError(
-            f"The loss is {loss} at step {step}. {kept}"
-            "Lower --max_lr, or let --max_lr=auto find it."
-        )
+        if not math.isfinite(loss):
+            step = int(self.model.steps_taken.numpy())
+            raise InvalidLossError(f"The loss is {loss} at step {step}.")
 
 
 class HistoryFile(keras.callbacks.Callback):
@@ -128,7 +121,7 @@ class SaveState(keras.callbacks.Callback):
     """Saves checkpoints within epochs and after each, with the state of other callbacks.
 
     It must stand after the callbacks whose state it saves. On SIGTERM and Ctrl-C it saves a last
-    one at the end of the current step and leaves with `SystemExit` (143 or 130).
+    one at the end of the current step, or validation, and leaves with `SystemExit` (143 or 130).
 
     Args:
         checkpoints: Where to save.
@@ -153,6 +146,7 @@ class SaveState(keras.callbacks.Callback):
         self._steps_per_epoch, self._every, self._write = steps_per_epoch, every_steps, write
         self._restored_metrics: list[list[Any]] | None = None
         self._signal: int | None = None
+        self._noted = 0.0
 
     def restore(self) -> tuple[int, bool]:
         """Restores the newest whole checkpoint.
@@ -182,7 +176,7 @@ class SaveState(keras.callbacks.Callback):
     def _note(self, number: int, frame: Any) -> None:
         if self._signal is not None:  # asked twice: leave at once
             raise SystemExit(128 + number)
-        self._signal = number
+        self._signal, self._noted = number, time.monotonic()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Continues the running means of an epoch that was interrupted."""
@@ -201,6 +195,11 @@ class SaveState(keras.callbacks.Callback):
         # The last step of an epoch is saved after its validation.
         if step % self._steps_per_epoch and step % self._every == 0:
             self._save()
+
+    def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Leaves a validation that a signal came into if it takes too long to complete it."""
+        if self._signal is not None and time.monotonic() - self._noted > _SECONDS_TO_VALIDATE:
+            raise SystemExit(128 + self._signal)  # the last checkpoint serves
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Saves a checkpoint after the epoch's validation."""

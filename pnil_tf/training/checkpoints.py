@@ -10,16 +10,20 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from pnil_tf.errors import UserError
+from pnil_tf.errors import RunFailedError, UserError, reason
+from pnil_tf.files import remove_leftovers, sync
 
 logger = logging.getLogger(__name__)
+
+_KEPT = 2
 
 
 class TrainingCheckpoints:
     """The last checkpoints of a training: classifier, optimizer, step, a JSON-able state.
 
-    TensorFlow's `CheckpointManager` writes each under its own name and records it last, and the
-    files carry checksums, so a checkpoint cut short by a crash is recognised and passed over.
+    Each is written under a temporary name, and its index is renamed last: a checkpoint cut short
+    by a crash has none. TensorFlow's files carry checksums, so that one that was damaged later is
+    recognised and passed over.
 
     Args:
         directory: Folder of the checkpoints.
@@ -38,29 +42,33 @@ class TrainingCheckpoints:
             state=self._state,
         )
         self._directory = directory
-        self._manager = self._managed()
-
-    def _managed(self) -> tf.train.CheckpointManager:
-        def manager() -> tf.train.CheckpointManager:
-            return tf.train.CheckpointManager(
-                self._checkpoint, str(self._directory), max_to_keep=2, checkpoint_name="step"
-            )
-
-        try:
-            found = manager()
-            # The manager deletes what its list names, once it is old: that must be ours.
-            if all(Path(path).parent == self._directory for path in found.checkpoints):
-                return found
-        except ValueError:
-            pass
-        # Its list of checkpoints is damaged; `restore` does without.
-        (self._directory / "checkpoint").unlink()
-        return manager()
 
     def save(self, state: dict[str, Any], step: int) -> None:
-        """Saves everything under the number of steps taken."""
+        """Saves everything under the number of steps taken.
+
+        Raises:
+            RunFailedError: If it cannot be written; the earlier ones stay.
+        """
         self._state.assign(json.dumps(state))
-        self._manager.save(checkpoint_number=step)
+        name = f"step-{step}"
+        temporary = self._directory / f".{name}.tmp"
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._checkpoint.write(str(temporary))
+            for file in sorted(self._directory.glob(f"{temporary.name}.*")):  # the index is last
+                sync(file)
+                file.replace(self._directory / (name + file.name.removeprefix(temporary.name)))
+        except (tf.errors.OpError, OSError) as error:
+            remove_leftovers(self._directory)
+            kept = [f"that of step {step} is whole" for step in self._steps()[-1:]]
+            raise RunFailedError(
+                f"The checkpoint of step {step} cannot be written: {reason(error)}; "
+                f"{kept[0] if kept else 'there is none before it'}. Mend that, and go on with "
+                "--resume."
+            ) from error
+        for old in self._steps()[:-_KEPT]:
+            for file in sorted(self._directory.glob(f"step-{old}.*"), reverse=True):
+                file.unlink()
 
     def restore(self) -> dict[str, Any] | None:
         """Restores the newest checkpoint that is whole.
@@ -71,29 +79,30 @@ class TrainingCheckpoints:
         Raises:
             UserError: If the checkpoint is one of another model.
         """
-        # The files themselves are looked for: the manager's own list may be the damaged one.
-        found = [path for path in self._directory.glob("step-*.index") if path.stem[5:].isdigit()]
-        damaged = False
-        for path in sorted(found, key=lambda path: int(path.stem[5:]), reverse=True):
-            prefix = str(path.with_suffix(""))
+        steps = self._steps()
+        for step in reversed(steps):
+            prefix = str(self._directory / f"step-{step}")
             damage = _damage(prefix)
             if damage is None:
                 try:
-                    self._checkpoint.restore(prefix).assert_existing_objects_matched()
+                    self._checkpoint.read(prefix).assert_existing_objects_matched()
                 except (AssertionError, ValueError) as error:
                     raise UserError(
-                        f"The checkpoint {path.stem} in {str(self._directory)!r} is of another "
+                        f"The checkpoint step-{step} in {str(self._directory)!r} is of another "
                         "model than the run's description says. Received: weights that do not fit. "
                         "Begin the run anew with --overwrite."
                     ) from error
                 return json.loads(self._state.numpy())
             logger.warning(
-                "The checkpoint %s is damaged (%s); the one before it is used.", path.stem, damage
+                "The checkpoint step-%d is damaged (%s); the one before it is used.", step, damage
             )
-            damaged = True
-        if damaged:
+        if steps:
             logger.warning("There is none before it: the training begins anew.")
         return None
+
+    def _steps(self) -> list[int]:
+        stems = [path.stem[5:] for path in self._directory.glob("step-*.index")]
+        return sorted(int(stem) for stem in stems if stem.isdigit())
 
 
 def _damage(prefix: str) -> str | None:
@@ -102,6 +111,7 @@ def _damage(prefix: str) -> str | None:
         reader = tf.train.load_checkpoint(prefix)
         for name in reader.get_variable_to_shape_map():
             reader.get_tensor(name)
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
-        return type(error).__name__
+    # TensorFlow has no class of its own for it: IndexError is a file that was cut short.
+    except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
+        return reason(error)
     return None

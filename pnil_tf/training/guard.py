@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
 import warnings
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from pnil_tf import rng
 from pnil_tf.attacks.eot import EOT
 from pnil_tf.attacks.one_step import StepAttack, step_attack
 from pnil_tf.errors import UserError
-from pnil_tf.files import replacing
+from pnil_tf.files import replacing, seal, unsealed
 
 ACTIONS = ("warn", "stop", "rollback")
 _FILE = "guard_best.npz"
@@ -200,9 +200,9 @@ class OverfittingGuard(keras.callbacks.Callback):
         try:
             if self._path is None:
                 raise FileNotFoundError("no directory was given")
-            with np.load(self._path, allow_pickle=False) as stored:
+            with np.load(io.BytesIO(unsealed(self._path)), allow_pickle=False) as stored:
                 self._best_values = [stored[f"arr_{i}"] for i in range(len(stored.files))]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError) as error:
             warnings.warn(
                 f"The guard's best weights cannot be read ({error}); it starts anew.", stacklevel=2
             )
@@ -266,8 +266,10 @@ class OverfittingGuard(keras.callbacks.Callback):
         self._best_values = [variable.numpy() for variable in self._variables()]
         if self._path is not None and self._writes:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(self._path) as path, path.open("wb") as file:
-                np.savez(file, *self._best_values)
+            with replacing(self._path) as path:
+                with path.open("wb") as file:
+                    np.savez(file, *self._best_values)
+                seal(path)
 
     def _restore(self) -> None:
         assert self._best_values is not None

@@ -19,14 +19,15 @@ from pnil_tf import __version__
 from pnil_tf.attacks.eot import EOT
 from pnil_tf.attacks.one_step import StepAttack, step_attack
 from pnil_tf.data import Dataset, DataSettings, batches, load, training_stream
-from pnil_tf.errors import RunFailedError, UserError
+from pnil_tf.errors import RunFailedError, UserError, reason
 from pnil_tf.evaluation.quick import quick_evaluation
-from pnil_tf.files import replacing, understood
+from pnil_tf.files import understood
 from pnil_tf.models import build_model, pnil_layer
 from pnil_tf.pictures import learning_curves, pnil_maps
 from pnil_tf.progress import Progress
 from pnil_tf.training.callbacks import (
     HistoryFile,
+    InvalidLossError,
     KeepBest,
     SaveState,
     ShowProgress,
@@ -44,6 +45,13 @@ from pnil_tf.training.strategy import configure_precision, is_chief, make_strate
 logger = logging.getLogger(__name__)
 
 _GUARD_IMAGES = 200
+# What TensorFlow raises in a worker when another one ends.
+_WORKER_LOST = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+)
 _PICTURED_IMAGES = 4
 # Settings that may be said again with --resume, whatever they were: they touch no weight.
 _FREE_ON_RESUME = {"resume", "overwrite", "runs_dir", "name", "data_dir", "data_source"}
@@ -106,7 +114,9 @@ def train(settings: TrainSettings, given: Mapping[str, Any] | None = None) -> di
         max_lr = float(record["max_lr"])
     rate = _schedule(settings, max_lr, steps_per_epoch)
     model, accuracy = _compiled(settings, attack, strategy, data, rate)
-    history, guard, kept = _fit(model, accuracy, settings, directory, data, steps_per_epoch, chief)
+    history, guard, kept = _fit(
+        model, accuracy, settings, directory, record, data, steps_per_epoch, chief
+    )
     if chief:
         _finish(directory, record, settings, data, history, guard, kept)
     return record
@@ -306,6 +316,7 @@ def _fit(
     accuracy: keras.metrics.Metric,
     settings: TrainSettings,
     directory: RunDirectory,
+    record: dict[str, Any],
     data: Dataset,
     steps_per_epoch: int,
     chief: bool,
@@ -334,7 +345,7 @@ def _fit(
     total = optimization.epochs * steps_per_epoch
     progress = Progress("training", total, "step", step) if chief else None
     # The guard may put other weights in place: what was validated is kept before that.
-    callbacks = [StopOnInvalidLoss(directory.best), kept, *([] if guard is None else [guard])]
+    callbacks = [StopOnInvalidLoss(), kept, *([] if guard is None else [guard])]
     callbacks += [history, save]
     if progress is not None:
         callbacks.append(ShowProgress(progress, optimization.epochs))
@@ -359,14 +370,37 @@ def _fit(
 
     # An epoch that was interrupted is completed first: Keras counts whole epochs only.
     epoch, done = divmod(step, steps_per_epoch)
-    if done and not stopped:
-        fit(epoch, epoch + 1, steps_per_epoch - done)
-        epoch, stopped = epoch + 1, model.stop_training
-    if epoch < optimization.epochs and not stopped:
-        fit(epoch, optimization.epochs, steps_per_epoch)
+    try:
+        if done and not stopped:
+            fit(epoch, epoch + 1, steps_per_epoch - done)
+            epoch, stopped = epoch + 1, model.stop_training
+        if epoch < optimization.epochs and not stopped:
+            fit(epoch, optimization.epochs, steps_per_epoch)
+    except _WORKER_LOST as error:
+        if model.distribute_strategy.cluster_resolver is None:
+            raise
+        raise RunFailedError(
+            f"A worker of this training is gone: {reason(error)}. The checkpoints "
+            "are kept. Start all workers again with --resume."
+        ) from error
+    except InvalidLossError as error:
+        best = _best_so_far(directory, record, kept) if chief else ""
+        raise RunFailedError(
+            f"{error} {best}Lower --max_lr, or let --max_lr=auto find it."
+        ) from error
     if progress is not None:
         progress.close(f"{len(history.rows)} epochs")
     return history, guard, kept
+
+
+def _best_so_far(directory: RunDirectory, record: dict[str, Any], kept: KeepBest) -> str:
+    """Leaves the best classifier of a training that failed, and says where."""
+    state = kept.get_state()
+    if state["epoch"] is None:
+        return ""
+    directory.publish(state)
+    directory.write({**record, "kept": state})
+    return f"The best classifier, of epoch {state['epoch']}, is {str(directory.classifier)!r}. "
 
 
 def _guard(
@@ -399,9 +433,8 @@ def _finish(
 ) -> None:
     """Leaves the kept classifier, the pictures and the result."""
     started = time.monotonic()
-    with replacing(directory.classifier) as temporary:
-        temporary.write_bytes(directory.best.read_bytes())
-    classifier = keras.saving.load_model(directory.best, safe_mode=True)
+    directory.publish(kept.get_state())
+    classifier = keras.saving.load_model(directory.classifier, safe_mode=True)
     learning_curves(history.rows, directory.path / "learning_curves.png")
     if settings.model.pnil:
         pictured = data.test.take(_PICTURED_IMAGES).images.astype(np.float32) / 255.0

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 from pathlib import Path
 from typing import Any
 
-from pnil_tf.errors import UserError
+from pnil_tf.errors import RunFailedError, UserError
 from pnil_tf.files import (
+    LOCK,
+    lock_folder,
     read_json,
     refuse_file_in_the_way,
     refuse_odd_entries,
-    write_json,
+    remove_leftovers,
+    replacing,
+    sha256_of,
+    write_record,
     write_text,
 )
 from pnil_tf.training.settings import RunSettings
 
 _MARKER = "run.json"
-_LOCK = ".lock"
 _STARTING = "starting"
 
 
@@ -48,7 +51,7 @@ class RunDirectory:
         if not self.path.exists():
             return
         if not self.path.is_dir() or (
-            not self.description.exists() and set(self.path.iterdir()) - {self.path / _LOCK}
+            not self.description.exists() and set(self.path.iterdir()) - {self.path / LOCK}
         ):
             raise UserError(
                 f"{str(self.path)!r} exists and holds no run (no {_MARKER}). Received: this name. "
@@ -83,7 +86,7 @@ class RunDirectory:
 
     def write(self, record: dict[str, Any]) -> None:
         """Replaces `run.json`."""
-        write_json(self.description, record)
+        write_record(self.description, record)
 
     def begin(self, record: dict[str, Any], flagfile: str) -> None:
         """Makes the folder and its first files; an existing run is replaced if that is asked."""
@@ -95,11 +98,33 @@ class RunDirectory:
         for entry in self.path.iterdir():
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
-            elif entry.name not in (_LOCK, _MARKER):
+            elif entry.name not in (LOCK, _MARKER):
                 entry.unlink()
         self.checkpoints.mkdir()
         write_text(self.flagfile, flagfile)
         self.write(record)
+
+    def publish(self, kept: dict[str, Any]) -> None:
+        """Makes the best classifier so far the run's.
+
+        Args:
+            kept: What `KeepBest` says of it.
+
+        Raises:
+            RunFailedError: If its file is not as it was written.
+        """
+        with replacing(self.classifier) as temporary:
+            try:
+                shutil.copyfile(self.best, temporary)
+                found = sha256_of(temporary)
+            except FileNotFoundError:
+                found = "no file"
+            if kept["sha256"] not in (None, found):
+                raise RunFailedError(
+                    f"The best classifier, {str(self.best)!r} of epoch {kept['epoch']}, was "
+                    f"damaged since it was written: its checksum was {kept['sha256']}. Received: "
+                    f"{found}. To train anew: --flagfile={self.flagfile} --overwrite."
+                )
 
     def lock(self) -> None:
         """Keeps the folder for this process until it ends, however it ends.
@@ -107,11 +132,6 @@ class RunDirectory:
         Raises:
             UserError: If another process writes here.
         """
-        self._lock = open(self.path / _LOCK, "w")  # noqa: SIM115 - open as long as the run is
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"Another process works in {str(self.path)!r}. Received: the same run again. Wait "
-                "for it to end, or choose another --name."
-            ) from error
+        self._lock = lock_folder(self.path)
+        for folder in (self.path, self.checkpoints, self.last):
+            remove_leftovers(folder)

@@ -173,6 +173,7 @@ def test_other_versions_and_sets_without_code_are_found_by_their_files(place, tm
         load(DataSettings(f"{name}:2.0.0", str(tmp_path)))
 
 
+@pytest.mark.faults
 def test_damaged_sets_are_refused(place, tmp_path):
     import shutil
 
@@ -180,9 +181,14 @@ def test_damaged_sets_are_refused(place, tmp_path):
     shutil.copytree(place / "tiny_pictures" / "plain" / "1.2.0", broken)
     (records,) = broken.glob("*train*")
     whole = records.read_bytes()
-    records.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match="train images"):
-        read(tmp_path, "plain")
+    middle = len(whole) // 2
+    for damaged in (
+        whole[:middle],
+        whole[:middle] + b"%c" % (whole[middle] ^ 1) + whole[middle + 1 :],
+    ):
+        records.write_bytes(damaged)
+        with pytest.raises(UserError, match="train images"):
+            read(tmp_path, "plain")
     records.unlink()
     with pytest.raises(UserError, match="is incomplete: 1 of its files"):
         read(tmp_path, "plain")

@@ -16,7 +16,8 @@ from pnil_tf.errors import UserError
 from pnil_tf.evaluation.load import load_model
 from pnil_tf.evaluation.runner import evaluate
 from pnil_tf.evaluation.settings import EvaluationSettings
-from pnil_tf.evaluation.store import Store, sha256_of
+from pnil_tf.evaluation.store import Store
+from pnil_tf.files import read_json, sha256_of
 from pnil_tf.layers import PNILLayer
 
 SMALL = {
@@ -77,7 +78,7 @@ def whole(tmp_path_factory):
 
 def test_results_stand_alone(whole):
     folder, results = whole
-    assert json.loads((folder / "results.json").read_text()) == results
+    assert read_json(folder / "results.json") == results
     figures = [results[name] for name in ("clean", "effective_robustness", "worst_case_per_image")]
     for row in [*figures, *results["attacks"].values()]:
         assert 0 <= row["low"] <= row["value"] <= row["high"] <= 1
@@ -127,7 +128,7 @@ def test_saved_adversarial_images_are_in_the_ball(whole):
 
 def test_nothing_else_is_left(whole):
     assert sorted(file.name for file in whole[0].iterdir()) == [
-        "adversarial.npz", "arrays.npz", "report.html", "results.json",
+        ".lock", "adversarial.npz", "arrays.npz", "report.html", "results.json",
     ]  # fmt: skip
 
 

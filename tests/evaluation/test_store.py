@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from pnil_tf.errors import UserError
-from pnil_tf.evaluation.store import Store, sha256_of, write_arrays
+from pnil_tf.evaluation.store import Store, write_arrays
+from pnil_tf.files import sha256_of
 
 IDENTITY = {"settings": {"epsilon": 0.1, "attacks": ["pgd"]}, "model": "abc"}
 
@@ -29,6 +30,14 @@ def test_without_resume_everything_is_computed_anew(tmp_path):
     calls = []
     for _ in range(2):
         Store(tmp_path / "state", IDENTITY, resume=False).once("piece", counted(calls))
+    assert len(calls) == 2
+
+
+def test_pieces_without_an_identity_are_not_taken_over(tmp_path):
+    calls = []
+    Store(tmp_path / "state", IDENTITY, resume=False).once("piece", counted(calls))
+    (tmp_path / "state" / "identity.json").unlink()
+    Store(tmp_path / "state", {"settings": 2}, resume=True).once("piece", counted(calls))
     assert len(calls) == 2
 
 

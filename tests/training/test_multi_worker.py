@@ -1,11 +1,11 @@
 """Two processes train together, and come to the weights of one."""
 
 import json
-import socket
 
 import numpy as np
 import pytest
 from command import SHORT, load_classifier, run, start
+from workers import slurm_environments, tf_config_environments
 
 FLAGS = [
     *SHORT,
@@ -17,41 +17,6 @@ FLAGS = [
     "--schedule=constant",
     "--max_lr=0.001",
 ]
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
-def tf_config_environments() -> list[dict[str, str]]:
-    workers = [f"127.0.0.1:{port}" for port in free_ports(2)]
-    return [
-        {
-            "TF_CONFIG": json.dumps(
-                {"cluster": {"worker": workers}, "task": {"type": "worker", "index": i}}
-            )
-        }
-        for i in range(2)
-    ]
-
-
-def slurm_environments() -> list[dict[str, str]]:
-    return [
-        {
-            "SLURM_STEP_NUM_TASKS": "2",
-            "SLURM_STEP_NODELIST": "localhost",
-            "SLURM_STEP_TASKS_PER_NODE": "2",
-            "SLURM_NTASKS": "2",
-            "SLURM_PROCID": str(i),
-        }
-        for i in range(2)
-    ]
 
 
 @pytest.fixture(scope="module")

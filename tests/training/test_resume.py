@@ -6,9 +6,10 @@ import signal
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-from command import SHORT, load_classifier, run, start
+from command import SHORT, assert_same, run, start
+
+from pnil_tf.files import read_json, write_record
 
 pytestmark = pytest.mark.faults
 
@@ -48,23 +49,6 @@ def finish(directory: Path) -> None:
     assert "Going on after step" in err
 
 
-def assert_same(a: Path, b: Path) -> None:
-    first, second = (load_classifier(run) for run in (a, b))
-    for v, w in zip(first.weights, second.weights, strict=True):
-        assert np.array_equal(v.numpy(), w.numpy()), v.path
-    rows = []
-    for directory in (a, b):
-        lines = (directory / "history.csv").read_text().splitlines()
-        assert lines[0].split(",")[-1] == "seconds"
-        rows.append([line.rsplit(",", 1)[0] for line in lines])
-    # The running means of the interrupted epoch are sums of other pieces: equal to rounding.
-    assert rows[0][0] == rows[1][0]
-    for one, two in zip(rows[0][1:], rows[1][1:], strict=True):
-        np.testing.assert_allclose(
-            [float(v) for v in one.split(",")], [float(v) for v in two.split(",")], rtol=1e-5
-        )
-
-
 @pytest.mark.parametrize("step", [14, 49])
 def test_kill_within_an_epoch_and_resume_bit_for_bit(undisturbed, step):
     directory = undisturbed.parent / f"killed_at_{step}"
@@ -91,7 +75,6 @@ def test_a_damaged_checkpoint_is_passed_over(undisturbed):
     content = bytearray(data.read_bytes())
     content[len(content) // 2] ^= 0xFF
     data.write_bytes(content)
-    (newest.parent / "checkpoint").write_text("")  # and TensorFlow's list of them
     status, _, err = run(
         "train.py", "--resume", f"--runs_dir={directory.parent}", f"--name={directory.name}"
     )
@@ -108,9 +91,9 @@ def test_sigterm_saves_and_leaves(undisturbed):
     assert process.wait(timeout=60) == 143
     marker = directory / "run.json"
     record = marker.read_text()
-    changed = json.loads(record)
+    changed = read_json(marker)
     changed["data"]["sha256"] = "0" * 64
-    marker.write_text(json.dumps(changed))
+    write_record(marker, changed)
     status, _, err = run(
         "train.py", "--resume", f"--runs_dir={directory.parent}", f"--name={directory.name}"
     )
