@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
+import os
+import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
@@ -56,8 +58,20 @@ def measured(jobs: Iterable[Job]) -> dict[Kind, Rates]:
     """
     kinds = sorted({kind_of(job) for job in jobs})
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
+    with ProcessPoolExecutor(1, mp_context=context, initializer=_end_with_parent) as pool:
         return {kind: pool.submit(_measure, kind).result() for kind in kinds}
+
+
+def _end_with_parent() -> None:
+    """Ends the pool's process when the grid is killed: it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def predicted_seconds(job: Job, rates: Rates) -> float:

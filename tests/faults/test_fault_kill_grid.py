@@ -74,7 +74,7 @@ def killed(grid, cell: Path, generator: random.Random, number: int) -> bool:
     for pid in victims:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    grid.communicate()
+    grid.communicate(timeout=120)  # whatever outlives it keeps its standard error open
     assert wait_for(lambda: not cell.exists() or is_free(cell), 120), "a job outlived its grid"
     return at_work
 

@@ -71,7 +71,7 @@ def test_a_closed_network_costs_no_waiting(sandbox, tmp_path):
         *("train.py", *TRAIN, *flags, f"--runs_dir={tmp_path / 'runs'}", "--name=closed"),
         env=env,
         prefix=sandbox.prefix,
-        timeout=120,
+        timeout=200,  # TensorFlow Datasets alone would wait for longer
     )
     assert status == 0, err
     assert "ONLY 5,000" in err
