@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import fractions
 import math
+import os
 import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -352,6 +353,12 @@ def parse(arguments: Sequence[str], flag_values: flags.FlagValues = FLAGS) -> No
         absl.flags.Error: If a flag is unknown or its value illegal.
         UserError: If a flagfile cannot be understood, or there is an argument that is no flag.
     """
+    for argument in arguments[1:]:
+        name, _, path = argument.lstrip("-").partition("=")
+        if name == "flagfile" and os.path.exists(path) and not os.path.isfile(path):
+            raise UserError(  # a device or a pipe might never end
+                f"A flagfile must be a file. Received: {path!r}, which is none."
+            )
     try:
         rest = flag_values(arguments)[1:]
     except UnicodeDecodeError as error:

@@ -8,6 +8,7 @@ from fuzzing import SIZES, damaged_bytes, fuzz
 from hypothesis import strategies as st
 
 from pnil_tf import flags
+from pnil_tf.errors import UserError
 from pnil_tf.training.run import _flagfile
 
 TRAINING = ("data", "model", "attack", "optimization", "device", "run")
@@ -100,3 +101,9 @@ def test_flagfiles_that_name_each_other_without_end(tmp_path):
         (tmp_path / f"{i}.cfg").write_text(f"--flagfile={tmp_path / str(i + 1)}.cfg\n")
     with pytest.raises((flags.UserError, absl_flags.Error)):
         settings_of(TRAINING, [f"--flagfile={tmp_path}/0.cfg"])
+
+
+@pytest.mark.parametrize("place", ["/dev/zero", "{}"])
+def test_a_flagfile_that_might_never_end_is_not_read(place, tmp_path):
+    with pytest.raises(UserError, match="must be a file"):
+        settings_of(TRAINING, [f"--flagfile={place.format(tmp_path)}"])
