@@ -58,7 +58,7 @@ def epoch_benchmark(*, width: int | None, batch_size: int, rounds: int) -> list[
     with tempfile.TemporaryDirectory() as folder:
         history = HistoryFile(Path(folder) / "history.csv")
         callbacks = [
-            StopOnInvalidLoss(Path(folder) / "best.keras"),
+            StopOnInvalidLoss(),
             history,
             SaveState(
                 TrainingCheckpoints(Path(folder) / "last", model),
