@@ -436,7 +436,7 @@ def test_what_is_no_export_is_never_replaced(tmp_path):
     (tmp_path / "precious").touch()
     with pytest.raises(UserError, match="or an earlier export"):
         export_saved_model(sequential(), tmp_path, overwrite=True)
-    with pytest.raises(UserError, match="or an earlier export"):
+    with pytest.raises(UserError, match="is a file"):
         export_saved_model(sequential(), tmp_path / "precious", overwrite=True)
     assert [entry.name for entry in tmp_path.iterdir()] == ["precious"]
 
