@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pnil_tf.evaluation.statistics import wilson
 from pnil_tf.study.statistics import Comparison, corrected_resampled_t, mean_and_deviation
 
 PAPER_ATTACKS = ("pgd", "spsa")
@@ -59,8 +60,23 @@ class Group:
         return mean_and_deviation(np.array(list(found.values()))) if found else None
 
     def weakest(self, attacks: tuple[str, ...]) -> str:
-        """The attack with the lowest mean accuracy, whose column is the paper's Min."""
-        return min(attacks, key=lambda name: float(np.mean(list(self.accuracies[name].values()))))
+        """The attack with the lowest mean accuracy, whose column is the paper's Min.
+
+        One that saw fewer images than the others counts only where it is surely lower.
+        """
+        most = max(map(self._images, attacks))
+        best = min((n for n in attacks if self._images(n) == most), key=self._mean)
+        return min((n for n in attacks if n == best or self.surely_lower(n, best)), key=self._mean)
+
+    def surely_lower(self, attack: str, other: str) -> bool:
+        """Whether the 95 % interval of an attack, over images, lies below the figure of another."""
+        return wilson(np.full(self._images(attack), self._mean(attack))).high < self._mean(other)
+
+    def _mean(self, column: str) -> float:
+        return float(np.mean(list(self.accuracies[column].values())))
+
+    def _images(self, column: str) -> int:
+        return sum(_figures(record)[column]["images"] for record in self.records)
 
 
 def groups_of(cells: list[dict[str, Any]], cross_validated: bool = True) -> list[Group]:
@@ -72,7 +88,7 @@ def groups_of(cells: list[dict[str, Any]], cross_validated: bool = True) -> list
     """
     found: dict[tuple[str, float, str, bool], Group] = {}
     for record in cells:
-        measured = _accuracies(record)
+        measured = _figures(record)
         if not {"clean", *PAPER_ATTACKS} <= set(measured):
             continue
         cell = record["cell"]
@@ -81,17 +97,16 @@ def groups_of(cells: list[dict[str, Any]], cross_validated: bool = True) -> list
         key = (cell["dataset"], cell["epsilon"], cell["attack"], cell["pnil"])
         group = found.setdefault(key, Group(*key, accuracies={}, records=[]))
         group.records.append(record)
-        for column, value in measured.items():
-            group.accuracies.setdefault(column, {})[cell["repeat"], cell["fold"]] = value
+        for column, figure in measured.items():
+            run = (cell["repeat"], cell["fold"])
+            group.accuracies.setdefault(column, {})[run] = figure["value"]
     return list(found.values())
 
 
-def _accuracies(record: dict[str, Any]) -> dict[str, float]:
+def _figures(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
     columns = ("clean", *PAPER_ATTACKS, STRONG_ATTACK)
     tables = [record["evaluations"].get(name, {}) for name in ("others", "pgd")]
-    return {
-        column: table[column]["value"] for table in tables for column in columns if column in table
-    }
+    return {column: table[column] for table in tables for column in columns if column in table}
 
 
 def compared(noisy: Group, plain: Group, column: str) -> Comparison | None:

@@ -41,7 +41,8 @@ _HOW = (
     "PNIL shares the seed and the order of the images. Each image of a stochastic model is "
     "judged by fresh draws of its noise. PGD takes the paper's steps of 2 eps / steps; SPSA "
     "attacks the first images of the same random half for every model of a fold. Min is the "
-    "column of the attack with the lowest mean."
+    "column of the attack with the lowest mean; SPSA, on fewer images, counts only where its 95 % "
+    "interval over images lies below."
 )
 _TEST = (
     f"A star marks a difference that the corrected resampled t-test (Nadeau and Bengio) calls "

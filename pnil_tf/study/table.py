@@ -151,11 +151,12 @@ def place(group: Group) -> str:
 
 
 def hidden_gradients(groups: list[Group]) -> list[str]:
-    """Says where SPSA, which needs no gradients, leaves less than PGD, which does."""
+    """Says where SPSA, which needs no gradients, surely leaves less than PGD, which does."""
     return [
-        f"{place(group)}: SPSA leaves {words.percent(spsa)}, PGD {words.percent(pgd)}."
+        f"{place(group)}: SPSA leaves {words.percent(group.summary('spsa'))}, "
+        f"PGD {words.percent(group.summary('pgd'))}."
         for group in groups
-        if (spsa := group.summary("spsa")) and (pgd := group.summary("pgd")) and spsa[0] < pgd[0]
+        if group.surely_lower("spsa", "pgd")
     ]
 
 

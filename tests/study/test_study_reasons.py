@@ -35,7 +35,7 @@ def test_a_small_radius_is_one_only_beside_a_larger_one():
     assert first_words(small) == []
     (reason,) = reasons(groups_of(small + pair(0.9, 0.1, events_without=COLLAPSE)))[:1]
     assert reason.startswith("The radius")
-    assert "MNIST, eps 8/255, NFGSM without PNIL (Min 95.0 ± 0.0)" in reason
+    assert "MNIST, eps 8/255, NFGSM without PNIL (Min 95" in reason
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,15 @@ def test_min_compares_means_and_not_single_runs():
     assert group.weakest(PAPER_ATTACKS) == "pgd"
 
 
+def test_an_attack_on_fewer_images_counts_only_where_it_is_surely_lower():
+    (group,) = groups_of([record(False, (0, 0), 0.5, 0.45)])  # 100 images, and 40
+    assert group.weakest(PAPER_ATTACKS) == "pgd"
+    assert hidden_gradients([group]) == []
+    (group,) = groups_of([record(False, (0, 0), 0.5, 0.25)])
+    assert group.weakest(PAPER_ATTACKS) == "spsa"
+    assert len(hidden_gradients([group])) == 1
+
+
 def test_clean_accuracy_is_that_of_all_images():
     (group,) = groups_of([record(False, (0, 0), 0.5, 0.5)])
     assert group.summary("clean") == (0.98, None)
