@@ -15,6 +15,7 @@ FOLDS_RATIO = 1.0
 """Images left out over images trained on, in two-fold cross-validation."""
 
 _NODES = 4000
+_NO_SCATTER = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +39,9 @@ class Comparison:
 
     Args:
         mean: Mean of the differences.
-        low: Lower end of its 95 % interval; -inf with a single run. So for `high`: inf.
+        low: Lower end of its 95 % interval; -inf where the runs do not scatter. So for `high`: inf.
         high: Upper end.
-        p: Two-sided p-value; `None` with a single run.
+        p: Two-sided p-value; `None` with a single run or none that differ.
         effect: The effect size; `None` where the differences do not scatter.
         runs: Number of differences.
     """
@@ -76,8 +77,8 @@ def corrected_resampled_t(differences: np.ndarray, ratio: float = FOLDS_RATIO) -
         return Comparison(mean, -math.inf, math.inf, None, None, runs)
     deviation = float(np.std(differences, ddof=1))
     error = math.sqrt(1 / runs + ratio) * deviation
-    if error == 0:
-        return Comparison(mean, mean, mean, 1.0 if mean == 0 else 0.0, None, runs)
+    if deviation < _NO_SCATTER:  # equal by chance or rounding: that says nothing of other runs
+        return Comparison(mean, -math.inf, math.inf, None, None, runs)
     p = float(2 * stats.t.sf(abs(mean) / error, runs - 1))
     half = float(stats.t.ppf(0.975, runs - 1)) * error
     effect = _effect_size(mean / deviation, error / deviation, runs - 1)

@@ -13,7 +13,7 @@ COLLAPSE = [{"what": "collapse"}]
 def pair(with_pnil, without, *, events_with=(), events_without=(), **others):
     """Two runs with and two without PNIL, each kind with one figure under both attacks."""
     return [
-        record(pnil, run, value + 0.001 * run[1], value, events=list(events), **others)
+        record(pnil, run, value + 0.001 * run[1] * (1 + pnil), value, events=list(events), **others)
         for pnil, value, events in (
             (True, with_pnil, events_with),
             (False, without, events_without),
