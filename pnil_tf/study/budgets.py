@@ -117,7 +117,7 @@ _SMOKE = Budget(
 
 _REPEATED = Effort(
     width=16,
-    epochs=8,
+    epochs=24,
     max_lr=0.005,
     images=400,
     eot_samples=10,

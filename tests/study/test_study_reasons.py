@@ -8,6 +8,7 @@ from pnil_tf.study.reasons import reasons
 
 RUNS = [(0, 0), (0, 1)]
 COLLAPSE = [{"what": "collapse"}]
+RECOVERY = [*COLLAPSE, {"what": "recovery"}]
 
 
 def pair(with_pnil, without, *, events_with=(), events_without=(), **others):
@@ -33,9 +34,14 @@ def test_figures_like_the_papers_need_no_reason():
 def test_a_small_radius_is_one_only_beside_a_larger_one():
     small = pair(0.9, 0.95, epsilon=8 / 255)
     assert first_words(small) == []
-    (reason,) = reasons(groups_of(small + pair(0.9, 0.1, events_without=COLLAPSE)))[:1]
+    hard = pair(0.9, 0.01, events_without=COLLAPSE)
+    (reason,) = reasons(groups_of(small + hard))
     assert reason.startswith("The radius")
     assert "MNIST, eps 8/255, NFGSM without PNIL (Min 95" in reason
+    # 8/255 is not a larger radius than 0.03, but the same one written otherwise.
+    cifar = {"dataset": "cifar10", "effort": {"width": 64}}
+    alike = pair(0.9, 0.95, epsilon=0.03, **cifar) + pair(0.9, 0.01, epsilon=8 / 255, **cifar)
+    assert first_words(alike) == []
 
 
 @pytest.mark.parametrize(
@@ -44,10 +50,13 @@ def test_a_small_radius_is_one_only_beside_a_larger_one():
         (pair(0.5, 0.9, attack="rfgsm"), ["The random start"]),
         (pair(0.5, 0.9, attack="rfgsm", events_without=COLLAPSE), ["The checkpoint"]),
         (pair(0.9, 0.3, events_without=COLLAPSE), ["The checkpoint"]),
+        (pair(0.9, 0.3, events_without=RECOVERY), []),
+        (pair(0.9, 0.3, effort={"epochs": 8}), []),
+        (pair(0.2, 0.3, effort={"epochs": 8}), ["The budget"]),
         (pair(0.01, 0.3, events_with=COLLAPSE), ["The start of the noise"]),
         (pair(0.9, 0.3, strong=0.2), ["The attack"]),
-        (pair(0.2, 0.3, kept=8), ["The length of the training"]),
-        (pair(0.9, 0.01, kept=8), []),
+        (pair(0.2, 0.3, kept=50), ["The length of the training"]),
+        (pair(0.9, 0.01, kept=50), []),
     ],
 )
 def test_reasons_by_their_causes(cells, expected):
@@ -60,3 +69,15 @@ def test_the_reason_names_the_rows():
     assert "without" not in reason
     (reason,) = reasons(groups_of(pair(0.02, 0.01, events_with=COLLAPSE)))
     assert "NFGSM with PNIL (2 of 2 runs)" in reason
+    (reason,) = reasons(groups_of(pair(0.2, 0.3, effort={"width": 16, "epochs": 8})))
+    assert "MNIST, eps 0.3, NFGSM (width 16 for 32, epochs 8 for 50)" in reason
+
+
+def test_a_checkpoint_saved_most_of_the_runs_or_is_no_reason():
+    cells = pair(0.9, 0.3, events_without=COLLAPSE)
+    cells[-1]["training"]["guard_events"] = RECOVERY
+    assert first_words(cells) == []
+    cells += [record(pnil, (1, 0), 0.3 + 0.6 * pnil, 0.3, events=COLLAPSE) for pnil in (False,)]
+    (reason,) = reasons(groups_of(cells))
+    assert reason.startswith("The checkpoint")
+    assert "(2 of 3 runs, Min 30" in reason

@@ -62,6 +62,11 @@ def test_changed_figures_change_the_report(tmp_path):
     assert before != after
 
 
+def test_the_report_says_which_radii_are_the_papers(tmp_path):
+    _, text = written(tmp_path, cells())
+    assert "8/255 for MNIST, 4/255 for Fashion-MNIST, 0.03 for CIFAR-10" in text
+
+
 def test_what_is_not_finished_is_told(tmp_path):
     failed = {**record(True, (1, 0), 0.5, 0.5), "evaluations": {}, "training": None}
     failed |= {"status": "failed", "error": "no <images>"}

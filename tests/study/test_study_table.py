@@ -52,6 +52,14 @@ def test_an_attack_on_fewer_images_counts_only_where_it_is_surely_lower():
     assert len(hidden_gradients([group])) == 1
 
 
+def test_an_image_that_every_repeat_attacks_counts_once():
+    # 6 runs on 2 x 40 images: 0.42 of 80 may be 0.5 by chance, 0.42 of 240 would not.
+    (group,) = groups_of([record(False, run, 0.5, 0.42) for run in RUNS])
+    assert group.weakest(PAPER_ATTACKS) == "pgd"
+    (group,) = groups_of([record(False, run, 0.5, 0.3) for run in RUNS])
+    assert group.weakest(PAPER_ATTACKS) == "spsa"
+
+
 def test_clean_accuracy_is_that_of_all_images():
     (group,) = groups_of([record(False, (0, 0), 0.5, 0.5)])
     assert group.summary("clean") == (0.98, None)
@@ -100,6 +108,16 @@ def test_whether_it_agrees_is_computed(with_pnil, verdict):
     assert [key for key, lines in found.items() if lines] == [verdict]
     (line,) = found[verdict]
     assert "the paper's difference is +37" in line
+
+
+def test_what_is_sure_at_5_percent_is_undecided_at_the_papers_level():
+    groups = groups_of(planted((0.3, 0.95), (0.5, 0.9), scatter=0.016))
+    ((noisy, plain),) = pairs_of(groups)
+    comparison = compared(noisy, plain, "min")
+    assert comparison.high < 0
+    assert 0.003 < comparison.p < 0.05
+    assert len(agreement(groups)["undecided"]) == 1
+    assert not any("*" in cell for row in table_1(groups)[1] for cell in row)
 
 
 def test_one_run_decides_nothing():
