@@ -54,9 +54,12 @@ def run(command: Callable[[], None], *groups: str) -> NoReturn:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
+        if _is_out_of_memory(error):
+            advice = "Take smaller batches (--batch_size), or a machine with more memory."
+            _exit(program, f"The memory is full: {reason(error)} {advice}", 1)
         if not _is_tensorflow(error):
             raise
-        _exit(program, reason(error), 1)  # the same troubles, in TensorFlow's classes
+        _exit(program, reason(error), 1)  # the troubles above, in TensorFlow's classes
     sys.exit(0)
 
 
@@ -76,9 +79,13 @@ def _leave(number: int, frame: FrameType | None) -> NoReturn:
     sys.exit(128 + number)
 
 
-def _is_tensorflow(error: Exception) -> bool:
+def _is_tensorflow(error: Exception, kind: str = "OpError") -> bool:
     tensorflow = sys.modules.get("tensorflow")
-    return tensorflow is not None and isinstance(error, tensorflow.errors.OpError)
+    return tensorflow is not None and isinstance(error, getattr(tensorflow.errors, kind))
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or _is_tensorflow(error, "ResourceExhaustedError")
 
 
 def _exit(program: str, error: Exception | str, status: int) -> NoReturn:

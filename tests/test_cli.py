@@ -1,6 +1,8 @@
 """The commands answer a user's mistake with one sentence and exit status 2, at once."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 from command import SHORT, run
@@ -49,6 +51,34 @@ def test_mistakes_that_need_a_closer_look(tmp_path, arguments, words):
     assert words in err
     assert "Traceback" not in err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("setup", "error"),
+    [
+        ("", "MemoryError('Unable to allocate 9 TiB')"),
+        (
+            "import tensorflow as tf",
+            "tf.errors.ResourceExhaustedError(None, None, 'OOM for 9 TiB')",
+        ),
+    ],
+)
+def test_full_memory_is_one_sentence_with_advice(setup, error):
+    code = f"""
+from pnil_tf import cli
+{setup}
+def command():
+    raise {error}
+cli.run(command)
+"""
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+    )
+    assert answer.returncode == 1
+    assert "The memory is full" in answer.stderr
+    assert "9 TiB" in answer.stderr
+    assert "--batch_size" in answer.stderr
+    assert "Traceback" not in answer.stderr
 
 
 def test_help_answers_without_tensorflow():

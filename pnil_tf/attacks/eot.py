@@ -17,6 +17,9 @@ import tensorflow as tf
 from pnil_tf import rng
 from pnil_tf.errors import UserError
 
+# In one stack of draws of one image. Larger images keep every core at work by themselves, and
+# their stacks would not fit into memory.
+_VALUES_STACKED = 2**16
 # Of 2. In the middle of what float16 can hold, whether a network shrinks or enlarges its gradients.
 _SLOPE_EXPONENT = 4.0
 
@@ -33,8 +36,8 @@ class EOT:
 
     Args:
         draws: Number of draws of the noise, at least 1.
-        chunk: Draws stacked in one forward pass: more use a large device better, and memory
-            grows with them. The gradient does not depend on it.
+        chunk: Most draws stacked in one forward pass, fewer where images are large: more use a
+            device better, and memory grows with them. The gradient does not depend on it.
         antithetic: Whether draws come in pairs with the same noise and opposite sign, which
             cancels the odd part of the gradient's error at no cost.
         average: `"loss"` averages the losses over the draws; `"logits"` averages the logits
@@ -102,7 +105,8 @@ def eot_gradient(
 
     def over_draws(part: Callable[[Any, int], tuple[Any, ...]]) -> tuple[Any, ...]:
         """Sums `part(first, count)` over all draws, chunk by chunk."""
-        chunk = min(eot.chunk, eot.draws)
+        values = x.shape[1:].num_elements() or 1
+        chunk = min(eot.chunk, eot.draws, max(1, _VALUES_STACKED // values))
         full, rest = divmod(eot.draws, chunk)
         total = part(0, chunk)
         if unroll or full == 1:

@@ -228,9 +228,9 @@ def attack_settings(name: str, epsilon: float, **overrides: Any) -> AttackSettin
     faithful = bool(overrides.get("faithful", False))
     eot = overrides.get("eot")
     if eot is None:
-        # The chunk changes no result: a GPU needs large passes, a CPU's cache likes small ones.
+        # The chunk changes no result: a GPU needs large passes.
         gradients = name in ("pgd", "pgd_strong", "fgsm")
-        eot = EOT(100, 20 if _on_gpu() else 1, antithetic=not faithful) if gradients else EOT()
+        eot = EOT(100, 20 if _on_gpu() else 5, antithetic=not faithful) if gradients else EOT()
     of_eot = {key: overrides[key] for key in _OF_EOT if overrides.get(key) is not None}
     eot = dataclasses.replace(eot, **of_eot)
     # A wrong number of steps is refused at the end; until then there must be one.

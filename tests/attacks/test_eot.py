@@ -59,6 +59,27 @@ def test_chunks_change_neither_loss_nor_gradient(draws, chunk, antithetic, avera
     np.testing.assert_allclose(together[1], apart[1], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("shape", "stacked"), [((28, 28, 1), 8), ((32, 32, 3), 8), ((96, 96, 3), 2), ((224, 224, 3), 1)]
+)
+def test_draws_of_large_images_are_not_stacked(shape, stacked):
+    seen = []
+
+    def predict(images):
+        seen.append(len(images))
+        return tf.reduce_mean(images, axis=(1, 2))
+
+    eot_gradient(
+        predict,
+        cross_entropy,
+        tf.zeros((3, *shape)),
+        tf.zeros(3, tf.int32),
+        rng.make_seed(0),
+        EOT(8, 8),
+    )
+    assert seen == [3 * stacked] * (8 // stacked)
+
+
 def test_average_of_logits_is_the_gradient_of_the_mean_logits_loss():
     model = NoisyLinear()
     x = tf.fill((2, 4, 4, 1), 0.5)
