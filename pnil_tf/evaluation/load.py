@@ -16,6 +16,7 @@ from pnil_tf.data.memory import check_room
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.file_operations import file_operations
 from pnil_tf.files import read_json, sha256_of, understood
+from pnil_tf.sums import compare_sums
 
 CLASSIFIER = "classifier.keras"
 RUN = "run.json"
@@ -49,6 +50,7 @@ def load_model(path: str | Path) -> Loaded:
         _compare_checksum(path)
         return dataclasses.replace(_load_keras(path / CLASSIFIER), kind="training run")
     if path.is_dir() and tf.saved_model.contains_saved_model(str(path)):
+        compare_sums(path)
         return _load_saved_model(path)
     if path.is_file() and path.suffix == ".keras":
         return _load_keras(path)

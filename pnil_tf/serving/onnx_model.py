@@ -28,6 +28,7 @@ from pnil_tf.serving.saved_model import (
     write_descriptions,
 )
 from pnil_tf.serving.signatures import ANSWER, Servable, answer, servable
+from pnil_tf.sums import write_sums
 
 MODEL = "model.onnx"
 OUTPUTS = ["logits", "probabilities", "class"]
@@ -66,8 +67,8 @@ def export_onnx(
 
     The folder holds `model.onnx`: from `images`, float32 `(batch, height, width, channels)` in
     [0, 1], to `logits`, `probabilities` and `class`; further `class_names.json`,
-    `preprocessing.json` and `model_card.md`. Where ONNX cannot express the noise, that is
-    logged as an error, and the variant with the noise as an input is written.
+    `preprocessing.json`, `SHA256SUMS` and `model_card.md`. Where ONNX cannot express the noise,
+    that is logged as an error, and the variant with the noise as an input is written.
 
     Args:
         model: As for `export_saved_model`.
@@ -120,6 +121,7 @@ def export_onnx(
         noise = (_INPUT if noise_as_input else _INSIDE) if classifier.target.stochastic else None
         card = model_card(classifier, record, {MODEL: (inputs, ANSWER)}, noise)
         write_text(folder / CARD, card)
+        write_sums(folder, skip=(CARD,))
     return path
 
 

@@ -17,6 +17,7 @@ from pnil_tf.files import refuse_file_in_the_way, replacing_folder, write_json, 
 from pnil_tf.serving.card import model_card, preprocessing
 from pnil_tf.serving.record import Record
 from pnil_tf.serving.signatures import DESCRIPTIONS, Servable, build_signatures, servable
+from pnil_tf.sums import write_sums
 
 MARKER = "saved_model.pb"
 """The file by which a SavedModel is known."""
@@ -37,8 +38,8 @@ def export_saved_model(
 
     The folder holds the signatures `serving_default`, `serving_uint8`, `serving_bytes`,
     `monte_carlo`, `seeded` and `monte_carlo_seeded`, the assets `class_names.json` and
-    `preprocessing.json`, and `model_card.md`. The noise of the unseeded signatures is fresh at
-    every call and in every process. It is whole or absent.
+    `preprocessing.json`, `SHA256SUMS` and `model_card.md`. The noise of the unseeded signatures
+    is fresh at every call and in every process. The folder is whole or absent.
 
     Args:
         model: A built Keras model of any kind, or an `AdversarialModel`: float32 images
@@ -71,6 +72,7 @@ def export_saved_model(
         _save(classifier, record, signatures, folder)
         words = {name: DESCRIPTIONS[name] for name in signatures}
         write_text(folder / CARD, model_card(classifier, record, words))
+        write_sums(folder, skip=(CARD,))
         _check(classifier, folder)
     return path
 

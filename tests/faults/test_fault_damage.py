@@ -18,6 +18,8 @@ from pnil_tf.errors import UserError
 from pnil_tf.evaluation.load import load_model
 from pnil_tf.evaluation.store import Store
 from pnil_tf.files import read_json, write_record
+from pnil_tf.serving.saved_model import CARD, export_saved_model
+from pnil_tf.sums import SUMS
 from pnil_tf.training.checkpoints import TrainingCheckpoints
 from pnil_tf.training.model import AdversarialModel
 
@@ -143,6 +145,20 @@ def test_a_file_without_a_run_is_refused_or_unharmed(trained, tmp_path):
             continue
         for one, other in zip(weights, found, strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+def test_every_damage_of_a_saved_model_is_noticed(trained, tmp_path):
+    served = export_saved_model(load_model(trained).model, tmp_path / "served")
+    load_model(served)
+    files = [file for file in served.rglob("*") if file.is_file()]
+    assert len(files) == 8
+    for file in (file for file in files if file.name not in (SUMS, CARD)):
+        whole = file.read_bytes()
+        for damaged in damages(whole):
+            file.write_bytes(damaged)
+            with pytest.raises(UserError):
+                load_model(served)
+        file.write_bytes(whole)
 
 
 @pytest.mark.parametrize("name", ["run.json", "results.json"])

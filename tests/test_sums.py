@@ -1,0 +1,55 @@
+"""What a folder's checksums notice."""
+
+import subprocess
+
+import pytest
+
+from pnil_tf.errors import UserError
+from pnil_tf.sums import SUMS, compare_sums, write_sums
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "variables").mkdir()
+    (tmp_path / "variables" / "data").write_bytes(b"\x00\xff")
+    (tmp_path / "graph").write_text("y = x")
+    (tmp_path / "card.md").write_text("A model.")
+    write_sums(tmp_path, skip=("card.md",))
+    return tmp_path
+
+
+def test_a_folder_as_it_was_written_passes(folder):
+    compare_sums(folder)
+    (folder / "card.md").write_text("My model.")
+    (folder / "more").touch()
+    compare_sums(folder)
+
+
+def test_the_shell_reads_them(folder):
+    answer = subprocess.run(["sha256sum", "--check", "--strict", SUMS], cwd=folder, text=True)
+    assert answer.returncode == 0
+    (folder / "graph").write_text("y = 2x")
+    answer = subprocess.run(["sha256sum", "--check", "--strict", SUMS], cwd=folder, text=True)
+    assert answer.returncode == 1
+
+
+def test_changed_and_missing_files_are_named(folder):
+    (folder / "graph").write_text("y = z")
+    with pytest.raises(UserError, match=f"a graph that is not the one of {SUMS}"):
+        compare_sums(folder)
+    (folder / "graph").unlink()
+    with pytest.raises(UserError, match="a graph that is missing"):
+        compare_sums(folder)
+
+
+def test_without_sums_nothing_is_compared(folder):
+    (folder / SUMS).unlink()
+    (folder / "graph").unlink()
+    compare_sums(folder)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"one word\n", b"abc  \x00\n"])
+def test_damaged_sums_are_a_clear_error(folder, content):
+    (folder / SUMS).write_bytes(content)
+    with pytest.raises(UserError):
+        compare_sums(folder)
