@@ -19,7 +19,7 @@ from pnil_tf.benchmark.eot import eot_benchmark
 from pnil_tf.benchmark.epoch import epoch_benchmark
 from pnil_tf.benchmark.evaluate import pgd_benchmark, spsa_benchmark
 from pnil_tf.benchmark.memory import memory_benchmark
-from pnil_tf.benchmark.settings import BenchmarkSettings
+from pnil_tf.benchmark.settings import ATTACKS, BenchmarkSettings
 from pnil_tf.benchmark.startup import startup_benchmark
 from pnil_tf.benchmark.sweep import pgd_strong_sweep
 from pnil_tf.benchmark.table import markdown
@@ -80,7 +80,7 @@ def _measured(settings: BenchmarkSettings, results: dict[str, Any]) -> Iterator[
         yield "startup", startup_benchmark(settings.rounds)
     if settings.memory:
         yield "memory", memory_benchmark(str(settings.benchmark_run))
-    if settings.evaluate or settings.eot or settings.antithetic or settings.sweep:
+    if any(getattr(settings, name) for name in ATTACKS):
         saved, target, x, y = _attacked(settings)
         results |= {"epsilon": saved.epsilon, "data": saved.dataset.describe()}
         yield from _attacks(settings, target.predict, x, y, saved.epsilon)

@@ -8,8 +8,9 @@ from pnil_tf.errors import UserError
 from pnil_tf.validation import LARGEST_COUNT, check_types
 
 WITHOUT_RUN = ("train", "epoch", "startup")
-WITH_RUN = ("evaluate", "eot", "antithetic", "sweep", "memory")
-"""The benchmarks, by what they need; those of `WITH_RUN` attack a trained classifier."""
+ATTACKS = ("evaluate", "eot", "antithetic", "sweep")
+WITH_RUN = (*ATTACKS, "memory")
+"""The benchmarks, by what they need; those of `WITH_RUN` need a trained classifier."""
 
 _COUNTS = (
     *("images", "eot_samples", "attack_steps", "spsa_samples"),
