@@ -154,10 +154,13 @@ def agreement(groups: list[Group]) -> dict[str, list[str]]:
     for claim in claims(groups):
         ours = [words.percent(group.summary("min")) for group in (claim.noisy, claim.plain)]
         comparison = claim.comparison
+        over = "one run"
+        if comparison.runs > 1:
+            over = f"{comparison.runs} runs (p = {words.p_value(comparison.p)})"
         found[claim.verdict].append(
             f"{claim.place}: Min is {ours[0]} with PNIL and {ours[1]} without, a difference of "
-            f"{points(comparison)} points over {comparison.runs} runs "
-            f"(p = {words.p_value(comparison.p)}); the paper's difference is {claim.theirs:+d}."
+            f"{points(comparison)} points over {over}; the paper's difference is "
+            f"{claim.theirs:+d}."
         )
     return found
 
