@@ -15,7 +15,7 @@ from typing import NoReturn
 from absl import flags
 
 from pnil_tf import flags as pnil_flags
-from pnil_tf.errors import RunFailedError, UserError, reason
+from pnil_tf.errors import UserError, failure
 
 
 def run(command: Callable[[], None], *groups: str) -> NoReturn:
@@ -46,20 +46,13 @@ def run(command: Callable[[], None], *groups: str) -> NoReturn:
         command()
     except (flags.Error, UserError) as error:
         _exit(program, error, 2)
-    except (
-        RunFailedError,
-        OSError,
-    ) as error:  # OSError: a full disk, a folder without permission, a lost network share
-        _exit(program, error, 1)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        if _is_out_of_memory(error):
-            advice = "Take smaller batches (--batch_size), or a machine with more memory."
-            _exit(program, f"The memory is full: {reason(error)} {advice}", 1)
-        if not _is_tensorflow(error):
+        sentence = failure(error)
+        if sentence is None:
             raise
-        _exit(program, reason(error), 1)  # the troubles above, in TensorFlow's classes
+        _exit(program, sentence, 1)
     sys.exit(0)
 
 
@@ -77,15 +70,6 @@ def _speak_utf8() -> None:
 def _leave(number: int, frame: FrameType | None) -> NoReturn:
     """Unwinds the stack, so that nothing is left half done."""
     sys.exit(128 + number)
-
-
-def _is_tensorflow(error: Exception, kind: str = "OpError") -> bool:
-    tensorflow = sys.modules.get("tensorflow")
-    return tensorflow is not None and isinstance(error, getattr(tensorflow.errors, kind))
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or _is_tensorflow(error, "ResourceExhaustedError")
 
 
 def _exit(program: str, error: Exception | str, status: int) -> NoReturn:

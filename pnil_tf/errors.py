@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 
 class UserError(ValueError):
@@ -23,3 +24,19 @@ def reason(error: BaseException) -> str:
     """What an exception of another library says, on one line and without its internals."""
     text = re.sub(r"\{\{.*?\}\}|\[Op:\w+\]", "", str(error))
     return " ".join(text.split())[:300] or type(error).__name__
+
+
+def failure(error: BaseException) -> str | None:
+    """The sentence that answers an exception: what went wrong and, where we know, what helps.
+
+    Returns:
+        The sentence; `None` for an exception that must be a fault of the program.
+    """
+    if isinstance(error, (UserError, RunFailedError, OSError)):
+        return str(error)  # OSError: a full disk, a folder without permission, a lost share
+    tensorflow = sys.modules.get("tensorflow")
+    of_tensorflow = tensorflow is not None and isinstance(error, tensorflow.errors.OpError)
+    # TensorFlow's class for full memory is the one for a full disk, too.
+    if isinstance(error, MemoryError) or (of_tensorflow and "OOM when allocating" in str(error)):
+        return f"The memory is full: {reason(error)}. Smaller batches need less of it."
+    return reason(error) if of_tensorflow else None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import fnmatch
 import hashlib
 import json
 import math
@@ -22,6 +23,7 @@ from pnil_tf.errors import UserError
 
 LOCK = ".lock"
 """The file in a folder by which `lock_folder` keeps it."""
+_TEMPORARY = ".*.tmp*"
 _CHECKSUM = "sha256"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
@@ -53,12 +55,17 @@ def sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
+def is_leftover(name: str) -> bool:
+    """Whether a name is that of a temporary file, as `replacing` makes them."""
+    return fnmatch.fnmatchcase(name, _TEMPORARY)
+
+
 def remove_leftovers(folder: Path) -> None:
     """Removes the temporary files in a folder whose process was killed.
 
     Only who keeps the folder locked may call it: the files of a living process look the same.
     """
-    for path in folder.glob(".*.tmp*"):
+    for path in folder.glob(_TEMPORARY):
         if path.is_dir():  # TensorFlow's, half a checkpoint
             shutil.rmtree(path)
         else:

@@ -9,6 +9,7 @@ from pnil_tf.errors import UserError
 from pnil_tf.files import sha256_of, understood, write_text
 
 SUMS = "SHA256SUMS"
+_MOST_BYTES = 2**20
 
 
 def write_sums(folder: Path, skip: Collection[str] = ()) -> None:
@@ -18,15 +19,17 @@ def write_sums(folder: Path, skip: Collection[str] = ()) -> None:
         folder: The folder.
         skip: Names of files that people may change.
     """
-    names = sorted(
-        file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()
-    )
-    lines = [f"{sha256_of(folder / name)}  {name}\n" for name in names if name not in skip]
+    names = [name for name in _names(folder) if name not in skip]
+    lines = [f"{sha256_of(folder / name)}  {name}\n" for name in names]
     write_text(folder / SUMS, "".join(lines))
 
 
-def compare_sums(folder: Path) -> None:
+def compare_sums(folder: Path, needed: Collection[str]) -> None:
     """Compares the files of a folder with what `write_sums` wrote, if it did.
+
+    Args:
+        folder: The folder.
+        needed: Names of files that will be read, and thus must be among those compared.
 
     Raises:
         UserError: If one is another, or is gone.
@@ -35,13 +38,23 @@ def compare_sums(folder: Path) -> None:
     if not file.is_file():
         return
     with understood(file):
+        if file.stat().st_size > _MOST_BYTES:
+            raise ValueError("it is larger than any that we write")
         pairs = [line.split("  ", 1) for line in file.read_text("utf-8").splitlines()]
         stated = {name: digest for digest, name in pairs}
-    for name, digest in stated.items():
-        there = (folder / name).is_file()
-        if not there or sha256_of(folder / name) != digest:
-            raise UserError(
-                f"{str(folder)!r} was damaged or changed since it was written. Received: a {name} "
-                f"that is {'not the one of ' + SUMS if there else 'missing'}. Export it anew; if "
-                f"the change is meant, remove {SUMS}."
-            )
+    there = set(_names(folder))
+    for name in {*stated, *needed}:
+        if name not in there:
+            found = f"no {name[:100]}"
+        elif sha256_of(folder / name) != stated.get(name):
+            found = f"a {name} that is not the one of {SUMS}"
+        else:
+            continue
+        raise UserError(
+            f"{str(folder)!r} was damaged or changed since it was written. Received: {found}. "
+            f"Export it anew; if the change is meant, remove {SUMS}."
+        )
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file())

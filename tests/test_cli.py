@@ -5,7 +5,10 @@ import subprocess
 import sys
 
 import pytest
+import tensorflow as tf
 from command import SHORT, run
+
+from pnil_tf.errors import failure
 
 
 @pytest.mark.parametrize(
@@ -59,7 +62,7 @@ def test_mistakes_that_need_a_closer_look(tmp_path, arguments, words):
         ("", "MemoryError('Unable to allocate 9 TiB')"),
         (
             "import tensorflow as tf",
-            "tf.errors.ResourceExhaustedError(None, None, 'OOM for 9 TiB')",
+            "tf.errors.ResourceExhaustedError(None, None, 'OOM when allocating 9 TiB')",
         ),
     ],
 )
@@ -77,8 +80,17 @@ cli.run(command)
     assert answer.returncode == 1
     assert "The memory is full" in answer.stderr
     assert "9 TiB" in answer.stderr
-    assert "--batch_size" in answer.stderr
+    assert "Smaller batches" in answer.stderr
     assert "Traceback" not in answer.stderr
+
+
+def test_a_full_disk_is_not_taken_for_full_memory():
+    """TensorFlow has one class for both."""
+    with pytest.raises(tf.errors.ResourceExhaustedError) as caught:
+        tf.io.write_file("/dev/full", "x" * 100_000)
+    sentence = failure(caught.value)
+    assert "No space left" in sentence
+    assert "memory" not in sentence
 
 
 def test_help_answers_without_tensorflow():

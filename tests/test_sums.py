@@ -7,6 +7,8 @@ import pytest
 from pnil_tf.errors import UserError
 from pnil_tf.sums import SUMS, compare_sums, write_sums
 
+NEEDED = ["graph", "variables/data"]
+
 
 @pytest.fixture
 def folder(tmp_path):
@@ -19,10 +21,10 @@ def folder(tmp_path):
 
 
 def test_a_folder_as_it_was_written_passes(folder):
-    compare_sums(folder)
+    compare_sums(folder, NEEDED)
     (folder / "card.md").write_text("My model.")
     (folder / "more").touch()
-    compare_sums(folder)
+    compare_sums(folder, NEEDED)
 
 
 def test_the_shell_reads_them(folder):
@@ -36,20 +38,36 @@ def test_the_shell_reads_them(folder):
 def test_changed_and_missing_files_are_named(folder):
     (folder / "graph").write_text("y = z")
     with pytest.raises(UserError, match=f"a graph that is not the one of {SUMS}"):
-        compare_sums(folder)
+        compare_sums(folder, NEEDED)
     (folder / "graph").unlink()
-    with pytest.raises(UserError, match="a graph that is missing"):
-        compare_sums(folder)
+    with pytest.raises(UserError, match="no graph"):
+        compare_sums(folder, NEEDED)
 
 
 def test_without_sums_nothing_is_compared(folder):
     (folder / SUMS).unlink()
     (folder / "graph").unlink()
-    compare_sums(folder)
+    compare_sums(folder, NEEDED)
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe", b"one word\n", b"abc  \x00\n"])
+def test_a_file_that_is_read_must_be_among_those_compared(folder):
+    (folder / SUMS).write_text("")
+    with pytest.raises(UserError, match="a variables/data that is not the one"):
+        compare_sums(folder, ["variables/data"])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff\xfe",
+        b"one word\n",
+        b"abc  \x00\n",
+        b"abc  ../../../etc/passwd\n",
+        b"abc  " + b"x" * 5000,
+        b"abc  x\n" * 2**18,
+    ],
+)
 def test_damaged_sums_are_a_clear_error(folder, content):
     (folder / SUMS).write_bytes(content)
     with pytest.raises(UserError):
-        compare_sums(folder)
+        compare_sums(folder, NEEDED)

@@ -50,7 +50,8 @@ def load_model(path: str | Path) -> Loaded:
         _compare_checksum(path)
         return dataclasses.replace(_load_keras(path / CLASSIFIER), kind="training run")
     if path.is_dir() and tf.saved_model.contains_saved_model(str(path)):
-        compare_sums(path)
+        variables = [file for file in path.glob("variables/*") if file.is_file()]
+        compare_sums(path, ["saved_model.pb", *(f"variables/{file.name}" for file in variables)])
         return _load_saved_model(path)
     if path.is_file() and path.suffix == ".keras":
         return _load_keras(path)

@@ -75,7 +75,7 @@ def _end_with_parent() -> None:
 
 
 def predicted_seconds(job: Job, rates: Rates, trained: bool = False) -> float:
-    """Returns what a job costs; an upper bound where images leave the work early.
+    """Returns what a job costs: an upper bound, as images may leave early and work be half done.
 
     Args:
         job: The job, with the evaluations that are left to do.

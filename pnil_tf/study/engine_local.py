@@ -5,12 +5,13 @@ Imports no TensorFlow: a job's memory goes with its process.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Callable, Sequence
 
 from pnil_tf.study.job_folder import JobFolder
-from pnil_tf.study.process import note_end, start, stop, threads_of_each
+from pnil_tf.study.process import note_end, start, stop
 
 _SECONDS_BETWEEN_LOOKS = 0.1
 
@@ -29,7 +30,7 @@ def run_locally(
         started: Called when a job starts.
         ended: Called when a job has ended; its folder says how.
     """
-    threads = threads_of_each(workers)
+    threads = max((os.cpu_count() or 1) // workers, 1) if workers > 1 else None
     waiting = list(folders)
     running: dict[subprocess.Popen[bytes], JobFolder] = {}
     try:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from pnil_tf.errors import UserError
 from pnil_tf.study.job_folder import JobFolder
-from pnil_tf.study.process import note_end, start, stop, threads_of_each
+from pnil_tf.study.process import note_end, start, stop
 
 # A job goes on where it was, so that starting it again on another node costs little.
 _LOST_NODES = 5
@@ -31,11 +30,6 @@ def require_ray() -> Any:
     return ray
 
 
-def has_cluster() -> bool:
-    """Whether `RAY_ADDRESS` names a cluster; without one, Ray's jobs share this machine's cores."""
-    return bool(os.environ.get("RAY_ADDRESS"))
-
-
 def run_on_ray(
     folders: Sequence[JobFolder],
     workers: int,
@@ -43,10 +37,10 @@ def run_on_ray(
     ended: Callable[[JobFolder], None],
     gpus: float = 0.0,
 ) -> None:
-    """Runs jobs in order as Ray tasks of one CPU each; a failed one does not stop the others.
+    """Runs jobs in order as Ray tasks; a failed one does not stop the others.
 
-    The cluster is that of `RAY_ADDRESS`, or else one on this machine. A job whose node is lost
-    goes on at another one.
+    The cluster is that of `RAY_ADDRESS`, or else one on this machine, whose jobs share its CPUs
+    out evenly. A job whose node is lost goes on at another one.
 
     Args:
         folders: Prepared folders, at the same path on every node.
@@ -59,15 +53,15 @@ def run_on_ray(
     ours = not ray.is_initialized()
     if ours:
         ray.init(log_to_driver=False)
-    threads = None if has_cluster() else threads_of_each(workers)
-    task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=_LOST_NODES)(_do)
+    cpus = cpus_of_each(ray.nodes(), workers)
+    task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=_LOST_NODES)(_do)
     waiting = list(folders)
     running: dict[Any, JobFolder] = {}
     try:
         while waiting or running:
             while waiting and len(running) < workers:
                 folder = waiting.pop(0)
-                running[task.remote(str(folder.path.resolve()), threads)] = folder
+                running[task.remote(str(folder.path.resolve()), cpus)] = folder
                 started(folder)
             done, _ = ray.wait(list(running), num_returns=1)
             for reference in done:
@@ -81,7 +75,14 @@ def run_on_ray(
             ray.shutdown()
 
 
-def _do(path: str, threads: int | None) -> None:
+def cpus_of_each(nodes: list[dict[str, Any]], workers: int) -> int:
+    """CPUs of each of so many jobs: an even share of the cluster's that fits on every node."""
+    counts = [int(node["Resources"].get("CPU", 0)) for node in nodes if node["Alive"]]
+    counts = [count for count in counts if count] or [1]
+    return max(1, min(sum(counts) // workers, *counts))
+
+
+def _do(path: str, threads: int) -> None:
     """Runs on a node: does one job in a process of its own, which ends with this one."""
     folder = JobFolder(Path(path))
     process = start(folder, threads)

@@ -17,9 +17,11 @@ from typing import Any
 from pnil_tf.errors import RunFailedError, UserError
 from pnil_tf.files import (
     LOCK,
+    is_leftover,
     lock_folder,
     read_json,
     refuse_odd_entries,
+    remove_leftovers,
     understood,
     write_record,
 )
@@ -27,7 +29,7 @@ from pnil_tf.progress import clock
 from pnil_tf.study.budgets import BUDGETS
 from pnil_tf.study.cost import kind_of, measured, predicted_seconds
 from pnil_tf.study.engine_local import run_locally
-from pnil_tf.study.engine_ray import has_cluster, require_ray, run_on_ray
+from pnil_tf.study.engine_ray import require_ray, run_on_ray
 from pnil_tf.study.job_folder import JobFolder
 from pnil_tf.study.results import CELLS, merged
 from pnil_tf.study.settings import StudySettings
@@ -59,6 +61,7 @@ def reproduce(settings: StudySettings) -> dict[str, Any]:
     _refuse_foreign(output)
     output.mkdir(parents=True, exist_ok=True)
     with lock_folder(output):
+        remove_leftovers(output)
         jobs = _planned(settings, output)
         left = _left(output, jobs)
         done = len(jobs) - len(left)
@@ -95,9 +98,7 @@ def _do(
         )
         for name, job in left.items()
     }
-    # Jobs here share the cores that were measured; those of a cluster have cores of their own.
-    side_by_side = settings.workers if settings.engine == "ray" and has_cluster() else 1
-    _ask(settings, len(left), sum(seconds.values()) / side_by_side)
+    _ask(settings, len(left), sum(seconds.values()))
     _note_cost(output, settings, rates, sum(seconds.values()))
     for name, job in left.items():
         folders[name].prepare(job, settings.data_dir)
@@ -115,7 +116,7 @@ def _engine(settings: StudySettings) -> Callable[..., None]:
 def _refuse_foreign(output: Path) -> None:
     if not output.exists() or (output / _STUDY).exists():
         return
-    if set(os.listdir(output)) - {LOCK}:
+    if any(name != LOCK and not is_leftover(name) for name in os.listdir(output)):
         raise UserError(
             f"{str(output)!r} exists and holds no study (no {_STUDY}). Received: this --output. "
             "Choose another."
@@ -170,7 +171,8 @@ def _ask(settings: StudySettings, cells: int, seconds: float) -> None:
     print(f"Budget {budget.name}: {budget.says}")
     print(
         f"{cells} cells are left to do, about {clock(seconds)} (hours, minutes, seconds) as this "
-        f"machine was a moment ago, {settings.workers} at once.",
+        f"machine was a moment ago, {settings.workers} at once."
+        + (" The nodes of a cluster share that." if settings.engine == "ray" else ""),
         flush=True,
     )
     if settings.yes:

@@ -15,9 +15,9 @@ import traceback
 from pathlib import Path
 
 from pnil_tf.data import DataSettings
-from pnil_tf.errors import RunFailedError, UserError
+from pnil_tf.errors import failure, reason
 from pnil_tf.evaluation.command import evaluate_saved
-from pnil_tf.files import lock_folder
+from pnil_tf.files import lock_folder, remove_leftovers
 from pnil_tf.study.job_folder import JobFolder
 from pnil_tf.study.studies import Evaluation, Job
 from pnil_tf.training.run import train
@@ -43,6 +43,7 @@ def run_job(path: Path) -> None:
     """
     folder = JobFolder(path)
     with lock_folder(path, wait=_SECONDS_TO_LET_GO):
+        remove_leftovers(path)
         logger.info("Working on %s", path.name)
         folder.update(status="begun", error=None)
         try:
@@ -56,7 +57,8 @@ def run_job(path: Path) -> None:
                 if folder.results(evaluation.name) is None:
                     _evaluate(folder, evaluation)
         except Exception as error:
-            folder.update(status="failed", error=_described(error))
+            said = failure(error) or f"{type(error).__name__}: {reason(error)}"
+            folder.update(status="failed", error=said)
             raise
         folder.update(status="finished")
 
@@ -107,12 +109,6 @@ def _evaluate(folder: JobFolder, evaluation: Evaluation) -> None:
         data={"data_dir": folder.read()["data_dir"]},
         options=options,
     )
-
-
-def _described(error: Exception) -> str:
-    if isinstance(error, (UserError, RunFailedError)):
-        return str(error)
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
 
 
 def _end_with_parent() -> None:

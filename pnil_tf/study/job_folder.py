@@ -51,12 +51,10 @@ class JobFolder:
             UserError: If the folder holds the same cell with another effort.
         """
         self.check(job)
-        found = self.read().get("evaluations", [])
-        evaluations = {entry["name"]: entry for entry in found}
-        evaluations |= {entry.name: dataclasses.asdict(entry) for entry in job.evaluations}
+        evaluations = [dataclasses.asdict(entry) for entry in self._all(job)]
         self.path.mkdir(parents=True, exist_ok=True)
         state = {"status": "waiting", "error": None, **_asked(job), "data_dir": data_dir}
-        self.write({**state, "evaluations": list(evaluations.values())})
+        self.write({**state, "evaluations": evaluations})
 
     def read(self) -> dict[str, Any]:
         """Returns what `job.json` says; empty if there is none.
@@ -112,19 +110,32 @@ class JobFolder:
         return read_json(file) if file.exists() else None
 
     def left_of(self, job: Job) -> Job:
-        """A job without the evaluations that are done."""
-        left = [entry for entry in job.evaluations if not self._has(entry.name)]
+        """What is left to evaluate when a job is prepared here, also of earlier ones."""
+        left = [entry for entry in self._all(job) if not self._has(entry.name)]
         return dataclasses.replace(job, evaluations=tuple(left))
 
     def has_done(self, job: Job) -> bool:
-        """Whether nothing of a job is left to do."""
-        return self.run_record() is not None and not self.left_of(job).evaluations
+        """Whether the folder was prepared for a job, and nothing is left to do."""
+        known = {entry.name for entry in self._prepared()}
+        return self.finished and known >= {entry.name for entry in job.evaluations}
 
     @property
     def finished(self) -> bool:
         """Whether nothing is left to do of all that the folder was ever prepared for."""
-        entries = self.read().get("evaluations", [])
-        return self.run_record() is not None and all(self._has(e["name"]) for e in entries)
+        entries = self._prepared()
+        return (
+            self.state_file.exists()
+            and self.run_record() is not None
+            and all(self._has(entry.name) for entry in entries)
+        )
+
+    def _prepared(self) -> tuple[Evaluation, ...]:
+        return self.job().evaluations if self.state_file.exists() else ()
+
+    def _all(self, job: Job) -> tuple[Evaluation, ...]:
+        """A job's evaluations, and then those that the folder was prepared for before."""
+        asked = {entry.name for entry in job.evaluations}
+        return (*job.evaluations, *(e for e in self._prepared() if e.name not in asked))
 
     def _has(self, name: str) -> bool:
         return (self.evaluation(name) / _RESULTS).exists()

@@ -33,11 +33,6 @@ def start(folder: JobFolder, threads: int | None = None) -> subprocess.Popen[byt
         )
 
 
-def threads_of_each(workers: int) -> int | None:
-    """Threads of each of so many jobs on this machine; `None` for as many as TensorFlow likes."""
-    return max((os.cpu_count() or 1) // workers, 1) if workers > 1 else None
-
-
 def stop(processes: list[subprocess.Popen[bytes]]) -> None:
     """Ends processes: each may save its last step, and is killed if that takes too long."""
     for process in processes:

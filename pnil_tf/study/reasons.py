@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from pnil_tf.study import words
 from pnil_tf.study.budgets import BUDGETS
 from pnil_tf.study.cells import Cell
 from pnil_tf.study.groups import STRONG_ATTACK, Group
+from pnil_tf.study.statistics import mean_and_deviation
 from pnil_tf.study.table import AGREES, Claim, claims, place
 from pnil_tf.training.settings import PAPER_EPSILON
 
@@ -26,9 +29,7 @@ def reasons(groups: list[Group]) -> list[str]:
     smaller = {(g.dataset, g.epsilon) for g in groups for h in groups if _is_smaller(g, h)}
     collapsed = [group for group in groups if any(_collapses(group))]
     causes = {
-        "The budget: these are smaller than the paper's experiment": [
-            f"{claim.place} ({', '.join(less)})" for claim in differing if (less := _less(claim))
-        ],
+        "The budget: these are smaller than the paper's experiment": _smaller(differing),
         "The radius: with pixels in [0, 1] the radius in the paper's text is small here. Without "
         "PNIL these have no need to hide anything, and the paper's figures may belong to a "
         "harder scale than its text says": [
@@ -41,9 +42,9 @@ def reasons(groups: list[Group]) -> list[str]:
         ],
         "The checkpoint: the one with the lowest adversarial validation loss comes from before a "
         "collapse, so that these collapsed for good and still resist a little": [
-            f"{place(group)} ({_of(_lost(group))}, Min {words.percent(group.summary('min'))})"
+            f"{place(group)} ({_of(lost)}, Min {words.percent(_min_of(group, lost))})"
             for group in collapsed
-            if _most(_lost(group)) and _mean(group, "min") > _MUCH
+            if _most(lost := _lost(group)) and _min_of(group, lost)[0] > _MUCH
         ],
         "The start of the noise: PNIL has to be noisy enough from the beginning to prevent a "
         "collapse, and the paper does not say how it starts. Collapses with PNIL": [
@@ -67,13 +68,26 @@ def reasons(groups: list[Group]) -> list[str]:
     return [f"{cause}: {'; '.join(rows)}." for cause, rows in causes.items() if rows]
 
 
-def _less(claim: Claim) -> list[str]:
-    """Where the effort of a pair stays below that of the paper's experiment."""
-    record = claim.noisy.records[0]
-    paper: dict[str, Any] = vars(BUDGETS["full"].effort_of(Cell(**record["cell"])))
-    names = ("width", "epochs")
-    ours = {name: record["effort"][name] for name in names}
-    return [f"{name} {ours[name]} for {paper[name]}" for name in names if ours[name] < paper[name]]
+def _smaller(claims_: list[Claim]) -> list[str]:
+    """The pairs whose effort stays below that of the paper's experiment, those alike together."""
+    found: dict[str, list[str]] = {}
+    for claim in claims_:
+        less = [
+            f"{name} {ours} for {paper}" for name, ours, paper in _efforts(claim) if ours < paper
+        ]
+        if less:
+            found.setdefault(", ".join(less), []).append(claim.place)
+    return [f"{' and '.join(places)} ({less})" for less, places in found.items()]
+
+
+def _efforts(claim: Claim) -> list[tuple[str, int, int]]:
+    """What a pair cost and what it costs in the paper's experiment: `(name, ours, paper)`."""
+    record, full = claim.noisy.records[0], BUDGETS["full"]
+    effort: dict[str, Any] = vars(full.effort_of(Cell(**record["cell"])))
+    runs = max(part.repeats * part.folds for part in full.parts)
+    names = ("width", "epochs", "images")
+    found = [(name, record["effort"][name], effort[name]) for name in names]
+    return [("runs", claim.comparison.runs, runs), *found]
 
 
 def _of(runs: list[bool]) -> str:
@@ -90,9 +104,29 @@ def _collapses(group: Group) -> list[bool]:
 
 
 def _lost(group: Group) -> list[bool]:
-    """Whether each run collapsed and did not recover."""
-    events = [record["training"]["guard_events"] for record in group.records]
-    return [bool(seen) and seen[-1]["what"] != "recovery" for seen in events]
+    """Whether each run collapsed after the epoch that was kept, and did not recover."""
+
+    def is_lost(training: dict[str, Any]) -> bool:
+        events = training["guard_events"]
+        return (
+            bool(events)
+            and events[-1]["what"] == "collapse"
+            and training["kept"]["epoch"] < events[-1]["epoch"]
+        )
+
+    return [is_lost(record["training"]) for record in group.records]
+
+
+def _min_of(group: Group, chosen: list[bool]) -> tuple[float, float | None]:
+    """Mean and standard deviation of Min over some of a group's runs."""
+    cells = [record["cell"] for record in group.records]
+    minima = group.runs("min")
+    values = [
+        minima[cell["repeat"], cell["fold"]]
+        for cell, take in zip(cells, chosen, strict=True)
+        if take
+    ]
+    return mean_and_deviation(np.array(values))
 
 
 def _kept_last(group: Group) -> list[bool]:

@@ -152,9 +152,11 @@ def test_every_damage_of_a_saved_model_is_noticed(trained, tmp_path):
     load_model(served)
     files = [file for file in served.rglob("*") if file.is_file()]
     assert len(files) == 8
-    for file in (file for file in files if file.name not in (SUMS, CARD)):
+    for file in (file for file in files if file.name != CARD):
         whole = file.read_bytes()
         for damaged in damages(whole):
+            if file.name == SUMS and damaged == whole[:-1]:  # the last line's end
+                continue
             file.write_bytes(damaged)
             with pytest.raises(UserError):
                 load_model(served)

@@ -43,7 +43,7 @@ def record(pnil, run, pgd, spsa, *, attack="nfgsm", dataset="mnist", epsilon=0.3
             "repeat": repeat,
             "fold": fold,
         },
-        "effort": {"width": 32, "epochs": 50, **others.get("effort", {})},
+        "effort": {"width": 32, "epochs": 50, "images": 5000, **others.get("effort", {})},
         "status": "finished",
         "error": None,
         "training": {

@@ -10,6 +10,7 @@ from pnil_tf.errors import UserError
 from pnil_tf.study import engine_local, grid
 from pnil_tf.study.budgets import BUDGETS
 from pnil_tf.study.cost import Rates, kind_of
+from pnil_tf.study.engine_ray import cpus_of_each
 from pnil_tf.study.job_folder import JobFolder
 from pnil_tf.study.process import note_end
 from pnil_tf.study.results import merged
@@ -62,7 +63,7 @@ def test_another_study_adds_its_evaluations_and_trains_nothing_anew(tmp_path):
     assert not noisy.finished
     assert noisy.run_record() is not None
     names = [entry.name for entry in noisy.job().evaluations]
-    assert names == ["pgd", "others", "draws1", "draws2", "draws5"]
+    assert names == ["draws1", "draws2", "draws5", "pgd", "others"]
 
 
 def test_a_study_that_is_declined_leaves_everything_as_it_was(tmp_path, monkeypatch, capsys):
@@ -76,9 +77,7 @@ def test_a_study_that_is_declined_leaves_everything_as_it_was(tmp_path, monkeypa
         return {file: file.read_bytes() for file in output.rglob("*.json")}
 
     assert files_after("table1", tmp_path / "new") == {}
-    for folder in prepared(tmp_path):
-        finish(folder)
-    (tmp_path / "study.json").write_text(json.dumps({"budget": SMOKE.to_json(), "predictions": []}))
+    begun_study(tmp_path, prepared(tmp_path))
     before = {file: file.read_bytes() for file in tmp_path.rglob("*.json")}
     capsys.readouterr()
     assert files_after("figure4", tmp_path) == before
@@ -92,6 +91,45 @@ def test_a_cell_that_got_more_to_do_is_not_finished(tmp_path):
     (folder.evaluation("pgd") / "results.json").unlink()
     (record, *_) = [r for r in merged(tmp_path, "smoke") if r["name"] == folder.path.name]
     assert (record["status"], record["budget"]) == ("waiting", "smoke")
+
+
+def begun_study(output, folders):
+    for folder in folders:
+        finish(folder)
+    (output / "study.json").write_text(json.dumps({"budget": SMOKE.to_json(), "predictions": []}))
+
+
+def test_a_finished_cell_that_lost_its_description_gets_it_back(tmp_path, monkeypatch):
+    folders = prepared(tmp_path)
+    begun_study(tmp_path, folders)
+    folders[2].state_file.unlink()
+    rate = Rates(trained=1e-9, gradients=1e12, evaluations=1e12, overhead=0.0)
+    monkeypatch.setattr(grid, "measured", lambda jobs: {kind_of(job): rate for job in jobs})
+    worked = []
+    monkeypatch.setattr(grid, "run_locally", lambda folders, *others: worked.extend(folders))
+    monkeypatch.setattr(grid, "_report", lambda output, results: None)
+    results = grid.reproduce(StudySettings("table1", "smoke", output=str(tmp_path), yes=True))
+    assert [folder.path for folder in worked] == [folders[2].path]
+    assert [record["status"] for record in results["cells"]] == ["finished"] * 4
+
+
+def test_what_an_earlier_study_left_is_predicted_and_done_too(tmp_path):
+    (noisy,) = prepared(tmp_path, "figure4")
+    job = jobs_of("table1", SMOKE)[1]
+    assert not noisy.has_done(job)
+    names = ["pgd", "others", "draws1", "draws2", "draws5"]
+    assert [entry.name for entry in noisy.left_of(job).evaluations] == names
+    noisy.prepare(job, None)
+    assert [entry.name for entry in noisy.job().evaluations] == names
+    finish(noisy)
+    assert noisy.has_done(job)
+
+
+def test_a_study_killed_as_it_began_does_not_lose_its_folder(tmp_path):
+    (tmp_path / ".study.7.tmp.json").write_text("{")
+    with pytest.raises(UserError, match="Nobody can be asked"):
+        grid.reproduce(StudySettings("table1", "smoke", output=str(tmp_path)))
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 def test_another_effort_is_refused(tmp_path):
@@ -188,3 +226,13 @@ def test_merged_records_name_no_path_of_this_machine(tmp_path):
         *((False, 0), (False, 1)),
         *((True, 0), (True, 1)),
     ]
+
+
+@pytest.mark.parametrize(
+    ("cpus", "workers", "each"),
+    [([8], 2, 4), ([8, 8], 2, 8), ([8, 8], 8, 2), ([4, 32], 2, 4), ([0, 1, 1], 4, 1), ([], 1, 1)],
+)
+def test_ray_s_jobs_share_the_cpus_of_all_nodes(cpus, workers, each):
+    nodes = [{"Alive": True, "Resources": {"CPU": float(count)}} for count in cpus]
+    nodes += [{"Alive": False, "Resources": {"CPU": 64.0}}, {"Alive": True, "Resources": {}}]
+    assert cpus_of_each(nodes, workers) == each

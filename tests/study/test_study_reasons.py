@@ -6,13 +6,13 @@ from planted import record
 from pnil_tf.study.groups import groups_of
 from pnil_tf.study.reasons import reasons
 
-RUNS = [(0, 0), (0, 1)]
-COLLAPSE = [{"what": "collapse"}]
-RECOVERY = [*COLLAPSE, {"what": "recovery"}]
+RUNS = [(repeat, fold) for repeat in range(5) for fold in range(2)]
+COLLAPSE = [{"what": "collapse", "epoch": 5}]
+RECOVERY = [*COLLAPSE, {"what": "recovery", "epoch": 7}]
 
 
 def pair(with_pnil, without, *, events_with=(), events_without=(), **others):
-    """Two runs with and two without PNIL, each kind with one figure under both attacks."""
+    """Ten runs with and ten without PNIL, each kind with one figure under both attacks."""
     return [
         record(pnil, run, value + 0.001 * run[1] * (1 + pnil), value, events=list(events), **others)
         for pnil, value, events in (
@@ -68,16 +68,30 @@ def test_the_reason_names_the_rows():
     assert "NFGSM with PNIL (90.1 ± 0.1 against 20.0 ± 0.0)" in reason
     assert "without" not in reason
     (reason,) = reasons(groups_of(pair(0.02, 0.01, events_with=COLLAPSE)))
-    assert "NFGSM with PNIL (2 of 2 runs)" in reason
+    assert "NFGSM with PNIL (10 of 10 runs)" in reason
     (reason,) = reasons(groups_of(pair(0.2, 0.3, effort={"width": 16, "epochs": 8})))
     assert "MNIST, eps 0.3, NFGSM (width 16 for 32, epochs 8 for 50)" in reason
 
 
 def test_a_checkpoint_saved_most_of_the_runs_or_is_no_reason():
     cells = pair(0.9, 0.3, events_without=COLLAPSE)
-    cells[-1]["training"]["guard_events"] = RECOVERY
-    assert first_words(cells) == []
-    cells += [record(pnil, (1, 0), 0.3 + 0.6 * pnil, 0.3, events=COLLAPSE) for pnil in (False,)]
+    plain = [cell for cell in cells if not cell["cell"]["pnil"]]
+    for cell in plain[:4]:
+        cell["training"]["guard_events"] = RECOVERY
+        cell["evaluations"]["pgd"]["pgd"]["value"] = 0.8
     (reason,) = reasons(groups_of(cells))
     assert reason.startswith("The checkpoint")
-    assert "(2 of 3 runs, Min 30" in reason
+    assert "(6 of 10 runs, Min 30.0 ± 0.0)" in reason  # of those six
+    plain[4]["training"]["guard_events"] = RECOVERY
+    assert first_words(cells) == []
+
+
+def test_a_checkpoint_from_after_the_collapse_saved_nothing():
+    assert first_words(pair(0.9, 0.3, events_without=COLLAPSE, kept=6)) == []
+
+
+def test_few_runs_are_a_smaller_budget():
+    few = [cell for cell in pair(0.2, 0.3) if cell["cell"]["repeat"] == 0]
+    few += [cell for cell in pair(0.2, 0.3, attack="rfgsm") if cell["cell"]["repeat"] == 0]
+    budget, *_ = reasons(groups_of(few))
+    assert budget.endswith(": MNIST, eps 0.3, NFGSM and MNIST, eps 0.3, RFGSM (runs 2 for 10).")
