@@ -25,6 +25,7 @@ from pnil_tf.study.table import (
     agreement,
     collapses,
     comparisons,
+    helpless,
     hidden_gradients,
     markdown,
     table_1,
@@ -144,6 +145,7 @@ def _verdicts(groups: list[Group]) -> list[Part]:
     for says, lines in (
         ("SPSA leaves less than PGD, a sign of hidden gradients:", hidden_gradients(groups)),
         ("The guard saw catastrophic overfitting during training:", collapses(groups)),
+        ("PGD leaves no more than guessing would:", helpless(groups)),
         ("Why we think it differs, where it does:", reasons(groups)),
     ):
         parts += [says, lines] if lines else []

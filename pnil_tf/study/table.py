@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from pnil_tf.study import words
 from pnil_tf.study.groups import COLUMNS, Group, compared, pairs_of
@@ -12,6 +13,9 @@ from pnil_tf.study.statistics import ALPHA, Comparison
 
 Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 """Heads and rows of plain text."""
+
+GUESSING = 0.1
+"""Accuracy of a constant answer to ten classes, which all of the paper's data sets have."""
 
 AGREES, DISAGREES, UNDECIDED = "agrees", "disagrees", "undecided"
 
@@ -182,9 +186,17 @@ def hidden_gradients(groups: list[Group]) -> list[str]:
 
 def collapses(groups: Sequence[Group]) -> list[str]:
     """Says in how many runs the guard saw catastrophic overfitting."""
-    found = []
-    for group in groups:
-        seen = sum(bool(record["training"]["guard_events"]) for record in group.records)
-        if seen:
-            found.append(f"{place(group)}: {seen} of {len(group.records)} runs.")
-    return found
+    return _counted(groups, lambda record: bool(record["training"]["guard_events"]))
+
+
+def helpless(groups: Sequence[Group]) -> list[str]:
+    """Says how many runs PGD leaves no more than guessing would: their interval reaches there.
+
+    The guard reports the loss of robustness, and says nothing of a run that never had any.
+    """
+    return _counted(groups, lambda record: record["evaluations"]["pgd"]["pgd"]["low"] <= GUESSING)
+
+
+def _counted(groups: Sequence[Group], has: Callable[[dict[str, Any]], bool]) -> list[str]:
+    counts = [(group, sum(map(has, group.records))) for group in groups]
+    return [f"{place(g)}: {count} of {len(g.records)} runs." for g, count in counts if count]

@@ -9,6 +9,7 @@ from pnil_tf.study.table import (
     agreement,
     collapses,
     comparisons,
+    helpless,
     hidden_gradients,
     markdown,
     table_1,
@@ -141,6 +142,12 @@ def test_hidden_gradients_and_collapses_are_named():
     assert "NFGSM without PNIL: SPSA leaves 20.0 ± 0.0, PGD 50.0 ± 0.0" in line
     (line,) = collapses(groups)
     assert "1 of 2 runs" in line
+
+
+def test_runs_without_any_robustness_are_counted():
+    cells = [record(False, (0, fold), pgd, 0.5) for fold, pgd in ((0, 0.12), (1, 0.4))]
+    (line,) = helpless(groups_of(cells))  # the figures' intervals are 0.1 to either side
+    assert line == "MNIST, eps 0.3, NFGSM without PNIL: 1 of 2 runs."
 
 
 def test_runs_on_the_predefined_split_are_another_table():
