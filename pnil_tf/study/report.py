@@ -10,7 +10,6 @@ from typing import Any
 
 from pnil_tf import html
 from pnil_tf.files import replacing, write_text
-from pnil_tf.progress import clock
 from pnil_tf.study import words
 from pnil_tf.study.figures import Picture, pictures
 from pnil_tf.study.groups import Group, groups_of
@@ -114,7 +113,7 @@ def _opening(results: dict[str, Any]) -> Iterable[str]:
     seconds = sum(_seconds(record) for record in cells)
     yield (
         f"{results['budget']['says']} {len(finished)} of {len(cells)} cells are finished; their "
-        f"training and attacks took {clock(seconds)} (hours, minutes, seconds). Written "
+        f"training and attacks took {words.duration(seconds)} (hours, minutes, seconds). Written "
         f"{results['date'][:10]}."
     )
     data = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 from typing import Any
 
@@ -48,6 +49,11 @@ def percent(summary: tuple[float, float | None] | None) -> str:
     mean, deviation = summary
     scatter = "" if deviation is None else f" ± {100 * deviation:.1f}"
     return f"{100 * mean:.1f}{scatter}"
+
+
+def duration(seconds: float) -> str:
+    """Writes a time in hours, minutes and seconds, all of them whatever it is."""
+    return str(datetime.timedelta(seconds=round(seconds)))
 
 
 def p_value(p: float | None) -> str:

@@ -81,7 +81,7 @@ def test_a_study_that_is_declined_leaves_everything_as_it_was(tmp_path, monkeypa
     before = {file: file.read_bytes() for file in tmp_path.rglob("*.json")}
     capsys.readouterr()
     assert files_after("figure4", tmp_path) == before
-    assert "1 cells are left to do, about 0:00 (" in capsys.readouterr().out
+    assert "1 cells are left to do, about 0:00:00 (" in capsys.readouterr().out
     assert {record["status"] for record in merged(tmp_path, "smoke")} == {"finished"}
 
 
