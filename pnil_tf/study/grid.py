@@ -171,8 +171,8 @@ def _ask(settings: StudySettings, cells: int, seconds: float) -> None:
     budget = BUDGETS[settings.budget]
     print(f"Budget {budget.name}: {budget.says}")
     print(
-        f"{cells} cells are left to do, about {words.duration(seconds)} (hours, minutes, seconds) as this "
-        f"machine was a moment ago, {settings.workers} at once."
+        f"{cells} cells are left to do, about {words.duration(seconds)} (hours, minutes, seconds) "
+        f"as this machine was a moment ago, {settings.workers} at once."
         + (" The nodes of a cluster share that." if settings.engine == "ray" else ""),
         flush=True,
     )
