@@ -35,8 +35,10 @@ def compare_sums(folder: Path, needed: Collection[str]) -> None:
         UserError: If one is another, or is gone.
     """
     file = folder / SUMS
-    if not file.is_file():
+    if not file.exists():
         return
+    if not file.is_file():
+        raise UserError(f"{str(file)!r} must be a file. Received: something else. Remove it.")
     with understood(file):
         if file.stat().st_size > _MOST_BYTES:
             raise ValueError("it is larger than any that we write")

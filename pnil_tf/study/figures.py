@@ -53,7 +53,7 @@ def pictures(output: Path, cells: list[dict[str, Any]]) -> list[Picture]:
             "epsilon",
             "epsilon",
             lambda entry: entry["epsilon"],
-            "Accuracy under PGD over epsilon, RFGSM against NFGSM",
+            "Accuracy under PGD over epsilon",
         ),
     ]
 
@@ -61,7 +61,7 @@ def pictures(output: Path, cells: list[dict[str, Any]]) -> list[Picture]:
 def _maps(output: Path, cells: list[dict[str, Any]]) -> list[Picture]:
     """Figure 1, one classifier's maps; and figure 3, those of each data set."""
     largest: dict[str, dict[str, Any]] = {}
-    for record in cells:
+    for record in (record for record in cells if record["cell"]):
         cell = record["cell"]
         wanted = cell["pnil"] and cell["attack"] == "nfgsm" and not cell["repeat"]
         if not wanted or cell["fold"] or not (output / CELLS / record["name"] / _MAPS).exists():
@@ -106,7 +106,8 @@ def _curve(
         return []
     mark = None if log else next(iter(places.values()))
     caption = (
-        f"{says} (the paper's {name[:-1]} {name[-1]}): trained on {', '.join(places)}, "
+        f"{says} (the paper's {name[:-1]} {name[-1]}): {', '.join(lines)}, trained on "
+        f"{', '.join(places)}, "
         f"{', '.join(map(str, sorted(images)))} images, one run each, 95 % intervals over images."
     )
     return [Picture(name, caption, accuracy_curves(lines, "x", label, mark, log))]

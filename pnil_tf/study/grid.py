@@ -32,7 +32,7 @@ from pnil_tf.study.cost import kind_of, measured, predicted_seconds
 from pnil_tf.study.engine_local import run_locally
 from pnil_tf.study.engine_ray import require_ray, run_on_ray
 from pnil_tf.study.job_folder import JobFolder
-from pnil_tf.study.results import CELLS, merged
+from pnil_tf.study.results import CELLS, DAMAGED, merged
 from pnil_tf.study.settings import StudySettings
 from pnil_tf.study.studies import Job, jobs_of
 
@@ -57,6 +57,7 @@ def reproduce(settings: StudySettings) -> dict[str, Any]:
     if settings.report_only:
         results = _write_results(output)
         _report(output, results)
+        _refuse_damage(results)
         return results
     engine = _engine(settings)
     _refuse_foreign(output)
@@ -75,10 +76,19 @@ def reproduce(settings: StudySettings) -> dict[str, Any]:
     if failed:
         raise RunFailedError(
             f"{len(failed)} of {len(jobs)} cells failed, first {failed[0]}: "
-            f"{_folder(output, failed[0]).read()['error']} The others are done. The same command "
-            "tries them again."
+            f"{_folder(output, failed[0]).read()['error']} The same command tries them again; a "
+            f"cell whose folder in {str(output / CELLS)!r} is deleted is done anew."
         )
+    _refuse_damage(results)
     return results
+
+
+def _refuse_damage(results: dict[str, Any]) -> None:
+    for record in results["cells"]:
+        if record["status"] == DAMAGED:
+            raise RunFailedError(
+                f"The cell {record['name']} is not in the results: {record['error']}"
+            )
 
 
 def _do(
@@ -88,6 +98,8 @@ def _do(
     total: int,
     engine: Callable[..., None],
 ) -> None:
+    if not settings.yes and not sys.stdin.isatty():
+        raise UserError("Nobody can be asked whether to begin. Received: no --yes. Pass it.")
     logger.info("Measuring this machine ...")
     rates = measured(left.values())
     folders = {name: _folder(output, name) for name in left}
@@ -176,12 +188,15 @@ def _ask(settings: StudySettings, cells: int, seconds: float) -> None:
         + (" The nodes of a cluster share that." if settings.engine == "ray" else ""),
         flush=True,
     )
-    if settings.yes:
-        return
-    if not sys.stdin.isatty():
-        raise UserError("Nobody can be asked whether to begin. Received: no --yes. Pass it.")
-    if input("Begin? [y/N] ").strip().lower() not in ("y", "yes"):
+    if not settings.yes and _answer("Begin? [y/N] ").strip().lower() not in ("y", "yes"):
         raise UserError("Nothing was begun. Received: no. --budget=smoke is the smallest.")
+
+
+def _answer(question: str) -> str:
+    try:
+        return input(question)
+    except EOFError:
+        return ""
 
 
 def _write_results(output: Path) -> dict[str, Any]:

@@ -64,19 +64,19 @@ class Group:
 
         One that saw fewer images than the others counts only where it is surely lower.
         """
-        most = max(map(self._images, attacks))
-        best = min((n for n in attacks if self._images(n) == most), key=self._mean)
+        most = max(map(self.images, attacks))
+        best = min((n for n in attacks if self.images(n) == most), key=self._mean)
         return min((n for n in attacks if n == best or self.surely_lower(n, best)), key=self._mean)
 
     def surely_lower(self, attack: str, other: str) -> bool:
         """Whether the 95 % interval of an attack, over images, lies below the figure of another."""
-        return wilson(np.full(self._images(attack), self._mean(attack))).high < self._mean(other)
+        return wilson(np.full(self.images(attack), self._mean(attack))).high < self._mean(other)
 
     def _mean(self, column: str) -> float:
         return float(np.mean(list(self.accuracies[column].values())))
 
-    def _images(self, column: str) -> int:
-        """How many different images an attack saw: the repeats of a fold may share theirs."""
+    def images(self, column: str) -> int:
+        """How many different images a column rests on: the repeats of a fold may share theirs."""
         seen: dict[int | None, int] = {}
         for record in self.records:
             fold = record["cell"]["fold"]

@@ -50,9 +50,10 @@ def reasons(groups: list[Group]) -> list[str]:
         "collapse, and the paper does not say how it starts. Collapses with PNIL": [
             f"{place(group)} ({_of(_collapses(group))})" for group in collapsed if group.pnil
         ],
-        "The length of the training: learning with noise takes longer, and the epoch kept was the "
-        "last one, after which these might have gone on to learn": [
-            f"{place(claim.noisy)} ({_of(_kept_last(claim.noisy))})"
+        "The length of the training: the epoch kept with PNIL was the last one, after which these "
+        "might have gone on to learn": [
+            f"{claim.place} ({_of(_kept_last(claim.noisy))} with PNIL, "
+            f"{_of(_kept_last(claim.plain))} without)"
             for claim in differing
             if _most(_kept_last(claim.noisy))
         ],
@@ -130,9 +131,9 @@ def _min_of(group: Group, chosen: list[bool]) -> tuple[float, float | None]:
 
 
 def _kept_last(group: Group) -> list[bool]:
-    """Whether the checkpoint of each run is that of its last epoch."""
+    """Whether the checkpoint of each run is that of its last epoch, of several."""
     return [
-        record["training"]["kept"]["epoch"] == record["effort"]["epochs"]
+        record["training"]["kept"]["epoch"] == record["effort"]["epochs"] > 1
         for record in group.records
     ]
 

@@ -112,7 +112,7 @@ def _opening(results: dict[str, Any]) -> Iterable[str]:
     finished = [record for record in cells if record["status"] == "finished"]
     seconds = sum(_seconds(record) for record in cells)
     yield (
-        f"{results['budget']['says']} {len(finished)} of {len(cells)} cells are finished; their "
+        f"{results['budget']['says']} {len(finished)} of {len(cells)} cells are finished; "
         f"training and attacks took {words.duration(seconds)} (hours, minutes, seconds). Written "
         f"{results['date'][:10]}."
     )

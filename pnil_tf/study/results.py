@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pnil_tf.errors import UserError
 from pnil_tf.files import understood
 from pnil_tf.study.cells import TRAINING_ATTACKS
 from pnil_tf.study.job_folder import JobFolder
 from pnil_tf.training.settings import PAPER_EPSILON
 
 CELLS = "cells"
+DAMAGED = "damaged"
+_DAMAGED: dict[str, Any] = {"cell": None, "status": DAMAGED, "training": None, "evaluations": {}}
 _FIGURE = ("value", "low", "high", "images", "draws", "noise_std", "seconds")
 
 
@@ -18,18 +21,24 @@ def merged(output: Path, budget: str) -> list[dict[str, Any]]:
     """Returns one record for each job of a study's folder, finished or not, as table 1 orders them.
 
     Every record stands alone: the cell, its budget, its effort, what was measured, the data, the
-    versions. It names no path of this machine.
+    versions. It names no path of this machine. Of a cell whose files are damaged the record holds
+    the name, the status `DAMAGED` and the error alone, and comes last.
 
     Args:
         output: The study's folder.
         budget: Name of the study's budget.
     """
-    found = []
-    for path in (output / CELLS).glob("*/job.json"):
-        with understood(path.parent):  # one or another of its files
-            record = {"budget": budget, **_record(JobFolder(path.parent))}
-            found.append((_place(record), record))
-    return [record for _, record in sorted(found, key=lambda placed: placed[0])]
+    found, damaged = [], []
+    for path in sorted((output / CELLS).glob("*/job.json")):
+        folder = JobFolder(path.parent)
+        try:
+            with understood(folder.path):  # one or another of its files
+                record = {"budget": budget, **_record(folder)}
+                found.append((_place(record), record))
+        except UserError as error:
+            says = f"{_without_path(str(error), folder)} Delete that file to have it done again."
+            damaged.append({"budget": budget, "name": folder.path.name, **_DAMAGED, "error": says})
+    return [record for _, record in sorted(found, key=lambda placed: placed[0])] + damaged
 
 
 def _place(record: dict[str, Any]) -> tuple[Any, ...]:
@@ -50,7 +59,7 @@ def _record(folder: JobFolder) -> dict[str, Any]:
         "cell": state["cell"],
         "effort": state["effort"],
         "status": "finished" if folder.finished else unfinished,
-        "error": None if folder.finished else _without_path(state["error"], folder),
+        "error": None if folder.finished else _without_path(state["error"] or "", folder) or None,
         "training": None,
         "evaluations": {},
     }
@@ -60,7 +69,7 @@ def _record(folder: JobFolder) -> dict[str, Any]:
             **{key: run[key] for key in ("data", "seed", "noise", "max_lr", "versions", "device")},
             **{key: run[key] for key in ("kept", "guard_events", "training_seconds", "finished")},
         }
-    for entry in state["evaluations"]:
+    for entry in state["evaluations"] if run is not None else ():
         results = folder.results(entry["name"])
         if results is not None:
             record["evaluations"][entry["name"]] = {
@@ -73,8 +82,8 @@ def _record(folder: JobFolder) -> dict[str, Any]:
     return record
 
 
-def _without_path(error: str | None, folder: JobFolder) -> str | None:
-    return error and error.replace(str(folder.path), folder.path.name)
+def _without_path(error: str, folder: JobFolder) -> str:
+    return error.replace(str(folder.path), folder.path.name)
 
 
 def _figure(found: dict[str, Any]) -> dict[str, Any]:

@@ -36,7 +36,8 @@ def table_1(groups: list[Group]) -> Table:
     A star marks the higher figure of a pair whose difference is significant at the paper's level.
     """
     paper = "the paper: clean / SPSA / PGD / Min"
-    heads = ("data", "eps", "training", "runs", *COLUMNS.values(), paper)
+    images = "images: PGD, SPSA"
+    heads = ("data", "eps", "training", "runs", images, *COLUMNS.values(), paper)
     stars = {column: _better(pairs_of(groups), column) for column in COLUMNS}
     rows = []
     for group in groups:
@@ -47,7 +48,9 @@ def table_1(groups: list[Group]) -> Table:
             + "*" * any(group is better for better in stars[column])
             for column in COLUMNS
         ]
-        rows.append((*_row_heads(group), str(len(group.records)), *figures, " / ".join(theirs)))
+        seen = ", ".join(str(group.images(attack)) for attack in ("pgd", "spsa"))
+        runs = str(len(group.records))
+        rows.append((*_row_heads(group), runs, seen, *figures, " / ".join(theirs)))
     return heads, rows
 
 

@@ -60,13 +60,16 @@ class TrainingCheckpoints:
                 file.replace(self._directory / (name + file.name.removeprefix(temporary.name)))
         except (tf.errors.OpError, OSError) as error:
             remove_leftovers(self._directory)
-            kept = [f"that of step {step} is whole" for step in self._steps()[-1:]]
+            before = [n for n in self._steps() if n < step and _damage(self._prefix(n)) is None]
+            kept = [f"that of step {n} is whole" for n in before[-1:]]
             raise RunFailedError(
                 f"The checkpoint of step {step} cannot be written: {reason(error)}; "
                 f"{kept[0] if kept else 'there is none before it'}. Mend that, and go on with "
                 "--resume."
             ) from error
-        for old in self._steps()[:-_KEPT]:
+        # Those of later steps were damaged, or this one would not have been reached again.
+        kept_steps = {step, *[n for n in self._steps() if n < step][1 - _KEPT :]}
+        for old in set(self._steps()) - kept_steps:
             for file in sorted(self._directory.glob(f"step-{old}.*"), reverse=True):
                 file.unlink()
 
@@ -81,7 +84,7 @@ class TrainingCheckpoints:
         """
         steps = self._steps()
         for step in reversed(steps):
-            prefix = str(self._directory / f"step-{step}")
+            prefix = self._prefix(step)
             damage = _damage(prefix)
             if damage is None:
                 try:
@@ -100,8 +103,12 @@ class TrainingCheckpoints:
             logger.warning("There is none before it: the training begins anew.")
         return None
 
+    def _prefix(self, step: int) -> str:
+        return str(self._directory / f"step-{step}")
+
     def _steps(self) -> list[int]:
-        stems = [path.stem[5:] for path in self._directory.glob("step-*.index")]
+        found = [path for path in self._directory.glob("step-*.index") if path.is_file()]
+        stems = [path.stem[5:] for path in found]
         return sorted(int(stem) for stem in stems if stem.isdigit())
 
 

@@ -101,6 +101,21 @@ def test_every_damage_of_a_checkpoint_is_noticed(checkpoints, tmp_path, suffix):
     assert noticed > FLIPS / 2
 
 
+def test_the_newest_checkpoint_stays_though_damaged_ones_are_of_later_steps(checkpoints, tmp_path):
+    found, _ = checkpoints
+    for step in (90, 95):
+        found.save({"step": step}, step)
+        index = tmp_path / "last" / f"step-{step}.index"
+        index.write_bytes(index.read_bytes()[:10])
+    assert found.restore() is None  # the training begins anew
+    for step in (5, 10, 15):
+        found.save({"step": step}, step)
+        assert found.restore() == {"step": step}
+    assert {path.stem.split(".")[0] for path in (tmp_path / "last").iterdir()} == {
+        *("step-10", "step-15")
+    }
+
+
 @pytest.mark.slow
 def test_a_damaged_best_classifier_does_not_become_the_run_s(copied):
     unfinished(copied)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from pnil_tf.errors import UserError
+from pnil_tf.errors import RunFailedError, UserError
 from pnil_tf.study import engine_local, grid
 from pnil_tf.study.budgets import BUDGETS
 from pnil_tf.study.cost import Rates, kind_of
@@ -31,11 +31,14 @@ def prepared(output, study="table1"):
 def finish(folder):
     """Leaves what a finished job leaves, as far as anybody looks at it."""
     folder.run.mkdir(exist_ok=True)
-    record = {"status": "finished"}
-    for key in ("data", "seed", "noise", "max_lr", "versions", "device"):
-        record[key] = None
-    for key in ("kept", "guard_events", "training_seconds", "finished"):
-        record[key] = None
+    record = {
+        "status": "finished",
+        "data": {"source_detail": "mnist/3.0.1", "note": None},
+        "kept": {"epoch": 1, "value": 1.0},
+        "guard_events": [],
+        "training_seconds": 1.0,
+    }
+    record |= dict.fromkeys(("seed", "noise", "max_lr", "versions", "device", "finished"))
     (folder.run / "run.json").write_text(json.dumps(record))
     figure = {"value": 0.5, "low": 0.4, "high": 0.6, "images": 9, "draws": 1, "seconds": 1.0}
     for evaluation in folder.job().evaluations:
@@ -66,13 +69,23 @@ def test_another_study_adds_its_evaluations_and_trains_nothing_anew(tmp_path):
     assert names == ["draws1", "draws2", "draws5", "pgd", "others"]
 
 
+@pytest.fixture
+def somebody_declines(monkeypatch):
+    def answer(question):
+        raise EOFError
+
+    monkeypatch.setattr(grid.sys.stdin, "isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", answer)
+
+
+@pytest.mark.usefixtures("somebody_declines")
 def test_a_study_that_is_declined_leaves_everything_as_it_was(tmp_path, monkeypatch, capsys):
     # A training takes forever, an attack no time.
     rate = Rates(trained=1e-9, gradients=1e12, evaluations=1e12, overhead=0.0)
     monkeypatch.setattr(grid, "measured", lambda jobs: {kind_of(job): rate for job in jobs})
 
     def files_after(study, output):
-        with pytest.raises(UserError, match="Nobody can be asked"):
+        with pytest.raises(UserError, match="Nothing was begun"):
             grid.reproduce(StudySettings(study, "smoke", output=str(output)))
         return {file: file.read_bytes() for file in output.rglob("*.json")}
 
@@ -130,6 +143,29 @@ def test_a_study_killed_as_it_began_does_not_lose_its_folder(tmp_path):
     with pytest.raises(UserError, match="Nobody can be asked"):
         grid.reproduce(StudySettings("table1", "smoke", output=str(tmp_path)))
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_a_damaged_cell_is_told_and_hides_no_other(tmp_path):
+    folders = prepared(tmp_path)
+    begun_study(tmp_path, folders)
+    (folders[1].evaluation("others") / "results.json").write_text("{")
+    with pytest.raises(RunFailedError, match="not in the results") as caught:
+        grid.reproduce(StudySettings("table1", "smoke", output=str(tmp_path), report_only=True))
+    assert "results.json" in str(caught.value)
+    assert str(tmp_path) not in str(caught.value)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert [record["status"] for record in results["cells"]] == ["finished"] * 3 + ["damaged"]
+    report = (tmp_path / "report.md").read_text()
+    assert "3 of 4 cells are finished" in report
+    assert f"| {folders[1].path.name} | damaged |" in report
+
+
+def test_results_of_a_classifier_that_is_gone_are_not_merged(tmp_path):
+    folder = prepared(tmp_path)[0]
+    finish(folder)
+    (folder.run / "run.json").unlink()
+    (record, *_) = [r for r in merged(tmp_path, "smoke") if r["name"] == folder.path.name]
+    assert (record["status"], record["evaluations"]) == ("waiting", {})
 
 
 def test_another_effort_is_refused(tmp_path):

@@ -68,6 +68,8 @@ def an_hour_for_each_training(monkeypatch):
     rate = Rates(trained=images / 3600, gradients=FAST, evaluations=FAST, overhead=0.0)
     monkeypatch.setattr(grid, "measured", lambda jobs: {kind_of(job): rate for job in jobs})
     monkeypatch.setattr(grid, "require_ray", lambda: None)
+    monkeypatch.setattr(grid.sys.stdin, "isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda question: "n")
 
 
 @pytest.mark.parametrize("engine", ["local", "ray"])
@@ -75,7 +77,7 @@ def an_hour_for_each_training(monkeypatch):
 def test_jobs_at_once_share_the_cores_that_were_measured(capsys, tmp_path, engine):
     output = str(tmp_path / "study")
     settings = StudySettings("table1", "smoke", output=output, workers=2, engine=engine)
-    with pytest.raises(UserError, match="Nobody can be asked"):
+    with pytest.raises(UserError, match="Nothing was begun"):
         grid.reproduce(settings)
     said = capsys.readouterr().out
     assert "4 cells are left to do, about 4:00:00" in said
