@@ -78,15 +78,15 @@ def read_run(path: str | Path) -> dict[str, Any]:
 
 
 def _compare_checksum(run: Path) -> None:
-    with understood(run / RUN):
-        stated = (read_run(run).get("kept") or {}).get("sha256")
-    if stated is None:
+    if not (run / RUN).is_file():
         raise UserError(
             f"{run} is no whole run: no {RUN} in it says what its {CLASSIFIER} is. Received: this "
             f"folder. Name {run / CLASSIFIER} itself to use it without."
         )
+    with understood(run / RUN):
+        stated = (read_run(run).get("kept") or {}).get("sha256")
     found = sha256_of(run / CLASSIFIER)
-    if stated != found:
+    if stated not in (None, found):
         raise UserError(
             f"{run / CLASSIFIER} was damaged or replaced since the training: its sha256 is "
             f"{found}. Received: a {RUN} that states {stated}. Train anew, or name the "

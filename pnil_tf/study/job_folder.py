@@ -91,7 +91,7 @@ class JobFolder:
                 Cell(**state["cell"]),
                 Effort(**effort),
                 state["data_source"],
-                tuple(Evaluation(**entry) for entry in state["evaluations"]),
+                self._prepared(),
             )
 
     def evaluation(self, name: str) -> Path:
@@ -130,7 +130,8 @@ class JobFolder:
         )
 
     def _prepared(self) -> tuple[Evaluation, ...]:
-        return self.job().evaluations if self.state_file.exists() else ()
+        with understood(self.state_file):
+            return tuple(Evaluation(**entry) for entry in self.read().get("evaluations", []))
 
     def _all(self, job: Job) -> tuple[Evaluation, ...]:
         """A job's evaluations, and then those that the folder was prepared for before."""

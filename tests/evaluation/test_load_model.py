@@ -26,6 +26,9 @@ def logits(loaded):
 def test_run_folder_and_keras_file(tmp_path):
     model = classifier(PNILLayer(noise_at_inference=False))
     model.save(tmp_path / "classifier.keras")
+    with pytest.raises(UserError, match="no whole run"):
+        load_model(tmp_path)
+    (tmp_path / "run.json").write_text("{}")
     for path in (tmp_path, tmp_path / "classifier.keras"):
         loaded = load_model(path)
         assert loaded.file == tmp_path / "classifier.keras"
