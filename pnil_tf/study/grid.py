@@ -10,7 +10,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,8 @@ def reproduce(settings: StudySettings) -> dict[str, Any]:
     Raises:
         UserError: If the folder belongs to another budget or another process, or the predicted
             time is declined.
-        RunFailedError: If jobs failed; the others are done all the same.
+        RunFailedError: If jobs failed, or files of a cell are damaged; the others are done and in
+            the results all the same.
     """
     output = settings.folder
     refuse_odd_entries(output)
@@ -69,7 +70,7 @@ def reproduce(settings: StudySettings) -> dict[str, Any]:
         done = len(jobs) - len(left)
         logger.info("%s: %d cells, %d of them done, in %s", settings.study, len(jobs), done, output)
         if left:
-            _do(settings, output, left, len(jobs), engine)
+            _do(settings, output, jobs, left, engine)
         results = _write_results(output)
         _report(output, results)
     failed = list(_left(output, jobs))
@@ -94,8 +95,8 @@ def _refuse_damage(results: dict[str, Any]) -> None:
 def _do(
     settings: StudySettings,
     output: Path,
+    jobs: dict[str, Job],
     left: dict[str, Job],
-    total: int,
     engine: Callable[..., None],
 ) -> None:
     if not settings.yes and not sys.stdin.isatty():
@@ -112,10 +113,10 @@ def _do(
         for name, job in left.items()
     }
     _ask(settings, len(left), sum(seconds.values()))
-    _note_cost(output, settings, rates, sum(seconds.values()))
+    _note(output, settings, jobs, rates, sum(seconds.values()))
     for name, job in left.items():
         folders[name].prepare(job, settings.data_dir)
-    progress = _GridProgress(seconds, total, output)
+    progress = _GridProgress(seconds, len(jobs), output)
     engine(list(folders.values()), settings.workers, progress.started, progress.ended)
 
 
@@ -163,7 +164,10 @@ def _folder(output: Path, name: str) -> JobFolder:
     return JobFolder(output / CELLS / name)
 
 
-def _note_cost(output: Path, settings: StudySettings, rates: Any, seconds: float) -> None:
+def _note(
+    output: Path, settings: StudySettings, names: Iterable[str], rates: Any, seconds: float
+) -> None:
+    """Writes down which cells there are to be, and what they were predicted to cost."""
     file = output / _STUDY
     begun: dict[str, Any] = {"budget": BUDGETS[settings.budget].to_json(), "predictions": []}
     study = read_json(file) if file.exists() else begun
@@ -175,8 +179,11 @@ def _note_cost(output: Path, settings: StudySettings, rates: Any, seconds: float
         "machine": {"cpus": os.cpu_count(), "architecture": platform.machine()},
     }
     with understood(file):
-        predictions = [*study["predictions"], prediction]
-    write_record(file, {**study, "predictions": predictions})
+        noted = {
+            "predictions": [*study["predictions"], prediction],
+            "names": list(dict.fromkeys([*study.get("names", ()), *names])),
+        }
+    write_record(file, {**study, **noted})
 
 
 def _ask(settings: StudySettings, cells: int, seconds: float) -> None:
@@ -206,7 +213,7 @@ def _write_results(output: Path) -> dict[str, Any]:
         )
     study = read_json(output / _STUDY)
     with understood(output / _STUDY):
-        cells = merged(output, study["budget"]["name"])
+        cells = merged(output, study["budget"]["name"], study.get("names", ()))
     results = {**study, "cells": cells, "date": _now()}
     write_record(output / _RESULTS, results)
     return results

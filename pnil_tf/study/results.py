@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +14,22 @@ from pnil_tf.training.settings import PAPER_EPSILON
 
 CELLS = "cells"
 DAMAGED = "damaged"
-_DAMAGED: dict[str, Any] = {"cell": None, "status": DAMAGED, "training": None, "evaluations": {}}
 _FIGURE = ("value", "low", "high", "images", "draws", "noise_std", "seconds")
 
 
-def merged(output: Path, budget: str) -> list[dict[str, Any]]:
+def merged(output: Path, budget: str, names: Iterable[str] = ()) -> list[dict[str, Any]]:
     """Returns one record for each job of a study's folder, finished or not, as table 1 orders them.
 
     Every record stands alone: the cell, its budget, its effort, what was measured, the data, the
-    versions. It names no path of this machine. Of a cell whose files are damaged the record holds
-    the name, the status `DAMAGED` and the error alone, and comes last.
+    versions. It names no path of this machine. Of a cell whose files are damaged or missing the
+    record holds the name, the status and the error alone, and comes last.
 
     Args:
         output: The study's folder.
         budget: Name of the study's budget.
+        names: Names of cells that there should be.
     """
-    found, damaged = [], []
+    found, absent = [], []
     for path in sorted((output / CELLS).glob("*/job.json")):
         folder = JobFolder(path.parent)
         try:
@@ -37,8 +38,16 @@ def merged(output: Path, budget: str) -> list[dict[str, Any]]:
                 found.append((_place(record), record))
         except UserError as error:
             says = f"{_without_path(str(error), folder)} Delete that file to have it done again."
-            damaged.append({"budget": budget, "name": folder.path.name, **_DAMAGED, "error": says})
-    return [record for _, record in sorted(found, key=lambda placed: placed[0])] + damaged
+            absent.append(_absent(budget, folder.path.name, DAMAGED, says))
+    there = {path.parent.name for path in (output / CELLS).glob("*/job.json")}
+    says = "There is no job.json in its folder. The study's command does it."
+    absent += [_absent(budget, name, "missing", says) for name in names if name not in there]
+    return [record for _, record in sorted(found, key=lambda placed: placed[0])] + absent
+
+
+def _absent(budget: str, name: str, status: str, error: str) -> dict[str, Any]:
+    nothing: dict[str, Any] = {"cell": None, "training": None, "evaluations": {}}
+    return {"budget": budget, "name": name, "status": status, "error": error, **nothing}
 
 
 def _place(record: dict[str, Any]) -> tuple[Any, ...]:

@@ -122,6 +122,7 @@ def test_a_finished_cell_that_lost_its_description_gets_it_back(tmp_path, monkey
     monkeypatch.setattr(grid, "run_locally", lambda folders, *others: worked.extend(folders))
     monkeypatch.setattr(grid, "_report", lambda output, results: None)
     results = grid.reproduce(StudySettings("table1", "smoke", output=str(tmp_path), yes=True))
+    assert results["names"] == [folder.path.name for folder in folders]
     assert [folder.path for folder in worked] == [folders[2].path]
     assert [record["status"] for record in results["cells"]] == ["finished"] * 4
 
@@ -158,6 +159,14 @@ def test_a_damaged_cell_is_told_and_hides_no_other(tmp_path):
     report = (tmp_path / "report.md").read_text()
     assert "3 of 4 cells are finished" in report
     assert f"| {folders[1].path.name} | damaged |" in report
+
+
+def test_a_cell_that_is_gone_is_told(tmp_path):
+    names = [folder.path.name for folder in prepared(tmp_path)]
+    (tmp_path / "cells" / names[2] / "job.json").unlink()
+    records = merged(tmp_path, "smoke", names)
+    assert [record["status"] for record in records] == ["waiting"] * 3 + ["missing"]
+    assert records[-1]["name"] == names[2]
 
 
 def test_results_of_a_classifier_that_is_gone_are_not_merged(tmp_path):
