@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import tensorflow as tf
 
 from pnil_tf import rng
 from pnil_tf.errors import UserError
+from pnil_tf.input_gradient import quick_input_gradients
 from pnil_tf.layers import PNILLayer
 from pnil_tf.training.model import AdversarialModel
 
@@ -145,11 +147,12 @@ def _from_keras(model: keras.Layer) -> Predict:
     has_seeds = rng.has_random_layers(model)
 
     def predict(x: Any) -> Any:
-        # Layers that hold a SeedGenerator and are random at inference follow the scope, too.
-        if has_seeds and rng.in_seeded_scope():
-            with rng.stateless_layers(model):
-                return model(x, training=False)
-        return model(x, training=False)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(quick_input_gradients(model))
+            # Layers that hold a SeedGenerator and are random at inference follow the scope, too.
+            if has_seeds and rng.in_seeded_scope():
+                stack.enter_context(rng.stateless_layers(model))
+            return model(x, training=False)
 
     return predict
 

@@ -13,6 +13,7 @@ from pnil_tf import rng
 from pnil_tf.attacks.eot import EOT
 from pnil_tf.attacks.one_step import StepAttack, craft, step_attack
 from pnil_tf.errors import UserError
+from pnil_tf.input_gradient import quick_input_gradients
 from pnil_tf.training.distributed_fit import DistributedFit
 from pnil_tf.training.losses import (
     check_labels,
@@ -169,7 +170,11 @@ class AdversarialModel(DistributedFit):
 
     def call(self, x: Any, training: bool = False) -> Any:
         """Returns the classifier's outputs."""
-        return self.classifier(x, training=training)
+        return self._classify(x, training=training)
+
+    def _classify(self, x: Any, training: bool = False) -> Any:
+        with quick_input_gradients(self.classifier):
+            return self.classifier(x, training=training)
 
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """As `keras.Model.fit`; refuses arrays that hold no such pixels or labels."""
@@ -211,7 +216,7 @@ class AdversarialModel(DistributedFit):
         rng.reseed_layers(self.classifier, train_seed)
         with tf.GradientTape() as tape:
             with rng.noise_scope(train_seed):
-                outputs = self.classifier(x_train, training=True)
+                outputs = self._classify(x_train, training=True)
             loss = self.compute_loss(
                 x=x_train, y=y_train, y_pred=outputs, sample_weight=train_weight, training=True
             )
@@ -234,7 +239,7 @@ class AdversarialModel(DistributedFit):
         x = tf.cast(x, tf.float32)
         seed = rng.replica_seed(rng.make_seed(self.seed))
         with rng.noise_scope(rng.fold(seed, _VALIDATE_CLEAN)):
-            outputs = self.classifier(x, training=False)
+            outputs = self._classify(x)
         loss = self.compute_loss(x=x, y=y, y_pred=outputs, sample_weight=weight, training=False)
         self._track_loss(loss, tf.shape(x)[0])
         if self.validation_attack is not None:
@@ -257,7 +262,7 @@ class AdversarialModel(DistributedFit):
             The loss and the correctness (1 or 0) of each adversarial image, float32 `(batch,)`.
         """
         x_adv = craft(
-            lambda images: self.classifier(images, training=False),
+            self._classify,
             self._example_loss,
             x,
             y,
@@ -265,13 +270,13 @@ class AdversarialModel(DistributedFit):
             attack,
         )
         with rng.noise_scope(rng.fold(seed, _VALIDATE_JUDGE)):
-            outputs = self.classifier(x_adv, training=False)
+            outputs = self._classify(x_adv)
         return self._example_loss(y, outputs), correct(y, outputs, self._threshold)
 
     def _craft_for_training(self, x: Any, y: Any, seed: Any, attack: StepAttack) -> Any:
         def predict(images: Any) -> Any:
             with rng.stateless_layers(self.classifier):
-                return self.classifier(images, training=True)
+                return self._classify(images, training=True)
 
         # Unrolled: a classifier in training mode may exchange batch statistics between
         # replicas, which TensorFlow cannot do inside a loop of the graph.
