@@ -54,7 +54,7 @@ class AttackSettings:
         delta: Distance from the image at which SPSA evaluates.
         clip_min: Smallest pixel.
         clip_max: Largest pixel.
-        max_evaluations_in_flight: Most images in one forward pass.
+        max_evaluations_in_flight: Most images in one forward pass, fewer where they are large.
         check_every: After so many steps, images that are already lost leave the work; 0 for
             never.
         faithful: The paper's plain procedure: full draws at every step, independent draws, no

@@ -116,6 +116,19 @@ def test_evaluations_in_flight_are_bounded(images, labels, limit):
     assert 0 < most.numpy() <= limit
 
 
+def test_large_images_share_smaller_passes():
+    most = tf.Variable(0)
+
+    def predict(x):
+        most.assign(tf.maximum(most, tf.shape(x)[0]))
+        value = tf.reduce_mean(x, axis=[1, 2, 3])
+        return tf.stack([tf.zeros_like(value), value], axis=1)
+
+    images = np.full((1, 512, 512, 4), 0.5, np.float32)
+    run(predict, images, np.zeros(1, int), steps=1, samples=64, max_evaluations_in_flight=64)
+    assert most.numpy() == 16
+
+
 def test_attacks_a_black_box_that_has_no_gradient_and_its_own_noise(images, labels):
     generator = np.random.default_rng(0)
 

@@ -73,6 +73,18 @@ def test_a_checkpoint_that_was_cut_short_is_passed_over(trained, copied):
     assert_same(trained, copied)
 
 
+@pytest.mark.slow
+def test_a_training_without_a_whole_checkpoint_begins_anew(trained, copied):
+    unfinished(copied)
+    for file in (copied / "checkpoints" / "last").glob("step-*.index"):
+        file.write_bytes(file.read_bytes()[:10])
+    status, _, err = resume(copied)
+    assert status == 0, err
+    assert f"checkpoint step-{LAST_STEP} is damaged" in err
+    assert "the training begins anew" in err
+    assert_same(trained, copied)
+
+
 @pytest.fixture
 def checkpoints(tmp_path):
     """Checkpoints of a training that has saved its third step."""
