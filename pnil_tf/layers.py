@@ -121,7 +121,9 @@ class PNILLayer(keras.layers.Layer):
 
     def sigma(self, x: Any) -> Any:
         """Returns the noise's standard deviation `exp(Sigma / 2)`, float32, shaped like `x`."""
-        return tf.exp(self.log_variance(x) / 2.0)
+        # The halves of W and B, which are as large as one image, rather than of the whole batch:
+        # the same bits.
+        return tf.exp(tf.cast(x, tf.float32) * (self.kernel / 2.0) + self.bias / 2.0)
 
     def call(self, x: Any, training: bool = False) -> Any:
         """Adds the noise (equation 3)."""

@@ -5,6 +5,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+import scipy.stats
 import tensorflow as tf
 
 from pnil_tf import rng
@@ -47,6 +48,26 @@ def test_uniform_and_normal_noise_have_their_moments():
     assert abs(normal.mean()) < 0.015
     assert abs(normal.std() - 1.0) < 0.01
     assert uniform.dtype == normal.dtype == np.float32
+
+
+def test_normal_noise_is_normal():
+    values = rng.normal([100_000], rng.make_seed(4)).numpy()
+    assert scipy.stats.kstest(values, "norm").pvalue > 0.01
+    # The two numbers that come from one pair of uniform ones tell nothing of each other.
+    first, second = values[:50_000], values[50_000:]
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.015
+    assert abs(np.corrcoef(first**2, second**2)[0, 1]) < 0.015
+    assert 4.0 < np.abs(values).max() < 6.0
+
+
+@pytest.mark.parametrize("shape", [(1,), (3, 5), (2, 7, 7, 1), (4, 28, 28, 1), (0, 3)])
+def test_the_noise_of_several_seeds_is_that_of_each(shape):
+    seeds = [rng.make_seed(number) for number in range(3)]
+    alone = [rng.normal(shape, seed).numpy() for seed in seeds]
+    assert all(noise.shape == shape and np.isfinite(noise).all() for noise in alone)
+    together = rng.normal(shape, *seeds, signs=[1, -1, 1]).numpy()
+    expected = np.concatenate([alone[0], -alone[1], alone[2]])
+    np.testing.assert_allclose(together, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_scope_repeats_its_noise_and_its_calls_differ():
