@@ -129,11 +129,8 @@ def input_gradient(
     taps = tf.reshape(taps, [*outputs, filters, block * block * channels])
 
     blocks = [-(-(upstream.shape[1 + i] + reach[i] - 1) // group) for i in range(2)]
-    margins = [[0, 0], [0, 0], [0, 0], [0, 0]]
-    for i in range(2):
-        seen = (blocks[i] - 1) * group + outputs[i]
-        margins[1 + i] = [reach[i] - 1, seen - upstream.shape[1 + i] - reach[i] + 1]
-    whole = tf.nn.conv2d(upstream, taps, group, margins)
+    margins = [[reach[i] - 1, blocks[i] * group - upstream.shape[1 + i]] for i in range(2)]
+    whole = tf.nn.conv2d(upstream, taps, group, [[0, 0], *margins, [0, 0]])
     # What `depth_to_space` does, at a fifth of its price on a CPU.
     whole = tf.reshape(whole, [-1, *blocks, block, block * channels])
     whole = tf.transpose(whole, [0, 1, 3, 2, 4])

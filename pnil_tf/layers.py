@@ -117,13 +117,15 @@ class PNILLayer(keras.layers.Layer):
 
     def log_variance(self, x: Any) -> Any:
         """Returns `Sigma = x * W + B` (equation 2), float32, in the shape of `x`."""
-        return tf.cast(x, tf.float32) * self.kernel + self.bias
+        return self._times_log_variance(1.0, x)
 
     def sigma(self, x: Any) -> Any:
         """Returns the noise's standard deviation `exp(Sigma / 2)`, float32, shaped like `x`."""
-        # The halves of W and B, which are as large as one image, rather than of the whole batch:
-        # the same bits.
-        return tf.exp(tf.cast(x, tf.float32) * (self.kernel / 2.0) + self.bias / 2.0)
+        return tf.exp(self._times_log_variance(0.5, x))
+
+    def _times_log_variance(self, factor: float, x: Any) -> Any:
+        # W and B are as large as one image; multiplying them spares a pass over the batch.
+        return tf.cast(x, tf.float32) * (factor * self.kernel) + factor * self.bias
 
     def call(self, x: Any, training: bool = False) -> Any:
         """Adds the noise (equation 3)."""

@@ -119,8 +119,8 @@ def normal(shape: Any, *seeds: Tensor, signs: list[Any] | None = None) -> Tensor
 @dataclasses.dataclass
 class _Scope:
     seeds: list[Tensor]
-    signs: list[Any] | None
     graph: Any
+    signs: list[Any] | None = None
     frozen: bool = False
     source: Callable[[Tensor, int], Tensor] | None = None
     calls: int = 0
@@ -185,7 +185,7 @@ def noise_from(source: Callable[[Tensor, int], Tensor]) -> Iterator[None]:
 
     The scope acts as that of `noise_scope`.
     """
-    with _within(_Scope(seeds=[], signs=None, graph=_current_graph(), source=source)):
+    with _within(_Scope(seeds=[], graph=_current_graph(), source=source)):
         yield
 
 

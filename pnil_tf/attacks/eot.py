@@ -99,8 +99,10 @@ def eot_gradient(
         numbers = [first + i for i in range(count)]
         pairs = [n // 2 if eot.antithetic else n for n in numbers]
         seeds = [rng.fold(seed, pair) for pair in pairs]
-        signs = [1.0 - 2.0 * tf.cast(n % 2, tf.float32) for n in numbers]
-        with rng.noise_scope(*seeds, signs=signs if eot.antithetic else None):
+        signs = (
+            [1.0 - 2.0 * tf.cast(n % 2, tf.float32) for n in numbers] if eot.antithetic else None
+        )
+        with rng.noise_scope(*seeds, signs=signs):
             return tf.cast(predict(images), tf.float32)
 
     def over_draws(part: Callable[[Any, int], tuple[Any, ...]]) -> tuple[Any, ...]:
