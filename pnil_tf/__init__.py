@@ -1,11 +1,13 @@
 """pnil_tf: image classifiers made robust fast, and an honest word on how robust they are.
 
 The public names are those of `__all__`. They are imported when first used: `import pnil_tf`
-alone imports no TensorFlow.
+alone imports no TensorFlow, and yet makes Keras able to load what pnil_tf saved.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
+
+from pnil_tf import registration
 
 __version__ = "0.1.0"
 
@@ -60,3 +62,6 @@ else:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+registration.register()
