@@ -7,7 +7,7 @@ alone imports no TensorFlow.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from pnil_tf.version import __version__
 
 _HOMES = {
     "AdversarialModel": "pnil_tf.training.model",
