@@ -20,6 +20,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from pnil_tf.attacks.registry import attack_named
 from pnil_tf.attacks.settings import AttackSettings
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.obfuscation import run_checks
@@ -175,12 +176,12 @@ def _work(
     trial: Trial, attacks: Mapping[str, AttackSettings], folder: Path, about: dict[str, Any]
 ) -> None:
     """Attacks, judges, checks, and writes the results' files into a folder."""
-    settings, x, y = trial.settings, trial.x, trial.y
+    settings, y = trial.settings, trial.y
     started = time.monotonic()
     clean = trial.clean_votes()
     logger.info("clean: accuracy %.1f %% on %d images", 100 * trial.share(clean).mean(), len(y))
     outcomes = {
-        name: trial.attack(name, attack, settings.spsa_images if name == "spsa" else len(x))
+        name: trial.attack(name, attack, getattr(settings, attack_named(name).images))
         for name, attack in attacks.items()
     }
     worst_votes, worst_images = _worst_case(trial, outcomes)
