@@ -19,11 +19,12 @@ from absl import flags
 
 from pnil_tf.benchmark.settings import BenchmarkSettings
 from pnil_tf.errors import UserError
-from pnil_tf.evaluation.settings import ATTACKS, AVERAGES, LOSSES, NORMS, EvaluationSettings
+from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.study.budgets import BUDGETS
 from pnil_tf.study.settings import ENGINES, StudySettings
 from pnil_tf.study.studies import STUDIES
 from pnil_tf.training import settings as training
+from pnil_tf.vocabulary import ATTACKS, AVERAGES, LOSSES, NORMS
 
 FLAGS = flags.FLAGS
 

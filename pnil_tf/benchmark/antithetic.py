@@ -10,8 +10,7 @@ import tensorflow as tf
 
 from pnil_tf import rng
 from pnil_tf.attacks.eot import EOT, Predict, cross_entropy, eot_gradient
-from pnil_tf.attacks.registry import build_attack
-from pnil_tf.attacks.settings import attack_settings
+from pnil_tf.attacks.registry import attack_settings, build_attack
 from pnil_tf.benchmark.evaluate import FIRST_JUDGE_SEED
 from pnil_tf.evaluation.bench import AIMING_DRAWS
 from pnil_tf.evaluation.statistics import wilson

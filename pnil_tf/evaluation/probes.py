@@ -10,22 +10,20 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf import rng
-from pnil_tf.attacks.settings import AttackSettings, attack_settings
+from pnil_tf.attacks.registry import attack_named, attack_settings
+from pnil_tf.attacks.settings import ALL_DRAWS, AttackSettings
 from pnil_tf.evaluation.bench import Bench, Outcome
 from pnil_tf.evaluation.gradient_probe import probe_gradients
 from pnil_tf.evaluation.obfuscation.evidence import Evidence, NoiseCells
-from pnil_tf.evaluation.settings import GRADIENT_ATTACKS, EvaluationSettings
+from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.target import Target
 from pnil_tf.evaluation.verdict import Judge
 
 _EOT_DRAWS = (1, 2, 5, 10, 20, 50, 100)
 _EPSILON_MULTIPLES = (0.25, 0.5, 1.0, 1.5, 2.0)
 _ENOUGH_DRAWS = 10
-_OF_GRADIENT_ATTACKS = ("steps", "step_size", "restarts", "loss")
 _FROZEN_SEED = 1
 _LARGEST = float(np.finfo(np.float32).max)
-_EVERY_STEP = ((1.0, 1.0),)
-"""A schedule that uses all draws at every step."""
 
 
 def configured(
@@ -44,22 +42,16 @@ def configured(
         UserError: If the attack does not allow them.
     """
     values: dict[str, Any] = {"norm": settings.norm, "faithful": settings.faithful}
-    if name in GRADIENT_ATTACKS:
-        chosen = {field: getattr(settings, field) for field in _OF_GRADIENT_ATTACKS}
-        values |= {field: value for field, value in chosen.items() if value is not None}
-        if settings.step_size is not None:  # at other radii the checks keep its proportion
-            values["step_size"] = settings.step_size * epsilon / settings.epsilon
-    if name in (*GRADIENT_ATTACKS, "fgsm"):
-        values["average"] = settings.average
-        values["draws"] = settings.eot_samples if target.stochastic else 1
-        if not target.noise_is_ours:
-            values["antithetic"] = False  # mirrored noise that is not mirrored is drawn twice
-    if name in GRADIENT_ATTACKS and not target.stochastic:
-        values["schedule"] = _EVERY_STEP  # of one draw
-    if name == "spsa":
-        values["samples"] = settings.spsa_samples
-        values["steps"] = settings.spsa_steps
-        values["draws"] = settings.spsa_eot_samples if target.stochastic else 1
+    for field, option in attack_named(name).options.items():
+        wanted = getattr(settings, option)
+        if wanted is not None:
+            values[field] = wanted
+    if "step_size" in values:  # at other radii the checks keep its proportion
+        values["step_size"] *= epsilon / settings.epsilon
+    if not target.stochastic:
+        values["draws"] = 1
+    if not target.noise_is_ours:
+        values["antithetic"] = False  # mirrored noise that is not mirrored is drawn twice
     return attack_settings(name, epsilon, **{**values, **overrides})
 
 
@@ -172,7 +164,7 @@ def _strong(bench: Bench, epsilon: float, **overrides: Any) -> AttackSettings:
         epsilon,
         bench.settings,
         bench.target,
-        **{"draws": draws, "faithful": False, "schedule": _EVERY_STEP, **overrides},
+        **{"draws": draws, "faithful": False, "schedule": ALL_DRAWS, **overrides},
     )
 
 

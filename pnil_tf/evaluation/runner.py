@@ -21,6 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf import __version__
+from pnil_tf.attacks.registry import attack_named
 from pnil_tf.attacks.settings import AttackSettings
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.bench import Bench, Outcome
@@ -175,12 +176,12 @@ def _work(
     bench: Bench, attacks: Mapping[str, AttackSettings], folder: Path, about: dict[str, Any]
 ) -> None:
     """Attacks, judges, checks, and writes the results' files into a folder."""
-    settings, x, y = bench.settings, bench.x, bench.y
+    settings, y = bench.settings, bench.y
     started = time.monotonic()
     clean = bench.clean_votes()
     logger.info("clean: accuracy %.1f %% on %d images", 100 * bench.share(clean).mean(), len(y))
     outcomes = {
-        name: bench.attack(name, attack, settings.spsa_images if name == "spsa" else len(x))
+        name: bench.attack(name, attack, getattr(settings, attack_named(name).images))
         for name, attack in attacks.items()
     }
     worst_votes, worst_images = _worst_case(bench, outcomes)
