@@ -175,7 +175,8 @@ def _is_grey(image: Image.Image) -> bool:
 
 def _orientation(image: Image.Image) -> int:
     try:
-        return int(image.getexif().get(_ORIENTATION, 1))
+        # Of the base class: a PNG file's own would decode the pixels, to look behind them, too.
+        return int(Image.Image.getexif(image).get(_ORIENTATION, 1))
     except Exception:  # damaged metadata say nothing of the pixels
         return 1
 

@@ -22,7 +22,7 @@ class ImageSet:
         labels: int32 `(n,)`, class indices from 0.
 
     Raises:
-        UserError: if shapes or dtypes are others, or a label is negative.
+        UserError: if shapes, dtypes or the range of floats are others, or a label is negative.
     """
 
     images: np.ndarray
@@ -35,6 +35,14 @@ class ImageSet:
                 "Images must be uint8 or float32 of shape (n, height, width, channels). "
                 f"Received: {images.dtype} of shape {images.shape}."
             )
+        # Written so that NaN fails, too.
+        if images.dtype == np.float32 and images.size:
+            low, high = images.min(), images.max()
+            if not (low >= 0 and high <= 1):
+                raise UserError(
+                    f"Float pixels must be from 0 to 1. Received: {low:.4g} to {high:.4g}. Scale "
+                    "the images."
+                )
         if labels.shape != images.shape[:1] or labels.dtype != np.int32:
             raise UserError(
                 f"{len(images)} images need int32 labels of shape ({len(images)},). "

@@ -190,7 +190,7 @@ def test_arrays_of_images_and_labels(many, tmp_path, monkeypatch):
 def test_image_sets(many):
     def check(case):
         found = ImageSet(*case)
-        assert found.images.dtype == np.uint8
+        assert 0 <= found.unit_images.min(initial=0) <= found.unit_images.max(initial=0) <= 1
         assert not len(found) or found.labels.min() >= 0
 
     fuzz(many, st.tuples(IMAGES, LABELS), check, 200, 2000)
