@@ -13,7 +13,7 @@ from pnil_tf import rng
 from pnil_tf.attacks.settings import AttackSettings, attack_settings
 from pnil_tf.evaluation.bench import Bench, Outcome
 from pnil_tf.evaluation.gradient_probe import probe_gradients
-from pnil_tf.evaluation.obfuscation.evidence import Evidence, NoiseCells
+from pnil_tf.evaluation.obfuscation.evidence import CHECKS, EVALUATION, Evidence, NoiseCells
 from pnil_tf.evaluation.settings import GRADIENT_ATTACKS, EvaluationSettings
 from pnil_tf.evaluation.target import Target
 from pnil_tf.evaluation.verdict import Judge
@@ -76,15 +76,16 @@ def gather(
     """
     target, settings = bench.target, bench.settings
     evidence = Evidence(
-        chance=1 / target.num_classes,
+        classes=target.num_classes,
+        guessed=guessed(bench.y),
         epsilon=settings.epsilon,
         stochastic=target.stochastic,
         repeatable=target.repeatable,
-        eot_samples=settings.eot_samples,
         outputs=target.outputs,
         saturated=saturated(target, bench.x),
         clean=clean,
         attacks={name: outcome.share for name, outcome in attacks.items()},
+        effort=spent(bench, attacks),
     )
     if not settings.checks:
         return evidence
@@ -110,6 +111,38 @@ def gather(
         cells=_cells(bench, at_epsilon, images) if target.noise_is_ours else None,
         sigma=mean_sigma(target, bench.x[:images]),
     )
+
+
+def guessed(labels: np.ndarray) -> np.ndarray:
+    """Whether the most frequent label is each image's, bool `(n,)`."""
+    return labels == np.bincount(labels).argmax()
+
+
+def spent(bench: Bench, attacks: dict[str, Outcome]) -> dict[str, dict[str, int]]:
+    """Returns the effort of an evaluation, see `Evidence`."""
+    settings = bench.settings
+    effort = {
+        name: {
+            **{
+                field: value
+                for field, value in dataclasses.asdict(outcome.settings).items()
+                if field in ("steps", "samples", "queries")
+            },
+            "starts": outcome.settings.restarts * len(outcome.settings.losses),
+            "images": len(outcome.share),
+        }
+        for name, outcome in attacks.items()
+    }
+    effort[EVALUATION] = {
+        "images": len(bench.x),
+        "eot_samples": settings.eot_samples,
+        "judge_draws": settings.judge_draws,
+    }
+    effort[CHECKS] = {
+        "check_images": min(settings.check_images, len(bench.x)),
+        "check_draws": settings.check_draws,
+    }
+    return effort
 
 
 def curve_epsilons(settings: EvaluationSettings) -> tuple[float, ...]:
