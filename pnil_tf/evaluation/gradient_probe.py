@@ -11,9 +11,9 @@ import tensorflow as tf
 from pnil_tf import rng
 from pnil_tf.attacks.eot import EOT, eot_gradient
 from pnil_tf.attacks.losses import attack_loss
-from pnil_tf.evaluation.bench import Bench
 from pnil_tf.evaluation.obfuscation.evidence import Gradients
 from pnil_tf.evaluation.store import Arrays
+from pnil_tf.evaluation.trial import Trial
 
 LENGTHS = (1 / 64, 1 / 16, 1 / 4, 1 / 2)
 """Lengths of the moves along which gradient and function are compared, in radii of the ball.
@@ -32,36 +32,36 @@ _BEYOND_NOISE = 3.0
 """Standard deviations of a change's own scatter beyond which it counts as seen."""
 
 
-def probe_gradients(bench: Bench, images: int) -> Gradients:
+def probe_gradients(trial: Trial, images: int) -> Gradients:
     """Returns what the gradients at the first `images` images look like."""
-    settings = bench.settings
-    draws = settings.eot_samples if bench.target.stochastic else 1
-    measure = tf.function(_measure(bench, EOT(draws=draws)), reduce_retracing=True)
-    compare = tf.function(_compare(bench, EOT(draws=draws)), reduce_retracing=True)
+    settings = trial.settings
+    draws = settings.eot_samples if trial.target.stochastic else 1
+    measure = tf.function(_measure(trial, EOT(draws=draws)), reduce_retracing=True)
+    compare = tf.function(_compare(trial, EOT(draws=draws)), reduce_retracing=True)
     pieces: list[Arrays] = []
     for number, first in enumerate(range(0, images, settings.batch_size)):
         rows = slice(first, min(first + settings.batch_size, images))
-        seed = bench.seed("gradients", "attack", number)
+        seed = trial.seed("gradients", "attack", number)
 
         def piece(rows: slice = rows, seed: int = seed) -> Arrays:
-            x, y = tf.constant(bench.x[rows]), tf.constant(bench.y[rows], tf.int32)
+            x, y = tf.constant(trial.x[rows]), tf.constant(trial.y[rows], tf.int32)
             pair = rng.make_seed(seed)
             found = {**measure(x, y, pair), **compare(x, y, rng.fold(pair, 3))}
             return {name: value.numpy() for name, value in found.items()}
 
-        pieces.append(bench.store.once(f"gradients-{number:05d}", piece))
+        pieces.append(trial.store.once(f"gradients-{number:05d}", piece))
     merged = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
     predicted, seen = (merged.pop(name) for name in ("predicted", "seen"))
     return Gradients(
         **merged,
-        along_signs=_kept(predicted[:, :, :1], seen[..., :1], not bench.target.repeatable),
+        along_signs=_kept(predicted[:, :, :1], seen[..., :1], not trial.target.repeatable),
         along_random=_kept(predicted[:, :, 1:], seen[..., 1:], noisy=False),
         draws=draws,
     )
 
 
-def _measure(bench: Bench, eot: EOT) -> Any:
-    predict = bench.target.predict
+def _measure(trial: Trial, eot: EOT) -> Any:
+    predict = trial.target.predict
     cross_entropy, margin = attack_loss("cross_entropy"), attack_loss("margin")
 
     def measure(x: Any, y: Any, seed: Any) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def _measure(bench: Bench, eot: EOT) -> Any:
     return measure
 
 
-def _compare(bench: Bench, eot: EOT) -> Any:
+def _compare(trial: Trial, eot: EOT) -> Any:
     """Returns a function to the changes of the margin that the gradient predicts, and those seen.
 
     They are `(n, lengths, directions)` and `(n, 2, lengths, directions)`; the first direction is
@@ -87,10 +87,10 @@ def _compare(bench: Bench, eot: EOT) -> Any:
     measured twice, so that its scatter is known, along the signs alone, since that scatter
     drowns random directions.
     """
-    target, epsilon = bench.target, bench.settings.epsilon
+    target, epsilon = trial.target, trial.settings.epsilon
     margin = attack_loss("margin")
-    pixels = math.prod(bench.x.shape[1:])
-    radius = epsilon if bench.settings.norm == "linf" else epsilon / math.sqrt(pixels)
+    pixels = math.prod(trial.x.shape[1:])
+    radius = epsilon if trial.settings.norm == "linf" else epsilon / math.sqrt(pixels)
     radius = min(radius, _WIDEST)
     looks, random = (1, _RANDOM) if target.repeatable else (2, 0)
 

@@ -24,7 +24,8 @@ def gradients(**change):
     honest = {
         "cross_entropy_norm": np.ones(N),
         "margin_norm": np.ones(N),
-        "raised": np.ones(N, bool),
+        "along_signs": np.tile([0.99, 0.9], (N, 1)),
+        "along_random": np.tile([0.99, 0.9], (N, 1)),
         "agreement": np.full(N, 0.5),
     }
     return Gradients(**{**honest, **change}, draws=20)
@@ -103,7 +104,7 @@ RAISED = {
     ),
     "gradients_absent": changed(gradients=gradients(margin_norm=share(0.8))),
     "loss_saturated": changed(gradients=gradients(cross_entropy_norm=share(0.8))),
-    "gradients_wrong": changed(gradients=gradients(raised=share(0.45).astype(bool))),
+    "gradients_wrong": changed(gradients=gradients(along_random=np.tile([0.3, 0.1], (N, 1)))),
     "gradients_disagree": changed(gradients=gradients(agreement=np.full(N, 0.02))),
     "outputs_saturated": changed(outputs="probabilities", saturated=0.5),
     "frozen_noise_transfers": changed(cells=cells(frozen_with=share(0.2))),
@@ -160,16 +161,52 @@ def test_one_step_that_overshoots_is_no_collapse():
     assert (finding.passed, finding.weight) == (False, Weight.DOUBT)
 
 
-def test_noise_that_follows_no_seed_is_not_taken_for_wrong_gradients():
-    wrong = gradients(raised=share(0.45).astype(bool))
-    few = changed(repeatable=False, gradients=dataclasses.replace(wrong, draws=5))
-    assert "gradients_wrong" not in {f.name for f in run_checks(few)}
-    (finding,) = [
-        f
-        for f in run_checks(changed(repeatable=False, gradients=wrong))
-        if f.name == "gradients_wrong"
-    ]
+def told(name, evidence):
+    (finding,) = [f for f in run_checks(evidence) if f.name == name]
+    return finding
+
+
+def kept(signs, random=None):
+    """Gradients that keep so much of what they promise, over two lengths."""
+    random = signs if random is None else random
+    return gradients(along_signs=np.tile(signs, (N, 1)), along_random=np.tile(random, (N, 1)))
+
+
+def test_the_length_at_which_gradient_and_function_agree_best_counts():
+    # Half precision tells nothing over short lengths, and slopes change over long ones.
+    assert told("gradients_wrong", changed(gradients=kept([0.1, 0.98]))).passed
+    assert told("gradients_wrong", changed(gradients=kept([0.98, 0.1]))).passed
+    # But along signs and along random directions it must be the same one.
+    assert not told("gradients_wrong", changed(gradients=kept([0.98, 0.1], [0.1, 0.98]))).passed
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_step_that_happens_to_rise_does_not_make_a_gradient_right(sign):
+    finding = told("gradients_wrong", changed(gradients=kept([0.2 * sign, 0.2 * sign], [0.0, 0.0])))
+    assert (finding.passed, finding.weight) == (False, Weight.HIDES)
+
+
+def test_images_without_a_gradient_do_not_count_for_or_against_it():
+    honest = kept([0.98, 0.9])
+    honest.along_signs[:80] = honest.along_random[:80] = np.nan
+    assert told("gradients_wrong", changed(gradients=honest)).passed
+    none = gradients(margin_norm=np.zeros(N))
+    assert "gradients_wrong" not in {f.name for f in run_checks(changed(gradients=none))}
+
+
+def test_noise_that_follows_no_seed_is_asked_along_the_signs_alone():
+    nan = [np.nan, np.nan]
+    of_noise = changed(repeatable=False, gradients=kept([0.3, 0.9], nan))
+    assert told("gradients_wrong", of_noise).passed
+    finding = told("gradients_wrong", changed(repeatable=False, gradients=kept([0.2, 0.1], nan)))
+    assert (finding.passed, finding.weight) == (False, Weight.HIDES)
+
+
+def test_noise_that_drowns_everything_is_a_doubt_alone():
+    nan = [np.nan, np.nan]
+    finding = told("gradients_wrong", changed(repeatable=False, gradients=kept(nan, nan)))
     assert (finding.passed, finding.weight) == (False, Weight.DOUBT)
+    assert "drowns" in finding.explanation
 
 
 def documented():

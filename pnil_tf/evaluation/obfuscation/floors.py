@@ -9,9 +9,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+from pnil_tf.attacks.attack import Kind
+from pnil_tf.attacks.registry import attacks_of_kind
 from pnil_tf.evaluation.finding import Finding, Weight
 from pnil_tf.evaluation.obfuscation.evidence import CHECKS, EVALUATION, Evidence
-from pnil_tf.evaluation.settings import GRADIENT_ATTACKS, GRADIENT_FREE_ATTACKS
 
 TOO_WEAK = "settings_too_weak"
 WITH_GRADIENTS = "attacks with gradients"
@@ -83,7 +84,8 @@ def too_weak(evidence: Evidence) -> Finding:
 
 
 def _of_attacks_with_gradients(evidence: Evidence) -> list[str]:
-    attacks = {name: evidence.effort[name] for name in evidence.attacks if name in GRADIENT_ATTACKS}
+    names = attacks_of_kind(Kind.GRADIENT)
+    attacks = {name: evidence.effort[name] for name in evidence.attacks if name in names}
     if not attacks:
         return []
     alone = {
@@ -93,13 +95,15 @@ def _of_attacks_with_gradients(evidence: Evidence) -> list[str]:
     enough = [name for name, missing in alone.items() if not missing]
     if not enough:
         return min(alone.values(), key=len)
-    together = {"starts": sum(attacks[name]["starts"] or 0 for name in enough)}
+    together = {"starts": sum(attacks[name]["starts"] for name in enough)}
     return _missing(WITH_GRADIENTS, " and ".join(enough), together)
 
 
 def _of_attacks_without(evidence: Evidence) -> list[str]:
-    attacks = [name for name in evidence.attacks if name in GRADIENT_FREE_ATTACKS]
-    missing = [_missing(name, name, evidence.effort[name]) for name in attacks]
+    names = attacks_of_kind(Kind.GRADIENT_FREE)
+    missing = [
+        _missing(name, name, evidence.effort[name]) for name in evidence.attacks if name in names
+    ]
     return min(missing, key=len, default=[])
 
 
