@@ -144,9 +144,7 @@ def check_accuracy_elsewhere(target: Target, x: np.ndarray, y: np.ndarray) -> No
     )
 
 
-def _right(
-    target: Target, pixel_range: PixelRange, x: np.ndarray, y: np.ndarray
-) -> np.ndarray:
+def _right(target: Target, pixel_range: PixelRange, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Whether each image is recognised in a pixel range, float32 `(n,)`; noise would blur it."""
     pixels = target.pixel_range.to_unit(pixel_range.from_unit(x))
     predict = tf.function(target.noise_free(), reduce_retracing=True)
@@ -160,7 +158,7 @@ def _check_pixels(pixels: np.ndarray, pixel_range: PixelRange) -> None:
     slack = _ROUNDING * pixel_range.width
     inside = low >= pixel_range.low - slack and high <= pixel_range.high + slack
     # Nearly black bytes are whole numbers.
-    tiny = pixel_range.width > 100 and 0 <= low and 0 < high <= 1 and fractional
+    tiny = pixel_range.width > 100 and low >= 0 and 0 < high <= 1 and fractional
     if inside and not tiny:
         return
     seem = range_like(low, high, fractional)

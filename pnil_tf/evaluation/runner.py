@@ -263,6 +263,7 @@ def _judgement(
         strongest,
         evidence.guessing,
         settings.epsilon,
+        trial.target.pixel_range,
     )
     without = {name: share for name, share in shares.items() if name != "pgd_strong"}
     return {

@@ -159,7 +159,7 @@ def target_of(classifier: Classifier, images: np.ndarray, kind: str | None = Non
     stochastic = any(
         _differ(first, checked_outputs(classifier.predict, examples)) for _ in range(_TRIES)
     )
-    predict = classifier.predict
+    predict: Predict = classifier.predict
     if _changes_in_graph(classifier, examples, first, stochastic):
         predict = _eagerly(classifier, examples)
     repeatable = not stochastic or _repeats(predict, examples)

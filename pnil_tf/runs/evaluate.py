@@ -7,10 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from pnil_tf.contract.pixel_range import PixelRange
 from pnil_tf.data import Dataset, DataSettings, load
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.runner import evaluate
 from pnil_tf.evaluation.settings import EvaluationSettings
+from pnil_tf.evaluation.target import looked_at
 from pnil_tf.files import refuse_file_in_the_way, sha256_of, understood
 from pnil_tf.runs.load import RUN, Loaded, load_model, read_run
 from pnil_tf.vocabulary import NORMS
@@ -66,6 +70,8 @@ def evaluate_saved(
     overwrite: bool = False,
     data: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
+    pixel_range: tuple[float, ...] | None = None,
+    outputs: str | None = None,
 ) -> dict[str, Any]:
     """Evaluates a saved classifier on the test images of a data set.
 
@@ -78,6 +84,9 @@ def evaluate_saved(
         overwrite: As for `evaluate`.
         data: Fields of `DataSettings` that were said explicitly; the run's fill the rest.
         options: Further fields of `EvaluationSettings`.
+        pixel_range: `(low, high)` of the pixels that the model takes; by default what its run or
+            its export says, or else as for `evaluate`.
+        outputs: As for `evaluate`.
 
     Returns:
         The content of `results.json`.
@@ -86,6 +95,7 @@ def evaluate_saved(
         UserError: If something is missing or does not fit; before the work begins.
     """
     epsilon, norm, _ = _settled(model, epsilon, norm, data or {})
+    given = None if pixel_range is None else PixelRange.of(pixel_range)
     settings = EvaluationSettings(epsilon=epsilon, norm=norm, **(options or {}))
     if output is None:
         if not read_run(model):
@@ -94,9 +104,14 @@ def evaluate_saved(
     refuse_file_in_the_way("output", output)
     saved = load_saved(model, epsilon, data, norm)
     test = saved.dataset.test.take(settings.images)
+    given = given or saved.loaded.pixel_range
+    images = test.images
+    if images.dtype != np.uint8:  # in [0, 1], which need not be the model's range
+        given = looked_at(saved.loaded.model, images.shape[1:], given, outputs).pixel_range
+        images = given.from_unit(images)
     return evaluate(
         saved.loaded.model,
-        test.images,
+        images,
         test.labels,
         settings,
         output,
@@ -105,6 +120,8 @@ def evaluate_saved(
         data=saved.dataset.describe(),
         model_identity=sha256_of(saved.loaded.file),
         kind=saved.loaded.kind,
+        pixel_range=given,
+        outputs=outputs,
     )
 
 

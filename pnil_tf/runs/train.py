@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from pnil_tf.attacks.eot import EOT
 from pnil_tf.attacks.one_step import StepAttack, step_attack
+from pnil_tf.contract.pixel_range import UNIT, PixelRange
 from pnil_tf.data import Dataset, DataSettings, batches, load, training_stream
 from pnil_tf.errors import RunFailedError, UserError, reason
 from pnil_tf.evaluation.quick import quick_evaluation
@@ -216,8 +217,7 @@ def _continued(
                 f"The run was begun with --{name}={before.get(name)}. Received: --resume with "
                 f"--{name}={value}. Leave the flag out, or begin another run with another --name."
             )
-    size = stored["data"]["image_size"]
-    data = {**stored["data"], "image_size": None if size is None else tuple(size)}
+    stored = {name: _settings_of(group) for name, group in stored.items()}
     free = {"data_dir": settings.data.data_dir, "data_source": settings.data.data_source}
     groups = {
         name: type(getattr(settings, name))(**stored[name])
@@ -226,10 +226,15 @@ def _continued(
     run = {**stored["run"], **{name: getattr(settings.run, name) for name in ("runs_dir", "name")}}
     run |= {"resume": True, "overwrite": False}
     return TrainSettings(
-        data=DataSettings(**{**data, **{k: v for k, v in free.items() if k in given}}),
+        data=DataSettings(**{**stored["data"], **{k: v for k, v in free.items() if k in given}}),
         run=type(settings.run)(**run),
         **groups,
     )
+
+
+def _settings_of(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as they were before JSON made lists of their tuples."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in group.items()}
 
 
 def _compiled(
@@ -461,6 +466,7 @@ def _finish(
             norm=settings.attack.norm,
             eot_samples=settings.run.evaluation_eot_samples,
             seed=settings.optimization.seed,
+            pixel_range=settings.model.pixel_range,
         )
     # Of all processes that worked on the run; the training's are in its history.
     after = time.monotonic() - started
@@ -512,7 +518,7 @@ def _flagfile(settings: TrainSettings) -> str:
             if value is None or name in ("resume", "overwrite", "split_seed"):
                 continue
             if isinstance(value, tuple):
-                value = "x".join(str(side) for side in value)
+                value = ("x" if name == "image_size" else ",").join(map(str, value))
             lines.append(f"--{name}={str(value).lower() if isinstance(value, bool) else value}")
     return "\n".join(lines) + "\n"
 
@@ -528,7 +534,9 @@ def _say_result(record: dict[str, Any]) -> None:
             f"{title:16}{figure['value']:>9.2%}  {figure['low']:.2%} - {figure['high']:.2%}"
             f"  {figure['images']:>6}"
         )
+    pixel_range = PixelRange.of(result.get("pixel_range", UNIT))
     print(
-        f"epsilon {result['epsilon']:.4g} ({result['norm']}), {result['eot_samples']} EOT draws, "
+        f"epsilon {pixel_range.says(result['epsilon'])}, {result['norm']}, "
+        f"{result['eot_samples']} EOT draws, "
         f"data source: {record['data_source']}"
     )
