@@ -22,7 +22,7 @@ FLOORS = [
     {"attacks"},
     {"contract"},
     {"layers", "input_gradient"},
-    {"rng", "keras_internals", "checksums", "presets"},
+    {"rng", "keras_internals", "checksums", "flagfiles"},
     {"files", "validation", "progress", "html", "logs", "interruption"},
     {"errors", "vocabulary", "version", "registration"},
 ]

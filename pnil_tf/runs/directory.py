@@ -54,8 +54,8 @@ class RunDirectory:
             not self.description.exists() and set(self.path.iterdir()) - {self.path / LOCK}
         ):
             raise UserError(
-                f"{str(self.path)!r} exists and holds no run (no {_MARKER}). Choose another --name or "
-                "--runs_dir."
+                f"{str(self.path)!r} exists and holds no run (no {_MARKER}). Choose another --name "
+                "or --runs_dir."
             )
         refuse_odd_entries(self.path)
         self._refuse_existing()
