@@ -8,7 +8,6 @@ import time
 from typing import Any
 
 import keras
-import numpy as np
 
 from pnil_tf.evaluation.quick import quick_evaluation
 from pnil_tf.pictures import learning_curves, pnil_maps
@@ -32,7 +31,7 @@ def finish(
     classifier = keras.saving.load_model(directory.classifier, safe_mode=True)
     learning_curves(fitted.rows, directory.path / "learning_curves.png")
     if settings.model.pnil:
-        pictured = data.test.take(_PICTURED_IMAGES).images.astype(np.float32) / 255.0
+        pictured = data.test.take(_PICTURED_IMAGES).unit_images
         pnil_maps(classifier, pictured, directory.path / "pnil_maps.png")
     seconds = [row["seconds"] for row in fitted.rows]
     images = job.steps_per_epoch * settings.optimization.batch_size

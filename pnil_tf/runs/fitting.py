@@ -7,7 +7,6 @@ import logging
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from pnil_tf.data import batches, training_stream
@@ -160,7 +159,7 @@ def _guard(
         return None
     watched = job.data.validation.take(_GUARD_IMAGES)
     return OverfittingGuard(
-        watched.images.astype(np.float32) / 255.0,
+        watched.unit_images,
         watched.labels,
         action=settings.attack.guard,
         directory=directory.checkpoints,
