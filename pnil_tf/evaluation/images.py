@@ -40,7 +40,7 @@ def first_images(images: Any, labels: Any, count: int) -> tuple[np.ndarray, np.n
         )
     if labels.dtype.kind in "SUO":
         raise UserError(
-            f"Labels are the numbers of classes. Received: {labels.flat[0]!r} among them. Number "
+            f"Labels are the numbers of classes. Received: {str(labels.flat[0])!r} among them. Number "
             "the classes in the order of the model's outputs, for example by "
             "numpy.unique(labels, return_inverse=True)."
         )
