@@ -19,7 +19,7 @@ from absl import flags
 
 from pnil_tf.benchmark.settings import BenchmarkSettings
 from pnil_tf.contract.pixel_range import PixelRange
-from pnil_tf.errors import UserError
+from pnil_tf.errors import UserError, speaking_of_flags
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.flagfiles import PREFIX, preset
 from pnil_tf.study.budgets import BUDGETS
@@ -395,18 +395,18 @@ def parse(arguments: Sequence[str], flag_values: flags.FlagValues = FLAGS) -> No
         rest = flag_values(arguments)[1:]
     except UnicodeDecodeError as error:
         raise UserError(
-            f"A flagfile must be text in UTF-8. Received: one that is not ({error}). Check the "
-            "path after --flagfile."
+            f"A flagfile must be text in UTF-8, and this one is not ({error}). Check the path "
+            "after "
+            "--flagfile."
         ) from error
     except RecursionError as error:
         raise UserError(
-            "Flagfiles name each other too deeply. Received: more than Python can follow. Put the "
-            "flags into one file."
+            "Flagfiles name each other too deeply. Put the flags into one file."
         ) from error
     except ValueError as error:  # absl's own for --noflag=1, Python's for a path with a NUL
-        raise UserError(f"A flag cannot be read. Received: {error}. See --help.") from error
+        raise UserError(f"A flag cannot be read: {error}. See --help.") from error
     if rest:
-        raise UserError(f"Every argument is a --flag. Received: {rest[0]!r}. See --help.")
+        raise UserError(f"Every argument is a --flag, which {rest[0]!r} is not. See --help.")
 
 
 def _with_presets(arguments: Sequence[str]) -> list[str]:
@@ -441,6 +441,7 @@ def _values(group: str, flag_values: flags.FlagValues) -> dict[str, Any]:
     return {name: flag_values[name].value for name in _GROUPS[group]}
 
 
+@speaking_of_flags()
 def train_settings(flag_values: flags.FlagValues = FLAGS) -> training.TrainSettings:
     """Builds the settings of a training run from the flags.
 
@@ -453,6 +454,7 @@ def train_settings(flag_values: flags.FlagValues = FLAGS) -> training.TrainSetti
     return training.TrainSettings(data=DataSettings(**_values("data", flag_values)), **groups)
 
 
+@speaking_of_flags()
 def evaluation_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any]:
     """Returns the arguments of `pnil_tf.runs.evaluate.evaluate_saved`.
 
@@ -462,7 +464,7 @@ def evaluation_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any
     values = _values("evaluation", flag_values)
     places = {name: values.pop(name) for name in (*_PLACES, *_ABOUT_MODEL)}
     if not places["model"]:
-        raise UserError("There is nothing to evaluate. Received: no --model. Pass a run's folder.")
+        raise UserError("There is nothing to evaluate: no --model was given. Pass a run's folder.")
     _check_range(places["pixel_range"])
     if places["resume"] and places["overwrite"]:
         raise UserError(
@@ -480,6 +482,7 @@ def evaluation_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any
     return {**places, "epsilon": epsilon, "norm": norm, "data": data, "options": values}
 
 
+@speaking_of_flags()
 def export_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any]:
     """Returns the arguments of `pnil_tf.runs.export.export_saved`.
 
@@ -489,7 +492,7 @@ def export_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any]:
     values = _values("export", flag_values)
     for name, what in (("model", "a run's folder"), ("output", "the folder to write")):
         if not values[name]:
-            raise UserError(f"An export needs --{name}. Received: none. Pass {what}.")
+            raise UserError(f"An export needs --{name}: pass {what}.")
     _check_range(values["pixel_range"])
     return values
 
@@ -499,6 +502,7 @@ def _check_range(pixel_range: tuple[float, float] | None) -> None:
         PixelRange.of(pixel_range)
 
 
+@speaking_of_flags()
 def benchmark_settings(flag_values: flags.FlagValues = FLAGS) -> BenchmarkSettings:
     """Builds the settings of a benchmark from the flags.
 
@@ -508,6 +512,7 @@ def benchmark_settings(flag_values: flags.FlagValues = FLAGS) -> BenchmarkSettin
     return BenchmarkSettings(**_values("benchmark", flag_values))
 
 
+@speaking_of_flags()
 def study_settings(flag_values: flags.FlagValues = FLAGS) -> StudySettings:
     """Builds the settings of a study from the flags.
 

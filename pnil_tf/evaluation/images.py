@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf.contract.pixel_range import BYTES, SIGNED, UNIT, PixelRange, range_like
-from pnil_tf.errors import UserError
+from pnil_tf.errors import UserError, argument
 from pnil_tf.evaluation.statistics import wilson
 from pnil_tf.evaluation.target import Target
 
@@ -40,8 +40,8 @@ def first_images(images: Any, labels: Any, count: int) -> tuple[np.ndarray, np.n
         )
     if labels.dtype.kind in "SUO":
         raise UserError(
-            f"Labels are the numbers of classes. Received: {str(labels.flat[0])!r} among them. Number "
-            "the classes in the order of the model's outputs, for example by "
+            f"Labels are the numbers of classes. Received: {str(labels.flat[0])!r} among them. "
+            "Number the classes in the order of the model's outputs, for example by "
             "numpy.unique(labels, return_inverse=True)."
         )
     if labels.ndim == 2 and labels.shape[1] == 1:
@@ -139,8 +139,7 @@ def check_accuracy_elsewhere(target: Target, x: np.ndarray, y: np.ndarray) -> No
     raise UserError(
         f"The model does not take pixels in {target.pixel_range}, it seems: on those its clean "
         f"accuracy is {here.value:.1%} (guessing: {guessing:.1%}), on pixels in {best} it is "
-        f"{found[best].value:.1%}. Pass pixel_range=({best.low:g}, {best.high:g}), in a command "
-        f"--pixel_range={best.low:g},{best.high:g}."
+        f"{found[best].value:.1%}. Set {argument('pixel_range')} to {best.low:g},{best.high:g}."
     )
 
 

@@ -20,7 +20,6 @@ import tensorflow as tf
 
 from pnil_tf.attacks.registry import attack_named
 from pnil_tf.attacks.settings import AttackSettings
-from pnil_tf.contract.pixel_range import check_epsilon
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.images import (
     check_accuracy_elsewhere,
@@ -117,7 +116,6 @@ def evaluate(
     data = dict(data or {"source": "arrays"})
     images, y = first_images(images, labels, settings.images)
     classifier = looked_at(model, images.shape[1:], pixel_range, outputs)
-    check_epsilon(settings.epsilon, settings.norm, classifier.pixel_range)
     x = unit_images(images, classifier.pixel_range)
     target = target_of(classifier, x, kind)
     check_classes(target, y, data)

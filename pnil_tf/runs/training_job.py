@@ -11,8 +11,9 @@ from pnil_tf.attacks.eot import EOT
 from pnil_tf.attacks.one_step import StepAttack, step_attack
 from pnil_tf.contract.pixel_range import PixelRange
 from pnil_tf.data import Dataset, load
-from pnil_tf.training.settings import TrainSettings, require
+from pnil_tf.training.settings import TrainSettings
 from pnil_tf.training.strategy import configure_precision, is_chief, make_strategy
+from pnil_tf.validation import require
 
 
 @dataclasses.dataclass(frozen=True)
