@@ -16,3 +16,8 @@ def attached_logits(outputs: Any) -> Any | None:
 def all_layers(model: keras.Layer) -> Iterator[keras.Layer]:
     """The model itself and every layer within it, nested ones and tracked attributes included."""
     yield from model._flatten_layers(include_self=True, recursive=True)
+
+
+def layer_behind(tensor: Any) -> keras.Layer:
+    """The layer whose output a symbolic tensor of a functional model is."""
+    return tensor._keras_history.operation

@@ -21,7 +21,8 @@ from pnil_tf.data import Dataset, DataSettings, batches, load, training_stream
 from pnil_tf.errors import RunFailedError, UserError, reason
 from pnil_tf.evaluation.quick import quick_evaluation
 from pnil_tf.files import understood
-from pnil_tf.models import build_model, pnil_layer
+from pnil_tf.layers import PNILLayer
+from pnil_tf.models import build_model
 from pnil_tf.pictures import learning_curves, pnil_maps
 from pnil_tf.progress import Progress
 from pnil_tf.runs.directory import RunDirectory
@@ -277,8 +278,12 @@ def _new_model(
 ) -> AdversarialModel:
     layer = None
     if settings.model.pnil:
-        layer = pnil_layer(settings.model.pnil_sigma, settings.model.pnil_per_channel)
-        layer.noise_at_inference = settings.model.noise_at_inference
+        layer = PNILLayer(
+            per_channel=settings.model.pnil_per_channel,
+            noise_at_inference=settings.model.noise_at_inference,
+            initial_sigma=settings.model.pnil_sigma,
+            name="pnil",
+        )
     classifier = build_model(
         str(settings.model.model),
         data.input_shape,

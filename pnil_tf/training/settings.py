@@ -12,6 +12,7 @@ from typing import Any
 
 from pnil_tf.errors import UserError
 from pnil_tf.validation import LARGEST_COUNT, check_types
+from pnil_tf.vocabulary import INITIAL_SIGMA
 
 # The paper's budgets, pixels in [0, 1].
 PAPER_EPSILON = {"mnist": 8 / 255, "fashion_mnist": 4 / 255, "cifar10": 0.03}
@@ -47,9 +48,8 @@ class ModelSettings:
         model: `"small_cnn"` or `"resnet11"`; `None` takes the paper's for the data set.
         width: Channels of the first convolution; `None` takes the model's default.
         pnil: Whether a `PNILLayer` stands in front.
-        pnil_sigma: Standard deviation with which its noise starts, > 0, in units of the pixels.
-            The default, exp(-2), is a bias of -4. At a large epsilon a larger start (0.37) guards
-            better against catastrophic overfitting.
+        pnil_sigma: Standard deviation with which its noise starts, > 0, as a share of the pixel
+            range.
         pnil_per_channel: Whether its weights are shared over all positions.
         noise_at_inference: Whether its noise stays on at inference.
     """
@@ -57,7 +57,7 @@ class ModelSettings:
     model: str | None = None
     width: int | None = None
     pnil: bool = False
-    pnil_sigma: float = 0.135
+    pnil_sigma: float = INITIAL_SIGMA
     pnil_per_channel: bool = False
     noise_at_inference: bool = True
 
