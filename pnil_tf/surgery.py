@@ -14,7 +14,7 @@ from pnil_tf.contract.range_inside import range_inside
 from pnil_tf.contract.trace import traced
 from pnil_tf.copying import as_graph, copied
 from pnil_tf.errors import UserError
-from pnil_tf.keras_internals import layer_behind
+from pnil_tf.keras_internals import operation_of
 from pnil_tf.layers import PNILLayer
 from pnil_tf.vocabulary import INITIAL_SIGMA
 
@@ -141,7 +141,7 @@ def _rebuilt(
     """A copy with the noise before a layer or in front, or with a nested model replaced."""
 
     def fresh(tensor: Any) -> Any:
-        name = layer_behind(tensor).name
+        name = operation_of(tensor).name
         return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=name)
 
     inputs = keras.tree.map_structure(fresh, graph.input)

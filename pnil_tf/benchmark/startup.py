@@ -54,9 +54,9 @@ def first_step() -> None:
     import keras
     import numpy as np
 
-    from pnil_tf import AdversarialModel
     from pnil_tf.layers import PNILLayer
     from pnil_tf.models import build_model
+    from pnil_tf.training.model import AdversarialModel
 
     model = AdversarialModel(
         build_model("small_cnn", (28, 28, 1), 10, pnil=PNILLayer()), "nfgsm", 0.1
