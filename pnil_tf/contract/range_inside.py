@@ -27,7 +27,7 @@ def range_inside(start: keras.Model, pixel_range: PixelRange) -> PixelRange | No
         The range, or `None` if the output is something else than pixels.
     """
     shape, dtype = start.inputs[0].shape[1:], start.inputs[0].dtype
-    if start.output.shape[-1] != shape[-1] or not shape or shape[-1] is None:
+    if start.outputs[0].shape[-1] != shape[-1] or not shape or shape[-1] is None:
         return None
     # Black, white, and other levels that differ between the channels.
     levels = np.random.default_rng(0).random((_LEVELS, shape[-1]))

@@ -36,10 +36,10 @@ from pnil_tf.training.callbacks import (
 )
 from pnil_tf.training.checkpoints import TrainingCheckpoints
 from pnil_tf.training.guard import OverfittingGuard
-from pnil_tf.training.lr_range import LRRange, lr_range_test, write_curve
+from pnil_tf.training.lr_range import LRRange, UndecidedError, lr_range_test, write_curve
 from pnil_tf.training.model import AdversarialModel
 from pnil_tf.training.schedules import OneCycle, Triangular
-from pnil_tf.training.settings import TrainSettings, require
+from pnil_tf.training.settings import DEFAULT_MAX_LR, TrainSettings, require
 from pnil_tf.training.strategy import configure_precision, is_chief, make_strategy
 from pnil_tf.version import __version__
 
@@ -105,9 +105,9 @@ def train(settings: TrainSettings, given: Mapping[str, Any] | None = None) -> di
     if "max_lr" not in record:
         record["max_lr"] = settings.optimization.max_lr
         if record["max_lr"] == "auto":
-            found = _range_test(settings, attack, strategy, data)
-            record["max_lr"] = found.suggested_max
-            if chief:
+            found = _rate_from_curve(settings, attack, strategy, data)
+            record["max_lr"] = DEFAULT_MAX_LR if found is None else found.suggested_max
+            if chief and found is not None:
                 write_curve(found, directory.path)
         if chief:
             directory.write(record)
@@ -147,7 +147,10 @@ def find_learning_rate(settings: TrainSettings) -> tuple[LRRange, Path]:
     attack, strategy, data = _set_up(settings)
     folder = Path(settings.run.runs_dir) / f"{settings.run.name}_lr_range"
     folder.mkdir(parents=True, exist_ok=True)
-    found = _range_test(settings, attack, strategy, data)
+    try:
+        found = _range_test(settings, attack, strategy, data)
+    except UndecidedError as error:  # not a setting of the user's, but the training failed
+        raise RunFailedError(str(error)) from error
     write_curve(found, folder)
     return found, folder
 
@@ -265,12 +268,27 @@ def _range_test(
         data.train, settings.optimization.batch_size, settings.optimization.seed
     )
     model, _ = _compiled(settings, attack, strategy, data, 1e-3)
-    try:
-        found = lr_range_test(model, stream)
-    except UserError as error:  # its arguments are ours, so it is the training that failed
-        raise RunFailedError(f"{error} Or pass --max_lr.") from error
+    found = lr_range_test(model, stream)
     logger.info("LR range test: peak learning rate %.4g", found.suggested_max)
     return found
+
+
+def _rate_from_curve(
+    settings: TrainSettings,
+    attack: StepAttack | None,
+    strategy: tf.distribute.Strategy,
+    data: Dataset,
+) -> LRRange | None:
+    """What `--max_lr=auto` found; `None`, with a warning, if the curve decides nothing."""
+    try:
+        return _range_test(settings, attack, strategy, data)
+    except UndecidedError:
+        logger.warning(
+            "LR range test: the loss never fell, so the curve decides nothing. The peak learning "
+            "rate is the default, %.4g; pass --max_lr for another.",
+            DEFAULT_MAX_LR,
+        )
+        return None
 
 
 def _new_model(

@@ -17,6 +17,7 @@ from pnil_tf.vocabulary import INITIAL_SIGMA
 # The paper's budgets, pixels in [0, 1].
 PAPER_EPSILON = {"mnist": 8 / 255, "fashion_mnist": 4 / 255, "cifar10": 0.03}
 PAPER_MODEL = {"mnist": "small_cnn", "fashion_mnist": "small_cnn", "cifar10": "resnet11"}
+DEFAULT_MAX_LR = 0.005
 # File systems take 255 bytes, and the learning rate test's folder is named after the run.
 _LONGEST_NAME = 240
 
@@ -123,7 +124,8 @@ class OptimizationSettings:
     Args:
         epochs: Passes over the training images.
         batch_size: Images per step, over all replicas.
-        max_lr: Peak learning rate of Adam, or `"auto"` for an LR range test first.
+        max_lr: Peak learning rate of Adam, or `"auto"` for an LR range test first (and for the
+            default, if its curve decides nothing).
         min_lr: Lower bound of the `triangular` schedule; `None` takes a tenth of `max_lr`.
         schedule: `"one_cycle"`, `"triangular"` or `"constant"`.
         cycle_epochs: Period of the `triangular` schedule.
@@ -132,7 +134,7 @@ class OptimizationSettings:
 
     epochs: int = 10
     batch_size: int = 100
-    max_lr: float | str = 0.005
+    max_lr: float | str = DEFAULT_MAX_LR
     min_lr: float | None = None
     schedule: str = "one_cycle"
     cycle_epochs: float = 5.0
