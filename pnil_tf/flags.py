@@ -18,8 +18,9 @@ from typing import Any
 from absl import flags
 
 from pnil_tf.benchmark.settings import BenchmarkSettings
-from pnil_tf.errors import UserError
+from pnil_tf.errors import UserError, speaking_of_flags
 from pnil_tf.evaluation.settings import EvaluationSettings
+from pnil_tf.flagfiles import PREFIX, preset
 from pnil_tf.study.budgets import BUDGETS
 from pnil_tf.study.settings import ENGINES, StudySettings
 from pnil_tf.study.studies import STUDIES
@@ -354,28 +355,42 @@ def parse(arguments: Sequence[str], flag_values: flags.FlagValues = FLAGS) -> No
         absl.flags.Error: If a flag is unknown or its value illegal.
         UserError: If a flagfile cannot be understood, or there is an argument that is no flag.
     """
+    arguments = _with_presets(arguments)
     for argument in arguments[1:]:
         name, _, path = argument.lstrip("-").partition("=")
         if name == "flagfile" and os.path.exists(path) and not os.path.isfile(path):
             raise UserError(  # a device or a pipe might never end
-                f"A flagfile must be a file. Received: {path!r}, which is none."
+                f"A flagfile must be a file, which {path!r} is not."
             )
     try:
         rest = flag_values(arguments)[1:]
     except UnicodeDecodeError as error:
         raise UserError(
-            f"A flagfile must be text in UTF-8. Received: one that is not ({error}). Check the "
-            "path after --flagfile."
+            f"A flagfile must be text in UTF-8, and this one is not ({error}). Check the path "
+            "after "
+            "--flagfile."
         ) from error
     except RecursionError as error:
         raise UserError(
-            "Flagfiles name each other too deeply. Received: more than Python can follow. Put the "
-            "flags into one file."
+            "Flagfiles name each other too deeply. Put the flags into one file."
         ) from error
     except ValueError as error:  # absl's own for --noflag=1, Python's for a path with a NUL
-        raise UserError(f"A flag cannot be read. Received: {error}. See --help.") from error
+        raise UserError(f"A flag cannot be read: {error}. See --help.") from error
     if rest:
-        raise UserError(f"Every argument is a --flag. Received: {rest[0]!r}. See --help.")
+        raise UserError(f"Every argument is a --flag, which {rest[0]!r} is not. See --help.")
+
+
+def _with_presets(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the place of each flagfile that is named as one of ours."""
+    found = list(arguments)
+    for i, argument in enumerate(found):
+        name, equals, value = argument.lstrip("-").partition("=")
+        follows = name == "flagfile" and not equals and i + 1 < len(found)
+        value = found[i + 1] if follows else value
+        if argument.startswith("-") and name == "flagfile" and value.startswith(PREFIX):
+            path = str(preset(value.removeprefix(PREFIX)))
+            found[i + 1 if follows else i] = path if follows else f"--flagfile={path}"
+    return found
 
 
 def groups(flag_values: flags.FlagValues = FLAGS) -> list[tuple[str, list[str]]]:
@@ -397,6 +412,7 @@ def _values(group: str, flag_values: flags.FlagValues) -> dict[str, Any]:
     return {name: flag_values[name].value for name in _GROUPS[group]}
 
 
+@speaking_of_flags()
 def train_settings(flag_values: flags.FlagValues = FLAGS) -> training.TrainSettings:
     """Builds the settings of a training run from the flags.
 
@@ -409,6 +425,7 @@ def train_settings(flag_values: flags.FlagValues = FLAGS) -> training.TrainSetti
     return training.TrainSettings(data=DataSettings(**_values("data", flag_values)), **groups)
 
 
+@speaking_of_flags()
 def evaluation_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any]:
     """Returns the arguments of `pnil_tf.runs.evaluate.evaluate_saved`.
 
@@ -418,7 +435,7 @@ def evaluation_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any
     values = _values("evaluation", flag_values)
     places = {name: values.pop(name) for name in _PLACES}
     if not places["model"]:
-        raise UserError("There is nothing to evaluate. Received: no --model. Pass a run's folder.")
+        raise UserError("There is nothing to evaluate: no --model was given. Pass a run's folder.")
     if places["resume"] and places["overwrite"]:
         raise UserError(
             "--resume keeps what the output folder holds and --overwrite replaces it. "
@@ -435,6 +452,7 @@ def evaluation_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any
     return {**places, "epsilon": epsilon, "norm": norm, "data": data, "options": values}
 
 
+@speaking_of_flags()
 def export_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any]:
     """Returns the arguments of `pnil_tf.runs.export.export_saved`.
 
@@ -444,10 +462,11 @@ def export_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any]:
     values = _values("export", flag_values)
     for name, what in (("model", "a run's folder"), ("output", "the folder to write")):
         if not values[name]:
-            raise UserError(f"An export needs --{name}. Received: none. Pass {what}.")
+            raise UserError(f"An export needs --{name}: pass {what}.")
     return values
 
 
+@speaking_of_flags()
 def benchmark_settings(flag_values: flags.FlagValues = FLAGS) -> BenchmarkSettings:
     """Builds the settings of a benchmark from the flags.
 
@@ -457,6 +476,7 @@ def benchmark_settings(flag_values: flags.FlagValues = FLAGS) -> BenchmarkSettin
     return BenchmarkSettings(**_values("benchmark", flag_values))
 
 
+@speaking_of_flags()
 def study_settings(flag_values: flags.FlagValues = FLAGS) -> StudySettings:
     """Builds the settings of a study from the flags.
 

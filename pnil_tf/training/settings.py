@@ -6,12 +6,17 @@ The fields carry the names of the command line's flags.
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 from typing import Any
 
-from pnil_tf.errors import UserError
-from pnil_tf.validation import LARGEST_COUNT, check_types
+from pnil_tf.errors import argument
+from pnil_tf.validation import (
+    LARGEST_COUNT,
+    check_types,
+    require,
+    require_count,
+    require_positive,
+)
 from pnil_tf.vocabulary import INITIAL_SIGMA
 
 # The paper's budgets, pixels in [0, 1].
@@ -22,23 +27,11 @@ DEFAULT_MAX_LR = 0.005
 _LONGEST_NAME = 240
 
 
-def require(condition: bool, message: str) -> None:
-    """Raises `UserError(message)` unless `condition` holds."""
-    if not condition:
-        raise UserError(message)
-
-
 def _require_positive(settings: Any, *names: str) -> None:
+    kinds = {field.name: str(field.type) for field in dataclasses.fields(settings)}
     for name in names:
-        value = getattr(settings, name)
-        require(
-            value > 0 and math.isfinite(value),
-            f"--{name} must be greater than 0. Received: {value!r}.",
-        )
-        require(
-            isinstance(value, float) or value <= LARGEST_COUNT,
-            f"--{name} must not exceed {LARGEST_COUNT}. Received: {value!r}.",
-        )
+        check = require_count if kinds[name].startswith("int") else require_positive
+        check(name, getattr(settings, name))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,12 +101,14 @@ class AttackTrainingSettings:
                 _require_positive(self, name)
         require(
             self.norm != "linf" or self.epsilon is None or self.epsilon <= 1.0,
-            f"Pixels are in [0, 1], so --epsilon must not exceed 1. Received: {self.epsilon!r}. "
+            f"Pixels are in [0, 1], so {argument('epsilon')} must not exceed 1. Received: "
+            f"{self.epsilon!r}. "
             "For 8-bit steps write 8/255.",
         )
         require(
             0.0 <= self.clean_weight <= 1.0,
-            f"--clean_weight must lie between 0 and 1. Received: {self.clean_weight!r}.",
+            f"{argument('clean_weight')} must lie between 0 and 1. Received: "
+            f"{self.clean_weight!r}.",
         )
 
 
@@ -149,13 +144,13 @@ class OptimizationSettings:
             _require_positive(self, "min_lr")
         require(
             0 <= self.seed < 2**32,
-            f"--seed must lie between 0 and {2**32 - 1}. Received: {self.seed!r}.",
+            f"{argument('seed')} must lie between 0 and {2**32 - 1}. Received: {self.seed!r}.",
         )
         if self.schedule == "triangular" and self.max_lr != "auto" and self.min_lr is not None:
             require(
                 self.min_lr <= float(self.max_lr),
-                f"--min_lr must not exceed --max_lr. Received: {self.min_lr!r} and "
-                f"{self.max_lr!r}.",
+                f"{argument('min_lr')} must not exceed {argument('max_lr')}. Received: "
+                f"{self.min_lr!r} and {self.max_lr!r}.",
             )
 
 
@@ -211,23 +206,25 @@ class RunSettings:
         _require_positive(self, "checkpoint_steps", "evaluation_eot_samples")
         require(
             0 <= self.evaluation_images <= LARGEST_COUNT,
-            f"--evaluation_images must lie between 0 and {LARGEST_COUNT}. "
+            f"{argument('evaluation_images')} must lie between 0 and {LARGEST_COUNT}. "
             f"Received: {self.evaluation_images!r}.",
         )
         require(
             not (self.resume and self.overwrite),
-            "--resume goes on with a run and --overwrite replaces it. Received: both. Drop one.",
+            f"{argument('resume')} goes on with a run and {argument('overwrite')} replaces it. "
+            "Received: both. Drop one.",
         )
         require(
             self.name is None or len(os.fsencode(self.name)) <= _LONGEST_NAME,
-            f"--name, made from the settings unless given, must have at most {_LONGEST_NAME} "
+            f"{argument('name')}, made from the settings unless given, must have at most "
+            f"{_LONGEST_NAME} "
             f"bytes. Received: {self.name!r}. Pass a shorter one.",
         )
         require(
             self.name is None
             or (self.name not in ("", ".", "..") and not set(self.name) & set("/\\\0")),
-            "--name is the name of one folder within --runs_dir. Received: "
-            f"{self.name!r}. Leave out separators; use --runs_dir for the place.",
+            f"{argument('name')} is one folder within {argument('runs_dir')}. Received: "
+            f"{self.name!r}. Leave out separators; use {argument('runs_dir')} for the place.",
         )
 
 
@@ -248,14 +245,15 @@ class TrainSettings:
         if self.attack.epsilon is None:
             require(
                 self.attack.norm == "linf",
-                "The preset radii are of the l_inf norm. Received: --norm=l2 without --epsilon. "
-                "Pass one.",
+                f"The preset radii are of the l_inf norm, so {argument('norm', 'l2')} needs a "
+                f"radius of its own. Pass {argument('epsilon')}.",
             )
             require(
                 dataset in PAPER_EPSILON,
-                f"Radii are preset for {', '.join(PAPER_EPSILON)}. Received: --dataset={dataset} "
-                "without --epsilon. If the name is right, pass one in units of pixels in [0, 1], "
-                "for example --epsilon=8/255.",
+                f"Radii are preset for {', '.join(PAPER_EPSILON)}. Received: "
+                f"{argument('dataset', dataset)} without {argument('epsilon')}. If the name is "
+                f"right, pass one in units of pixels in [0, 1], for example "
+                f"{argument('epsilon', '8/255')}.",
             )
             self._fill("attack", epsilon=PAPER_EPSILON.get(dataset))
         if self.model.model is None:

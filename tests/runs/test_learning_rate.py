@@ -8,7 +8,8 @@ import pytest
 
 from pnil_tf.data import DataSettings
 from pnil_tf.errors import RunFailedError
-from pnil_tf.runs.train import find_learning_rate, train
+from pnil_tf.runs.learning_rate import find_learning_rate
+from pnil_tf.runs.train import train
 from pnil_tf.training.settings import (
     DEFAULT_MAX_LR,
     AttackTrainingSettings,
