@@ -165,7 +165,7 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         "pnil": (_BOOLEAN, "Put a Pixelwise Noise Injection Layer in front."),
         "pnil_sigma": (
             _parsed(_NUMBER),
-            "Standard deviation with which the layer's noise starts, as a share of the pixel range.",
+            "Standard deviation with which the layer's noise starts, a share of the pixel range.",
         ),
         "pnil_per_channel": (_BOOLEAN, "Share the layer's weights over positions."),
         "noise_at_inference": (_BOOLEAN, "Keep the layer's noise on at inference."),
