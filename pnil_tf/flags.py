@@ -18,6 +18,7 @@ from typing import Any
 from absl import flags
 
 from pnil_tf.benchmark.settings import BenchmarkSettings
+from pnil_tf.contract.pixel_range import PixelRange
 from pnil_tf.errors import UserError, speaking_of_flags
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.flagfiles import PREFIX, preset
@@ -25,7 +26,7 @@ from pnil_tf.study.budgets import BUDGETS
 from pnil_tf.study.settings import ENGINES, StudySettings
 from pnil_tf.study.studies import STUDIES
 from pnil_tf.training import settings as training
-from pnil_tf.vocabulary import ATTACKS, AVERAGES, LOSSES, NORMS
+from pnil_tf.vocabulary import ATTACKS, AVERAGES, LOSSES, NORMS, OUTPUT_KINDS
 
 FLAGS = flags.FLAGS
 
@@ -91,6 +92,11 @@ def _parse_numbers(text: str) -> tuple[float, ...]:
     return tuple(parse_number(part) for part in text.split(",") if part.strip())
 
 
+def _parse_range(text: str) -> tuple[float, float]:
+    low, high = _parse_numbers(text)  # another count is a ValueError, too
+    return low, high
+
+
 def _parse_names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
@@ -109,6 +115,7 @@ _RATE = _Parser(_parse_rate, "number or auto")
 _SWITCH = _Parser(_parse_switch, "auto, true or false")
 _SIZE = _Parser(_parse_size, "pixels")
 
+_RANGE = _Parser(_parse_range, "two numbers with a comma between")
 _NUMBERS = _Parser(_parse_numbers, "numbers with commas between")
 _NAMES = _Parser(_parse_names, "names with commas between")
 
@@ -178,7 +185,7 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         ),
         "epsilon": (
             _parsed(_NUMBER),
-            "Radius in units of pixels in [0, 1], as 0.03 or 8/255; the paper's unless given.",
+            "Radius, a share of the pixel range, as 0.03 or 8/255; the paper's unless given.",
         ),
         "step_size": (_parsed(_NUMBER), "Length of a step; the attack's own unless given."),
         "norm": (_choice(*NORMS), "Norm of the radius."),
@@ -238,7 +245,7 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         ),
         "epsilon": (
             _parsed(_NUMBER),
-            "Radius in units of pixels in [0, 1], as 0.3 or 8/255; the run's unless given.",
+            "Radius, a share of the pixel range, as 0.3 or 8/255; the run's unless given.",
         ),
         "norm": (_choice(*NORMS), "Norm of the radius; the run's unless given."),
         "steps": (_INTEGER, "Steps of pgd and pgd_strong; each its own unless given."),
@@ -263,6 +270,16 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
             "Radii of the curve of accuracy over epsilon; multiples of epsilon unless given.",
         ),
         "batch_size": (_INTEGER, "Images attacked at once; also what --resume can keep."),
+        "pixel_range": (
+            _parsed(_RANGE),
+            "Pixels that the model takes, as 0,255; its run's or export's, those that its own "
+            "preprocessing suits, or 0,1 unless given.",
+        ),
+        "outputs": (
+            _choice(*OUTPUT_KINDS),
+            "What the model answers, where nothing else tells: one output may be a logit or a "
+            "probability.",
+        ),
         "output": (_STRING, "Folder of the results; `evaluation` in the run's unless given."),
         "save_adversarial": (_BOOLEAN, "Write the adversarial images, too."),
         "resume": (_BOOLEAN, "Go on with an evaluation that was interrupted."),
@@ -324,7 +341,14 @@ _SETTINGS: dict[str, Any] = {
 }
 # Flags of `bin/evaluate.py` that are not about the evaluation itself.
 _PLACES = {"model": None, "output": None, "resume": False, "overwrite": False}
-_EXPORT = {"model": None, "output": None, "overwrite": False, "format": "saved_model"}
+_ABOUT_MODEL = {"pixel_range": None, "outputs": None}
+_EXPORT = {
+    "model": None,
+    "output": None,
+    "overwrite": False,
+    "format": "saved_model",
+    "pixel_range": None,
+}
 _TRAINING_GROUPS = ("model", "attack", "optimization", "device", "run")
 
 
@@ -337,7 +361,7 @@ def _defaults(group: str) -> dict[str, Any]:
     defaults = {field.name: field.default for field in dataclasses.fields(_SETTINGS[group])}
     # Only the command can do without a radius and a norm: it takes the run's.
     of_run = {"epsilon": None, "norm": None}
-    return {**_PLACES, **defaults, **of_run} if group == "evaluation" else defaults
+    return {**_PLACES, **_ABOUT_MODEL, **defaults, **of_run} if group == "evaluation" else defaults
 
 
 def define(*groups: str, flag_values: flags.FlagValues = FLAGS) -> None:
@@ -433,9 +457,10 @@ def evaluation_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any
         UserError: If a value, or a combination of them, is not valid.
     """
     values = _values("evaluation", flag_values)
-    places = {name: values.pop(name) for name in _PLACES}
+    places = {name: values.pop(name) for name in (*_PLACES, *_ABOUT_MODEL)}
     if not places["model"]:
         raise UserError("There is nothing to evaluate: no --model was given. Pass a run's folder.")
+    _check_range(places["pixel_range"])
     if places["resume"] and places["overwrite"]:
         raise UserError(
             "--resume keeps what the output folder holds and --overwrite replaces it. "
@@ -464,6 +489,11 @@ def export_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any]:
         if not values[name]:
             raise UserError(f"An export needs --{name}: pass {what}.")
     return values
+
+
+def _check_range(pixel_range: tuple[float, float] | None) -> None:
+    if pixel_range is not None:
+        PixelRange.of(pixel_range)
 
 
 @speaking_of_flags()

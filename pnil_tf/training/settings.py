@@ -9,6 +9,7 @@ import dataclasses
 import os
 from typing import Any
 
+from pnil_tf.contract.pixel_range import PixelRange, check_epsilon
 from pnil_tf.errors import argument
 from pnil_tf.validation import (
     LARGEST_COUNT,
@@ -46,6 +47,7 @@ class ModelSettings:
             range.
         pnil_per_channel: Whether its weights are shared over all positions.
         noise_at_inference: Whether its noise stays on at inference.
+        pixel_range: Smallest and largest pixel that the classifier takes; it scales them itself.
     """
 
     model: str | None = None
@@ -54,10 +56,12 @@ class ModelSettings:
     pnil_sigma: float = INITIAL_SIGMA
     pnil_per_channel: bool = False
     noise_at_inference: bool = True
+    pixel_range: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
         check_types(self)
         _require_positive(self, "pnil_sigma")
+        PixelRange.of(self.pixel_range)
         if self.width is not None:
             _require_positive(self, "width")
 
@@ -68,7 +72,7 @@ class AttackTrainingSettings:
 
     Args:
         attack: A name of `pnil_tf.attacks.one_step.step_attack`, or `"none"`.
-        epsilon: Radius in units of the pixels, > 0; `None` takes the paper's for the data set.
+        epsilon: Radius, a share of the pixel range, > 0; `None` takes the paper's for the data set.
         step_size: Length of the step; `None` takes the attack's own.
         norm: `"linf"` or `"l2"`.
         eot_samples: Draws of the noise per gradient of the training attack.
@@ -99,12 +103,8 @@ class AttackTrainingSettings:
         for name in ("epsilon", "step_size"):
             if getattr(self, name) is not None:
                 _require_positive(self, name)
-        require(
-            self.norm != "linf" or self.epsilon is None or self.epsilon <= 1.0,
-            f"Pixels are in [0, 1], so {argument('epsilon')} must not exceed 1. Received: "
-            f"{self.epsilon!r}. "
-            "For 8-bit steps write 8/255.",
-        )
+        if self.epsilon is not None:
+            check_epsilon(self.epsilon, self.norm)
         require(
             0.0 <= self.clean_weight <= 1.0,
             f"{argument('clean_weight')} must lie between 0 and 1. Received: "
@@ -252,7 +252,7 @@ class TrainSettings:
                 dataset in PAPER_EPSILON,
                 f"Radii are preset for {', '.join(PAPER_EPSILON)}. Received: "
                 f"{argument('dataset', dataset)} without {argument('epsilon')}. If the name is "
-                f"right, pass one in units of pixels in [0, 1], for example "
+                f"right, pass one, a share of the pixel range, for example "
                 f"{argument('epsilon', '8/255')}.",
             )
             self._fill("attack", epsilon=PAPER_EPSILON.get(dataset))
