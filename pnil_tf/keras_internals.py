@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+from keras.src.losses.losses import LossFunctionWrapper as LossFunctionWrapper
 
 
 def attached_logits(outputs: Any) -> Any | None:
