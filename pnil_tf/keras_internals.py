@@ -6,7 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
-from keras.src.losses.losses import LossFunctionWrapper as LossFunctionWrapper
+from keras.src.layers.preprocessing.image_preprocessing.base_image_preprocessing_layer import (
+    BaseImagePreprocessingLayer as ImagePreprocessing,
+)
+from keras.src.losses.losses import LossFunctionWrapper
+
+__all__ = ["ImagePreprocessing", "LossFunctionWrapper", "all_layers", "attached_logits"]
 
 
 def attached_logits(outputs: Any) -> Any | None:

@@ -121,7 +121,7 @@ class CheckedFit(DistributedFit):
             with tf.init_scope():
                 self._look_closely(x.shape[1:])
         self._labels.check_form(y)
-        self._one_hot = y.shape.rank == 2 and y.shape[1] != 1
+        self._one_hot = len(y.shape) == 2 and y.shape[1] != 1
         low, high, fractional = pixel_extremes(x, self.pixel_range)
         label_low, label_high, odd = self._labels.extremes(y)
         self._extremes.note([-low, high, fractional, -label_low, label_high, odd])

@@ -10,6 +10,7 @@ import tensorflow as tf
 from pnil_tf.errors import UserError
 
 _HINGES = {"hinge", "squared_hinge"}
+_OF_NUMBERED_CLASSES = {"categorical_generalized_cross_entropy", "sparse_categorical_crossentropy"}
 _ROUNDING = 1e-3
 
 
@@ -44,12 +45,12 @@ class Labels:
             )
         one_hot = self.count > 1 and len(shape) == 2 and shape[1] == self.count
         numbers = len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
-        if self.loss == "sparse_categorical_crossentropy" and one_hot:
+        if self.loss in _OF_NUMBERED_CLASSES and one_hot:
             raise UserError(
                 f"The loss takes integer labels (batch,). Received: shape {shape}. Use "
                 "CategoricalCrossentropy, or pass labels.argmax(axis=1)."
             )
-        if self.count > 1 and self.loss not in (None, "sparse_categorical_crossentropy"):
+        if self.count > 1 and self.loss not in (None, *_OF_NUMBERED_CLASSES):
             if not one_hot:
                 raise UserError(
                     f"The loss takes one-hot labels (batch, {self.count}). Received: shape "

@@ -20,7 +20,7 @@ from pnil_tf.training.losses import example_loss
 
 # What a seed is for. Two passes that share a seed share their noise, and an attacker who
 # knows the defender's noise is no honest opponent: every purpose has a number of its own.
-_CRAFT, _TRAIN, _VALIDATE_CLEAN, _VALIDATE_ATTACK, _VALIDATE_JUDGE = range(5)
+_CRAFT, _TRAIN, _VALIDATE_CLEAN, _VALIDATE_ATTACK, _VALIDATE_JUDGE, _TRANSFORM = range(6)
 
 
 @keras.saving.register_keras_serializable(package="pnil_tf")
@@ -37,7 +37,9 @@ class AdversarialModel(CheckedFit):
     A training step makes two passes. The crafting pass runs the classifier in training mode
     (batch statistics, dropout, noise), takes gradients with respect to the images alone and
     leaves no trace: BatchNormalization's moving statistics move once per step, in the training
-    pass. The two passes draw independent noise. All randomness of a step follows from `seed`
+    pass. The two passes draw independent noise, but see their images through the same random
+    transforms, where the classifier holds layers that augment images: a flipped image's
+    perturbation is none of the image as it was. All randomness of a step follows from `seed`
     and the number of the step (`steps_taken`), so a training that goes on from a checkpoint
     repeats what an undisturbed one would have done.
 
@@ -169,14 +171,17 @@ class AdversarialModel(CheckedFit):
         """Crafts adversarial images, then takes one optimizer step on them."""
         x, y, weight = self._checked_batch(data)
         step_seed = rng.replica_seed(rng.fold(rng.make_seed(self.seed), self.steps_taken))
+        transforms = rng.fold(step_seed, _TRANSFORM)
         x_train, y_train, train_weight = x, y, weight
         if self.attack is not None and self.clean_weight < 1.0:
-            x_train = self._craft_for_training(x, y, rng.fold(step_seed, _CRAFT), self.attack)
+            x_train = self._craft_for_training(
+                x, y, rng.fold(step_seed, _CRAFT), self.attack, transforms
+            )
             if self.clean_weight > 0.0:
                 x_train, y_train, train_weight = self._with_clean(x, x_train, y, weight)
 
         train_seed = rng.fold(step_seed, _TRAIN)
-        rng.reseed_layers(self.classifier, train_seed)
+        rng.reseed_layers(self.classifier, train_seed, transforms)
         with tf.GradientTape() as tape:
             with rng.noise_scope(train_seed):
                 outputs = self._classify(x_train, training=True)
@@ -232,11 +237,13 @@ class AdversarialModel(CheckedFit):
             logits = classifier.outputs.logits(outputs)
         return self._example_loss(y, outputs), self._labels.correct(y, logits)
 
-    def _craft_for_training(self, x: Any, y: Any, seed: Any, attack: StepAttack) -> Any:
+    def _craft_for_training(
+        self, x: Any, y: Any, seed: Any, attack: StepAttack, transforms: Any = None
+    ) -> Any:
         classifier = self._look(x.shape[1:])
 
         def logits(pixels: Any) -> Any:
-            with rng.stateless_layers(self.classifier):
+            with rng.stateless_layers(self.classifier, transforms=transforms):
                 return classifier.logits(pixels, training=True)
 
         # Unrolled: a classifier in training mode may exchange batch statistics between
