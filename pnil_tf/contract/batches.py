@@ -85,9 +85,11 @@ class Extremes:
             name="extremes",
         )
 
-    def note(self, values: list[Any]) -> None:
-        """Takes in scalars, of which the largest are kept."""
-        self._largest.assign(tf.maximum(self._largest, tf.stack(values)))
+    def note(self, values: list[Any]) -> Any:
+        """Takes in scalars, of which the largest are kept; returns the tensor that does it."""
+        largest = tf.maximum(self._largest, tf.stack(values))
+        with tf.control_dependencies([self._largest.assign(largest)]):
+            return tf.identity(largest)
 
     def take(self, strategy: tf.distribute.Strategy) -> np.ndarray | None:
         """The largest so far, from all replicas of this machine; `None` if there was no batch.

@@ -38,7 +38,10 @@ def has_input_gradient(classifier: Classifier, unit: Any) -> bool:
     def differentiated(images: Any) -> tuple[Any, Any]:
         with _quiet(classifier):
             logits = classifier.predict(images)
-        return logits, tf.gradients(tf.reduce_sum(logits * _signs(logits.shape[1])), images)[0]
+        # Each image with a weight of its own, which a mean over the batch cannot cancel.
+        weights = tf.range(1.0, 1.0 + tf.cast(tf.shape(logits)[0], tf.float32))[:, tf.newaxis]
+        total = tf.reduce_sum(weights * logits * _signs(logits.shape[1]))
+        return logits, tf.gradients(total, images)[0]
 
     images = tf.constant(unit, tf.float32)
     logits, gradient = tf.function(differentiated, autograph=False)(images)

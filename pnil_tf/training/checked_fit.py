@@ -117,15 +117,30 @@ class CheckedFit(DistributedFit):
                 "data yield (images, labels)."
             )
         x = tf.cast(x, tf.float32)
+        if x.shape.rank is None:
+            x = self._with_known_rank(x)
         if not (self._replicated and self._sound):
             with tf.init_scope():
                 self._look_closely(x.shape[1:])
+        y = self._labels.with_known_rank(tf.convert_to_tensor(y))
         self._labels.check_form(y)
         self._one_hot = len(y.shape) == 2 and y.shape[1] != 1
         low, high, fractional = pixel_extremes(x, self.pixel_range)
         label_low, label_high, odd = self._labels.extremes(y)
-        self._extremes.note([-low, high, fractional, -label_low, label_high, odd])
-        return x, y, weight
+        noted = self._extremes.note([-low, high, fractional, -label_low, label_high, odd])
+        # First: an operation of the step may fail on what is wrong here, and say less.
+        with tf.control_dependencies([noted]):
+            return tf.identity(x), tf.identity(y), weight
+
+    def _with_known_rank(self, x: Any) -> Any:
+        try:
+            shape = image_shape_of(self.classifier)
+        except UserError:
+            raise UserError(
+                "The images come without a known shape. Received: shape <unknown>. Give the data "
+                "set's generator an output_signature, or use tf.ensure_shape."
+            ) from None
+        return tf.ensure_shape(x, [None, *shape])
 
     def _check_extremes(self) -> None:
         """Refuses what the batches since the last look should not have held."""
@@ -154,7 +169,11 @@ class CheckedFit(DistributedFit):
 
     def _watched(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def run(data: Any) -> Any:
-            logs = function(data)
+            try:
+                logs = function(data)
+            except tf.errors.InvalidArgumentError:
+                self._check_extremes()  # a label out of range fails in the loss, on a CPU
+                raise
             self._calls += 1
             # A look waits for the device: seldom, then.
             if self._calls & (self._calls - 1) == 0:

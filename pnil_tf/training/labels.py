@@ -62,6 +62,22 @@ class Labels:
                 f"{max(self.count, 2)}. Received: shape {shape} for {self.count} outputs."
             )
 
+    def with_known_rank(self, labels: Any) -> Any:
+        """Labels of a graph that has forgotten how many axes they have, in the loss's form.
+
+        Raises:
+            UserError: If a stranger's loss leaves open which it is.
+        """
+        if labels.shape.rank is not None:
+            return labels
+        if self.count > 1 and self.loss is None:
+            raise UserError(
+                "The labels come without a known number of axes. Received: shape <unknown>. Give "
+                "the data set's generator an output_signature, or use tf.ensure_shape."
+            )
+        numbers = self.count == 1 or self.loss in _OF_NUMBERED_CLASSES
+        return tf.reshape(labels, [-1, 1 if numbers else self.count])
+
     def classes(self, labels: Any) -> Any:
         """The number of each image's class, int32 `(batch,)`."""
         if self._one_hot(labels):

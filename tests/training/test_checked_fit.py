@@ -167,6 +167,18 @@ def test_a_loss_that_does_not_fit_is_refused_when_compiling(make, loss, words):
         compiled(make(), loss)
 
 
+def test_data_of_unknown_rank_is_understood(blobs):
+    x, y = blobs[0][:40], blobs[1][:40]
+
+    def batches():
+        yield from Batches(x, y)
+
+    unknown = tf.data.Dataset.from_generator(batches, output_types=(tf.float32, tf.int32))
+    model = compiled(linear())
+    expected = model.evaluate(CONTAINERS["tf.data"](x, y), verbose=0)
+    assert compiled(model.classifier).evaluate(unknown, verbose=0) == pytest.approx(expected)
+
+
 def test_a_linear_layer_behind_a_softmax_is_accepted(blobs):
     classifier = sequential(
         D.Flatten(), D.Dense(4, activation="softmax"), D.Activation("linear", dtype="float32")
@@ -222,7 +234,7 @@ def test_crafting_and_training_see_the_same_random_transforms(blobs):
 
 @pytest.mark.parametrize("loss", [L.SparseCategoricalCrossentropy(), L.BinaryCrossentropy()])
 def test_craft_moves_the_images_of_a_plain_keras_model(blobs, loss):
-    x, y = blobs[0][:40] / 2, blobs[1][:40]
+    x, y = 0.2 + blobs[0][:40] / 2, blobs[1][:40]
     sparse = isinstance(loss, L.SparseCategoricalCrossentropy)
     model = linear(count=4 if sparse else 1, activation="softmax" if sparse else "sigmoid")
     y = y if sparse else y % 2
