@@ -1,4 +1,4 @@
-"""What the commands in `bin/` share: flags in, errors and exit statuses out."""
+"""What all commands share: flags in, errors and exit statuses out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from typing import NoReturn
 from absl import flags
 
 from pnil_tf import flags as pnil_flags
-from pnil_tf.errors import UserError, failure
+from pnil_tf.errors import UserError, failure, speaking_of_flags
+from pnil_tf.version import __version__
 
 
 def run(command: Callable[[], None], *groups: str) -> NoReturn:
@@ -36,14 +37,20 @@ def run(command: Callable[[], None], *groups: str) -> NoReturn:
     program = os.path.basename(sys.argv[0])
     pnil_flags.define(*groups)
     if any(argument in ("--help", "-h", "-help", "--helpfull") for argument in sys.argv[1:]):
-        print(_help(inspect.getmodule(command).__doc__ or ""))
+        print(
+            _help((inspect.getmodule(command).__doc__ or "").replace("{program}", _said(program)))
+        )
+        sys.exit(0)
+    if "--version" in sys.argv[1:]:
+        print(f"pnil_tf {__version__}")
         sys.exit(0)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
     logging.basicConfig(format="%(message)s")
     logging.getLogger("pnil_tf").setLevel(logging.INFO)
     try:
         pnil_flags.parse(sys.argv)
-        command()
+        with speaking_of_flags():
+            command()
     except (flags.Error, UserError) as error:
         _exit(program, error, 2)
     except KeyboardInterrupt:
@@ -65,6 +72,11 @@ def _speak_utf8() -> None:
     if sys.getfilesystemencoding() != "utf-8":
         os.environ["PYTHONUTF8"] = "1"  # for the processes that it starts, too
         os.execv(sys.executable, sys.orig_argv)
+
+
+def _said(program: str) -> str:
+    """How the program is called: a script of a clone, or an installed command."""
+    return f"python bin/{program}" if program.endswith(".py") else program
 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:
@@ -89,6 +101,7 @@ def _help(description: str) -> str:
             lines += textwrap.wrap(flag.help, 88, initial_indent=" " * 6, subsequent_indent=" " * 6)
         lines.append("")
     lines.append(
-        "A flag of two states is --flag or --noflag. --flagfile=PATH reads flags from a file."
+        "A flag of two states is --flag or --noflag. --flagfile=PATH reads flags from a file, "
+        "--flagfile=preset:NAME from one that comes with the package. --version says the version."
     )
     return "\n".join(lines)

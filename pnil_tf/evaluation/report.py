@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pnil_tf.contract.pixel_range import PixelRange
 from pnil_tf.evaluation.plots import accuracy_bars, accuracy_curve, image_grid
 from pnil_tf.evaluation.statistics import majority
 from pnil_tf.files import write_text
@@ -49,12 +50,15 @@ def render(results: dict[str, Any], grid: bytes) -> str:
         grid: PNG of clean, perturbed and adversarial images.
     """
     epsilon = results["settings"]["epsilon"]
-    chance = 1 / results["model"]["num_classes"]
     sections = [
         f'<p class="verdict {escape(results["verdict"])}"><strong>'
         f"{escape(results['verdict'].capitalize())}.</strong> "
         f"{escape(results['verdict_reason'])}</p>",
-        section("Accuracy", image(accuracy_bars(_rows(results), chance)) + _accuracies(results)),
+        section(
+            "Accuracy",
+            image(accuracy_bars(_rows(results), results["guessing"]["value"]))
+            + _accuracies(results),
+        ),
         section(
             f"Images under {results['effective_robustness']['attack']}, the strongest attack",
             image(grid),
@@ -88,7 +92,8 @@ def render(results: dict[str, Any], grid: bytes) -> str:
     sections.append(section("How it was measured", f"<pre>{escape(text)}</pre>"))
     return page(
         f"Robustness: {results['verdict']}",
-        f"Robustness at epsilon {epsilon:.4g} ({results['settings']['norm']})",
+        f"Robustness at epsilon {PixelRange.of(results['model']['pixel_range']).says(epsilon)}, "
+        f"{results['settings']['norm']}",
         sections,
     )
 

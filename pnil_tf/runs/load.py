@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ import tensorflow as tf
 
 from pnil_tf import layers  # registers the layer that saved models refer to
 from pnil_tf.checksums import compare_checksums
+from pnil_tf.contract.pixel_range import UNIT, PixelRange
 from pnil_tf.data.memory import check_room
 from pnil_tf.errors import UserError
 from pnil_tf.files import read_json, sha256_of, understood
 from pnil_tf.runs.graph_safety import file_operations
+from pnil_tf.serving.record import PREPROCESSING
 
 CLASSIFIER = "classifier.keras"
 RUN = "run.json"
@@ -32,23 +34,33 @@ class Loaded:
         model: A Keras model or a callable from images to outputs.
         kind: What it was on the disk, one phrase.
         file: What its fingerprint is taken of: a file, or the folder of a SavedModel.
+        pixel_range: The pixels that it takes, where something beside it says so.
     """
 
     model: Any
     kind: str
     file: Path
+    pixel_range: PixelRange | None = None
 
 
-def load_model(path: str | Path) -> Loaded:
+def load_model(path: str | Path, run: Mapping[str, Any] | None = None) -> Loaded:
     """Loads a classifier without running code that the file brings along.
+
+    Args:
+        path: A run's folder, a `.keras` file or a SavedModel folder.
+        run: What `read_run` says of it, if it was asked before.
 
     Raises:
         UserError: If there is no model at `path`, or it is damaged or unsafe.
     """
     path = Path(path)
     if path.is_dir() and (path / CLASSIFIER).is_file():
-        _compare_checksum(path)
-        return dataclasses.replace(_load_keras(path / CLASSIFIER), kind="training run")
+        run = read_run(path) if run is None else run
+        _compare_checksum(path, run)
+        with understood(path / RUN):
+            pixel_range = _range_of_run(run)
+        loaded = _load_keras(path / CLASSIFIER)
+        return dataclasses.replace(loaded, kind="training run", pixel_range=pixel_range)
     if path.is_dir() and tf.saved_model.contains_saved_model(str(path)):
         variables = [file for file in path.glob("variables/*") if file.is_file()]
         compare_checksums(
@@ -64,9 +76,14 @@ def load_model(path: str | Path) -> Loaded:
         )
     if path.exists():
         raise UserError(
-            f"{path} is no model: a model is a run's folder, a .keras file or a SavedModel folder."
+            f"{path} is not a model. Give a run's folder, a .keras file or a SavedModel folder."
         )
-    raise UserError(f"There is no model at {path}. Train one with bin/train.py.")
+    raise no_model(path)
+
+
+def no_model(path: str | Path) -> UserError:
+    """The error for a path where nothing is."""
+    return UserError(f"There is no model at {path}. Check the path, or train one first.")
 
 
 def read_run(path: str | Path) -> dict[str, Any]:
@@ -79,20 +96,36 @@ def read_run(path: str | Path) -> dict[str, Any]:
     return read_json(file) if file.is_file() else {}
 
 
-def _compare_checksum(run: Path) -> None:
-    if not (run / RUN).is_file():
+def _range_of_run(run: Mapping[str, Any]) -> PixelRange:
+    # Before there was a choice, every run was trained on pixels in [0, 1].
+    model = (run.get("settings") or {}).get("model") or {}
+    return PixelRange.of(model.get("pixel_range", UNIT))
+
+
+def _range_of_export(folder: Path) -> PixelRange | None:
+    """The pixels that an export of ours takes; a SavedModel of others says nothing."""
+    file = folder / "assets" / PREPROCESSING
+    if not file.is_file():
+        return None
+    with understood(file):
+        said = read_json(file).get("pixel_range")
+        return None if said is None else PixelRange.of(said)
+
+
+def _compare_checksum(folder: Path, run: Mapping[str, Any]) -> None:
+    if not (folder / RUN).is_file():
         raise UserError(
-            f"{run} is no whole run: no {RUN} in it says what its {CLASSIFIER} is. Received: this "
-            f"folder. Name {run / CLASSIFIER} itself to use it without."
+            f"{folder} has a {CLASSIFIER} but no {RUN} that says what it is. To use the file all "
+            f"the same, name it: {folder / CLASSIFIER}."
         )
-    with understood(run / RUN):
-        stated = (read_run(run).get("kept") or {}).get("sha256")
-    found = sha256_of(run / CLASSIFIER)
+    with understood(folder / RUN):
+        stated = (run.get("kept") or {}).get("sha256")
+    found = sha256_of(folder / CLASSIFIER)
     if stated not in (None, found):
         raise UserError(
-            f"{run / CLASSIFIER} was damaged or replaced since the training: its sha256 is "
-            f"{found}. Received: a {RUN} that states {stated}. Train anew, or name the "
-            "file itself if the change is meant."
+            f"{folder / CLASSIFIER} was damaged or replaced since the training: its sha256 is "
+            f"{found}, where {RUN} states {stated}. Train again, or name the file itself if the "
+            "change is meant."
         )
 
 
@@ -102,9 +135,9 @@ def _load_keras(file: Path) -> Loaded:
             unpacked = sum(member.file_size for member in archive.infolist())
     except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         raise UserError(
-            f"{file} is no Keras model: it is no zip archive, or it was cut off ({error})."
+            f"{file} is not a Keras model: it is not a zip archive, or it was cut off ({error})."
         ) from error
-    check_room(str(file), unpacked, "its contents", "Train it anew, or get it again.")
+    check_room(str(file), unpacked, "its contents", "Train the model again, or get the file again.")
     try:
         model = keras.saving.load_model(file, compile=False, safe_mode=True)
     except Exception as error:
@@ -138,7 +171,7 @@ def _load_saved_model(folder: Path) -> Loaded:
             f"The SavedModel {folder} has neither a 'serving_default' signature nor a callable. "
             "Export it with bin/export.py or Keras' model.export()."
         )
-    return Loaded(call, "SavedModel", folder)
+    return Loaded(call, "SavedModel", folder, _range_of_export(folder))
 
 
 def _from_signature(folder: Path, loaded: Any, signature: Any) -> Callable[[Any], Any]:

@@ -6,33 +6,32 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pnil_tf.contract.pixel_range import UNIT, PixelRange
 from pnil_tf.evaluation.runner import RESULTS
 from pnil_tf.files import read_json, sha256_of, understood
-from pnil_tf.runs.load import read_run
+from pnil_tf.runs.evaluate import EVALUATION
 from pnil_tf.serving.record import Accuracy, Record
 
-_EVALUATION = "evaluation"
 
-
-def record_of(path: str | Path, file: Path) -> Record:
+def record_of(path: str | Path, file: Path, run: Mapping[str, Any]) -> Record:
     """Reads what a run's folder says of its model; little is known of a bare model.
 
     Args:
         path: A run's folder or a `.keras` file.
         file: The file of the classifier.
+        run: What its `run.json` says; empty for a bare model.
 
     Raises:
         UserError: If the run's or the evaluation's description is damaged.
     """
     path = Path(path)
-    run = read_run(path)
     if not run:
         return Record(name=path.stem)
     with understood(f"run.json or {RESULTS} in {path}"):
         return _of_run(path, file, run)
 
 
-def _of_run(path: Path, file: Path, run: dict[str, Any]) -> Record:
+def _of_run(path: Path, file: Path, run: Mapping[str, Any]) -> Record:
     data, settings = run.get("data") or {}, run.get("settings") or {}
     accuracies, verdict, notes = _evaluated(path, file, data)
     if not accuracies and run.get("result"):
@@ -74,7 +73,7 @@ def _evaluated(
 
     It also has to be on the images that belong to the run: the card speaks of no others.
     """
-    results = path / _EVALUATION / RESULTS
+    results = path / EVALUATION / RESULTS
     if not results.is_file():
         return (), None, []
     found = read_json(results)
@@ -85,7 +84,7 @@ def _evaluated(
     if any(other.get(key) != data.get(key) for key in ("name", "sha256")):
         where = _without_place(other.get("name")) or "other images"
         return (), None, [f"There is an evaluation on {where}; it is not shown."]
-    ball = _ball(found["settings"])
+    ball = _ball(found["settings"], (found.get("model") or {}).get("pixel_range", UNIT))
     robust = found["effective_robustness"]
     accuracies = (
         _accuracy("unperturbed images", found["clean"]),
@@ -96,15 +95,16 @@ def _evaluated(
 
 
 def _quick(result: dict[str, Any]) -> tuple[Accuracy, ...]:
-    attack = f"under {result['attack']} ({result['steps']} steps), {_ball(result)}"
+    ball = _ball(result, result.get("pixel_range", UNIT))  # unsaid, where there was no choice
+    attack = f"under {result['attack']} ({result['steps']} steps), {ball}"
     return (
         _accuracy("unperturbed images", result["clean_accuracy"]),
         _accuracy(attack, result["pgd_accuracy"]),
     )
 
 
-def _ball(settings: dict[str, Any]) -> str:
-    return f"epsilon {settings['epsilon']:.4g} ({settings['norm']})"
+def _ball(settings: dict[str, Any], pixel_range: Any) -> str:
+    return f"epsilon {PixelRange.of(pixel_range).says(settings['epsilon'])}, {settings['norm']}"
 
 
 def _accuracy(name: str, found: dict[str, Any]) -> Accuracy:

@@ -15,6 +15,7 @@ from pnil_tf.attacks.one_step import StepAttack, craft, step_attack
 from pnil_tf.contract.pixel_range import UNIT, check_epsilon
 from pnil_tf.errors import UserError
 from pnil_tf.input_gradient import quick_input_gradients
+from pnil_tf.keras_internals import all_layers
 from pnil_tf.training.checked_fit import CheckedFit
 from pnil_tf.training.losses import example_loss
 
@@ -324,7 +325,7 @@ class AdversarialModel(CheckedFit):
 
 
 def _exchanges_statistics(classifier: keras.Model) -> bool:
-    return any(getattr(layer, "synchronized", False) for layer in classifier._flatten_layers())
+    return any(getattr(layer, "synchronized", False) for layer in all_layers(classifier))
 
 
 def _check_shares(attack: StepAttack) -> None:

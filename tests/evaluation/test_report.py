@@ -18,7 +18,8 @@ def figure(value):
 
 RESULTS = {
     "verdict": "doubtful",
-    "verdict_reason": f"doubtful, because {NASTY}.",
+    "verdict_reason": f"doubtful: {NASTY}.",
+    "guessing": {"value": 0.1, "class": 0},
     "clean": figure(0.9),
     "attacks": {"pgd": {**figure(0.5), "images_per_second": 3.0}},
     "effective_robustness": {"attack": "pgd", **figure(0.5)},
@@ -43,7 +44,7 @@ RESULTS = {
         )
     },
     "settings": {"epsilon": 0.2, "norm": "linf", "eot_samples": 10, "check_draws": 4},
-    "model": {"num_classes": 10, "stochastic": True},
+    "model": {"num_classes": 10, "stochastic": True, "pixel_range": [0.0, 255.0]},
     "data": {"name": NASTY},
     "versions": {},
     "attack_seconds": 1.0,
