@@ -4,7 +4,7 @@ import os
 import numpy as np
 import pytest
 
-from pnil_tf.data import DataSettings, load, network, prepared
+from pnil_tf.data import DataSettings, load, names, network, prepared
 from pnil_tf.errors import UserError
 
 SPLITS = {
@@ -82,7 +82,7 @@ def closed_network(tmp_path, monkeypatch):
         raise AssertionError(f"the network was asked for {url}")
 
     monkeypatch.setattr(network, "answers", forbidden)
-    monkeypatch.setattr(prepared, "_DEFAULT_DIR", str(tmp_path / "default"))
+    monkeypatch.setattr(names, "_DEFAULT_DIR", str(tmp_path / "default"))
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
 
 
@@ -153,7 +153,7 @@ def test_the_search_goes_on_to_the_environment_and_the_default(place, tmp_path, 
     monkeypatch.setenv("TFDS_DATA_DIR", str(place))
     assert read(tmp_path / "none", "plain").source == "tfds"
     monkeypatch.delenv("TFDS_DATA_DIR")
-    monkeypatch.setattr(prepared, "_DEFAULT_DIR", str(place))
+    monkeypatch.setattr(names, "_DEFAULT_DIR", str(place))
     assert read(tmp_path / "none", "plain").source == "tfds"
 
 
@@ -169,7 +169,7 @@ def test_other_versions_and_sets_without_code_are_found_by_their_files(place, tm
     name = "stranger"
     assert load(DataSettings(name, str(tmp_path))).source_detail.endswith("1.10.0")
     assert load(DataSettings(f"{name}:1.9.0", str(tmp_path))).source_detail.endswith("1.9.0")
-    with pytest.raises(UserError, match="no data set of this name"):
+    with pytest.raises(UserError, match="name is not valid"):
         load(DataSettings(f"{name}:2.0.0", str(tmp_path)))
 
 

