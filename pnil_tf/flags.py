@@ -18,6 +18,8 @@ from typing import Any
 from absl import flags
 
 from pnil_tf.benchmark.settings import BenchmarkSettings
+from pnil_tf.data.names import check_spelling
+from pnil_tf.data.settings import DataSettings
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.study.budgets import BUDGETS
@@ -86,6 +88,13 @@ def _parse_size(text: str) -> tuple[int, int]:
     return sides[0], sides[-1]
 
 
+def _parse_range(text: str) -> tuple[float, float]:
+    values = _parse_numbers(text)
+    if len(values) != 2 or values[0] >= values[1]:
+        raise ValueError("expected two numbers, the smaller one first, such as 0,255")
+    return values[0], values[1]
+
+
 def _parse_numbers(text: str) -> tuple[float, ...]:
     return tuple(parse_number(part) for part in text.split(",") if part.strip())
 
@@ -107,6 +116,7 @@ _NUMBER = _Parser(parse_number, "number")
 _RATE = _Parser(_parse_rate, "number or auto")
 _SWITCH = _Parser(_parse_switch, "auto, true or false")
 _SIZE = _Parser(_parse_size, "pixels")
+_RANGE = _Parser(_parse_range, "black and white")
 
 _NUMBERS = _Parser(_parse_numbers, "numbers with commas between")
 _NAMES = _Parser(_parse_names, "names with commas between")
@@ -144,7 +154,9 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         "dataset": (
             _STRING,
             "TensorFlow Datasets name of an image classification set (mnist, fashion_mnist, "
-            "cifar10, ...) or folder:PATH with one folder of images per class.",
+            "cifar10, ...), folder:PATH with one folder of images per class (in train/, val/ and "
+            "test/ or not), or npz:FILE with the arrays x and y (or x_train, y_train, x_test, "
+            "y_test).",
         ),
         "data_dir": (_STRING, "Folder that holds prepared data sets or IDX files."),
         "data_source": (
@@ -152,6 +164,11 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
             "Where the images come from; auto tries these in order.",
         ),
         "image_size": (_parsed(_SIZE), "Resize every image, for example 32 or 96x128."),
+        "pixel_range": (
+            _parsed(_RANGE),
+            "What black and white are in the float arrays of npz:FILE, for example 0,255; 0,1 "
+            "unless given.",
+        ),
         "repeat": (_INTEGER, "Two-fold cross-validation: which of its repeats, from 0."),
         "fold": (_INTEGER, "Two-fold cross-validation: which half to train on, 0 or 1."),
     },
@@ -328,8 +345,8 @@ _TRAINING_GROUPS = ("model", "attack", "optimization", "device", "run")
 
 
 def _defaults(group: str) -> dict[str, Any]:
-    if group == "data":  # its settings live beside TensorFlow code
-        unset = dict.fromkeys(("data_dir", "image_size", "repeat", "fold"))
+    if group == "data":  # the settings know no default data set
+        unset = dict.fromkeys(("data_dir", "image_size", "pixel_range", "repeat", "fold"))
         return {"dataset": "mnist", "data_source": "auto", **unset}
     if group == "export":
         return _EXPORT
@@ -404,9 +421,9 @@ def train_settings(flag_values: flags.FlagValues = FLAGS) -> training.TrainSetti
         UserError: If a value, or a combination of them, is not valid.
     """
     groups = {name: _SETTINGS[name](**_values(name, flag_values)) for name in _TRAINING_GROUPS}
-    from pnil_tf.data.settings import DataSettings  # imports TensorFlow: check the rest first
-
-    return training.TrainSettings(data=DataSettings(**_values("data", flag_values)), **groups)
+    data = DataSettings(**_values("data", flag_values))
+    check_spelling(data)
+    return training.TrainSettings(data=data, **groups)
 
 
 def evaluation_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any]:
@@ -432,6 +449,8 @@ def evaluation_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any
         **values,
     )
     data = {name: value for name, value in given(flag_values).items() if name in _GROUPS["data"]}
+    if "dataset" in data:
+        check_spelling(DataSettings(**data))
     return {**places, "epsilon": epsilon, "norm": norm, "data": data, "options": values}
 
 

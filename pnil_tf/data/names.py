@@ -48,7 +48,7 @@ def check_known(name: str) -> None:
     if NAME.fullmatch(name) and base in known:
         return
     meant = _meant(name, base, known)
-    hint = f"Did you mean {' or '.join(map(repr, meant))}? " if meant else ""
+    hint = f"Did you mean {meant!r}? " if meant else ""
     raise UserError(
         f"The data set's name is not valid: {name!r}. {hint}Give the name of a TensorFlow Datasets "
         f"image classification set, {FOLDER_PREFIX}PATH for images of your own in class folders, "
@@ -64,14 +64,14 @@ def _known() -> tuple[str, ...]:
     return tuple(tfds.list_builders(with_community_datasets=False))
 
 
-def _meant(name: str, base: str, known: tuple[str, ...]) -> list[str]:
-    prefix, separator, path = name.partition(":")
+def _meant(name: str, base: str, known: tuple[str, ...]) -> str | None:
+    prefix, colon, path = name.partition(":")
     prefixes = [FOLDER_PREFIX[:-1], NPZ_PREFIX[:-1]]
-    near = difflib.get_close_matches(prefix.lower(), prefixes, n=1) if separator else []
-    if near:
-        return [f"{near[0]}:{path}"]
+    if colon and (near := difflib.get_close_matches(prefix.lower(), prefixes, n=1)):
+        return f"{near[0]}:{path}"
     if name.endswith(".npz"):
-        return [f"{NPZ_PREFIX}{name}"]
-    return difflib.get_close_matches(re.sub(r"\W+", "_", base.lower()), known, n=3) or (
-        [f"{FOLDER_PREFIX}{name}"] if Path(name).expanduser().is_dir() else []
-    )
+        return f"{NPZ_PREFIX}{name}"
+    if Path(name).expanduser().is_dir():
+        return f"{FOLDER_PREFIX}{name}"
+    near = difflib.get_close_matches(re.sub(r"\W+", "_", base.lower()), known, n=1)
+    return near[0] if near else None

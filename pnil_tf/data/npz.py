@@ -86,7 +86,7 @@ def _read(path: Path, given: str) -> tuple[dict[str, np.ndarray], tuple[str, ...
 
 
 def _wanted(there: set[str], given: str) -> list[str]:
-    wanted = []
+    wanted: list[str] = []
     for names in (_TRAIN, _VALIDATION, _TEST):
         pairs = [(x, y) for x, y in names if x in there or y in there]
         if len(pairs) > 1 or (not pairs and names is _TRAIN):
@@ -134,7 +134,7 @@ def _images(x: np.ndarray, name: str, given: str, pixel_range: PixelRange) -> np
         )
         raise UserError(
             f"The float pixels of {name} in npz:{given} must lie in {pixel_range}. They go from "
-            f"{low:.4g} to {high:.4g}. {hint or ''}{'scale' if hint else 'Scale'} them."
+            f"{low:.4g} to {high:.4g}. {hint}{'scale' if hint else 'Scale'} them."
         )
     if pixel_range.width > 100 and low >= 0 and 0 < high <= 1:
         raise UserError(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pnil_tf.contract.pixel_range import PixelRange
 from pnil_tf.errors import UserError
@@ -79,6 +81,15 @@ class DataSettings:
         if self.pixel_range is not None:
             PixelRange.of(self.pixel_range)
         self._check_fold()
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> DataSettings:
+        """The settings from fields as JSON keeps them, with lists for tuples."""
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        return cls(**fields)
 
     def _check_fold(self) -> None:
         if (self.repeat is None) != (self.fold is None):

@@ -143,6 +143,4 @@ def _data_settings(model: str, run: dict[str, Any], given: Mapping[str, Any]) ->
     values = {name: run[name] for name in names if run.get(name) is not None} | dict(given)
     if "dataset" not in values:
         raise UserError(f"{model} does not say on which data it was trained: give --dataset.")
-    if isinstance(values.get("image_size"), list):  # as JSON keeps it
-        values["image_size"] = tuple(values["image_size"])
-    return DataSettings(**values)
+    return DataSettings.from_json(values)

@@ -18,10 +18,11 @@ import tensorflow as tf
 from pnil_tf.attacks.eot import EOT
 from pnil_tf.attacks.one_step import StepAttack, step_attack
 from pnil_tf.data import Dataset, DataSettings, batches, load, training_stream
+from pnil_tf.data.memory import check_room
 from pnil_tf.errors import RunFailedError, UserError, reason
 from pnil_tf.evaluation.quick import quick_evaluation
 from pnil_tf.files import understood
-from pnil_tf.models import build_model, pnil_layer
+from pnil_tf.models import build_model, hidden_weights, pnil_layer
 from pnil_tf.pictures import learning_curves, pnil_maps
 from pnil_tf.progress import Progress
 from pnil_tf.runs.directory import RunDirectory
@@ -53,6 +54,11 @@ _WORKER_LOST = (
     tf.errors.DeadlineExceededError,
 )
 _PICTURED_IMAGES = 4
+_FLOAT_BYTES = 4
+# Of a batch at the least: images, start, adversarial images, and what each pass keeps of them.
+_BATCH_COPIES = 8
+# Of each weight: itself, its gradient, and Adam's two means.
+_WEIGHT_COPIES = 4
 # Settings that may be said again with --resume, whatever they were: they touch no weight.
 _FREE_ON_RESUME = {"resume", "overwrite", "runs_dir", "name", "data_dir", "data_source"}
 
@@ -168,7 +174,24 @@ def _set_up(
         f"A batch must not be larger than the training set of {len(data.train)} images. Received: "
         f"--batch_size={settings.optimization.batch_size}. Make it smaller.",
     )
+    _check_memory(settings, data)
     return attack, strategy, data
+
+
+def _check_memory(settings: TrainSettings, data: Dataset) -> None:
+    """Refuses images so large that a batch of them, or the classifier, would fill the memory."""
+    height, width, channels = data.input_shape
+    batch = settings.optimization.batch_size
+    weights = hidden_weights(str(settings.model.model), data.input_shape, settings.model.width)
+    pixels = batch * height * width * channels
+    check_room(
+        f"A training on images of {height} x {width} x {channels}",
+        _FLOAT_BYTES * (_BATCH_COPIES * pixels + _WEIGHT_COPIES * weights),
+        f"batches of {batch} and a classifier of some {weights:,} weights"
+        if weights
+        else f"batches of {batch}",
+        "Ask for smaller images with --image_size, or for smaller batches with --batch_size.",
+    )
 
 
 def _training_attack(settings: TrainSettings) -> StepAttack | None:
@@ -216,8 +239,7 @@ def _continued(
                 f"The run was begun with --{name}={before.get(name)}. Received: --resume with "
                 f"--{name}={value}. Leave the flag out, or begin another run with another --name."
             )
-    size = stored["data"]["image_size"]
-    data = {**stored["data"], "image_size": None if size is None else tuple(size)}
+    data = stored["data"]
     free = {"data_dir": settings.data.data_dir, "data_source": settings.data.data_source}
     groups = {
         name: type(getattr(settings, name))(**stored[name])
@@ -226,7 +248,7 @@ def _continued(
     run = {**stored["run"], **{name: getattr(settings.run, name) for name in ("runs_dir", "name")}}
     run |= {"resume": True, "overwrite": False}
     return TrainSettings(
-        data=DataSettings(**{**data, **{k: v for k, v in free.items() if k in given}}),
+        data=DataSettings.from_json({**data, **{k: v for k, v in free.items() if k in given}}),
         run=type(settings.run)(**run),
         **groups,
     )
@@ -512,7 +534,7 @@ def _flagfile(settings: TrainSettings) -> str:
             if value is None or name in ("resume", "overwrite", "split_seed"):
                 continue
             if isinstance(value, tuple):
-                value = "x".join(str(side) for side in value)
+                value = ("x" if name == "image_size" else ",").join(map(str, value))
             lines.append(f"--{name}={str(value).lower() if isinstance(value, bool) else value}")
     return "\n".join(lines) + "\n"
 
