@@ -6,7 +6,7 @@ import pytest
 
 from pnil_tf.errors import UserError
 from pnil_tf.layers import PNILLayer
-from pnil_tf.models import MODELS, build_model, pnil_layer, resnet11, small_cnn
+from pnil_tf.models import MODELS, build_model, hidden_weights, pnil_layer, resnet11, small_cnn
 
 
 def conv(size, channels_in, channels_out, bias):
@@ -81,3 +81,12 @@ def test_pnil_layer_starts_at_the_asked_standard_deviation(sigma, per_channel):
     assert layer(x).shape == x.shape
     np.testing.assert_allclose(layer.sigma(x), np.full(x.shape, sigma), rtol=1e-5)
     assert layer.kernel.shape == ((3,) if per_channel else (5, 5, 3))
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (9, 30, 3)])
+@pytest.mark.parametrize("width", [None, 4])
+def test_the_weights_that_grow_with_the_images_are_known_beforehand(shape, width):
+    model = build_model("small_cnn", shape, 10, width=width)
+    hidden = next(layer for layer in model.layers if getattr(layer, "units", None) == 100)
+    assert hidden_weights("small_cnn", shape, width) == hidden.kernel.shape[0] * 100
+    assert hidden_weights("resnet11", shape, width) == 0
