@@ -114,12 +114,3 @@ def hidden_weights(name: str, input_shape: tuple[int, int, int], width: int | No
         return 0
     height, columns, _ = input_shape
     return math.ceil(height / 4) * math.ceil(columns / 4) * 2 * (width or _WIDTH) * _HIDDEN
-
-
-def pnil_layer(sigma: float = 1.0, per_channel: bool = False) -> PNILLayer:
-    """Returns a `PNILLayer` whose noise starts with standard deviation `sigma` > 0."""
-    return PNILLayer(
-        per_channel=per_channel,
-        bias_initializer=keras.initializers.Constant(2.0 * math.log(sigma)),
-        name="pnil",
-    )

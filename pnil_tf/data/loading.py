@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 HELD_OUT = 0.2
 
 
-def load(settings: DataSettings) -> Dataset:
+def load(settings: DataSettings, pixel_range: PixelRange = UNIT) -> Dataset:
     """Load the images of an experiment into memory.
 
     `data_source="auto"` asks, in this order, for a prepared TensorFlow Datasets directory, IDX
@@ -46,11 +46,15 @@ def load(settings: DataSettings) -> Dataset:
 
     What was found, how many images of each class, and what was left out is logged.
 
+    Args:
+        settings: which images.
+        pixel_range: what black and white are in the float arrays of an .npz file.
+
     Raises:
         UserError: if the images cannot be had or used; the message names the ways to get them.
     """
     with errors_only("absl"):
-        source, data = _from_sources(settings)
+        source, data = _from_sources(settings, pixel_range)
     if settings.image_size is not None:
         data = _resized(data, settings.image_size, settings.dataset)
     train, validation, test, splitting = _split(data, settings)
@@ -130,11 +134,11 @@ def _training_half(train: ImageSet, settings: DataSettings) -> ImageSet:
     return train.select(halves[settings.fold or 0])
 
 
-def _from_sources(settings: DataSettings) -> tuple[str, SourceData]:
+def _from_sources(settings: DataSettings, pixel_range: PixelRange) -> tuple[str, SourceData]:
     if settings.folder is not None:
         return "folder", folder.load(settings.folder, settings.image_size)
     if settings.npz is not None:
-        return "npz", npz.load(settings.npz, PixelRange.of(settings.pixel_range or UNIT))
+        return "npz", npz.load(settings.npz, pixel_range)
     if settings.data_dir is not None and not Path(settings.data_dir).expanduser().is_dir():
         said = f"There is no folder {settings.data_dir!r}."
         if settings.data_source == "tfds":

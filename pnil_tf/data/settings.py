@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from pnil_tf.contract.pixel_range import PixelRange
 from pnil_tf.errors import UserError
 from pnil_tf.validation import check_types
 
@@ -27,7 +24,6 @@ class DataSettings:
         data_source: one of `DATA_SOURCES`; `"auto"` tries them in that order.
         image_size: `(height, width)` in pixels that every image is resized to; `None` keeps the
             images as they are, which must then all have one size.
-        pixel_range: what black and white are in float arrays of an .npz file; `None` is (0, 1).
         split_seed: the seed of the split into validation and test images. It is not the seed of
             a run: leave it alone, and every model is tested on the same images.
         repeat: which of many splits of the training images in two halves a cross-validation is
@@ -45,7 +41,6 @@ class DataSettings:
     split_seed: int = 0
     repeat: int | None = None
     fold: int | None = None
-    pixel_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -78,18 +73,7 @@ class DataSettings:
             raise UserError(
                 f"The split's seed must be from 0 to {2**32 - 1}. Received: {self.split_seed!r}."
             )
-        if self.pixel_range is not None:
-            PixelRange.of(self.pixel_range)
         self._check_fold()
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> DataSettings:
-        """The settings from fields as JSON keeps them, with lists for tuples."""
-        fields: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in values.items()
-        }
-        return cls(**fields)
 
     def _check_fold(self) -> None:
         if (self.repeat is None) != (self.fold is None):

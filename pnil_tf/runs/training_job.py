@@ -9,11 +9,13 @@ import tensorflow as tf
 
 from pnil_tf.attacks.eot import EOT
 from pnil_tf.attacks.one_step import StepAttack, step_attack
+from pnil_tf.contract.pixel_range import PixelRange
 from pnil_tf.data import Dataset, load
 from pnil_tf.data.memory import check_room
 from pnil_tf.models import hidden_weights
-from pnil_tf.training.settings import TrainSettings, require
+from pnil_tf.training.settings import TrainSettings
 from pnil_tf.training.strategy import configure_precision, is_chief, make_strategy
+from pnil_tf.validation import require
 
 _FLOAT_BYTES = 4
 # Of a batch at the least: images, start, adversarial images, and what each pass keeps of them.
@@ -44,6 +46,11 @@ class TrainingJob:
         return len(self.data.train) // self.settings.optimization.batch_size
 
     @property
+    def pixel_range(self) -> PixelRange:
+        """The pixels that the classifier takes."""
+        return PixelRange.of(self.settings.model.pixel_range)
+
+    @property
     def chief(self) -> bool:
         """Whether this process writes the files: of several workers, one does."""
         return is_chief(self.strategy)
@@ -62,7 +69,7 @@ def prepare(settings: TrainSettings) -> TrainingJob:
     keras.utils.set_random_seed(settings.optimization.seed)
     if settings.device.deterministic:
         tf.config.experimental.enable_op_determinism()
-    data = load(settings.data)
+    data = load(settings.data, PixelRange.of(settings.model.pixel_range))
     require(
         settings.optimization.batch_size <= len(data.train),
         f"A batch must not be larger than the training set of {len(data.train)} images, as "

@@ -189,7 +189,6 @@ def test_available_memory_is_a_plausible_number():
         {"dataset": "npz:"},
         {"dataset": "folder:\udcff"},
         {"dataset": "npz:x", "data_source": "idx"},
-        {"dataset": "npz:x", "pixel_range": (1.0, 0.0)},
         {"dataset": "mnist", "data_source": "web"},
         {"dataset": "folder:x", "data_source": "tfds"},
         {"dataset": "mnist", "image_size": (0, 4)},

@@ -4,6 +4,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from pnil_tf.contract.pixel_range import UNIT, PixelRange
 from pnil_tf.data import DataSettings, load, memory
 from pnil_tf.errors import UserError
 
@@ -13,7 +14,7 @@ X = (np.arange(40)[:, None, None] + np.arange(12).reshape(3, 4)).astype(np.uint8
 
 def read(tmp_path, pixel_range=None, **arrays):
     np.savez(tmp_path / "own.npz", **arrays)
-    return load(DataSettings(f"npz:{tmp_path / 'own.npz'}", pixel_range=pixel_range))
+    return load(DataSettings(f"npz:{tmp_path / 'own.npz'}"), PixelRange.of(pixel_range or UNIT))
 
 
 def test_images_and_labels(tmp_path):
