@@ -22,14 +22,9 @@ FLOORS = [
     {"attacks"},
     {"contract"},
     {"layers", "input_gradient"},
-<<<<<<< HEAD
     {"rng", "checksums", "flagfiles"},
     {"keras_internals"},
-    {"files", "validation", "progress", "html", "logs", "interruption"},
-=======
-    {"rng", "keras_internals", "checksums", "flagfiles"},
     {"files", "validation", "progress", "html", "logs", "interruption", "batching"},
->>>>>>> main
     {"errors", "vocabulary", "version", "registration"},
 ]
 FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}
