@@ -108,7 +108,7 @@ def test_onnx_takes_the_models_own_pixels(name, tmp_path):
 
 def test_a_wrapper_exports_with_its_range_and_its_noise(tmp_path):
     classifier = model(noise_layer(20.0), D.Rescaling(1 / 255))
-    wrapper = AdversarialModel(classifier, "fgsm", 8 / 255, clip_max=255.0)
+    wrapper = AdversarialModel(classifier, "fgsm", 8 / 255)
     served = load(export_saved_model(wrapper, tmp_path / "1"))
     seed = tf.constant(7, tf.int64)
     found = served["seeded"](images=tf.constant(PIXELS, tf.float32), seed=seed)["logits"]
