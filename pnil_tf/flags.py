@@ -22,6 +22,7 @@ from pnil_tf.contract.pixel_range import PixelRange
 from pnil_tf.errors import UserError, speaking_of_flags
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.flagfiles import PREFIX, preset
+from pnil_tf.logs import import_tensorflow
 from pnil_tf.study.budgets import BUDGETS
 from pnil_tf.study.settings import ENGINES, StudySettings
 from pnil_tf.study.studies import STUDIES
@@ -444,7 +445,8 @@ def train_settings(flag_values: flags.FlagValues = FLAGS) -> training.TrainSetti
         UserError: If a value, or a combination of them, is not valid.
     """
     groups = {name: _SETTINGS[name](**_values(name, flag_values)) for name in _TRAINING_GROUPS}
-    from pnil_tf.data.settings import DataSettings  # imports TensorFlow: check the rest first
+    import_tensorflow()  # which the next line does: the rest was checked before
+    from pnil_tf.data.settings import DataSettings
 
     return training.TrainSettings(data=DataSettings(**_values("data", flag_values)), **groups)
 
