@@ -21,7 +21,7 @@ FLOORS = [
     {"training", "data", "surgery", "models", "pictures"},
     {"attacks"},
     {"contract"},
-    {"layers", "input_gradient"},
+    {"layers", "input_gradient", "copying"},
     {"rng", "keras_internals", "checksums", "flagfiles"},
     {"files", "validation", "progress", "html", "logs", "interruption", "batching"},
     {"errors", "vocabulary", "version", "registration"},
