@@ -6,7 +6,20 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+from keras.src.layers.preprocessing.image_preprocessing.base_image_preprocessing_layer import (
+    BaseImagePreprocessingLayer as ImagePreprocessing,
+)
+from keras.src.losses.losses import LossFunctionWrapper
 from tensorflow.python.saved_model import loader_impl
+
+__all__ = [
+    "ImagePreprocessing",
+    "LossFunctionWrapper",
+    "all_layers",
+    "attached_logits",
+    "operation_of",
+    "parse_saved_model",
+]
 
 
 def attached_logits(outputs: Any) -> Any | None:

@@ -4,7 +4,14 @@ import keras
 import pytest
 import tensorflow as tf
 
-from pnil_tf.keras_internals import all_layers, attached_logits, operation_of, parse_saved_model
+from pnil_tf.keras_internals import (
+    ImagePreprocessing,
+    LossFunctionWrapper,
+    all_layers,
+    attached_logits,
+    operation_of,
+    parse_saved_model,
+)
 
 
 def functional():
@@ -54,3 +61,19 @@ def test_a_saved_model_is_read_and_not_run(tmp_path):
     (tmp_path / "saved_model.pb").write_bytes(b"nonsense")
     with pytest.raises(OSError, match=r"saved_model\.pb"):
         parse_saved_model(str(tmp_path))
+
+
+def test_a_wrapped_loss_function_aligns_the_ranks():
+    wrapped = LossFunctionWrapper(lambda y, p: keras.ops.mean((y - p) ** 2, axis=-1))
+    values = wrapped.call(tf.constant([0.0, 1.0]), tf.constant([[0.5], [1.0]]))
+    tf.debugging.assert_near(values, [0.25, 0.0])
+
+
+def test_layers_that_augment_images_are_known():
+    layers = keras.layers
+    augment = [layers.RandomFlip(), layers.RandomZoom(0.1), layers.RandAugment(), layers.MixUp()]
+    assert all(isinstance(layer, ImagePreprocessing) for layer in augment)
+    assert not any(
+        isinstance(layer, ImagePreprocessing)
+        for layer in (layers.Dropout(0.5), layers.GaussianNoise(0.1), layers.Rescaling(1.0))
+    )
