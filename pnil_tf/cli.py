@@ -16,6 +16,7 @@ from absl import flags
 
 from pnil_tf import flags as pnil_flags
 from pnil_tf.errors import UserError, failure
+from pnil_tf.standard_streams import guard, lost_output
 
 
 def run(command: Callable[[], None], *groups: str) -> NoReturn:
@@ -29,6 +30,7 @@ def run(command: Callable[[], None], *groups: str) -> NoReturn:
         *groups: Groups of flags it takes, see `pnil_tf.flags.define`.
     """
     _speak_utf8()
+    guard()
     # A shell that starts a command in the background has it ignore SIGINT; one that is sent all
     # the same is meant.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -37,7 +39,7 @@ def run(command: Callable[[], None], *groups: str) -> NoReturn:
     pnil_flags.define(*groups)
     if any(argument in ("--help", "-h", "-help", "--helpfull") for argument in sys.argv[1:]):
         print(_help(inspect.getmodule(command).__doc__ or ""))
-        sys.exit(0)
+        _leave_well(program)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
     logging.basicConfig(format="%(message)s")
     logging.getLogger("pnil_tf").setLevel(logging.INFO)
@@ -53,7 +55,7 @@ def run(command: Callable[[], None], *groups: str) -> NoReturn:
         if sentence is None:
             raise
         _exit(program, sentence, 1)
-    sys.exit(0)
+    _leave_well(program)
 
 
 def _speak_utf8() -> None:
@@ -70,6 +72,13 @@ def _speak_utf8() -> None:
 def _leave(number: int, frame: FrameType | None) -> NoReturn:
     """Unwinds the stack, so that nothing is left half done."""
     sys.exit(128 + number)
+
+
+def _leave_well(program: str) -> NoReturn:
+    lost = lost_output()
+    if lost is not None:
+        _exit(program, f"What it says could not be written to standard output: {lost}.", 1)
+    sys.exit(0)
 
 
 def _exit(program: str, error: Exception | str, status: int) -> NoReturn:

@@ -14,7 +14,7 @@ import tensorflow as tf
 from pnil_tf import layers  # registers the layer that saved models refer to
 from pnil_tf.data.memory import check_room
 from pnil_tf.errors import UserError
-from pnil_tf.evaluation.file_operations import file_operations
+from pnil_tf.evaluation.file_operations import refused_operations
 from pnil_tf.files import read_json, sha256_of, understood
 from pnil_tf.sums import compare_sums
 
@@ -116,15 +116,17 @@ def _load_keras(file: Path) -> Loaded:
 
 def _load_saved_model(folder: Path) -> Loaded:
     try:
-        unsafe = file_operations(str(folder))
+        unsafe = refused_operations(str(folder))
         loaded = None if unsafe else tf.saved_model.load(str(folder))
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{folder} cannot be loaded as a SavedModel ({reason}).") from error
     if unsafe:
         raise UserError(
-            f"The SavedModel {folder} is not loaded: its graph reaches for files. Received: the "
-            f"operations {', '.join(unsafe)}. Export it again without them, with TensorFlow 2."
+            f"The SavedModel {folder} was not loaded: it holds the operation"
+            f"{'' if len(unsafe) == 1 else 's'} {', '.join(unsafe)[:300]}, which may reach files, "
+            "the network or other processes. Export it again with TensorFlow 2 and without; or, "
+            "if you trust it, load it yourself and hand the signature to pnil_tf.evaluate."
         )
     signature = getattr(loaded, "signatures", {}).get("serving_default")
     if signature is not None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pnil_tf.serving.record import Accuracy, Record
 from pnil_tf.serving.signatures import Servable
+from pnil_tf.visible import visible
 
 _FRESH = (
     "The model adds noise to what it sees, anew at every call and in every process that loads it: "
@@ -141,9 +142,10 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def _code(name: str) -> str:
     """Text that stays within backticks and a table's cell."""
-    return re.sub(r"[`|\s]", "", name)
+    return re.sub(r"[`|\s]", "", visible(name))
 
 
 def _plain(value: Any) -> str:
     """Text that Markdown and HTML show as it is, on one line."""
-    return re.sub(r"([\\`*_{}\[\]<>#|!&~$])", r"\\\1", " ".join(str(value).split()))
+    text = " ".join(visible(str(value)).split())
+    return re.sub(r"([\\`*_{}\[\]<>#|!&~$])", r"\\\1", text)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ import tensorflow as tf
 from pnil_tf import rng
 from pnil_tf.errors import RunFailedError, UserError
 from pnil_tf.files import replacing_folder, write_text
+from pnil_tf.interpreter import run_code
 from pnil_tf.serving.card import model_card
 from pnil_tf.serving.record import Record
 from pnil_tf.serving.saved_model import (
@@ -192,7 +192,7 @@ def _check_fresh(file: Path, images: np.ndarray) -> None:
     with tempfile.TemporaryDirectory() as folder:
         elsewhere = Path(folder) / "elsewhere.npy"
         np.save(elsewhere, images, allow_pickle=False)
-        command = [sys.executable, "-c", script, str(file), str(elsewhere)]
+        command = run_code(script, str(file), str(elsewhere))
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode:
             raise RunFailedError(f"The ONNX model cannot be run ({result.stderr.strip()[-300:]}).")

@@ -12,6 +12,7 @@ from typing import Any
 
 from pnil_tf.errors import UserError
 from pnil_tf.validation import LARGEST_COUNT, check_types
+from pnil_tf.visible import visible
 
 # The paper's budgets, pixels in [0, 1].
 PAPER_EPSILON = {"mnist": 8 / 255, "fashion_mnist": 4 / 255, "cifar10": 0.03}
@@ -226,6 +227,12 @@ class RunSettings:
             or (self.name not in ("", ".", "..") and not set(self.name) & set("/\\\0")),
             "--name is the name of one folder within --runs_dir. Received: "
             f"{self.name!r}. Leave out separators; use --runs_dir for the place.",
+        )
+        require(
+            self.name is None
+            or (not self.name.startswith(".") and visible(self.name) == self.name),
+            "--name must not begin with a dot, as our own hidden files do, nor hold characters "
+            f"that a terminal does not show. Received: {self.name!r}.",
         )
 
 
