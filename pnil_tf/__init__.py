@@ -7,7 +7,7 @@ alone imports no TensorFlow.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from pnil_tf.version import __version__
 
 _HOMES = {
     "AdversarialModel": "pnil_tf.training.model",
@@ -19,7 +19,7 @@ _HOMES = {
     "Triangular": "pnil_tf.training.schedules",
     "UserError": "pnil_tf.errors",
     "add_pnil": "pnil_tf.surgery",
-    "attack_settings": "pnil_tf.attacks.settings",
+    "attack_settings": "pnil_tf.attacks.registry",
     "build_attack": "pnil_tf.attacks.registry",
     "export_onnx": "pnil_tf.serving.onnx_model",
     "export_saved_model": "pnil_tf.serving.saved_model",
@@ -34,8 +34,8 @@ if TYPE_CHECKING:  # the same names again, with the types that `__getattr__` can
     from pnil_tf.attacks.eot import EOT as EOT
     from pnil_tf.attacks.one_step import StepAttack as StepAttack
     from pnil_tf.attacks.one_step import step_attack as step_attack
+    from pnil_tf.attacks.registry import attack_settings as attack_settings
     from pnil_tf.attacks.registry import build_attack as build_attack
-    from pnil_tf.attacks.settings import attack_settings as attack_settings
     from pnil_tf.errors import UserError as UserError
     from pnil_tf.layers import PNILLayer as PNILLayer
     from pnil_tf.rng import noise_off as noise_off

@@ -19,11 +19,12 @@ from absl import flags
 
 from pnil_tf.benchmark.settings import BenchmarkSettings
 from pnil_tf.errors import UserError
-from pnil_tf.evaluation.settings import ATTACKS, AVERAGES, LOSSES, NORMS, EvaluationSettings
+from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.study.budgets import BUDGETS
 from pnil_tf.study.settings import ENGINES, StudySettings
 from pnil_tf.study.studies import STUDIES
 from pnil_tf.training import settings as training
+from pnil_tf.vocabulary import ATTACKS, AVERAGES, LOSSES, NORMS
 
 FLAGS = flags.FLAGS
 
@@ -409,7 +410,7 @@ def train_settings(flag_values: flags.FlagValues = FLAGS) -> training.TrainSetti
 
 
 def evaluation_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any]:
-    """Returns the arguments of `pnil_tf.evaluation.command.evaluate_saved`.
+    """Returns the arguments of `pnil_tf.runs.evaluate.evaluate_saved`.
 
     Raises:
         UserError: If a value, or a combination of them, is not valid.
@@ -435,7 +436,7 @@ def evaluation_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any
 
 
 def export_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any]:
-    """Returns the arguments of `pnil_tf.serving.command.export_saved`.
+    """Returns the arguments of `pnil_tf.runs.export.export_saved`.
 
     Raises:
         UserError: If a flag is missing.

@@ -9,10 +9,10 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from pnil_tf.errors import UserError
-from pnil_tf.evaluation.allowed_operations import ALLOWED
-from pnil_tf.evaluation.file_operations import refused_operations
-from pnil_tf.evaluation.load import load_model
 from pnil_tf.layers import PNILLayer
+from pnil_tf.runs.allowed_operations import ALLOWED
+from pnil_tf.runs.graph_safety import refused_operations
+from pnil_tf.runs.load import load_model
 from pnil_tf.serving.saved_model import export_saved_model
 
 raw = tf.raw_ops

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from pnil_tf import rng
 from pnil_tf.errors import UserError
+from pnil_tf.vocabulary import AVERAGES
 
 # In one stack of draws of one image. Larger images keep every core at work by themselves, and
 # their stacks would not fit into memory.
@@ -54,7 +55,7 @@ class EOT:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise UserError(f"EOT needs {name} >= 1, a whole number. Received: {value!r}.")
-        if self.average not in ("loss", "logits"):
+        if self.average not in AVERAGES:
             raise UserError(
                 f"EOT averages over 'loss' or 'logits'. Received: average={self.average!r}."
             )

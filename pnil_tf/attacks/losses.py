@@ -13,6 +13,7 @@ from cleverhans.tf2.attacks.spsa import margin_logit_loss
 
 from pnil_tf.attacks.eot import Loss, cross_entropy
 from pnil_tf.errors import UserError
+from pnil_tf.vocabulary import LOSSES
 
 _LARGEST_LOGIT = 1e4
 
@@ -66,7 +67,7 @@ def _negated(loss: Loss) -> Loss:
     return lambda labels, logits: -loss(labels, logits)
 
 
-LOSSES: dict[str, tuple[Loss, Loss]] = {
+_OF_NAME: dict[str, tuple[Loss, Loss]] = {
     "cross_entropy": (cross_entropy, _negated(cross_entropy)),
     "margin": (margin, _negated(margin)),
     "dlr": (dlr, _targeted_dlr),
@@ -77,7 +78,7 @@ def attack_loss(name: str, targeted: bool = False) -> Loss:
     """Returns the loss that an attack makes large.
 
     Args:
-        name: `"cross_entropy"`, `"margin"` or `"dlr"`.
+        name: One of `LOSSES`.
         targeted: Whether the labels are classes to reach; otherwise they are to be left.
 
     Raises:
@@ -87,4 +88,4 @@ def attack_loss(name: str, targeted: bool = False) -> Loss:
         raise UserError(
             f"No loss has this name. Received: {name!r}. Choose from {', '.join(LOSSES)}."
         )
-    return LOSSES[name][int(targeted)]
+    return _OF_NAME[name][int(targeted)]

@@ -11,15 +11,14 @@ import math
 import re
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 from cleverhans.tf2.utils import clip_eta, optimize_linear
 
 from pnil_tf import rng
+from pnil_tf.attacks.ball import ORDERS, on_sphere, uniform_in_ball
 from pnil_tf.attacks.eot import EOT, Loss, Predict, eot_gradient, peak_scaled
 from pnil_tf.errors import UserError
-
-NORMS = {"linf": np.inf, "l2": 2}
+from pnil_tf.vocabulary import NORMS
 
 # Multiples of epsilon: (start, its size, step, projected to the ball around x).
 _NAMED = {
@@ -176,7 +175,7 @@ def craft(
         attack: The settings.
         unroll: As for `eot_gradient`, for the steps too.
     """
-    norm = NORMS[attack.norm]
+    norm = ORDERS[attack.norm]
     noise_seed = rng.fold(seed, 0)
 
     def step(i: Any, current: Any) -> Any:
@@ -216,22 +215,15 @@ def ascent(gradient: Any, length: Any, norm: str) -> Any:
     """
     if norm == "l2":
         gradient = peak_scaled(gradient)
-    return optimize_linear(gradient, length, NORMS[norm])
+    return optimize_linear(gradient, length, ORDERS[norm])
 
 
 def random_start(shape: Any, seed: Any, attack: StepAttack) -> Any:
     """Returns the displacement (float32, `shape`) from which an attack starts."""
     if attack.start == "none":
         return tf.zeros(shape)
-    if attack.norm == "linf":
-        if attack.start == "uniform":
-            return rng.uniform(shape, seed, attack.start_size)
-        return attack.start_size * tf.sign(rng.normal(shape, seed))
-    flat = tf.stack([shape[0], tf.reduce_prod(shape[1:])])
-    direction = tf.math.l2_normalize(rng.normal(flat, rng.fold(seed, 0)), axis=1)
-    radius = tf.ones([shape[0], 1])
     if attack.start == "uniform":
-        # The volume within radius r grows as r^dimension.
-        quantile = tf.random.stateless_uniform([shape[0], 1], rng.fold(seed, 1), alg="philox")
-        radius = quantile ** (1.0 / tf.cast(flat[1], tf.float32))
-    return tf.reshape(attack.start_size * radius * direction, shape)
+        return uniform_in_ball(shape, seed, attack.start_size, attack.norm)
+    if attack.norm == "linf":
+        return attack.start_size * tf.sign(rng.normal(shape, seed))
+    return on_sphere(shape, seed, attack.start_size)

@@ -1,31 +1,95 @@
-"""From an attack's settings to an attack that runs."""
+"""From an attack's name to its settings, and from settings to an attack that runs."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import logging
-from collections.abc import Callable, Iterator
+import importlib
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from pnil_tf import rng
-from pnil_tf.attacks.cleverhans import SearchMemory, pgd_steps
-from pnil_tf.attacks.compaction import Array, Judge, Progress, Search, State, attack_standing
+from pnil_tf.attacks.attack import Attack, Kind, Wishes, on_gpu
 from pnil_tf.attacks.eot import Predict
-from pnil_tf.attacks.losses import attack_loss
-from pnil_tf.attacks.one_step import StepAttack, random_start
-from pnil_tf.attacks.sanity import fgsm, uniform_noise
-from pnil_tf.attacks.schedule import draw_phases
-from pnil_tf.attacks.settings import AttackSettings
-from pnil_tf.attacks.spsa import SPSAOptimizer, spsa_steps
-from pnil_tf.attacks.strong import shrinking_steps
+from pnil_tf.attacks.search import Array, Judge, Progress, Search, attack_standing
+from pnil_tf.attacks.settings import AttackSettings, is_number
 from pnil_tf.errors import UserError
+from pnil_tf.vocabulary import ATTACKS
 
-Attack = Callable[[Any, Any, Any], Any]
-"""`(x float32 (n, ...), y int (n,), int32 seed pair) -> adversarial images like x`."""
+_OF_EOT = {"draws", "antithetic", "average"}
+
+
+def attack_named(name: str) -> Attack:
+    """Returns what an attack says of itself.
+
+    Raises:
+        UserError: If the name is unknown.
+    """
+    if name not in ATTACKS:
+        raise UserError(
+            f"No attack has this name. Received: {name!r}. Choose from {', '.join(ATTACKS)}."
+        )
+    attack: Attack = importlib.import_module(f"pnil_tf.attacks.{name}").ATTACK
+    return attack
+
+
+def attacks_of_kind(*kinds: Kind) -> tuple[str, ...]:
+    """Returns the names of the attacks that are of one of these kinds."""
+    return tuple(name for name in ATTACKS if attack_named(name).kind in kinds)
+
+
+def attack_settings(name: str, epsilon: float, **overrides: Any) -> AttackSettings:
+    """Returns the settings that belong to an attack's name.
+
+    ==========  =====  ===================  ========  ======================  ============
+    name        steps  step                 restarts  loss                    random start
+    ==========  =====  ===================  ========  ======================  ============
+    pgd         50     2 eps / steps        1         cross-entropy           yes (not l2)
+    pgd_strong  100    eps / 3 -> eps / 30  2         cross-entropy + margin  yes
+    spsa        100    0.01 (Adam)          1         margin                  yes
+    fgsm        1      eps                  1         cross-entropy           no
+    noise       1      none                 1         none                    is the attack
+    ==========  =====  ===================  ========  ======================  ============
+
+    `pgd` and `spsa` are the paper's: 100 draws for each gradient, 2,048 evaluations for each
+    SPSA step. Unless `faithful`, draws come in antithetic pairs and lost images leave the work;
+    of 40 draws or more `pgd` takes a quarter at each step, which is then 2.2 eps / steps long,
+    and follows a running mean over the steps; `pgd_strong` takes few draws at
+    first and the full number in the last tenth of the steps.
+
+    Args:
+        name: A name of the table.
+        epsilon: Radius of the ball, > 0, in units of the pixels.
+        **overrides: Fields of the attack's settings to set otherwise; also `draws`, `antithetic`
+            and `average`, which change these fields of `eot` alone.
+
+    Raises:
+        UserError: If a name or a value is not valid.
+    """
+    attack = attack_named(name)
+    fields = {field.name for field in dataclasses.fields(attack.settings)} - {"name", "epsilon"}
+    unknown = sorted(set(overrides) - fields - _OF_EOT)
+    if unknown:
+        raise UserError(
+            f"The attack {name!r} has no such setting. Received: {', '.join(unknown)}. "
+            f"Choose from {', '.join(sorted(fields | _OF_EOT))}."
+        )
+    if not is_number(epsilon) or epsilon <= 0:
+        raise UserError(f"The attack {name!r} needs epsilon > 0. Received: {epsilon!r}.")
+
+    faithful = bool(overrides.get("faithful", False))
+    of_eot = {key: overrides[key] for key in _OF_EOT if overrides.get(key) is not None}
+    eot = dataclasses.replace(overrides.get("eot") or attack.eot(faithful), **of_eot)
+    # A wrong number of steps is refused at the end; until then there must be one.
+    steps = overrides.get("steps")
+    steps = steps if isinstance(steps, int) and steps > 0 else None
+    norm = overrides.get("norm", AttackSettings.norm)
+    values: dict[str, Any] = {"max_evaluations_in_flight": 4096 if on_gpu() else 2048}
+    values |= attack.defaults(Wishes(epsilon, steps, norm, eot.draws, faithful))
+    if faithful:
+        values["check_every"] = 0
+    values |= {key: value for key, value in overrides.items() if key not in _OF_EOT}
+    return attack.settings(**{**values, "name": name, "epsilon": epsilon, "eot": eot})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,226 +155,8 @@ def build_attack(
     # Draws stacked on one image count as evaluations, too.
     chunk = min(settings.eot.chunk, settings.eot.draws, settings.max_evaluations_in_flight)
     bounded = dataclasses.replace(settings, eot=dataclasses.replace(settings.eot, chunk=chunk))
-    builders = {"pgd": _pgd, "pgd_strong": _strong, "spsa": _spsa, "fgsm": _fgsm, "noise": _noise}
-    return RunnableAttack(settings, judge, builders[settings.name](predict, bounded), screen)
-
-
-def _pgd(predict: Predict, settings: AttackSettings) -> Search:
-    memory = SearchMemory()
-    phases = draw_phases(settings.eot, settings.schedule, settings.steps)
-
-    def steps_with(name: str) -> Callable[..., Any]:
-        loss = attack_loss(name, settings.targeted)
-
-        @tf.function(reduce_retracing=True)
-        def steps(
-            x: Any, y: Any, current: Any, mean: Any, seed: Any, first: Any, count: Any
-        ) -> Any:
-            memory.resume(first, mean)
-            moved = pgd_steps(
-                predict,
-                loss,
-                x,
-                current,
-                y,
-                seed,
-                memory,
-                count,
-                epsilon=settings.epsilon,
-                step_size=settings.step_size,
-                momentum=settings.momentum,
-                norm=settings.norm,
-                phases=phases,
-                clip_min=settings.clip_min,
-                clip_max=settings.clip_max,
-            )
-            return moved, memory.mean_gradient(x)
-
-        return steps
-
-    return _gradient_search(settings, steps_with)
-
-
-def _strong(predict: Predict, settings: AttackSettings) -> Search:
-    phases = draw_phases(settings.eot, settings.schedule, settings.steps)
-
-    def steps_with(name: str) -> Callable[..., Any]:
-        loss = attack_loss(name, settings.targeted)
-
-        @tf.function(reduce_retracing=True)
-        def steps(
-            x: Any, y: Any, current: Any, mean: Any, seed: Any, first: Any, count: Any
-        ) -> Any:
-            return shrinking_steps(
-                predict,
-                loss,
-                x,
-                current,
-                mean,
-                y,
-                seed,
-                first,
-                count,
-                steps=settings.steps,
-                epsilon=settings.epsilon,
-                step_size=settings.step_size,
-                step_decay=settings.step_decay,
-                momentum=settings.momentum,
-                norm=settings.norm,
-                phases=phases,
-                clip_min=settings.clip_min,
-                clip_max=settings.clip_max,
-            )
-
-        return steps
-
-    return _gradient_search(settings, steps_with)
-
-
-def _gradient_search(
-    settings: AttackSettings, steps_with: Callable[[str], Callable[..., Any]]
-) -> Search:
-    by_trial = [steps_with(name) for name in settings.losses]
-
-    def advance(
-        trial: int, x: Any, y: Any, state: State, seed: Any, first: int, count: int
-    ) -> State:
-        steps = by_trial[trial % len(by_trial)]
-        result: State = steps(*_tensors(x, y, *state), seed, tf.constant(first), tf.constant(count))
-        return result
-
-    batch = settings.max_evaluations_in_flight // settings.eot.chunk
-    return _search(settings, advance, batch, memories=1)
-
-
-def _spsa(predict: Predict, settings: AttackSettings) -> Search:
-    optimizer = SPSAOptimizer(
-        settings.step_size,
-        settings.delta,
-        settings.samples,
-        settings.eot.draws,
-        settings.max_evaluations_in_flight,
-    )
-
-    def steps_with(name: str) -> Callable[..., Any]:
-        loss = attack_loss(name, settings.targeted)
-
-        @tf.function(reduce_retracing=True)
-        def steps(
-            x: Any, y: Any, current: Any, mean: Any, square: Any, seed: Any, first: Any, count: int
-        ) -> Any:
-            optimizer.resume(first, (mean, square), seed)
-            moved = spsa_steps(
-                predict,
-                loss,
-                x,
-                current,
-                y,
-                count,
-                optimizer,
-                epsilon=settings.epsilon,
-                clip_min=settings.clip_min,
-                clip_max=settings.clip_max,
-            )
-            return moved, *optimizer.moments(x)
-
-        return steps
-
-    by_trial = [steps_with(name) for name in settings.losses]
-
-    def advance(
-        trial: int, x: Any, y: Any, state: State, seed: Any, first: int, count: int
-    ) -> State:
-        steps = by_trial[trial % len(by_trial)]
-        with _without_deprecation_warnings():
-            result: State = steps(*_tensors(x, y, *state), seed, tf.constant(first), count)
-        return result
-
-    return _search(settings, advance, optimizer.images, memories=2)
-
-
-def _fgsm(predict: Predict, settings: AttackSettings) -> Search:
-    def steps_with(name: str) -> Callable[..., Any]:
-        loss = attack_loss(name, settings.targeted)
-
-        @tf.function(reduce_retracing=True)
-        def step(x: Any, y: Any, current: Any, mean: Any, seed: Any, first: Any, count: Any) -> Any:
-            del current, first, count
-            moved = fgsm(
-                predict,
-                loss,
-                x,
-                y,
-                seed,
-                epsilon=settings.epsilon,
-                norm=settings.norm,
-                eot=settings.eot,
-                clip_min=settings.clip_min,
-                clip_max=settings.clip_max,
-            )
-            return moved, mean
-
-        return step
-
-    return _gradient_search(settings, steps_with)
-
-
-def _noise(predict: Predict, settings: AttackSettings) -> Search:
-    del predict
-
-    def advance(
-        trial: int, x: Any, y: Any, state: State, seed: Any, first: int, count: int
-    ) -> State:
-        del trial, y, state, first, count
-        return (
-            uniform_noise(
-                x,
-                seed,
-                epsilon=settings.epsilon,
-                norm=settings.norm,
-                clip_min=settings.clip_min,
-                clip_max=settings.clip_max,
-            ),
-        )
-
-    return _search(settings, advance, settings.max_evaluations_in_flight)
-
-
-def _search(
-    settings: AttackSettings, advance: Callable[..., State], batch: int, memories: int = 0
-) -> Search:
-    at_random = StepAttack(
-        settings.epsilon,
-        settings.epsilon,
-        start="uniform" if settings.random_start else "none",
-        start_size=settings.epsilon,
-        norm=settings.norm,
-    )
-
-    def start(x: Any, seed: Any) -> State:
-        moved = x + random_start(tf.shape(x), seed, at_random)
-        zeros = tf.zeros_like(x)
-        return tf.clip_by_value(moved, settings.clip_min, settings.clip_max), *[zeros] * memories
-
-    trials = settings.restarts * len(settings.losses)
-    in_flight = settings.max_evaluations_in_flight
-    return Search(trials, settings.steps, batch, in_flight, start, advance)
-
-
-def _tensors(x: Any, y: Any, *state: Any) -> tuple[Any, ...]:
-    return (tf.constant(x), tf.constant(y, tf.int32), *(tf.constant(array) for array in state))
-
-
-@contextlib.contextmanager
-def _without_deprecation_warnings() -> Iterator[None]:
-    """Cleverhans names an argument of `tf.while_loop` that TensorFlow warns about."""
-    logger = tf.get_logger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+    search = attack_named(settings.name).build(predict, bounded)
+    return RunnableAttack(settings, judge, search, screen)
 
 
 def _checked(x: Array, y: Array, settings: AttackSettings) -> tuple[Array, Array]:

@@ -8,7 +8,10 @@ is ours, since theirs works on single images and not with Keras 3.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import dataclasses
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +19,13 @@ import tensorflow as tf
 from cleverhans.tf2.attacks.spsa import projected_optimization
 
 from pnil_tf import rng
-from pnil_tf.attacks.cleverhans import box
+from pnil_tf.attacks.attack import Attack, Kind, Wishes
+from pnil_tf.attacks.ball import box
 from pnil_tf.attacks.eot import Loss, Predict
+from pnil_tf.attacks.search import Search, State
+from pnil_tf.attacks.settings import AttackSettings
+from pnil_tf.attacks.trials import Steps, step_search
+from pnil_tf.errors import UserError
 
 PointLosses = Callable[[Any], Any]
 """Points `(points, batch, ...)` -> losses `(points, batch)`, under the noise scope around it."""
@@ -147,7 +155,7 @@ class SPSAOptimizer:
         self._seed: Any = None
         self._first: Any = None
 
-    def resume(self, first: Any, moments: tuple[Any, Any], seed: Any) -> None:
+    def resume(self, first: Any, moments: Sequence[Any], seed: Any) -> None:
         """Says where the search stands: the next step, the moments, the search's seed pair."""
         self._first, self._seed = first, seed
         for variable, value in zip(self._moments, moments, strict=True):
@@ -204,31 +212,26 @@ class SPSAOptimizer:
 def spsa_steps(
     predict: Predict,
     loss: Loss,
+    settings: AttackSettings,
     x: Any,
     current: Any,
     y: Any,
     count: int,
     optimizer: SPSAOptimizer,
-    *,
-    epsilon: float,
-    clip_min: float,
-    clip_max: float,
 ) -> Any:
     """Returns images after `count` steps of Cleverhans' `projected_optimization`.
 
     Args:
         predict: The classifier; no gradient is asked of it.
         loss: Loss per example that the attack makes large.
+        settings: The attack's settings.
         x: float32 images `(batch, ...)`, the centres of the l_inf balls.
         current: Images from which to go on.
         y: int labels `(batch,)`.
         count: Steps to take.
         optimizer: The optimizer, resumed where the search stands.
-        epsilon: Radius of the ball.
-        clip_min: Smallest pixel.
-        clip_max: Largest pixel.
     """
-    low, high = box(x, epsilon, clip_min, clip_max)
+    low, high = box(x, settings.epsilon, settings.clip_min, settings.clip_max)
 
     def losses(points: Any, labels: Any) -> Any:
         lead = tf.shape(points)[0]
@@ -249,8 +252,96 @@ def spsa_steps(
         0.0,
         count,
         optimizer,
-        clip_min=clip_min,
-        clip_max=clip_max,
+        clip_min=settings.clip_min,
+        clip_max=settings.clip_max,
         project_perturbation=project,
     )
     return tf.clip_by_value(moved, low, high)
+
+
+@dataclasses.dataclass(frozen=True)
+class SPSASettings(AttackSettings):
+    """Settings of `spsa`; `step_size` is Adam's learning rate, `eot` the evaluations of a point.
+
+    Args:
+        samples: Points at which a gradient is evaluated, even.
+        delta: Distance of these points from the image, in each pixel.
+    """
+
+    samples: int = 2048
+    delta: float = 0.01
+
+    def check(self) -> None:
+        """Refuses what SPSA cannot do."""
+        super().check()
+        self._require_positive("delta")
+        self._require_count("samples")
+        if self.samples % 2:
+            raise UserError(
+                f"SPSA evaluates pairs, so it needs an even number of samples. "
+                f"Received: samples={self.samples}. Use {self.samples + 1}."
+            )
+        if self.norm != "linf":
+            raise UserError(
+                f"SPSA works in the l_inf ball alone. Received: norm={self.norm!r}. "
+                "Leave it out of the attacks, or use norm='linf'."
+            )
+
+
+def _defaults(wishes: Wishes) -> dict[str, Any]:
+    del wishes
+    return {
+        "steps": 100,
+        "step_size": 0.01,
+        "loss": "margin",
+        "random_start": True,
+        "check_every": 5,
+    }
+
+
+def _build(predict: Predict, settings: SPSASettings) -> Search:
+    optimizer = SPSAOptimizer(
+        settings.step_size,
+        settings.delta,
+        settings.samples,
+        settings.eot.draws,
+        settings.max_evaluations_in_flight,
+    )
+
+    def steps_with(loss: Loss) -> Steps:
+        def steps(x: Any, y: Any, state: State, seed: Any, first: Any, count: int) -> State:
+            current, *moments = state
+            optimizer.resume(first, moments, seed)
+            with _without_deprecation_warnings():
+                moved = spsa_steps(predict, loss, settings, x, current, y, count, optimizer)
+            return moved, *optimizer.moments(x)
+
+        return steps
+
+    return step_search(settings, steps_with, optimizer.images, memories=2, count_in_graph=False)
+
+
+@contextlib.contextmanager
+def _without_deprecation_warnings() -> Iterator[None]:
+    """Cleverhans names an argument of `tf.while_loop` that TensorFlow warns about."""
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+ATTACK = Attack(
+    kind=Kind.GRADIENT_FREE,
+    defaults=_defaults,
+    build=_build,
+    settings=SPSASettings,
+    options={
+        "samples": "spsa_samples",
+        "steps": "spsa_steps",
+        "draws": "spsa_eot_samples",
+    },
+    images="spsa_images",
+)

@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from pnil_tf import rng
 from pnil_tf.attacks.eot import Predict
-from pnil_tf.attacks.registry import build_attack
-from pnil_tf.attacks.settings import AttackSettings, attack_settings
+from pnil_tf.attacks.registry import attack_settings, build_attack
+from pnil_tf.attacks.settings import AttackSettings
 from pnil_tf.benchmark.floor import (
     FORWARD,
     INPUT_GRADIENT,
@@ -22,8 +22,8 @@ from pnil_tf.benchmark.floor import (
 )
 from pnil_tf.benchmark.plain import plain_pgd, plain_spsa
 from pnil_tf.benchmark.timing import alternate
-from pnil_tf.evaluation.bench import AIMING_DRAWS, SCREENING_DRAWS
-from pnil_tf.evaluation.verdict import Judge
+from pnil_tf.evaluation.judge import Judge
+from pnil_tf.evaluation.trial import AIMING_DRAWS, SCREENING_DRAWS
 
 FIRST_JUDGE_SEED = 1_000_000
 """The attacks' seeds are below."""
@@ -113,7 +113,7 @@ def spsa_benchmark(
     ours = build_attack(predict, settings, Judge(predict, 1))
     eager = plain_spsa(predict, epsilon, steps, samples)
     compiled = plain_spsa(predict, epsilon, steps, samples, compiled=True)
-    passes = _forward_passes(predict, x, settings)
+    passes = _forward_passes(predict, x, settings, samples)
     contenders: dict[str, Callable[[], Any]] = {
         "forward passes alone": passes,
         "ours": lambda: ours.run(x, y, 0),
@@ -129,13 +129,13 @@ def spsa_benchmark(
     ]
 
 
-def _forward_passes(predict: Predict, x: np.ndarray, settings: AttackSettings) -> Any:
+def _forward_passes(predict: Predict, x: np.ndarray, settings: AttackSettings, samples: int) -> Any:
     """As many evaluations as SPSA makes, as many at once."""
-    at_once = max(1, settings.max_evaluations_in_flight // settings.samples)
+    at_once = max(1, settings.max_evaluations_in_flight // samples)
 
     @tf.function(reduce_retracing=True)
     def run(images: Any, seed: Any) -> Any:
-        points = tf.repeat(images, settings.samples, axis=0)
+        points = tf.repeat(images, samples, axis=0)
 
         def step(i: Any, total: Any) -> tuple[Any, Any]:
             with rng.noise_scope(rng.fold(seed, i)):

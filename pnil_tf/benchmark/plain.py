@@ -13,7 +13,7 @@ from cleverhans.tf2.attacks import spsa as cleverhans_spsa
 from cleverhans.tf2.utils import compute_gradient, optimize_linear
 
 from pnil_tf import rng
-from pnil_tf.attacks.cleverhans import box
+from pnil_tf.attacks.ball import box
 from pnil_tf.attacks.eot import Predict, cross_entropy
 
 

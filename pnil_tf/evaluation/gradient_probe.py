@@ -10,39 +10,39 @@ import tensorflow as tf
 from pnil_tf import rng
 from pnil_tf.attacks.eot import EOT, eot_gradient
 from pnil_tf.attacks.losses import attack_loss
-from pnil_tf.evaluation.bench import Bench
 from pnil_tf.evaluation.obfuscation.evidence import Gradients
 from pnil_tf.evaluation.store import Arrays
+from pnil_tf.evaluation.trial import Trial
 
 _SMALL_STEP = 0.25
 """Length of the step that tests the gradient's direction, in multiples of epsilon."""
 
 
-def probe_gradients(bench: Bench, images: int) -> Gradients:
+def probe_gradients(trial: Trial, images: int) -> Gradients:
     """Returns what the gradients at the first `images` images look like."""
-    settings = bench.settings
-    draws = settings.eot_samples if bench.target.stochastic else 1
-    measure = tf.function(_measure(bench, EOT(draws=draws)), reduce_retracing=True)
+    settings = trial.settings
+    draws = settings.eot_samples if trial.target.stochastic else 1
+    measure = tf.function(_measure(trial, EOT(draws=draws)), reduce_retracing=True)
     pieces: list[Arrays] = []
     for number, first in enumerate(range(0, images, settings.batch_size)):
         rows = slice(first, min(first + settings.batch_size, images))
-        seed = bench.seed("gradients", "attack", number)
+        seed = trial.seed("gradients", "attack", number)
 
         def piece(rows: slice = rows, seed: int = seed) -> Arrays:
-            x, y = tf.constant(bench.x[rows]), tf.constant(bench.y[rows], tf.int32)
+            x, y = tf.constant(trial.x[rows]), tf.constant(trial.y[rows], tf.int32)
             return {
                 name: value.numpy() for name, value in measure(x, y, rng.make_seed(seed)).items()
             }
 
-        pieces.append(bench.store.once(f"gradients-{number:05d}", piece))
+        pieces.append(trial.store.once(f"gradients-{number:05d}", piece))
     merged = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
     return Gradients(**merged, draws=draws)
 
 
-def _measure(bench: Bench, eot: EOT) -> Any:
-    predict = bench.target.predict
+def _measure(trial: Trial, eot: EOT) -> Any:
+    predict = trial.target.predict
     cross_entropy, margin = attack_loss("cross_entropy"), attack_loss("margin")
-    step = _SMALL_STEP * bench.settings.epsilon
+    step = _SMALL_STEP * trial.settings.epsilon
 
     def measure(x: Any, y: Any, seed: Any) -> dict[str, Any]:
         _, first = eot_gradient(predict, cross_entropy, x, y, rng.fold(seed, 0), eot)

@@ -7,12 +7,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from pnil_tf.attacks.registry import build_attack
-from pnil_tf.attacks.settings import attack_settings
+from pnil_tf.attacks.registry import attack_settings, build_attack
 from pnil_tf.data.types import ImageSet
+from pnil_tf.evaluation.judge import Judge
 from pnil_tf.evaluation.statistics import wilson
 from pnil_tf.evaluation.target import as_target
-from pnil_tf.evaluation.verdict import Judge
 from pnil_tf.progress import Progress
 
 _JUDGE_DRAWS = 10

@@ -20,10 +20,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pnil_tf import __version__
+from pnil_tf.attacks.registry import attack_named
 from pnil_tf.attacks.settings import AttackSettings
 from pnil_tf.errors import UserError
-from pnil_tf.evaluation.bench import Bench, Outcome
 from pnil_tf.evaluation.obfuscation import run_checks
 from pnil_tf.evaluation.obfuscation.evidence import Evidence
 from pnil_tf.evaluation.probes import configured, curve_epsilons, gather
@@ -32,6 +31,7 @@ from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.statistics import figure, weakest, wilson
 from pnil_tf.evaluation.store import Arrays, Store, check_identity, write_arrays
 from pnil_tf.evaluation.target import Target, as_target, unwrapped
+from pnil_tf.evaluation.trial import Outcome, Trial
 from pnil_tf.evaluation.verdict import decide, worst_per_image
 from pnil_tf.files import (
     lock_folder,
@@ -41,6 +41,7 @@ from pnil_tf.files import (
     understood,
     write_record,
 )
+from pnil_tf.version import __version__
 
 RESULTS, ARRAYS, ADVERSARIAL, REPORT = (
     "results.json",
@@ -141,8 +142,8 @@ def evaluate(
         if not (resume or overwrite):
             _refuse_existing(output)  # another process may have been faster
         store = Store(output / _STATE, identity, resume)
-        bench = Bench(target, x, y, settings, store)
-        _work(bench, attacks, output / _STATE, {"data": data, "identity": identity})
+        trial = Trial(target, x, y, settings, store)
+        _work(trial, attacks, output / _STATE, {"data": data, "identity": identity})
         # All that takes room is written: what was here before gives way only now.
         for name in (ADVERSARIAL, ARRAYS, REPORT, RESULTS):
             if (output / _STATE / name).exists():
@@ -172,23 +173,23 @@ def _check_files(output: Path, results: dict[str, Any]) -> None:
 
 
 def _work(
-    bench: Bench, attacks: Mapping[str, AttackSettings], folder: Path, about: dict[str, Any]
+    trial: Trial, attacks: Mapping[str, AttackSettings], folder: Path, about: dict[str, Any]
 ) -> None:
     """Attacks, judges, checks, and writes the results' files into a folder."""
-    settings, x, y = bench.settings, bench.x, bench.y
+    settings, y = trial.settings, trial.y
     started = time.monotonic()
-    clean = bench.clean_votes()
-    logger.info("clean: accuracy %.1f %% on %d images", 100 * bench.share(clean).mean(), len(y))
+    clean = trial.clean_votes()
+    logger.info("clean: accuracy %.1f %% on %d images", 100 * trial.share(clean).mean(), len(y))
     outcomes = {
-        name: bench.attack(name, attack, settings.spsa_images if name == "spsa" else len(x))
+        name: trial.attack(name, attack, getattr(settings, attack_named(name).images))
         for name, attack in attacks.items()
     }
-    worst_votes, worst_images = _worst_case(bench, outcomes)
-    evidence = gather(bench, bench.share(clean), outcomes, curve_epsilons(settings))
+    worst_votes, worst_images = _worst_case(trial, outcomes)
+    evidence = gather(trial, trial.share(clean), outcomes, curve_epsilons(settings))
     results = {
-        **_judgement(bench, clean, outcomes, worst_votes, evidence),
+        **_judgement(trial, clean, outcomes, worst_votes, evidence),
         "settings": settings.to_json(),
-        "model": {**bench.target.describe(), "sigma": evidence.sigma},
+        "model": {**trial.target.describe(), "sigma": evidence.sigma},
         **about,
         "seed": settings.seed,
         "versions": _versions(),
@@ -201,9 +202,9 @@ def _work(
     write_arrays(folder / ARRAYS, arrays)
     results["arrays"] = {"file": ARRAYS, "sha256": sha256_of(folder / ARRAYS)}
     if settings.save_adversarial:
-        _save_adversarial(folder / ADVERSARIAL, bench, outcomes, worst_images)
+        _save_adversarial(folder / ADVERSARIAL, trial, outcomes, worst_images)
         results["adversarial"] = {"file": ADVERSARIAL, "sha256": sha256_of(folder / ADVERSARIAL)}
-    write_report(folder / REPORT, results, bench, clean, outcomes)
+    write_report(folder / REPORT, results, trial, clean, outcomes)
     write_record(folder / RESULTS, results)
 
 
@@ -262,31 +263,31 @@ def _check_losses(target: Target, attacks: Mapping[str, AttackSettings]) -> None
             )
 
 
-def _worst_case(bench: Bench, outcomes: dict[str, Outcome]) -> tuple[np.ndarray, np.ndarray]:
+def _worst_case(trial: Trial, outcomes: dict[str, Outcome]) -> tuple[np.ndarray, np.ndarray]:
     """Judges for each image the adversarial image that did worst, by draws of its own.
 
     The draws that chose it must not judge it: the lowest of several noisy looks is too low.
     """
     chosen = worst_per_image({name: outcome.share for name, outcome in outcomes.items()})
     images = np.stack([outcomes[name].adversarial[i] for i, name in enumerate(chosen)])
-    return bench.votes("worst-case", images), images
+    return trial.votes("worst-case", images), images
 
 
 def _judgement(
-    bench: Bench,
+    trial: Trial,
     clean: np.ndarray,
     outcomes: dict[str, Outcome],
     worst: np.ndarray,
     evidence: Evidence,
 ) -> dict[str, Any]:
-    settings, y = bench.settings, bench.y
+    settings, y = trial.settings, trial.y
     attacks = {name: _attack_figure(outcome, y) for name, outcome in outcomes.items()}
     shares = {name: outcome.share for name, outcome in outcomes.items()}
     strongest = weakest(shares)
     findings = run_checks(evidence)
     verdict = decide(
         findings,
-        wilson(bench.share(clean)),
+        wilson(trial.share(clean)),
         wilson(shares[strongest]),
         strongest,
         evidence.chance,
@@ -337,9 +338,9 @@ def _point(share: np.ndarray) -> dict[str, Any]:
 
 
 def _save_adversarial(
-    file: Path, bench: Bench, outcomes: dict[str, Outcome], worst: np.ndarray
+    file: Path, trial: Trial, outcomes: dict[str, Outcome], worst: np.ndarray
 ) -> None:
-    arrays: Arrays = {"images": bench.x, "labels": bench.y, "worst_case": worst}
+    arrays: Arrays = {"images": trial.x, "labels": trial.y, "worst_case": worst}
     write_arrays(file, arrays | {name: outcome.adversarial for name, outcome in outcomes.items()})
 
 

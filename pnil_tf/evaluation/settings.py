@@ -8,14 +8,7 @@ from typing import Any
 
 from pnil_tf.errors import UserError
 from pnil_tf.validation import LARGEST_COUNT, check_types
-
-GRADIENT_ATTACKS = ("pgd", "pgd_strong")
-GRADIENT_FREE_ATTACKS = ("spsa",)
-SANITY_ATTACKS = ("fgsm", "noise")
-ATTACKS = (*GRADIENT_ATTACKS, *GRADIENT_FREE_ATTACKS, *SANITY_ATTACKS)
-NORMS = ("linf", "l2")
-LOSSES = ("cross_entropy", "margin", "dlr")
-AVERAGES = ("loss", "logits")
+from pnil_tf.vocabulary import ATTACKS, AVERAGES, LOSSES, NORMS
 
 _MAX_SEED = 2**63
 _OF_SPSA = ("spsa_samples", "spsa_steps", "spsa_eot_samples")

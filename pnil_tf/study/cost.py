@@ -122,11 +122,10 @@ def _measure(kind: Kind) -> Rates:
     import keras
     import numpy as np
 
-    from pnil_tf.attacks.registry import build_attack
-    from pnil_tf.attacks.settings import attack_settings
+    from pnil_tf.attacks.registry import attack_settings, build_attack
     from pnil_tf.data import ImageSet, training_stream
+    from pnil_tf.evaluation.judge import Judge
     from pnil_tf.evaluation.target import as_target
-    from pnil_tf.evaluation.verdict import Judge
     from pnil_tf.models import build_model, pnil_layer
     from pnil_tf.training.model import AdversarialModel
 

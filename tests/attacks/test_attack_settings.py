@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from pnil_tf.attacks.eot import EOT
+from pnil_tf.attacks.registry import attack_settings
 from pnil_tf.attacks.schedule import draw_phases
-from pnil_tf.attacks.settings import EVALUATION_ATTACKS, AttackSettings, attack_settings
+from pnil_tf.attacks.settings import AttackSettings
 from pnil_tf.errors import UserError
+from pnil_tf.vocabulary import ATTACKS
 
 
 def test_pgd_is_the_papers():
@@ -60,7 +62,7 @@ def test_draws_alone_can_be_set():
     )
 
 
-@pytest.mark.parametrize("name", EVALUATION_ATTACKS)
+@pytest.mark.parametrize("name", ATTACKS)
 def test_settings_are_ready_for_json(name):
     json.dumps(dataclasses.asdict(attack_settings(name, 0.1)), allow_nan=False)
 

@@ -6,9 +6,9 @@ import tensorflow as tf
 from classifiers import NoisyLinear, linear, make_judge
 
 from pnil_tf.attacks.eot import EOT
-from pnil_tf.attacks.registry import build_attack
-from pnil_tf.attacks.settings import EVALUATION_ATTACKS, attack_settings
+from pnil_tf.attacks.registry import attack_settings, build_attack
 from pnil_tf.errors import UserError
+from pnil_tf.vocabulary import ATTACKS
 
 W = np.random.default_rng(0).normal(size=(4, 4, 1)).astype(np.float32)
 
@@ -26,7 +26,7 @@ def build(name, predict, **options):
     )
 
 
-@pytest.mark.parametrize("name", EVALUATION_ATTACKS)
+@pytest.mark.parametrize("name", ATTACKS)
 def test_the_seed_decides(name, images, labels):
     # PGD's steps are short here, or all starts would end in the same corner.
     attack = build(name, NoisyLinear(), **({"step_size": 0.01} if name == "pgd" else {}))
@@ -38,14 +38,14 @@ def test_the_seed_decides(name, images, labels):
     assert first.dtype == np.float32
 
 
-@pytest.mark.parametrize("name", EVALUATION_ATTACKS)
+@pytest.mark.parametrize("name", ATTACKS)
 def test_inputs_stay_as_they_were(name, images, labels):
     before = images.copy()
     build(name, linear(W)).run(images, labels, 1)
     np.testing.assert_array_equal(images, before)
 
 
-@pytest.mark.parametrize("name", EVALUATION_ATTACKS)
+@pytest.mark.parametrize("name", ATTACKS)
 def test_no_images_give_no_images(name):
     attack = build(name, linear(W))
     assert attack.run(np.zeros((0, 4, 4, 1), np.float32), np.zeros(0, int), 0).shape[0] == 0

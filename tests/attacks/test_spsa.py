@@ -7,8 +7,7 @@ from classifiers import linear, make_judge
 
 from pnil_tf import rng
 from pnil_tf.attacks.losses import margin
-from pnil_tf.attacks.registry import build_attack
-from pnil_tf.attacks.settings import attack_settings
+from pnil_tf.attacks.registry import attack_settings, build_attack
 from pnil_tf.attacks.spsa import random_signs, spsa_gradient
 from pnil_tf.benchmark.plain import plain_spsa
 

@@ -2,10 +2,9 @@ import json
 
 import pytest
 
-from pnil_tf.attacks import losses, one_step
-from pnil_tf.attacks import settings as attack_settings
 from pnil_tf.errors import UserError
-from pnil_tf.evaluation.settings import ATTACKS, LOSSES, NORMS, EvaluationSettings
+from pnil_tf.evaluation.settings import EvaluationSettings
+from pnil_tf.vocabulary import ATTACKS
 
 
 @pytest.mark.parametrize(
@@ -42,12 +41,6 @@ def test_all_attacks_that_the_norm_allows_are_the_default():
     assert EvaluationSettings(epsilon=0.1).attacks == ATTACKS
     euclidean = EvaluationSettings(epsilon=2.0, norm="l2")
     assert set(euclidean.attacks) == set(ATTACKS) - {"spsa"}
-
-
-def test_what_is_named_without_tensorflow_is_what_the_attacks_have():
-    assert set(ATTACKS) == set(attack_settings.EVALUATION_ATTACKS)
-    assert set(LOSSES) == set(losses.LOSSES)
-    assert set(NORMS) == set(one_step.NORMS)
 
 
 def test_settings_become_json_and_come_back():

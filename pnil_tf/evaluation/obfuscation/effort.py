@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from pnil_tf.attacks.attack import Kind
+from pnil_tf.attacks.registry import attacks_of_kind
 from pnil_tf.evaluation.finding import Finding, Weight
 from pnil_tf.evaluation.obfuscation.compare import TOLERANCE, beyond, drop
 from pnil_tf.evaluation.obfuscation.evidence import Evidence
-from pnil_tf.evaluation.settings import GRADIENT_ATTACKS, GRADIENT_FREE_ATTACKS
 from pnil_tf.evaluation.statistics import wilson
 
 _MIN_DRAWS = 10
@@ -90,8 +91,8 @@ def coverage(evidence: Evidence) -> Finding:
     missing = [
         what
         for what, names in (
-            ("an attack of many gradient steps", GRADIENT_ATTACKS),
-            ("an attack without gradients", GRADIENT_FREE_ATTACKS),
+            ("an attack of many gradient steps", attacks_of_kind(Kind.GRADIENT)),
+            ("an attack without gradients", attacks_of_kind(Kind.GRADIENT_FREE)),
         )
         if evidence.strongest(names) is None
     ]

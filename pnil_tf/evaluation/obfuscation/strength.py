@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 
+from pnil_tf.attacks.attack import Kind
+from pnil_tf.attacks.registry import attacks_of_kind
 from pnil_tf.evaluation.finding import Finding, Weight
 from pnil_tf.evaluation.obfuscation.compare import TOLERANCE, beyond, by_size, drop
 from pnil_tf.evaluation.obfuscation.evidence import Evidence
-from pnil_tf.evaluation.settings import GRADIENT_ATTACKS, GRADIENT_FREE_ATTACKS
 from pnil_tf.evaluation.statistics import wilson
 
 _INTACT, _BROKEN = 0.5, 0.1
@@ -20,7 +21,7 @@ def one_step(evidence: Evidence) -> Finding | None:
     Many steps can do what one can; where they do worse, the gradient near the image leads
     elsewhere than it says (Athalye et al. 2018, section 3.1).
     """
-    many = evidence.strongest(GRADIENT_ATTACKS)
+    many = evidence.strongest(attacks_of_kind(Kind.GRADIENT))
     if many is None or "fgsm" not in evidence.attacks:
         return None
     name, share = many
@@ -48,7 +49,7 @@ def collapse(evidence: Evidence) -> Finding | None:
     the radius it still stands, and a collapsed one does not. Without the curve over epsilon the
     two cannot be told apart.
     """
-    many = evidence.strongest((*GRADIENT_ATTACKS, *GRADIENT_FREE_ATTACKS))
+    many = evidence.strongest(attacks_of_kind(Kind.GRADIENT, Kind.GRADIENT_FREE))
     if many is None or "fgsm" not in evidence.attacks:
         return None
     name, share = many
@@ -76,8 +77,8 @@ def gradient_free(evidence: Evidence) -> Finding | None:
 
     Gradients are more information; where they hurt, they mislead (Athalye et al. 2018).
     """
-    without = evidence.strongest(GRADIENT_FREE_ATTACKS)
-    with_gradients = evidence.strongest(GRADIENT_ATTACKS)
+    without = evidence.strongest(attacks_of_kind(Kind.GRADIENT_FREE))
+    with_gradients = evidence.strongest(attacks_of_kind(Kind.GRADIENT))
     if without is None or with_gradients is None:
         return None
     advantage = drop(with_gradients[1], without[1])
@@ -103,7 +104,7 @@ def random_noise(evidence: Evidence) -> Finding | None:
     Of what an attack that matters (it lowers accuracy beyond the tolerance) takes away, noise
     must not take more than half; noise that beats the attack is a symptom in any case.
     """
-    attack = evidence.strongest(GRADIENT_ATTACKS)
+    attack = evidence.strongest(attacks_of_kind(Kind.GRADIENT))
     if attack is None or "noise" not in evidence.attacks:
         return None
     name, share = attack

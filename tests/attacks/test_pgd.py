@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from pnil_tf import rng
 from pnil_tf.attacks.eot import cross_entropy
 from pnil_tf.attacks.losses import attack_loss
-from pnil_tf.attacks.registry import build_attack
-from pnil_tf.attacks.settings import attack_settings
+from pnil_tf.attacks.registry import attack_settings, build_attack
 
 W = np.random.default_rng(0).normal(size=(4, 4, 1)).astype(np.float32)
 EPS = 0.1

@@ -11,7 +11,7 @@ from typing import Any
 from tensorflow.python.framework import op_def_registry
 from tensorflow.python.saved_model import loader_impl
 
-from pnil_tf.evaluation.allowed_operations import ALLOWED
+from pnil_tf.runs.allowed_operations import ALLOWED
 
 # Every SavedModel of TensorFlow 2 brings functions that save and restore its own variables. The
 # loader reads the variables without them.

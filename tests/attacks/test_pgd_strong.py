@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from pnil_tf import rng
 from pnil_tf.attacks.eot import EOT
-from pnil_tf.attacks.registry import build_attack
-from pnil_tf.attacks.settings import attack_settings
-from pnil_tf.attacks.strong import shrinking_steps
+from pnil_tf.attacks.pgd_strong import shrinking_steps
+from pnil_tf.attacks.registry import attack_settings, build_attack
 
 W = np.random.default_rng(0).normal(size=(4, 4, 1)).astype(np.float32)
 EPS = 0.1
@@ -31,27 +30,19 @@ def test_reaches_the_best_perturbation_of_a_linear_model(images, labels, norm):
 
 def test_steps_shrink_geometrically():
     lengths = []
+    attack = attack_settings("pgd_strong", 0.4, steps=5, step_size=0.1, step_decay=0.01, eot=EOT())
     x = tf.fill((1, 4, 4, 1), 0.5)
     for first in range(5):
         moved, _ = shrinking_steps(
             linear(W),
             lambda labels, logits: logits[:, 1],
+            attack,
             x,
-            x,
-            tf.zeros_like(x),
             tf.zeros(1, tf.int32),
+            (x, tf.zeros_like(x)),
             rng.make_seed(0),
             first,
             1,
-            steps=5,
-            epsilon=0.4,
-            step_size=0.1,
-            step_decay=0.01,
-            momentum=0.0,
-            norm="linf",
-            phases=((0, EOT()),),
-            clip_min=0.0,
-            clip_max=1.0,
         )
         lengths.append(np.abs(moved - x).max())
     np.testing.assert_allclose(lengths, 0.1 * 0.01 ** (np.arange(5) / 4), rtol=1e-3)

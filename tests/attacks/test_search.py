@@ -5,9 +5,8 @@ import pytest
 from classifiers import make_judge
 
 from pnil_tf import rng
-from pnil_tf.attacks.compaction import Search, attack_standing
-from pnil_tf.attacks.registry import build_attack
-from pnil_tf.attacks.settings import attack_settings
+from pnil_tf.attacks.registry import attack_settings, build_attack
+from pnil_tf.attacks.search import Search, attack_standing
 
 SEED = rng.make_seed(0)
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from classifiers import NoisyLinear, linear, make_judge
 
-from pnil_tf.attacks.registry import build_attack
-from pnil_tf.attacks.settings import attack_settings
+from pnil_tf.attacks.registry import attack_settings, build_attack
 
 W = np.random.default_rng(0).normal(size=(4, 4, 1)).astype(np.float32)
 EPS = 0.1

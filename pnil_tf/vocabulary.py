@@ -1,0 +1,22 @@
+"""The words that flags, settings and the library share, each said once. Imports no TensorFlow."""
+
+from __future__ import annotations
+
+ATTACKS = (
+    "pgd",
+    "pgd_strong",
+    "spsa",
+    "fgsm",
+    "noise",
+)
+"""The attacks of an evaluation. Each is a module of `pnil_tf.attacks` with this name, which says
+what it is, how it is set up and how it is built; this line is all that an attack needs outside."""
+
+NORMS = ("linf", "l2")
+"""Norms in which a ball around an image is measured."""
+
+LOSSES = ("cross_entropy", "margin", "dlr")
+"""What an attack can make large."""
+
+AVERAGES = ("loss", "logits")
+"""What can be averaged over the draws of a stochastic model."""
