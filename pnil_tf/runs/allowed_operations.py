@@ -87,6 +87,9 @@ NonMaxSuppressionV4 NonMaxSuppressionV5 NonMaxSuppressionWithOverlaps RGBToHSV R
 ResizeArea ResizeBicubic ResizeBicubicGrad ResizeBilinear ResizeBilinearGrad ResizeNearestNeighbor
 ResizeNearestNeighborGrad SampleDistortedBoundingBox SampleDistortedBoundingBoxV2
 ScaleAndTranslate ScaleAndTranslateGrad StatelessSampleDistortedBoundingBox
+# Data sets in memory, by which our exports go on after a file that is damaged.
+BatchDatasetV2 ConcatenateDataset DatasetToSingleElement FlatMapDataset IgnoreErrorsDataset
+MapDataset OptionsDataset TakeDataset TensorDataset TensorSliceDataset
 # Random numbers.
 Multinomial NonDeterministicInts ParameterizedTruncatedNormal RandomGamma RandomGammaGrad
 RandomIndexShuffle RandomPoisson RandomPoissonV2 RandomShuffle RandomStandardNormal RandomUniform

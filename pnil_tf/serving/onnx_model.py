@@ -28,7 +28,14 @@ from pnil_tf.serving.saved_model import (
     completed,
     write_descriptions,
 )
-from pnil_tf.serving.signatures import ANSWER, Servable, answer, servable
+from pnil_tf.serving.signatures import (
+    ANSWER,
+    Servable,
+    answer,
+    servable,
+    usable,
+    without_unusable,
+)
 
 MODEL = "model.onnx"
 OUTPUTS = ["logits", "probabilities", "class"]
@@ -147,7 +154,7 @@ def _write_with_noise(classifier: Servable, file: Path) -> None:
 
     def call(images: Any) -> dict[str, Any]:
         with rng.noise_from(_drawn_within):
-            return answer(classifier.target.predict(images))
+            return _answer(classifier, images)
 
     _convert(call, [_images_spec(classifier)], file)
     images = _some_images(classifier)
@@ -215,7 +222,7 @@ def _write_with_noise_input(classifier: Servable, file: Path) -> list[tuple[int,
 
     def call(images: Any, *noise: Any) -> dict[str, Any]:
         with rng.noise_from(lambda shape, call: tf.reshape(noise[call], shape)):
-            return answer(classifier.target.predict(images))
+            return _answer(classifier, images)
 
     specs = [
         tf.TensorSpec([None, *shape], tf.float32, name=_name(i)) for i, shape in enumerate(shapes)
@@ -231,6 +238,10 @@ def _write_with_noise_input(classifier: Servable, file: Path) -> list[tuple[int,
     if not np.allclose(found["logits"], expected, _TOLERANCE, _TOLERANCE):
         raise RunFailedError("The ONNX model's logits are not the model's. Serve a SavedModel.")
     return shapes
+
+
+def _answer(classifier: Servable, images: Any) -> dict[str, Any]:
+    return answer(without_unusable(classifier.target.predict(images), usable(images)))
 
 
 def _convert(call: Any, specs: list[Any], file: Path) -> None:

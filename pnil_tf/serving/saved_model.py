@@ -46,7 +46,8 @@ def export_saved_model(
             `(batch, height, width, channels)` in [0, 1] to logits or probabilities.
         path: The folder to write.
         class_names: One name per class, in the order of the logits; none if unknown.
-        resized: Whether `serving_bytes` resizes images; otherwise it refuses other sizes.
+        resized: Whether `serving_bytes` resizes images; otherwise those of other sizes get no
+            class.
         image_shape: `(height, width, channels)`, needed where the model leaves it open.
         overwrite: Whether an export at `path` is replaced.
         record: What else the model card says.
