@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import datetime
 import hashlib
@@ -12,7 +11,7 @@ import logging
 import platform
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +40,8 @@ from pnil_tf.files import (
     understood,
     write_record,
 )
+from pnil_tf.keras_internals import all_layers
+from pnil_tf.logs import errors_only
 from pnil_tf.version import __version__
 
 RESULTS, ARRAYS, ADVERSARIAL, REPORT = (
@@ -54,19 +55,8 @@ _STATE = "state"
 logger = logging.getLogger(__name__)
 
 
-@contextlib.contextmanager
-def _quiet_tracing() -> Iterator[None]:
-    """Every attack is compiled anew, and rightly so; TensorFlow would warn of each."""
-    tensorflow = tf.get_logger()
-    level = tensorflow.level
-    tensorflow.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        tensorflow.setLevel(level)
-
-
-@_quiet_tracing()
+# Every attack is a new graph, and rightly so; TensorFlow would warn of each.
+@errors_only("tensorflow")
 def evaluate(
     model: Any,
     images: np.ndarray,
@@ -368,8 +358,8 @@ def _fingerprint(model: Any, target: Target, x: np.ndarray) -> str:
 def _config(model: keras.Layer) -> str:
     """What the layers do, without their names: those are numbered anew in every process."""
     configs = []
-    for layer in model._flatten_layers():
-        if not list(layer._flatten_layers(include_self=False)):
+    for layer in all_layers(model):
+        if not list(all_layers(layer, include_self=False)):
             config = {key: value for key, value in layer.get_config().items() if key != "name"}
             configs.append([type(layer).__qualname__, config])
     return json.dumps(configs, default=repr, sort_keys=True)

@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from tensorflow.python.framework import op_def_registry
-from tensorflow.python.saved_model import loader_impl
-
+from pnil_tf.keras_internals import is_operation, parse_saved_model
 from pnil_tf.runs.allowed_operations import ALLOWED
 
 # Every SavedModel of TensorFlow 2 brings functions that save and restore its own variables. The
@@ -30,7 +28,7 @@ def refused_operations(folder: str) -> list[str]:
     Raises:
         Exception: Whatever TensorFlow raises for a file that is damaged.
     """
-    graphs = loader_impl.parse_saved_model(folder).meta_graphs  # as the loader reads it
+    graphs = parse_saved_model(folder).meta_graphs  # as the loader reads it
     # Otherwise the loader goes the way of TensorFlow 1, on which the main graph is what runs.
     by_objects = len(graphs) == 1 and graphs[0].HasField("object_graph_def")
     refused: set[str] = set()
@@ -38,7 +36,7 @@ def refused_operations(folder: str) -> list[str]:
         functions = graph.graph_def.library.function
         names = {function.signature.name for function in functions}
         # A function cannot stand in for an operation by taking its name.
-        known = ALLOWED | {name for name in names if op_def_registry.get(name) is None}
+        known = ALLOWED | {name for name in names if not is_operation(name)}
         called = _called_from_outside(graph)
         called |= {name for function in functions for name in _called(function.node_def)}
         if not by_objects:
