@@ -23,8 +23,8 @@ FLOORS = [
     {"contract"},
     {"layers", "input_gradient"},
     {"rng", "keras_internals", "checksums", "presets"},
-    {"files", "validation", "progress", "html", "logs"},
-    {"errors", "vocabulary", "version", "registration"},
+    {"files", "validation", "progress", "html", "logs", "standard_streams"},
+    {"errors", "vocabulary", "version", "registration", "visible", "interpreter"},
 ]
 FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}
 

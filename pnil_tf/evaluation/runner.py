@@ -22,13 +22,25 @@ import tensorflow as tf
 from pnil_tf.attacks.registry import attack_named
 from pnil_tf.attacks.settings import AttackSettings
 from pnil_tf.errors import UserError
+from pnil_tf.evaluation.described import described
 from pnil_tf.evaluation.obfuscation import run_checks
 from pnil_tf.evaluation.obfuscation.evidence import Evidence
+from pnil_tf.evaluation.output import (
+    ADVERSARIAL,
+    ARRAYS,
+    REPORT,
+    RESULTS,
+    STATE,
+    finished,
+    put_in_place,
+    refuse_existing,
+    refuse_foreign,
+)
 from pnil_tf.evaluation.probes import configured, curve_epsilons, gather
 from pnil_tf.evaluation.report import write_report
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.statistics import figure, weakest, wilson
-from pnil_tf.evaluation.store import Arrays, Store, check_identity, write_arrays
+from pnil_tf.evaluation.store import Arrays, Store, write_arrays
 from pnil_tf.evaluation.target import Target, as_target, unwrapped
 from pnil_tf.evaluation.trial import Outcome, Trial
 from pnil_tf.evaluation.verdict import decide, worst_per_image
@@ -37,20 +49,11 @@ from pnil_tf.files import (
     read_json,
     refuse_odd_entries,
     sha256_of,
-    understood,
     write_record,
 )
 from pnil_tf.keras_internals import all_layers
 from pnil_tf.logs import errors_only
 from pnil_tf.version import __version__
-
-RESULTS, ARRAYS, ADVERSARIAL, REPORT = (
-    "results.json",
-    "arrays.npz",
-    "adversarial.npz",
-    "report.html",
-)
-_STATE = "state"
 
 logger = logging.getLogger(__name__)
 
@@ -98,11 +101,12 @@ def evaluate(
     output = Path(output)
     refuse_odd_entries(output)
     if not (resume or overwrite):
-        _refuse_existing(output)
-    data = dict(data or {"source": "arrays"})
+        refuse_existing(output)
+    refuse_foreign(output)
     x, y = _checked(images, labels, settings.images)
     target = as_target(model, x, kind)
-    _check_classes(target, y, data)
+    data = described(data, target.num_classes)
+    _check_labels(target, y)
     attacks = {
         name: configured(name, settings.epsilon, settings, target)
         for name in settings.attacks or ()
@@ -114,12 +118,8 @@ def evaluate(
         "model": model_identity or _fingerprint(model, target, x),
         "version": __version__,
     }
-    # While there is a state, the results beside it are those of an evaluation to be replaced.
-    if resume and (output / RESULTS).is_file() and not (output / _STATE).exists():
-        results = read_json(output / RESULTS)
-        with understood(output / RESULTS):
-            check_identity(results["identity"], identity, output)
-            _check_files(output, results)
+    results = finished(output, identity) if resume else None
+    if results is not None:
         if settings.save_adversarial and not (output / ADVERSARIAL).is_file():
             raise UserError(
                 f"The evaluation in {output} is finished and has not kept its adversarial images. "
@@ -130,36 +130,13 @@ def evaluate(
     output.mkdir(parents=True, exist_ok=True)
     with lock_folder(output):
         if not (resume or overwrite):
-            _refuse_existing(output)  # another process may have been faster
-        store = Store(output / _STATE, identity, resume)
+            refuse_existing(output)  # another process may have been faster
+        store = Store(output / STATE, identity, resume)
         trial = Trial(target, x, y, settings, store)
-        _work(trial, attacks, output / _STATE, {"data": data, "identity": identity})
-        # All that takes room is written: what was here before gives way only now.
-        for name in (ADVERSARIAL, ARRAYS, REPORT, RESULTS):
-            if (output / _STATE / name).exists():
-                (output / _STATE / name).replace(output / name)
-            else:
-                (output / name).unlink(missing_ok=True)
+        _work(trial, attacks, output / STATE, {"data": data, "identity": identity})
+        put_in_place(output)
         store.remove()
     return read_json(output / RESULTS)
-
-
-def _refuse_existing(output: Path) -> None:
-    if any((output / name).exists() for name in (RESULTS, _STATE)):
-        raise UserError(
-            f"{output} holds an evaluation. Received: neither --resume (go on with it) nor "
-            "--overwrite (replace it). Pass one, or choose another --output."
-        )
-
-
-def _check_files(output: Path, results: dict[str, Any]) -> None:
-    for stated in (results[key] for key in ("arrays", "adversarial") if key in results):
-        file = output / stated["file"]
-        if not file.is_file() or sha256_of(file) != stated["sha256"]:
-            raise UserError(
-                f"{file} is missing, or was damaged since the evaluation wrote it. Received: "
-                f"results with the sha256 {stated['sha256']}. Evaluate anew with --overwrite."
-            )
 
 
 def _work(
@@ -230,13 +207,7 @@ def _checked(images: np.ndarray, labels: np.ndarray, count: int) -> tuple[np.nda
     return x, y
 
 
-def _check_classes(target: Target, y: np.ndarray, data: Mapping[str, Any]) -> None:
-    classes = data.get("num_classes")
-    if classes is not None and classes != target.num_classes:
-        raise UserError(
-            f"The model distinguishes {target.num_classes} classes, but the data set has "
-            f"{classes}. Evaluate it on the data it was trained for."
-        )
+def _check_labels(target: Target, y: np.ndarray) -> None:
     if y.min() < 0 or y.max() >= target.num_classes:
         raise UserError(
             f"Labels must be from 0 to {target.num_classes - 1}, the model's classes. "

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pnil_tf.evaluation.runner import RESULTS
+from pnil_tf.evaluation.output import RESULTS
 from pnil_tf.files import read_json, sha256_of, understood
 from pnil_tf.runs.load import read_run
 from pnil_tf.serving.record import Accuracy, Record

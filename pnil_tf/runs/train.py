@@ -25,6 +25,7 @@ from pnil_tf.models import build_model, pnil_layer
 from pnil_tf.pictures import learning_curves, pnil_maps
 from pnil_tf.progress import Progress
 from pnil_tf.runs.directory import RunDirectory
+from pnil_tf.runs.own_files import FLAGS_BEGIN
 from pnil_tf.training.callbacks import (
     HistoryFile,
     InvalidLossError,
@@ -53,6 +54,12 @@ _WORKER_LOST = (
     tf.errors.DeadlineExceededError,
 )
 _PICTURED_IMAGES = 4
+
+
+class _WorkerLostError(RunFailedError):
+    """Another process of the training ended."""
+
+
 # Settings that may be said again with --resume, whatever they were: they touch no weight.
 _FREE_ON_RESUME = {"resume", "overwrite", "runs_dir", "name", "data_dir", "data_source"}
 
@@ -92,7 +99,6 @@ def train(settings: TrainSettings, given: Mapping[str, Any] | None = None) -> di
     if resuming:
         with understood(directory.description):
             _check_images(record, data)
-    steps_per_epoch = len(data.train) // settings.optimization.batch_size
     chief = is_chief(strategy)
     if not resuming:
         record = _first_record(settings, data, strategy)
@@ -100,7 +106,39 @@ def train(settings: TrainSettings, given: Mapping[str, Any] | None = None) -> di
             directory.begin(record, _flagfile(settings))
     elif chief:
         directory.lock()
+    try:
+        _work(settings, directory, record, attack, strategy, data)
+    except _WorkerLostError:
+        raise  # the same command on all machines goes on
+    except Exception:
+        if chief:
+            _say_failed(directory, directory.keep_old())
+        raise
+    if chief:
+        directory.keep_new()
+    return record
 
+
+def _say_failed(directory: RunDirectory, new: Path | None) -> None:
+    if new is not None:
+        logger.error(
+            "The run %s is the earlier one again. What the new one reached is in %s: go on with it "
+            "by --resume --name=%s.",
+            *(directory.path, new, new.name),
+        )
+
+
+def _work(
+    settings: TrainSettings,
+    directory: RunDirectory,
+    record: dict[str, Any],
+    attack: StepAttack | None,
+    strategy: tf.distribute.Strategy,
+    data: Dataset,
+) -> None:
+    """Trains from where the run is, and leaves its files."""
+    chief = is_chief(strategy)
+    steps_per_epoch = len(data.train) // settings.optimization.batch_size
     if "max_lr" not in record:
         record["max_lr"] = settings.optimization.max_lr
         if record["max_lr"] == "auto":
@@ -119,7 +157,6 @@ def train(settings: TrainSettings, given: Mapping[str, Any] | None = None) -> di
     )
     if chief:
         _finish(directory, record, settings, data, history, guard, kept)
-    return record
 
 
 def _check_images(record: dict[str, Any], data: Dataset) -> None:
@@ -379,7 +416,7 @@ def _fit(
     except _WORKER_LOST as error:
         if model.distribute_strategy.cluster_resolver is None:
             raise
-        raise RunFailedError(
+        raise _WorkerLostError(
             f"A worker of this training is gone: {reason(error)}. The checkpoints "
             "are kept. Start all workers again with --resume."
         ) from error
@@ -506,7 +543,7 @@ def _first_record(
 
 def _flagfile(settings: TrainSettings) -> str:
     """The flags that repeat the run, `--flagfile=PATH` (absl)."""
-    lines = ["# python bin/train.py --flagfile=THIS_FILE --name=ANOTHER_NAME repeats this run."]
+    lines = [f"{FLAGS_BEGIN}THIS_FILE --name=ANOTHER_NAME repeats this run."]
     for field in dataclasses.fields(settings):
         for name, value in dataclasses.asdict(getattr(settings, field.name)).items():
             if value is None or name in ("resume", "overwrite", "split_seed"):

@@ -23,7 +23,12 @@ def bin(script):
 
 
 @pytest.mark.parametrize(
-    "redirection", ["2>&-", "2>/dev/full", ">&- 2>&- <&-"], ids=["closed", "full", "all closed"]
+    "redirection",
+    [
+        pytest.param("2>&-", marks=pytest.mark.slow, id="closed"),
+        pytest.param("2>/dev/full", marks=pytest.mark.slow, id="full"),
+        pytest.param(">&- 2>&- <&-", id="all closed"),
+    ],
 )
 def test_a_training_goes_on_without_a_word(redirection, train_flags, tmp_path):
     flags = [*train_flags, "--epochs=1", f"--runs_dir={tmp_path}", "--name=quiet"]
