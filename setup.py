@@ -17,6 +17,7 @@ INSTALL_REQUIRES = [
     "keras>=3.10,<4",
     "matplotlib>=3.8",
     "numpy>=1.26",
+    "pillow>=10.1",
     "scipy>=1.11",
     # TensorFlow 2.21 no longer brings it along, and Keras' callback cannot write logs without it.
     "tensorboard>=2.16",

@@ -21,7 +21,7 @@ LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 
 # Where a distribution's import name is not its own name.
-IMPORT_NAMES = {"absl-py": "absl"}
+IMPORT_NAMES = {"absl-py": "absl", "pillow": "PIL"}
 
 
 @pytest.fixture(scope="module")

@@ -90,7 +90,7 @@ def _attacked(settings: BenchmarkSettings) -> tuple[Saved, Target, np.ndarray, n
     """The trained classifier that is to be attacked, and images with their labels."""
     saved = load_saved(str(settings.benchmark_run))
     test = saved.dataset.test.take(settings.images)
-    x, y = test.images.astype(np.float32) / 255.0, test.labels
+    x, y = test.unit_images, test.labels
     target = as_target(saved.loaded.model, x)
     if not target.stochastic:
         raise UserError(

@@ -14,7 +14,7 @@ from pnil_tf.attacks.registry import attack_named, attack_settings
 from pnil_tf.attacks.settings import ALL_DRAWS, AttackSettings
 from pnil_tf.evaluation.gradient_probe import probe_gradients
 from pnil_tf.evaluation.judge import Judge
-from pnil_tf.evaluation.obfuscation.evidence import Evidence, NoiseCells
+from pnil_tf.evaluation.obfuscation.evidence import CHECKS, EVALUATION, Evidence, NoiseCells
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.target import Target
 from pnil_tf.evaluation.trial import Outcome, Trial
@@ -68,15 +68,16 @@ def gather(
     """
     target, settings = trial.target, trial.settings
     evidence = Evidence(
-        chance=1 / target.num_classes,
+        classes=target.num_classes,
+        guessed=guessed(trial.y),
         epsilon=settings.epsilon,
         stochastic=target.stochastic,
         repeatable=target.repeatable,
-        eot_samples=settings.eot_samples,
         outputs=target.outputs,
         saturated=saturated(target, trial.x),
         clean=clean,
         attacks={name: outcome.share for name, outcome in attacks.items()},
+        effort=spent(trial, attacks),
     )
     if not settings.checks:
         return evidence
@@ -102,6 +103,38 @@ def gather(
         cells=_cells(trial, at_epsilon, images) if target.noise_is_ours else None,
         sigma=mean_sigma(target, trial.x[:images]),
     )
+
+
+def guessed(labels: np.ndarray) -> np.ndarray:
+    """Whether the most frequent label is each image's, bool `(n,)`."""
+    return labels == np.bincount(labels).argmax()
+
+
+def spent(trial: Trial, attacks: dict[str, Outcome]) -> dict[str, dict[str, int]]:
+    """Returns the effort of an evaluation, see `Evidence`."""
+    settings = trial.settings
+    effort = {
+        name: {
+            **{
+                field: value
+                for field, value in dataclasses.asdict(outcome.settings).items()
+                if field in ("steps", "samples", "queries")
+            },
+            "starts": outcome.settings.restarts * len(outcome.settings.losses),
+            "images": len(outcome.share),
+        }
+        for name, outcome in attacks.items()
+    }
+    effort[EVALUATION] = {
+        "images": len(trial.x),
+        "eot_samples": settings.eot_samples,
+        "judge_draws": settings.judge_draws,
+    }
+    effort[CHECKS] = {
+        "check_images": min(settings.check_images, len(trial.x)),
+        "check_draws": settings.check_draws,
+    }
+    return effort
 
 
 def curve_epsilons(settings: EvaluationSettings) -> tuple[float, ...]:

@@ -49,12 +49,15 @@ def render(results: dict[str, Any], grid: bytes) -> str:
         grid: PNG of clean, perturbed and adversarial images.
     """
     epsilon = results["settings"]["epsilon"]
-    chance = 1 / results["model"]["num_classes"]
     sections = [
         f'<p class="verdict {escape(results["verdict"])}"><strong>'
         f"{escape(results['verdict'].capitalize())}.</strong> "
         f"{escape(results['verdict_reason'])}</p>",
-        section("Accuracy", image(accuracy_bars(_rows(results), chance)) + _accuracies(results)),
+        section(
+            "Accuracy",
+            image(accuracy_bars(_rows(results), results["guessing"]["value"]))
+            + _accuracies(results),
+        ),
         section(
             f"Images under {results['effective_robustness']['attack']}, the strongest attack",
             image(grid),

@@ -251,7 +251,7 @@ def _judgement(
         wilson(trial.share(clean)),
         wilson(shares[strongest]),
         strongest,
-        evidence.chance,
+        evidence.guessing,
         settings.epsilon,
     )
     without = {name: share for name, share in shares.items() if name != "pgd_strong"}
@@ -259,6 +259,7 @@ def _judgement(
         "verdict": verdict.verdict,
         "verdict_reason": verdict.reason,
         "clean": figure(clean, y),
+        "guessing": {"value": evidence.guessing, "class": int(np.bincount(y).argmax())},
         "effective_robustness": _named(attacks, strongest),
         "effective_robustness_without_pgd_strong": (
             _named(attacks, weakest(without)) if without else None

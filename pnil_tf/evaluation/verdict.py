@@ -7,6 +7,8 @@ import dataclasses
 import numpy as np
 
 from pnil_tf.evaluation.finding import Finding, Weight
+from pnil_tf.evaluation.obfuscation.floors import TOO_WEAK
+from pnil_tf.evaluation.obfuscation.guessing import GUESSES
 from pnil_tf.evaluation.statistics import Interval
 
 CREDIBLE, DOUBTFUL, OBFUSCATED = "credible", "doubtful", "obfuscated"
@@ -41,7 +43,7 @@ def decide(
     clean: Interval,
     effective: Interval,
     weakest_attack: str,
-    chance: float,
+    guessing: float,
     epsilon: float,
 ) -> Verdict:
     """Weighs the findings.
@@ -50,32 +52,40 @@ def decide(
     figure they give is an upper bound at best, so the verdict is 'obfuscated'. A failed one of
     weight `DOUBT` shows that the evaluation was too weak or too small to tell: 'doubtful'.
     Failed `NOTE`s say something about the model and leave the figure alone. The verdict is
-    about the figure: a model without any robustness is 'credible' at an accuracy of nothing.
+    about the figure: a model without any robustness is 'credible' at an accuracy of nothing. One
+    that is no better than guessing is 'doubtful' whatever else was found: it is no classifier.
 
     Args:
         findings: All findings.
         clean: Clean accuracy.
         effective: Lowest accuracy over the attacks.
         weakest_attack: The attack that leaves it.
-        chance: Accuracy of guessing.
+        guessing: Accuracy of always answering the most frequent class.
         epsilon: The radius of the attacks.
     """
     failed = {
         weight: [finding for finding in findings if finding.weight is weight and not finding.passed]
         for weight in Weight
     }
-    if clean.low <= chance:
+    guesses = [finding for finding in failed[Weight.DOUBT] if finding.name == GUESSES]
+    if guesses:
         figure = f"no classifier: clean accuracy is {_percent(clean)}"
-    elif effective.low <= chance:
+    elif effective.low <= guessing:
         figure = f"not robust: accuracy at epsilon {epsilon:.4g} is {_percent(effective)}"
     else:
         figure = f"robust accuracy at epsilon {epsilon:.4g} is {_percent(effective)}"
-    figure += f" (strongest attack: {weakest_attack}; clean {clean.value:.1%})"
+    figure += (
+        f" (strongest attack: {weakest_attack}; clean {clean.value:.1%}; guessing {guessing:.1%})"
+    )
+    if guesses:
+        return Verdict(DOUBTFUL, f"doubtful: {_join(guesses)}; {figure}.")
     if failed[Weight.HIDES]:
-        reason = f"obfuscated, because {_join(failed[Weight.HIDES])}; at best, {figure}."
+        reason = f"obfuscated: {_join(failed[Weight.HIDES])}; at best, {figure}."
         return Verdict(OBFUSCATED, reason)
     if failed[Weight.DOUBT]:
-        return Verdict(DOUBTFUL, f"doubtful, because {_join(failed[Weight.DOUBT])}; {figure}.")
+        # What was not tried hard enough comes first: it may explain all the rest.
+        doubts = sorted(failed[Weight.DOUBT], key=lambda finding: finding.name != TOO_WEAK)
+        return Verdict(DOUBTFUL, f"doubtful: {_join(doubts)}; {figure}.")
     return Verdict(CREDIBLE, f"{figure}; the figure is credible: no check found it hollow.")
 
 

@@ -451,7 +451,7 @@ def _guard(
         return None
     watched = data.validation.take(_GUARD_IMAGES)
     return OverfittingGuard(
-        watched.images.astype(np.float32) / 255.0,
+        watched.unit_images,
         watched.labels,
         action=settings.attack.guard,
         directory=directory.checkpoints,
@@ -474,7 +474,7 @@ def _finish(
     classifier = keras.saving.load_model(directory.classifier, safe_mode=True)
     learning_curves(history.rows, directory.path / "learning_curves.png")
     if settings.model.pnil:
-        pictured = data.test.take(_PICTURED_IMAGES).images.astype(np.float32) / 255.0
+        pictured = data.test.take(_PICTURED_IMAGES).unit_images
         pnil_maps(classifier, pictured, directory.path / "pnil_maps.png")
     seconds = [row["seconds"] for row in history.rows]
     images = len(data.train) // settings.optimization.batch_size * settings.optimization.batch_size

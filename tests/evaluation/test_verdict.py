@@ -1,7 +1,11 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
 from pnil_tf.evaluation.finding import Finding, Weight
+from pnil_tf.evaluation.obfuscation.floors import TOO_WEAK
+from pnil_tf.evaluation.obfuscation.guessing import GUESSES
 from pnil_tf.evaluation.statistics import Interval
 from pnil_tf.evaluation.verdict import decide, worst_per_image
 
@@ -37,9 +41,8 @@ def test_the_gravest_failed_finding_decides(weights, verdict):
     found = decided([*passed, *map(finding, weights)])
     assert found.verdict == verdict
     if verdict != "credible":
-        assert (
-            f"because the {'hides' if verdict == 'obfuscated' else 'doubt'} check" in found.reason
-        )
+        gravest = "hides" if verdict == "obfuscated" else "doubt"
+        assert found.reason.startswith(f"{verdict}: the {gravest} check saw it")
     assert found.reason.endswith(".")
     assert "\n" not in found.reason
 
@@ -50,5 +53,22 @@ def test_no_robustness_is_a_credible_figure():
     assert found.reason.startswith("not robust: accuracy at epsilon 0.3 is 2.0%")
 
 
-def test_no_classifier_is_said_to_be_none():
-    assert "no classifier" in decided([], BROKEN, Interval(0.1, 0.05, 0.2)).reason
+def named(name, weight=Weight.DOUBT):
+    return dataclasses.replace(finding(weight), name=name, explanation=f"{name} was seen")
+
+
+def test_no_classifier_is_said_to_be_none_whatever_else_was_found():
+    found = decided([finding(Weight.HIDES), named(GUESSES)], clean=Interval(0.95, 0.93, 0.97))
+    assert found.verdict == "doubtful"
+    assert found.reason.startswith(f"doubtful: {GUESSES} was seen; no classifier: clean accuracy")
+
+
+def test_what_is_no_better_than_guessing_is_not_robust():
+    found = decide([], CLEAN, ROBUST, "pgd", 0.55, 0.3)
+    assert found.reason.startswith("not robust")
+    assert "guessing 55.0%" in found.reason
+
+
+def test_settings_that_are_too_weak_come_first():
+    found = decided([finding(Weight.DOUBT), named(TOO_WEAK)])
+    assert found.reason.startswith(f"doubtful: {TOO_WEAK} was seen; and the doubt check saw it")
