@@ -230,7 +230,10 @@ class RunSettings:
         )
         require(
             self.name is None
-            or (not self.name.startswith(".") and visible(self.name) == self.name),
+            or (
+                not self.name.startswith(".")
+                and visible(self.name) == self.name.replace("\n", "").replace("\t", "")
+            ),
             "--name must not begin with a dot, as our own hidden files do, nor hold characters "
             f"that a terminal does not show. Received: {self.name!r}.",
         )
