@@ -5,17 +5,16 @@ from __future__ import annotations
 import inspect
 import logging
 import os
-import signal
 import sys
 import textwrap
 from collections.abc import Callable
-from types import FrameType
 from typing import NoReturn
 
 from absl import flags
 
 from pnil_tf import flags as pnil_flags
 from pnil_tf.errors import UserError, failure
+from pnil_tf.signals import answer_signals
 from pnil_tf.standard_streams import guard, lost_output
 
 
@@ -31,10 +30,7 @@ def run(command: Callable[[], None], *groups: str) -> NoReturn:
     """
     _speak_utf8()
     guard()
-    # A shell that starts a command in the background has it ignore SIGINT; one that is sent all
-    # the same is meant.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, _leave)
+    answer_signals()
     program = os.path.basename(sys.argv[0])
     pnil_flags.define(*groups)
     if any(argument in ("--help", "-h", "-help", "--helpfull") for argument in sys.argv[1:]):
@@ -67,11 +63,6 @@ def _speak_utf8() -> None:
     if sys.getfilesystemencoding() != "utf-8":
         os.environ["PYTHONUTF8"] = "1"  # for the processes that it starts, too
         os.execv(sys.executable, sys.orig_argv)
-
-
-def _leave(number: int, frame: FrameType | None) -> NoReturn:
-    """Unwinds the stack, so that nothing is left half done."""
-    sys.exit(128 + number)
 
 
 def _leave_well(program: str) -> NoReturn:

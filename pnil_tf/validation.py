@@ -11,6 +11,8 @@ from pnil_tf.errors import UserError
 
 # TensorFlow counts steps, images and draws in 32 bits here and there.
 LARGEST_COUNT = 2**31 - 1
+# Draws of the noise: no figure gains by more, and a machine would be busy or full for ever.
+MOST_DRAWS = 100_000
 
 _ABSTRACT = {int: numbers.Integral, float: numbers.Real}
 

@@ -24,7 +24,7 @@ FLOORS = [
     {"layers", "input_gradient"},
     {"rng", "keras_internals", "checksums", "presets"},
     {"files", "validation", "progress", "html", "logs", "standard_streams"},
-    {"errors", "vocabulary", "version", "registration", "visible", "interpreter"},
+    {"errors", "vocabulary", "version", "registration", "visible", "interpreter", "signals"},
 ]
 FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}
 

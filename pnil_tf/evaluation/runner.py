@@ -21,6 +21,7 @@ import tensorflow as tf
 
 from pnil_tf.attacks.registry import attack_named
 from pnil_tf.attacks.settings import AttackSettings
+from pnil_tf.data.memory import check_room
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.described import described
 from pnil_tf.evaluation.obfuscation import run_checks
@@ -107,6 +108,7 @@ def evaluate(
     target = as_target(model, x, kind)
     data = described(data, target.num_classes)
     _check_labels(target, y)
+    _check_draws(target, settings, len(x))
     attacks = {
         name: configured(name, settings.epsilon, settings, target)
         for name in settings.attacks or ()
@@ -205,6 +207,18 @@ def _checked(images: np.ndarray, labels: np.ndarray, count: int) -> tuple[np.nda
             "images, and put what else the model needs into the model."
         )
     return x, y
+
+
+def _check_draws(target: Target, settings: EvaluationSettings, images: int) -> None:
+    """Refuses more votes of the judge than the memory can hold."""
+    draws = settings.judge_draws if target.stochastic else 1
+    kinds = len(settings.attacks or ()) + 2  # unperturbed images, and the worst case
+    check_room(
+        "The evaluation",
+        kinds * images * draws * np.dtype(np.int32).itemsize,
+        f"{draws:,} draws for each of {images:,} images, {kinds} times,",
+        "Judge by fewer draws, or fewer images.",
+    )
 
 
 def _check_labels(target: Target, y: np.ndarray) -> None:

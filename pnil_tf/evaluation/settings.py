@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from pnil_tf.errors import UserError
-from pnil_tf.validation import LARGEST_COUNT, check_types
+from pnil_tf.validation import LARGEST_COUNT, MOST_DRAWS, check_types
 from pnil_tf.vocabulary import ATTACKS, AVERAGES, LOSSES, NORMS
 
 _MAX_SEED = 2**63
@@ -75,10 +75,10 @@ class EvaluationSettings:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("images", "judge_draws", "spsa_images", "check_images", "check_draws"):
+        for name in ("images", "spsa_images", "check_images", "batch_size", *_OF_SPSA):
             _at_least_one(name, getattr(self, name))
-        for name in ("eot_samples", "batch_size", *_OF_SPSA):
-            _at_least_one(name, getattr(self, name))
+        for name in ("judge_draws", "eot_samples", "check_draws", "spsa_eot_samples"):
+            _at_least_one(name, getattr(self, name), MOST_DRAWS)
         for name in ("steps", "restarts"):
             if getattr(self, name) is not None:
                 _at_least_one(name, getattr(self, name))
@@ -128,11 +128,10 @@ class EvaluationSettings:
         }
 
 
-def _at_least_one(name: str, value: int) -> None:
-    if not 1 <= value <= LARGEST_COUNT:
+def _at_least_one(name: str, value: int, most: int = LARGEST_COUNT) -> None:
+    if not 1 <= value <= most:
         raise UserError(
-            f"{name} must be a whole number, at least 1 and at most {LARGEST_COUNT}. "
-            f"Received: {value!r}."
+            f"{name} must be a whole number, at least 1 and at most {most}. Received: {value!r}."
         )
 
 

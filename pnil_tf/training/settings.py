@@ -11,8 +11,7 @@ import os
 from typing import Any
 
 from pnil_tf.errors import UserError
-from pnil_tf.validation import LARGEST_COUNT, check_types
-from pnil_tf.visible import visible
+from pnil_tf.validation import LARGEST_COUNT, MOST_DRAWS, check_types
 
 # The paper's budgets, pixels in [0, 1].
 PAPER_EPSILON = {"mnist": 8 / 255, "fashion_mnist": 4 / 255, "cifar10": 0.03}
@@ -34,9 +33,10 @@ def _require_positive(settings: Any, *names: str) -> None:
             value > 0 and math.isfinite(value),
             f"--{name} must be greater than 0. Received: {value!r}.",
         )
+        most = MOST_DRAWS if name.endswith("eot_samples") else LARGEST_COUNT
         require(
-            isinstance(value, float) or value <= LARGEST_COUNT,
-            f"--{name} must not exceed {LARGEST_COUNT}. Received: {value!r}.",
+            isinstance(value, float) or value <= most,
+            f"--{name} must not exceed {most}. Received: {value!r}.",
         )
 
 
@@ -229,11 +229,7 @@ class RunSettings:
             f"{self.name!r}. Leave out separators; use --runs_dir for the place.",
         )
         require(
-            self.name is None
-            or (
-                not self.name.startswith(".")
-                and visible(self.name) == self.name.replace("\n", "").replace("\t", "")
-            ),
+            self.name is None or (not self.name.startswith(".") and self.name.isprintable()),
             "--name must not begin with a dot, as our own hidden files do, nor hold characters "
             f"that a terminal does not show. Received: {self.name!r}.",
         )
