@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+from keras.src.backend.common import global_state
 from tensorflow.python.framework import op_def_registry
 from tensorflow.python.saved_model import loader_impl
+
+_UNINITIALIZED = "uninitialized_variables"
 
 
 def attached_logits(outputs: Any) -> Any | None:
@@ -32,6 +35,26 @@ def parse_saved_model(folder: str) -> Any:
         Exception: Whatever TensorFlow raises for a file that is damaged.
     """
     return loader_impl.parse_saved_model(folder)
+
+
+def shapes_of_variables(config: dict[str, Any]) -> list[tuple[int, ...]]:
+    """The shapes of the variables of a model that Keras' description would build.
+
+    No memory is taken for them: Keras puts off their values, and then forgets them.
+
+    Args:
+        config: The content of `config.json` in a `.keras` file.
+
+    Raises:
+        Exception: Whatever Keras raises for a description that it does not understand.
+    """
+    waiting = list(global_state.get_global_attribute(_UNINITIALIZED, None) or [])
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+        return [tuple(variable.shape) for variable in model.variables]
+    finally:
+        global_state.set_global_attribute(_UNINITIALIZED, waiting)
 
 
 def is_operation(name: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,10 @@ import tensorflow as tf
 
 from pnil_tf import layers  # registers the layer that saved models refer to
 from pnil_tf.checksums import compare_checksums
-from pnil_tf.data.memory import check_room
 from pnil_tf.errors import UserError
 from pnil_tf.files import read_json, sha256_of, understood
 from pnil_tf.runs.graph_safety import refused_operations
+from pnil_tf.runs.keras_archive import check_archive
 
 CLASSIFIER = "classifier.keras"
 RUN = "run.json"
@@ -98,15 +97,10 @@ def _compare_checksum(run: Path) -> None:
 
 def _load_keras(file: Path) -> Loaded:
     try:
-        with zipfile.ZipFile(file) as archive:
-            unpacked = sum(member.file_size for member in archive.infolist())
-    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        raise UserError(
-            f"{file} is no Keras model: it is no zip archive, or it was cut off ({error})."
-        ) from error
-    check_room(str(file), unpacked, "its contents", "Train it anew, or get it again.")
-    try:
+        check_archive(file)
         model = keras.saving.load_model(file, compile=False, safe_mode=True)
+    except UserError:
+        raise
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(
