@@ -83,6 +83,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     author="The pnil_tf authors",
+    project_urls={"Paper": "https://arxiv.org/abs/2002.10097"},
     keywords="adversarial training, robustness, evaluation, tensorflow, keras",
     classifiers=[
         "Development Status :: 3 - Alpha",
@@ -99,7 +100,9 @@ setup(
     ],
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["pnil_tf", "pnil_tf.*"]),
-    package_data={"pnil_tf": ["py.typed"]},
+    # pnil_tf/configs is a link to configs/: an installation has the flagfiles, too.
+    package_data={"pnil_tf": ["py.typed", "configs/*.cfg"]},
+    entry_points={"console_scripts": ["pnil-tf = pnil_tf.__main__:main"]},
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,
     zip_safe=False,

@@ -22,8 +22,8 @@ FLOORS = [
     {"attacks"},
     {"contract"},
     {"layers", "input_gradient"},
-    {"rng", "keras_internals", "checksums", "presets"},
-    {"files", "validation", "progress", "html", "logs", "standard_streams"},
+    {"rng", "keras_internals", "checksums", "flagfiles"},
+    {"files", "validation", "progress", "html", "logs", "interruption", "standard_streams"},
     {"errors", "vocabulary", "version", "registration", "visible", "interpreter", "signals"},
 ]
 FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}

@@ -24,7 +24,7 @@ from pnil_tf.runs.own_files import FLAGS, RUN, holds_nothing, is_own_run, remove
 from pnil_tf.runs.replacing import Replaced, failed_name
 from pnil_tf.training.settings import RunSettings
 
-_STARTING = "starting"
+_STARTING, FINISHED = "starting", "finished"
 
 
 class RunDirectory:
@@ -66,7 +66,7 @@ class RunDirectory:
             with contextlib.suppress(UserError):
                 status = read_json(self.description).get("status")
         self._replaced.put_right(
-            begun=self.description.exists() and status != _STARTING, finished=status == "finished"
+            begun=self.description.exists() and status != _STARTING, finished=status == FINISHED
         )
 
     def _refuse_foreign(self) -> None:
@@ -88,8 +88,8 @@ class RunDirectory:
             return
         if self.exists:
             raise UserError(
-                f"The run {str(self.path)!r} exists. Received: neither --resume (go on with it) "
-                "nor --overwrite (replace it). Pass one, or choose another --name."
+                f"The run {str(self.path)!r} exists, and neither --resume (go on with it) nor "
+                "--overwrite (replace it) was given. Pass one, or choose another --name."
             )
 
     @property
@@ -103,7 +103,7 @@ class RunDirectory:
             return read_json(self.description)
         except UserError as error:
             raise UserError(
-                f"{error} To train anew with the same settings: --flagfile={self.flagfile} "
+                f"{error} To train again with the same settings: --flagfile={self.flagfile} "
                 "--overwrite."
             ) from error
 
@@ -149,6 +149,9 @@ class RunDirectory:
         """
         if not self._replaced.exists:
             return None
+        if self.read().get("status") == FINISHED:
+            self.keep_new()
+            return None
         if not self.best.exists() and not any(self.last.glob("step-*.index")):
             self._replaced.put_back()
             return None
@@ -174,8 +177,8 @@ class RunDirectory:
             if kept["sha256"] not in (None, found):
                 raise RunFailedError(
                     f"The best classifier, {str(self.best)!r} of epoch {kept['epoch']}, was "
-                    f"damaged since it was written: its checksum was {kept['sha256']}. Received: "
-                    f"{found}. To train anew: --flagfile={self.flagfile} --overwrite."
+                    f"damaged since it was written: its checksum was {kept['sha256']} and is now "
+                    f"{found}. To train again: --flagfile={self.flagfile} --overwrite."
                 )
 
     def lock(self) -> None:
