@@ -41,11 +41,11 @@ def check_archive(file: Path) -> None:
             advice = "Get the file again from whom you had it, or train the model anew."
             check_room(str(file), sum(sizes.values()), "its contents", advice)
             if sizes.get(_CONFIG, 0) > _MOST_BYTES:
-                raise UserError(f"{file} is no Keras model: its description is too long. {advice}")
+                raise UserError(f"{file} is not a Keras model: its description is too long. {advice}")
             config = json.loads(archive.read(_CONFIG))
     except (zipfile.BadZipFile, NotImplementedError) as error:
         raise UserError(
-            f"{file} is no Keras model: it is no zip archive, or it was cut off ({error})."
+            f"{file} is not a Keras model: it is not a zip archive, or it was cut off ({error})."
         ) from error
     layers = sum(1 for _ in _layers(config))
     if layers > MOST_LAYERS:
