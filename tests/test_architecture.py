@@ -23,7 +23,8 @@ FLOORS = [
     {"contract"},
     {"layers", "input_gradient"},
     {"rng", "keras_internals", "checksums", "flagfiles"},
-    {"files", "validation", "progress", "html", "logs", "interruption", "standard_streams"},
+    {"files", "validation", "progress", "html", "logs", "interruption", "batching"},
+    {"standard_streams"},
     {"errors", "vocabulary", "version", "registration", "visible", "interpreter", "signals"},
 ]
 FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}

@@ -30,12 +30,7 @@ def described(data: Mapping[str, Any] | None, num_classes: int) -> dict[str, Any
             f"The argument data must hold what JSON can: text, finite numbers, lists ({error}). "
             "Leave the rest out."
         ) from error
-    classes, names = found.get("num_classes"), found.get("class_names")
-    if classes is not None and classes != num_classes:
-        raise UserError(
-            f"The model distinguishes {num_classes} classes, but the data set has "
-            f"{classes}. Evaluate it on the data it was trained for."
-        )
+    names = found.get("class_names")
     if names and (
         not isinstance(names, list)
         or len(names) != num_classes

@@ -41,7 +41,7 @@ def check_archive(file: Path) -> None:
             advice = "Get the file again from whom you had it, or train the model anew."
             check_room(str(file), sum(sizes.values()), "its contents", advice)
             if sizes.get(_CONFIG, 0) > _MOST_BYTES:
-                raise UserError(f"{file} is not a Keras model: its description is too long. {advice}")
+                raise UserError(f"{file} is no Keras model: its description is too long. {advice}")
             config = json.loads(archive.read(_CONFIG))
     except (zipfile.BadZipFile, NotImplementedError) as error:
         raise UserError(

@@ -22,12 +22,12 @@ from pnil_tf.files import (
     write_text,
 )
 from pnil_tf.serving.card import model_card, preprocessing
-from pnil_tf.serving.record import Record
+from pnil_tf.serving.record import PREPROCESSING, Record
 from pnil_tf.serving.signatures import DESCRIPTIONS, Servable, build_signatures, servable
 
 MARKER = "saved_model.pb"
 """The file by which a SavedModel is known."""
-CARD, CLASS_NAMES, PREPROCESSING = "model_card.md", "class_names.json", "preprocessing.json"
+CARD, CLASS_NAMES = "model_card.md", "class_names.json"
 
 
 def export_saved_model(
