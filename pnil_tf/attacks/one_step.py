@@ -128,8 +128,7 @@ def step_attack(
     if multi_step:
         if not re.fullmatch(r"[1-9]\d{0,3}", multi_step[1] or str(_PGD_STEPS)):
             raise UserError(
-                f"PGD in training takes from 1 to {_MOST_PGD_STEPS} steps. Received: {name[:50]!r}. "
-                f"pgd-{_PGD_STEPS} is usual."
+                f"PGD in training takes from 1 to {_MOST_PGD_STEPS} steps. Received: {name[:50]!r}."
             )
         steps = steps or int(multi_step[1] or _PGD_STEPS)
         start, start_size, step, project = "uniform", 1.0, 2.5 / steps, True

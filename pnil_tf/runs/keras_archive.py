@@ -16,8 +16,8 @@ from pnil_tf.data.memory import check_room
 from pnil_tf.errors import UserError
 from pnil_tf.keras_internals import shapes_of_variables
 
-MOST_LAYERS = 5000
-"""Five times those of the largest models of keras.applications."""
+MOST_PARTS = 25_000
+"""Layers, initializers and the like: several times those of the largest keras.applications."""
 
 _CONFIG = "config.json"
 _MOST_BYTES = 2**26
@@ -47,18 +47,18 @@ def check_archive(file: Path) -> None:
         raise UserError(
             f"{file} is not a Keras model: it is not a zip archive, or it was cut off ({error})."
         ) from error
-    layers = sum(1 for _ in _layers(config))
-    if layers > MOST_LAYERS:
+    parts = sum(1 for _ in _parts(config))
+    if parts > MOST_PARTS:
         raise UserError(
-            f"{file} describes {layers:,} layers, more than the {MOST_LAYERS:,} that are built "
-            "from a file. If you trust it, build the model in Python, and evaluate that."
+            f"{file} describes {parts:,} layers and parts of layers, more than the {MOST_PARTS:,} "
+            "that are built from a file. If you trust it, build the model in Python, and evaluate that."
         )
     config.pop("compile_config", None)
     parameters = sum(math.prod(shape) for shape in shapes_of_variables(config))
     check_room(str(file), parameters * _BYTES, f"{parameters:,} parameters", advice)
 
 
-def _layers(config: Any) -> Iterator[Any]:
+def _parts(config: Any) -> Iterator[Any]:
     """Everything that a description would have Keras make."""
     waiting = [config]
     while waiting:

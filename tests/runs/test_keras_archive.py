@@ -8,7 +8,7 @@ import pytest
 
 from pnil_tf.errors import UserError
 from pnil_tf.layers import PNILLayer
-from pnil_tf.runs.keras_archive import MOST_LAYERS, check_archive
+from pnil_tf.runs.keras_archive import MOST_PARTS, check_archive
 from pnil_tf.runs.load import load_model
 
 
@@ -54,7 +54,7 @@ def test_many_thousand_layers(changed):
 
     file = changed(repeat)
     assert file.stat().st_size < 300_000
-    with pytest.raises(UserError, match=f"20,.* layers, more than the {MOST_LAYERS:,}"):
+    with pytest.raises(UserError, match=f"40,.* parts of layers, more than the {MOST_PARTS:,}"):
         load_model(file)
 
 
