@@ -172,7 +172,7 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         "pnil": (_BOOLEAN, "Put a Pixelwise Noise Injection Layer in front."),
         "pnil_sigma": (
             _parsed(_NUMBER),
-            "Standard deviation with which the layer's noise starts (bias 2 ln sigma).",
+            "Standard deviation with which the layer's noise starts, a share of the pixel range.",
         ),
         "pnil_per_channel": (_BOOLEAN, "Share the layer's weights over positions."),
         "noise_at_inference": (_BOOLEAN, "Keep the layer's noise on at inference."),

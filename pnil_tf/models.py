@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -100,12 +99,3 @@ def build_model(
         )
     sizes = {} if width is None else {"width": width}
     return MODELS[name](input_shape, num_classes, pnil=pnil, **sizes)
-
-
-def pnil_layer(sigma: float = 1.0, per_channel: bool = False) -> PNILLayer:
-    """Returns a `PNILLayer` whose noise starts with standard deviation `sigma` > 0."""
-    return PNILLayer(
-        per_channel=per_channel,
-        bias_initializer=keras.initializers.Constant(2.0 * math.log(sigma)),
-        name="pnil",
-    )

@@ -24,7 +24,7 @@ FLOORS = [
     {"layers", "input_gradient"},
     {"rng", "keras_internals", "checksums", "flagfiles"},
     {"files", "validation", "progress", "html", "logs", "interruption", "batching"},
-    {"standard_streams"},
+    {"standard_streams", "copying"},
     {"errors", "vocabulary", "version", "registration", "visible", "interpreter", "signals"},
 ]
 FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}

@@ -51,7 +51,8 @@ def check_archive(file: Path) -> None:
     if parts > MOST_PARTS:
         raise UserError(
             f"{file} describes {parts:,} layers and parts of layers, more than the {MOST_PARTS:,} "
-            "that are built from a file. If you trust it, build the model in Python, and evaluate that."
+            "that are built from a file. If you trust it, build the model in Python, and evaluate "
+            "that."
         )
     config.pop("compile_config", None)
     parameters = sum(math.prod(shape) for shape in shapes_of_variables(config))

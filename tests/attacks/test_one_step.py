@@ -178,9 +178,9 @@ def test_wrong_settings_are_refused(wrong):
 @pytest.mark.parametrize(
     "name", ["pgd-0", "pgd-07", "pgd-10000", "pgd-1000000", "pgd-" + "9" * 5000]
 )
-def test_numbers_of_steps_that_nobody_wants_are_named(name):
+def test_numbers_of_steps_that_nobody_wants_are_named(steps):
     with pytest.raises(UserError, match=r"from 1 to 9999 steps. Received: 'pgd-\d{1,50}'"):
-        step_attack(name, EPS)
+        step_attack(f"pgd-{steps}", EPS)
 
 
 @pytest.mark.parametrize("name", ["FGSM", "pgd-", "none", "bim"])
