@@ -21,10 +21,10 @@ FLOORS = [
     {"training", "data", "surgery", "models", "pictures"},
     {"attacks"},
     {"contract"},
-    {"layers", "input_gradient"},
+    {"layers", "input_gradient", "copying"},
     {"rng", "keras_internals", "checksums", "flagfiles"},
     {"files", "validation", "progress", "html", "logs", "interruption", "batching"},
-    {"standard_streams", "copying"},
+    {"standard_streams"},
     {"errors", "vocabulary", "version", "registration", "visible", "interpreter", "signals"},
 ]
 FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}
