@@ -7,8 +7,23 @@ from typing import Any
 
 import keras
 from keras.src.backend.common import global_state
+from keras.src.layers.preprocessing.image_preprocessing.base_image_preprocessing_layer import (
+    BaseImagePreprocessingLayer as ImagePreprocessing,
+)
+from keras.src.losses.losses import LossFunctionWrapper
 from tensorflow.python.framework import op_def_registry
 from tensorflow.python.saved_model import loader_impl
+
+__all__ = [
+    "ImagePreprocessing",
+    "LossFunctionWrapper",
+    "all_layers",
+    "attached_logits",
+    "is_operation",
+    "operation_of",
+    "parse_saved_model",
+    "shapes_of_variables",
+]
 
 _UNINITIALIZED = "uninitialized_variables"
 

@@ -5,6 +5,8 @@ import pytest
 import tensorflow as tf
 
 from pnil_tf.keras_internals import (
+    ImagePreprocessing,
+    LossFunctionWrapper,
     all_layers,
     attached_logits,
     is_operation,
@@ -76,3 +78,19 @@ def test_operations_are_known_by_name():
     assert is_operation("ReadFile")
     assert is_operation("_Arg")
     assert not is_operation("__inference_call_1")
+
+
+def test_a_wrapped_loss_function_aligns_the_ranks():
+    wrapped = LossFunctionWrapper(lambda y, p: keras.ops.mean((y - p) ** 2, axis=-1))
+    values = wrapped.call(tf.constant([0.0, 1.0]), tf.constant([[0.5], [1.0]]))
+    tf.debugging.assert_near(values, [0.25, 0.0])
+
+
+def test_layers_that_augment_images_are_known():
+    layers = keras.layers
+    augment = [layers.RandomFlip(), layers.RandomZoom(0.1), layers.RandAugment(), layers.MixUp()]
+    assert all(isinstance(layer, ImagePreprocessing) for layer in augment)
+    assert not any(
+        isinstance(layer, ImagePreprocessing)
+        for layer in (layers.Dropout(0.5), layers.GaussianNoise(0.1), layers.Rescaling(1.0))
+    )

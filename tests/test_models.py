@@ -6,7 +6,7 @@ import pytest
 
 from pnil_tf.errors import UserError
 from pnil_tf.layers import PNILLayer
-from pnil_tf.models import MODELS, build_model, resnet11, small_cnn
+from pnil_tf.models import MODELS, build_model, hidden_weights, resnet11, small_cnn
 
 
 def conv(size, channels_in, channels_out, bias):
@@ -71,3 +71,12 @@ def test_logits_stay_float32_under_mixed_precision():
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(UserError, match=r"'resnet50'.*small_cnn, resnet11"):
         build_model("resnet50", (28, 28, 1), 10)
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (9, 30, 3)])
+@pytest.mark.parametrize("width", [None, 4])
+def test_the_weights_that_grow_with_the_images_are_known_beforehand(shape, width):
+    model = build_model("small_cnn", shape, 10, width=width)
+    hidden = next(layer for layer in model.layers if getattr(layer, "units", None) == 100)
+    assert hidden_weights("small_cnn", shape, width) == hidden.kernel.shape[0] * 100
+    assert hidden_weights("resnet11", shape, width) == 0

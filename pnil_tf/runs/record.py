@@ -63,6 +63,8 @@ def _training(settings: dict[str, Any]) -> dict[str, Any]:
 def _without_place(name: str | None) -> str | None:
     if name and name.startswith("folder:"):
         return f"images in the folder {Path(name.removeprefix('folder:')).name}"
+    if name and name.startswith("npz:"):
+        return f"arrays in {Path(name.removeprefix('npz:')).name}"
     return name
 
 
