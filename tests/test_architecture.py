@@ -26,7 +26,8 @@ FLOORS = [
     {"rng", "checksums", "flagfiles"},
     {"keras_internals"},
     {"files", "validation", "progress", "html", "logs", "interruption", "batching"},
-    {"errors", "vocabulary", "version", "registration"},
+    {"standard_streams"},
+    {"errors", "vocabulary", "version", "registration", "visible", "interpreter", "signals"},
 ]
 FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}
 
