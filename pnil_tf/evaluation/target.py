@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from pnil_tf import rng
 from pnil_tf.errors import UserError
+from pnil_tf.evaluation.features import penultimate
 from pnil_tf.input_gradient import quick_input_gradients
 from pnil_tf.keras_internals import all_layers, attached_logits
 from pnil_tf.layers import PNILLayer
@@ -44,6 +45,8 @@ class Target:
         noise_is_ours: Whether all of the noise comes from them, so that it can be frozen,
             mirrored or removed.
         kind: What the user handed in, one phrase.
+        features: Images -> what the last layer of a Keras model is given, float32
+            `(batch, number)`, one draw of the noise per call; None where it cannot be told.
     """
 
     predict: Predict
@@ -55,6 +58,7 @@ class Target:
     pnil_layers: tuple[PNILLayer, ...] = ()
     noise_is_ours: bool = False
     kind: str = "callable"
+    features: Predict | None = None
 
     def noise_free(self) -> Predict:
         """The same model with the noise of its PNIL layers switched off."""
@@ -126,7 +130,9 @@ def as_target(model: Any, images: np.ndarray, kind: str | None = None) -> Target
     probabilities = _are_probabilities(first)
     predict = _logits_of(raw, first.shape[1], probabilities)
     repeatable = not stochastic or _repeats(predict, examples)
+    features = penultimate(model, raw, examples) if isinstance(model, keras.Layer) else None
     return Target(
+        features=features,
         predict=predict,
         num_classes=first.shape[1],
         input_shape=tuple(examples.shape[1:]),
