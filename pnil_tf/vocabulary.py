@@ -20,3 +20,12 @@ LOSSES = ("cross_entropy", "margin", "dlr")
 
 AVERAGES = ("loss", "logits")
 """What can be averaged over the draws of a stochastic model."""
+
+OUTPUT_KINDS = (
+    "logits",
+    "probabilities",
+    "one logit",
+    "one probability",
+    "independent probabilities",
+)
+"""What a classifier can answer. "One" is that of class 1 of two."""

@@ -80,7 +80,7 @@ def planted_examples(trial: Trial, attack: AttackSettings, images: int) -> Plant
     if len(centres) < _FEWEST:
         return None
     predict = _read_out(trial, centres, planted["weights"][usable], planted["bias"][usable])
-    target = dataclasses.replace(trial.target, predict=predict, num_classes=2)
+    target = dataclasses.replace(trial.target, predict=predict)
     labels = np.zeros(len(centres), np.int32)
     inner = Trial(target, centres, labels, settings, trial.store)
     intact = inner.share(inner.votes("check-plant-clean", centres))

@@ -30,6 +30,7 @@ def quick_evaluation(
     norm: str = "linf",
     eot_samples: int = 10,
     seed: int = 0,
+    pixel_range: Any = None,
 ) -> dict[str, Any]:
     """Measures clean accuracy, and accuracy under PGD-50 (steps of 2 eps / 50) with EOT.
 
@@ -39,10 +40,11 @@ def quick_evaluation(
         classifier: The classifier.
         images: Images it was neither trained on nor chosen by; clean accuracy is that of all.
         attacked: How many of them, from the first on, PGD attacks.
-        epsilon: Radius of the attack in units of the pixels.
+        epsilon: Radius of the attack, a share of the pixel range.
         norm: `"linf"` or `"l2"`.
         eot_samples: Draws per gradient; a deterministic classifier needs and gets one.
         seed: Seed of the attack and of the judgement.
+        pixel_range: `(low, high)` of the pixels that the classifier takes; as for `as_target`.
 
     Returns:
         `clean_accuracy` and `pgd_accuracy`, each `{value, low, high, images, eot_samples,
@@ -50,7 +52,7 @@ def quick_evaluation(
         and the setting.
     """
     x, y = images.unit_images, images.labels
-    target = as_target(classifier, x)
+    target = as_target(classifier, x, pixel_range=pixel_range)
     draws, judge_draws = (eot_samples, _JUDGE_DRAWS) if target.stochastic else (1, 1)
     judge = Judge(target.predict, judge_draws)
     # The plain procedure of the paper: every step averages over all draws.
@@ -84,6 +86,7 @@ def quick_evaluation(
         "attack": "pgd",
         "epsilon": epsilon,
         "norm": norm,
+        "pixel_range": target.describe()["pixel_range"],
         "steps": settings.steps,
         "step_size": settings.step_size,
         "eot_samples": draws,

@@ -17,7 +17,8 @@ from pnil_tf.runs.learning_rate import range_test, schedule
 from pnil_tf.runs.training_job import TrainingJob, prepare
 from pnil_tf.training.checkpoints import saved_steps
 from pnil_tf.training.lr_range import write_curve
-from pnil_tf.training.settings import TrainSettings, require
+from pnil_tf.training.settings import TrainSettings
+from pnil_tf.validation import require
 
 logger = logging.getLogger(__name__)
 

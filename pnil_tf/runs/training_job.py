@@ -9,9 +9,11 @@ import tensorflow as tf
 
 from pnil_tf.attacks.eot import EOT
 from pnil_tf.attacks.one_step import StepAttack, step_attack
+from pnil_tf.contract.pixel_range import PixelRange
 from pnil_tf.data import Dataset, load
-from pnil_tf.training.settings import TrainSettings, require
+from pnil_tf.training.settings import TrainSettings
 from pnil_tf.training.strategy import configure_precision, is_chief, make_strategy
+from pnil_tf.validation import require
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +36,11 @@ class TrainingJob:
     def steps_per_epoch(self) -> int:
         """Whole batches in the training images."""
         return len(self.data.train) // self.settings.optimization.batch_size
+
+    @property
+    def pixel_range(self) -> PixelRange:
+        """The pixels that the classifier takes."""
+        return PixelRange.of(self.settings.model.pixel_range)
 
     @property
     def chief(self) -> bool:
