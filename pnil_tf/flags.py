@@ -19,6 +19,8 @@ from absl import flags
 
 from pnil_tf.benchmark.settings import BenchmarkSettings
 from pnil_tf.contract.pixel_range import PixelRange
+from pnil_tf.data.names import check_spelling
+from pnil_tf.data.settings import DataSettings
 from pnil_tf.errors import UserError, speaking_of_flags
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.flagfiles import PREFIX, preset
@@ -152,7 +154,9 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         "dataset": (
             _STRING,
             "TensorFlow Datasets name of an image classification set (mnist, fashion_mnist, "
-            "cifar10, ...) or folder:PATH with one folder of images per class.",
+            "cifar10, ...), folder:PATH with one folder of images per class (in train/, val/ and "
+            "test/ or not), or npz:FILE with the arrays x and y (or x_train, y_train, x_test, "
+            "y_test).",
         ),
         "data_dir": (_STRING, "Folder that holds prepared data sets or IDX files."),
         "data_source": (
@@ -169,10 +173,14 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
             "The classifier; the paper's for the data set unless given.",
         ),
         "width": (_INTEGER, "Channels of the classifier's first convolution."),
+        "pixel_range": (
+            _parsed(_RANGE),
+            "Pixels that the classifier takes, as 0,255, and those of float arrays in npz:FILE.",
+        ),
         "pnil": (_BOOLEAN, "Put a Pixelwise Noise Injection Layer in front."),
         "pnil_sigma": (
             _parsed(_NUMBER),
-            "Standard deviation with which the layer's noise starts (bias 2 ln sigma).",
+            "Standard deviation with which the layer's noise starts, a share of the pixel range.",
         ),
         "pnil_per_channel": (_BOOLEAN, "Share the layer's weights over positions."),
         "noise_at_inference": (_BOOLEAN, "Keep the layer's noise on at inference."),
@@ -353,7 +361,7 @@ _TRAINING_GROUPS = ("model", "attack", "optimization", "device", "run")
 
 
 def _defaults(group: str) -> dict[str, Any]:
-    if group == "data":  # its settings live beside TensorFlow code
+    if group == "data":  # the settings know no default data set
         unset = dict.fromkeys(("data_dir", "image_size", "repeat", "fold"))
         return {"dataset": "mnist", "data_source": "auto", **unset}
     if group == "export":
@@ -444,9 +452,9 @@ def train_settings(flag_values: flags.FlagValues = FLAGS) -> training.TrainSetti
         UserError: If a value, or a combination of them, is not valid.
     """
     groups = {name: _SETTINGS[name](**_values(name, flag_values)) for name in _TRAINING_GROUPS}
-    from pnil_tf.data.settings import DataSettings  # imports TensorFlow: check the rest first
-
-    return training.TrainSettings(data=DataSettings(**_values("data", flag_values)), **groups)
+    data = DataSettings(**_values("data", flag_values))
+    check_spelling(data)
+    return training.TrainSettings(data=data, **groups)
 
 
 @speaking_of_flags()
@@ -474,6 +482,8 @@ def evaluation_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any
         **values,
     )
     data = {name: value for name, value in given(flag_values).items() if name in _GROUPS["data"]}
+    if "dataset" in data:
+        check_spelling(DataSettings(**data))
     return {**places, "epsilon": epsilon, "norm": norm, "data": data, "options": values}
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import tensorflow as tf
 
 from pnil_tf import rng
+from pnil_tf.contract.outputs import Answer, split
 from pnil_tf.errors import UserError
 from pnil_tf.vocabulary import AVERAGES
 
@@ -95,8 +96,11 @@ def eot_gradient(
         Losses `(batch,)` and gradients shaped like `x`, both float32.
     """
 
-    def run(images: Any, first: Any, count: int) -> Any:
-        """Logits `(count * batch, classes)` of draws first, first + 1, ... of stacked images."""
+    def run(images: Any, first: Any, count: int) -> tuple[Any, Answer]:
+        """Logits `(count * batch, classes)` of draws first, first + 1, ... of stacked images.
+
+        And what makes of them what `predict` returned, which the loss sees.
+        """
         numbers = [first + i for i in range(count)]
         pairs = [n // 2 if eot.antithetic else n for n in numbers]
         seeds = [rng.fold(seed, pair) for pair in pairs]
@@ -104,7 +108,7 @@ def eot_gradient(
             [1.0 - 2.0 * tf.cast(n % 2, tf.float32) for n in numbers] if eot.antithetic else None
         )
         with rng.noise_scope(*seeds, signs=signs):
-            return tf.cast(predict(images), tf.float32)
+            return split(predict(images))
 
     def over_draws(part: Callable[[Any, int], tuple[Any, ...]]) -> tuple[Any, ...]:
         """Sums `part(first, count)` over all draws, chunk by chunk."""
@@ -124,15 +128,17 @@ def eot_gradient(
             )
         return _add(total, part(full * chunk, rest)) if rest else total
 
-    def loss_gradient(objective: Callable[[Any, int], Any]) -> Callable[..., tuple[Any, Any]]:
+    def loss_gradient(
+        objective: Callable[[Any, Answer, int], Any],
+    ) -> Callable[..., tuple[Any, Any]]:
         def part(first: Any, count: int) -> tuple[Any, Any]:
             images = _stack(x, count)
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(images)
-                logits = run(images, first, count)
+                logits, answer = run(images, first, count)
             with tf.GradientTape(watch_accessed_variables=False) as head:
                 head.watch(logits)
-                values = objective(logits, count)
+                values = objective(logits, answer, count)
             slope = head.gradient(values, logits, unconnected_gradients="zero")
             size = _slope_size(slope)
             gradient = tape.gradient(
@@ -148,23 +154,28 @@ def eot_gradient(
     draws = float(eot.draws)
     if eot.average == "loss":
         values, gradient = over_draws(
-            loss_gradient(lambda logits, count: loss(_stack(y, count), logits))
+            loss_gradient(lambda logits, answer, count: loss(_stack(y, count), answer(logits)))
         )
         values /= draws
     else:
         # The loss of the mean logits couples all draws. A first pass finds the mean and the
         # loss' slope there; the second, with the same noise, carries that slope back.
-        (mean,) = over_draws(
-            lambda first, count: (_unstack_sum(run(_stack(x, count), first, count), count),)
-        )
+        answers: list[Answer] = []
+
+        def summed(first: Any, count: int) -> tuple[Any]:
+            logits, answer = run(_stack(x, count), first, count)
+            answers.append(answer)
+            return (_unstack_sum(logits, count),)
+
+        (mean,) = over_draws(summed)
         mean /= draws
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(mean)
-            values = loss(y, mean)
+            values = loss(y, answers[0](mean))
         slope = tape.gradient(values, mean)
         _, gradient = over_draws(
             loss_gradient(
-                lambda logits, count: tf.reduce_sum(_stack(slope, count) * logits, axis=-1)
+                lambda logits, answer, count: tf.reduce_sum(_stack(slope, count) * logits, axis=-1)
             )
         )
     return values, gradient / draws

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from pnil_tf.attacks.registry import attack_settings, build_attack
+from pnil_tf.batching import batches_of
 from pnil_tf.data.types import ImageSet
 from pnil_tf.evaluation.judge import Judge
 from pnil_tf.evaluation.statistics import wilson
@@ -68,11 +69,11 @@ def quick_evaluation(
             "judge_draws": judge_draws,
         }
 
-    clean = [judge(x[b], y[b], _seed(seed, _CLEAN, b.start)) for b in _batches(len(y))]
+    clean = [judge(x[b], y[b], _seed(seed, _CLEAN, b.start)) for b in batches_of(len(y), _BATCH)]
     attacked = min(attacked, len(y))
     progress = Progress("PGD-50", attacked)
     adversarial = []
-    for b in _batches(attacked):
+    for b in batches_of(attacked, _BATCH):
 
         def show(done: int, total: int, b: slice = b) -> None:
             progress.advance_to(b.start + done / total * (b.stop - b.start))
@@ -92,10 +93,6 @@ def quick_evaluation(
         "eot_samples": draws,
         "seed": seed,
     }
-
-
-def _batches(count: int) -> list[slice]:
-    return [slice(first, min(first + _BATCH, count)) for first in range(0, count, _BATCH)]
 
 
 def _seed(seed: int, purpose: int, first: int) -> int:

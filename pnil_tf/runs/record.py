@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pnil_tf.contract.pixel_range import UNIT, PixelRange
-from pnil_tf.evaluation.runner import RESULTS
+from pnil_tf.evaluation.output import RESULTS
 from pnil_tf.files import read_json, sha256_of, understood
 from pnil_tf.runs.evaluate import EVALUATION
 from pnil_tf.serving.record import Accuracy, Record
@@ -63,6 +63,8 @@ def _training(settings: dict[str, Any]) -> dict[str, Any]:
 def _without_place(name: str | None) -> str | None:
     if name and name.startswith("folder:"):
         return f"images in the folder {Path(name.removeprefix('folder:')).name}"
+    if name and name.startswith("npz:"):
+        return f"arrays in {Path(name.removeprefix('npz:')).name}"
     return name
 
 

@@ -13,15 +13,18 @@ from pnil_tf.contract.pixel_range import PixelRange, check_epsilon
 from pnil_tf.errors import argument
 from pnil_tf.validation import (
     LARGEST_COUNT,
+    MOST_DRAWS,
     check_types,
     require,
     require_count,
     require_positive,
 )
+from pnil_tf.vocabulary import INITIAL_SIGMA
 
 # The paper's budgets, pixels in [0, 1].
 PAPER_EPSILON = {"mnist": 8 / 255, "fashion_mnist": 4 / 255, "cifar10": 0.03}
 PAPER_MODEL = {"mnist": "small_cnn", "fashion_mnist": "small_cnn", "cifar10": "resnet11"}
+DEFAULT_MAX_LR = 0.005
 # File systems take 255 bytes, and the learning rate test's folder is named after the run.
 _LONGEST_NAME = 240
 
@@ -29,8 +32,11 @@ _LONGEST_NAME = 240
 def _require_positive(settings: Any, *names: str) -> None:
     kinds = {field.name: str(field.type) for field in dataclasses.fields(settings)}
     for name in names:
-        check = require_count if kinds[name].startswith("int") else require_positive
-        check(name, getattr(settings, name))
+        if kinds[name].startswith("int"):
+            most = MOST_DRAWS if name.endswith("eot_samples") else LARGEST_COUNT
+            require_count(name, getattr(settings, name), most)
+        else:
+            require_positive(name, getattr(settings, name))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,9 +47,8 @@ class ModelSettings:
         model: `"small_cnn"` or `"resnet11"`; `None` takes the paper's for the data set.
         width: Channels of the first convolution; `None` takes the model's default.
         pnil: Whether a `PNILLayer` stands in front.
-        pnil_sigma: Standard deviation with which its noise starts, > 0, in units of the pixels.
-            The default, exp(-2), is a bias of -4. At a large epsilon a larger start (0.37) guards
-            better against catastrophic overfitting.
+        pnil_sigma: Standard deviation with which its noise starts, > 0, as a share of the pixel
+            range.
         pnil_per_channel: Whether its weights are shared over all positions.
         noise_at_inference: Whether its noise stays on at inference.
         pixel_range: Smallest and largest pixel that the classifier takes; it scales them itself.
@@ -52,7 +57,7 @@ class ModelSettings:
     model: str | None = None
     width: int | None = None
     pnil: bool = False
-    pnil_sigma: float = 0.135
+    pnil_sigma: float = INITIAL_SIGMA
     pnil_per_channel: bool = False
     noise_at_inference: bool = True
     pixel_range: tuple[float, float] = (0.0, 1.0)
@@ -118,7 +123,8 @@ class OptimizationSettings:
     Args:
         epochs: Passes over the training images.
         batch_size: Images per step, over all replicas.
-        max_lr: Peak learning rate of Adam, or `"auto"` for an LR range test first.
+        max_lr: Peak learning rate of Adam, or `"auto"` for an LR range test first (and for the
+            default, if its curve decides nothing).
         min_lr: Lower bound of the `triangular` schedule; `None` takes a tenth of `max_lr`.
         schedule: `"one_cycle"`, `"triangular"` or `"constant"`.
         cycle_epochs: Period of the `triangular` schedule.
@@ -127,7 +133,7 @@ class OptimizationSettings:
 
     epochs: int = 10
     batch_size: int = 100
-    max_lr: float | str = 0.005
+    max_lr: float | str = DEFAULT_MAX_LR
     min_lr: float | None = None
     schedule: str = "one_cycle"
     cycle_epochs: float = 5.0
@@ -223,6 +229,11 @@ class RunSettings:
             or (self.name not in ("", ".", "..") and not set(self.name) & set("/\\\0")),
             f"{argument('name')} is one folder within {argument('runs_dir')}. Received: "
             f"{self.name!r}. Leave out separators; use {argument('runs_dir')} for the place.",
+        )
+        require(
+            self.name is None or (not self.name.startswith(".") and self.name.isprintable()),
+            f"{argument('name')} must not begin with a dot, as our own hidden files do, nor hold "
+            f"characters that a terminal does not show. Received: {self.name!r}.",
         )
 
 
