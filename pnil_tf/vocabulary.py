@@ -5,6 +5,11 @@ from __future__ import annotations
 ATTACKS = (
     "pgd",
     "pgd_strong",
+    "apgd_ce",
+    "apgd_dlr",
+    "apgd_t",
+    "fab_t",
+    "square",
     "spsa",
     "fgsm",
     "noise",

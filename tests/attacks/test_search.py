@@ -18,7 +18,7 @@ class Counting:
         self.calls = []
         self.search = Search(trials, steps, batch, 4, self.start, self.advance)
 
-    def start(self, x, seed):
+    def start(self, trial, x, known, seed):
         del seed
         return (x, np.zeros_like(x))
 
@@ -148,7 +148,7 @@ def test_a_screen_does_not_choose_between_restarts():
 
 def test_each_image_keeps_its_best_restart():
     class Offsets(Counting):
-        def start(self, x, seed):
+        def start(self, trial, x, known, seed):
             self.trial = getattr(self, "trial", -1) + 1
             return (x + self.trial, np.zeros_like(x))
 
