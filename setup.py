@@ -59,10 +59,10 @@ EXTRAS_REQUIRE = {
 
 def version() -> str:
     """Read `__version__` without importing the package, which would import TensorFlow."""
-    text = (HERE / "pnil_tf" / "__init__.py").read_text(encoding="utf-8")
+    text = (HERE / "pnil_tf" / "version.py").read_text(encoding="utf-8")
     match = re.search(r'^__version__ = "([^"]+)"', text, re.MULTILINE)
     if match is None:
-        raise RuntimeError('pnil_tf/__init__.py has no line of the form __version__ = "1.2.3".')
+        raise RuntimeError('pnil_tf/version.py has no line of the form __version__ = "1.2.3".')
     return match.group(1)
 
 

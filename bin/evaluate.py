@@ -11,7 +11,7 @@ from pnil_tf import cli, flags
 def main() -> None:
     """Reads the flags, evaluates, prints the verdict."""
     arguments = flags.evaluation_arguments()
-    from pnil_tf.evaluation.command import evaluate_saved
+    from pnil_tf.runs.evaluate import evaluate_saved
 
     print(evaluate_saved(**arguments)["verdict_reason"])
 

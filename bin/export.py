@@ -11,7 +11,7 @@ from pnil_tf import cli, flags
 def main() -> None:
     """Reads the flags, exports, says where."""
     arguments = flags.export_arguments()
-    from pnil_tf.serving.command import export_saved
+    from pnil_tf.runs.export import export_saved
 
     print(f"Exported to {export_saved(**arguments)}")
 

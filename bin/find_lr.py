@@ -12,7 +12,7 @@ from pnil_tf import cli, flags
 def main() -> None:
     """Reads the flags, runs the test, prints the suggested bounds."""
     settings = flags.train_settings()
-    from pnil_tf.training.run import find_learning_rate
+    from pnil_tf.runs.train import find_learning_rate
 
     found, directory = find_learning_rate(settings)
     print(f"--min_lr={found.suggested_min:.4g} --max_lr={found.suggested_max:.4g}")

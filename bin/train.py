@@ -12,7 +12,7 @@ from pnil_tf import cli, flags
 def main() -> None:
     """Reads the flags, trains, prints the result."""
     settings = flags.train_settings()
-    from pnil_tf.training.run import train
+    from pnil_tf.runs.train import train
 
     train(settings, given=flags.given())
 

@@ -1,13 +1,14 @@
 """pnil_tf: image classifiers made robust fast, and an honest word on how robust they are.
 
 The public names are those of `__all__`. They are imported when first used: `import pnil_tf`
-alone imports no TensorFlow.
+alone imports no TensorFlow, and yet makes Keras able to load what pnil_tf saved.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from pnil_tf import registration
+from pnil_tf.version import __version__
 
 _HOMES = {
     "AdversarialModel": "pnil_tf.training.model",
@@ -60,3 +61,6 @@ else:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+registration.register()

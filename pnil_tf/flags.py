@@ -410,7 +410,7 @@ def train_settings(flag_values: flags.FlagValues = FLAGS) -> training.TrainSetti
 
 
 def evaluation_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any]:
-    """Returns the arguments of `pnil_tf.evaluation.command.evaluate_saved`.
+    """Returns the arguments of `pnil_tf.runs.evaluate.evaluate_saved`.
 
     Raises:
         UserError: If a value, or a combination of them, is not valid.
@@ -436,7 +436,7 @@ def evaluation_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any
 
 
 def export_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any]:
-    """Returns the arguments of `pnil_tf.serving.command.export_saved`.
+    """Returns the arguments of `pnil_tf.runs.export.export_saved`.
 
     Raises:
         UserError: If a flag is missing.

@@ -18,6 +18,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from pnil_tf.keras_internals import all_layers
+
 # Measured against TensorFlow's own: with up to 4 channels it takes a quarter to nine tenths of the
 # time, with 16 as long or longer, as with a kernel of 1 or 2 pixels without stride.
 _MOST_CHANNELS = 4
@@ -36,7 +38,7 @@ def quick_input_gradients(model: keras.Layer) -> Iterator[None]:
     Args:
         model: The model that is called inside.
     """
-    layers = [] if _elsewhere() else [layer for layer in model._flatten_layers() if _is_slow(layer)]
+    layers = [] if _elsewhere() else [layer for layer in all_layers(model) if _is_slow(layer)]
     for layer in layers:
         # Past Keras' own setter, which would track it: nothing of this may stay or be saved.
         layer.__dict__["convolution_op"] = functools.partial(_convolution, layer)

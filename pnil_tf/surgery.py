@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from pnil_tf.errors import UserError
+from pnil_tf.keras_internals import operation_of
 from pnil_tf.layers import PNILLayer
 
 
@@ -99,7 +100,7 @@ def _rebuilt(
     """A copy with the noise before a layer or in front, or with a nested model replaced."""
 
     def fresh(tensor: Any) -> Any:
-        name = tensor._keras_history.operation.name
+        name = operation_of(tensor).name
         return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=name)
 
     inputs = keras.tree.map_structure(fresh, graph.input)

@@ -20,8 +20,8 @@ from pnil_tf import html
 from pnil_tf.data import prepared
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation import report
-from pnil_tf.evaluation.load import load_model
 from pnil_tf.evaluation.plots import image_grid
+from pnil_tf.runs.load import load_model
 from pnil_tf.training.checkpoints import TrainingCheckpoints
 from pnil_tf.training.model import AdversarialModel
 

@@ -12,9 +12,9 @@ from pnil_tf import rng
 from pnil_tf.attacks.eot import EOT, Predict, cross_entropy, eot_gradient
 from pnil_tf.attacks.registry import attack_settings, build_attack
 from pnil_tf.benchmark.evaluate import FIRST_JUDGE_SEED
-from pnil_tf.evaluation.bench import AIMING_DRAWS
+from pnil_tf.evaluation.judge import Judge
 from pnil_tf.evaluation.statistics import wilson
-from pnil_tf.evaluation.verdict import Judge
+from pnil_tf.evaluation.trial import AIMING_DRAWS
 from pnil_tf.progress import Progress
 
 _DRAWS = (2, 4, 10, 20)

@@ -11,7 +11,7 @@ from pnil_tf.attacks.eot import EOT, Predict
 from pnil_tf.attacks.registry import attack_settings, build_attack
 from pnil_tf.benchmark.floor import INPUT_GRADIENT, floored, forward_passes, forward_rate
 from pnil_tf.benchmark.timing import alternate
-from pnil_tf.evaluation.verdict import Judge
+from pnil_tf.evaluation.judge import Judge
 
 _GRADIENTS = 100  # of each image, steps times draws
 _DRAWS = (1, 10, 100)

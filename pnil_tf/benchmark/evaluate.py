@@ -22,8 +22,8 @@ from pnil_tf.benchmark.floor import (
 )
 from pnil_tf.benchmark.plain import plain_pgd, plain_spsa
 from pnil_tf.benchmark.timing import alternate
-from pnil_tf.evaluation.bench import AIMING_DRAWS, SCREENING_DRAWS
-from pnil_tf.evaluation.verdict import Judge
+from pnil_tf.evaluation.judge import Judge
+from pnil_tf.evaluation.trial import AIMING_DRAWS, SCREENING_DRAWS
 
 FIRST_JUDGE_SEED = 1_000_000
 """The attacks' seeds are below."""

@@ -25,9 +25,9 @@ from pnil_tf.benchmark.sweep import pgd_strong_sweep
 from pnil_tf.benchmark.table import markdown
 from pnil_tf.benchmark.train import train_benchmark
 from pnil_tf.errors import UserError
-from pnil_tf.evaluation.command import Saved, load_saved
 from pnil_tf.evaluation.target import Target, as_target
 from pnil_tf.files import write_json
+from pnil_tf.runs.evaluate import Saved, load_saved
 
 Rows = list[dict[str, Any]]
 

@@ -54,8 +54,8 @@ def first_step() -> None:
     import keras
     import numpy as np
 
-    from pnil_tf import AdversarialModel
     from pnil_tf.models import build_model, pnil_layer
+    from pnil_tf.training.model import AdversarialModel
 
     model = AdversarialModel(
         build_model("small_cnn", (28, 28, 1), 10, pnil=pnil_layer()), "nfgsm", 0.1

@@ -10,9 +10,9 @@ import numpy as np
 
 from pnil_tf.attacks.eot import Predict
 from pnil_tf.attacks.registry import attack_settings, build_attack
-from pnil_tf.evaluation.bench import AIMING_DRAWS
+from pnil_tf.evaluation.judge import Judge
 from pnil_tf.evaluation.statistics import wilson
-from pnil_tf.evaluation.verdict import Judge
+from pnil_tf.evaluation.trial import AIMING_DRAWS
 from pnil_tf.progress import Progress
 
 # First step over epsilon, and last step over the first. 0.04 is the paper's 2 eps / 50.

@@ -14,6 +14,7 @@ from pnil_tf.data.settings import DataSettings
 from pnil_tf.data.splits import canonical_order, stratified_split
 from pnil_tf.data.types import Dataset, ImageSet, SourceData
 from pnil_tf.errors import UserError
+from pnil_tf.logs import errors_only
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ def load(settings: DataSettings) -> Dataset:
     Raises:
         UserError: if the images cannot be had or used; the message names the ways to get them.
     """
-    with reading.quiet():
+    with errors_only("absl"):
         source, data = _from_sources(settings)
     train, pool = data.train, data.test
     if settings.image_size is not None:

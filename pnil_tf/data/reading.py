@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from absl import logging as absl_logging
 
 from pnil_tf.data import memory
 from pnil_tf.data.resizing import resize
@@ -21,22 +17,6 @@ TRAIN = "train"
 TEST_SPLITS = ("test", "validation")
 
 _BATCH = 512
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the log messages of TensorFlow Datasets, errors excepted, off the screen."""
-    # A filter and not a verbosity: under absl's `app.run` that would silence our own warnings, too.
-    logger = absl_logging.get_absl_logger()
-
-    def only_errors(record: logging.LogRecord) -> bool:
-        return record.levelno >= logging.ERROR
-
-    logger.addFilter(only_errors)
-    try:
-        yield
-    finally:
-        logger.removeFilter(only_errors)
 
 
 def read(name: str, builder: Any, image_size: tuple[int, int] | None, detail: str) -> SourceData:

@@ -28,7 +28,7 @@ class Finding:
         passed: Whether nothing is wrong.
         value: What was measured.
         threshold: The bound that `value` has to keep.
-        explanation: What was seen, a clause that can follow 'because'.
+        explanation: What was seen, a clause that can follow the verdict.
         remedy: What to do about a failure.
         weight: What a failure means.
     """

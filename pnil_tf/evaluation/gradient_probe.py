@@ -1,7 +1,8 @@
-"""Measures a model's input gradients at the unperturbed images."""
+"""Measures a model's input gradients, and holds them against the function."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,57 +11,164 @@ import tensorflow as tf
 from pnil_tf import rng
 from pnil_tf.attacks.eot import EOT, eot_gradient
 from pnil_tf.attacks.losses import attack_loss
-from pnil_tf.evaluation.bench import Bench
 from pnil_tf.evaluation.obfuscation.evidence import Gradients
 from pnil_tf.evaluation.store import Arrays
+from pnil_tf.evaluation.trial import Trial
 
-_SMALL_STEP = 0.25
-"""Length of the step that tests the gradient's direction, in multiples of epsilon."""
+LENGTHS = (1 / 64, 1 / 16, 1 / 4, 1 / 2)
+"""Lengths of the moves along which gradient and function are compared, in radii of the ball.
+
+The shortest are exact for smooth models; half precision needs the longer ones, as does a model
+whose gradient is that of a smooth stand-in.
+"""
+
+_RANDOM = 8
+"""Random directions, of the signs +1 and -1."""
+
+_WIDEST = 0.25
+"""Images are drawn in from the edges of the pixels' range by no more than half of this."""
+
+_BEYOND_NOISE = 3.0
+"""Standard deviations of a change's own scatter beyond which it counts as seen."""
 
 
-def probe_gradients(bench: Bench, images: int) -> Gradients:
+def probe_gradients(trial: Trial, images: int) -> Gradients:
     """Returns what the gradients at the first `images` images look like."""
-    settings = bench.settings
-    draws = settings.eot_samples if bench.target.stochastic else 1
-    measure = tf.function(_measure(bench, EOT(draws=draws)), reduce_retracing=True)
+    settings = trial.settings
+    draws = settings.eot_samples if trial.target.stochastic else 1
+    measure = tf.function(_measure(trial, EOT(draws=draws)), reduce_retracing=True)
+    compare = tf.function(_compare(trial, EOT(draws=draws)), reduce_retracing=True)
     pieces: list[Arrays] = []
     for number, first in enumerate(range(0, images, settings.batch_size)):
         rows = slice(first, min(first + settings.batch_size, images))
-        seed = bench.seed("gradients", "attack", number)
+        seed = trial.seed("gradients", "attack", number)
 
         def piece(rows: slice = rows, seed: int = seed) -> Arrays:
-            x, y = tf.constant(bench.x[rows]), tf.constant(bench.y[rows], tf.int32)
-            return {
-                name: value.numpy() for name, value in measure(x, y, rng.make_seed(seed)).items()
-            }
+            x, y = tf.constant(trial.x[rows]), tf.constant(trial.y[rows], tf.int32)
+            pair = rng.make_seed(seed)
+            found = {**measure(x, y, pair), **compare(x, y, rng.fold(pair, 3))}
+            return {name: value.numpy() for name, value in found.items()}
 
-        pieces.append(bench.store.once(f"gradients-{number:05d}", piece))
+        pieces.append(trial.store.once(f"gradients-{number:05d}", piece))
     merged = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
-    return Gradients(**merged, draws=draws)
+    predicted, seen = (merged.pop(name) for name in ("predicted", "seen"))
+    return Gradients(
+        **merged,
+        along_signs=_kept(predicted[:, :, :1], seen[..., :1], not trial.target.repeatable),
+        along_random=_kept(predicted[:, :, 1:], seen[..., 1:], noisy=False),
+        draws=draws,
+    )
 
 
-def _measure(bench: Bench, eot: EOT) -> Any:
-    predict = bench.target.predict
+def _measure(trial: Trial, eot: EOT) -> Any:
+    predict = trial.target.predict
     cross_entropy, margin = attack_loss("cross_entropy"), attack_loss("margin")
-    step = _SMALL_STEP * bench.settings.epsilon
 
     def measure(x: Any, y: Any, seed: Any) -> dict[str, Any]:
         _, first = eot_gradient(predict, cross_entropy, x, y, rng.fold(seed, 0), eot)
         _, slope = eot_gradient(predict, margin, x, y, rng.fold(seed, 1), eot)
         _, second = eot_gradient(predict, margin, x, y, rng.fold(seed, 2), eot)
-        # Common noise, so that the difference is the step's; fresh, so that the gradient has
-        # not seen it.
-        moved = tf.clip_by_value(x + step * tf.sign(slope), 0.0, 1.0)
-        before, _ = eot_gradient(predict, margin, x, y, rng.fold(seed, 3), eot)
-        after, _ = eot_gradient(predict, margin, moved, y, rng.fold(seed, 3), eot)
         return {
             "cross_entropy_norm": _norm(first),
             "margin_norm": _norm(slope),
-            "raised": after > before,
             "agreement": _cosine(slope, second),
         }
 
     return measure
+
+
+def _compare(trial: Trial, eot: EOT) -> Any:
+    """Returns a function to the changes of the margin that the gradient predicts, and those seen.
+
+    They are `(n, lengths, directions)` and `(n, 2, lengths, directions)`; the first direction is
+    along the gradient's signs, the others are random. Both are changes from one side of the image
+    to the other, so that curvature cancels, of the mean over the same draws as the gradient's. Of
+    a model whose noise follows no seed the draws are other ones each time: the change is then
+    measured twice, so that its scatter is known, along the signs alone, since that scatter
+    drowns random directions.
+    """
+    target, epsilon = trial.target, trial.settings.epsilon
+    margin = attack_loss("margin")
+    pixels = math.prod(trial.x.shape[1:])
+    radius = epsilon if trial.settings.norm == "linf" else epsilon / math.sqrt(pixels)
+    radius = min(radius, _WIDEST)
+    looks, random = (1, _RANDOM) if target.repeatable else (2, 0)
+
+    def compare(x: Any, y: Any, seed: Any) -> dict[str, Any]:
+        draws = rng.fold(seed, 0)
+
+        def slope() -> Any:
+            return eot_gradient(target.predict, margin, x, y, draws, eot)[1]
+
+        def mean_margin(images: Any) -> Any:
+            def one(draw: Any) -> Any:
+                with rng.noise_scope(rng.fold(draws, draw)):
+                    return margin(y, target.predict(images))
+
+            # As deep as `eot_gradient` goes into the seed: draw by draw the same noise.
+            each = tf.map_fn(
+                one,
+                tf.range(eot.draws),
+                fn_output_signature=tf.float32,
+                parallel_iterations=1,
+            )
+            return tf.reduce_mean(each, axis=0)
+
+        # Both ends of the longest move must be images.
+        edge = max(LENGTHS) * radius
+        x = tf.clip_by_value(x, edge, 1.0 - edge)
+        gradient = slope()
+        signs = [
+            tf.sign(rng.uniform(tf.shape(x), rng.fold(rng.fold(seed, 1), i))) for i in range(random)
+        ]
+        directions = tf.stack([tf.sign(gradient), *signs])
+        # A gradient that has chosen the direction promises too much of it, if it is noisy.
+        promise = gradient if target.repeatable else slope()
+        per_length = tf.reduce_sum(directions * promise, axis=list(range(2, x.shape.rank + 1)))
+
+        def change(move: Any) -> Any:
+            length, direction = move
+            step = length * radius * direction
+            return (mean_margin(x + step) - mean_margin(x - step)) / 2.0
+
+        lengths = tf.repeat(tf.constant(LENGTHS), 1 + random)
+        moves = (tf.tile(lengths, [looks]), tf.tile(directions, [looks * len(LENGTHS), *_ones(x)]))
+        seen = tf.map_fn(change, moves, fn_output_signature=tf.float32, parallel_iterations=1)
+        seen = tf.reshape(seen, [looks, len(LENGTHS), 1 + random, -1])
+        predicted = radius * tf.constant(LENGTHS)[:, tf.newaxis, tf.newaxis] * per_length
+        return {
+            "predicted": tf.transpose(predicted, [2, 0, 1]),
+            "seen": tf.transpose(seen, [3, 0, 1, 2]),
+        }
+
+    return compare
+
+
+def _ones(x: Any) -> list[int]:
+    return [1] * x.shape.rank
+
+
+def _kept(predicted: np.ndarray, seen: np.ndarray, noisy: bool) -> np.ndarray:
+    """How well the changes keep what was predicted, `(n, lengths)`.
+
+    It is 2 <p, s> / (<p, p> + <s, s>) over the directions: 1 where they are equal, 0 where they
+    have nothing to do with each other, -1 where they are opposite. NaN where there is no gradient,
+    or where noise drowns whatever there may be.
+
+    Args:
+        predicted: `(n, lengths, directions)`.
+        seen: `(n, looks, lengths, directions)`.
+        noisy: Whether looks differ by noise.
+    """
+    p, s = predicted.astype(np.float64), seen.astype(np.float64).mean(axis=1)
+    with np.errstate(invalid="ignore", over="ignore"):
+        sizes = (p**2).sum(axis=2) + (s**2).sum(axis=2)
+        usable = (p != 0).any(axis=2) & np.isfinite(sizes) & (sizes > 0)
+        if noisy:
+            scatter = np.sqrt(np.nanmean((seen[:, 0] - seen[:, 1]) ** 2, axis=(0, 2)) / 4)
+            usable &= np.sqrt(sizes) > _BEYOND_NOISE * scatter
+        kept = 2 * (p * s).sum(axis=2) / np.where(usable, sizes, 1.0)
+    return np.where(usable, kept, np.nan)
 
 
 def _flat(gradient: Any) -> Any:

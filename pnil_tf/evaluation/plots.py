@@ -14,12 +14,12 @@ _WORST_COLOUR = "#a33b3b"
 _COLOURS = (_COLOUR, "#c77d1e", "#3a7d44", "#7b4b94")
 
 
-def accuracy_bars(rows: list[tuple[str, dict[str, Any]]], chance: float) -> bytes:
+def accuracy_bars(rows: list[tuple[str, dict[str, Any]]], guessing: float) -> bytes:
     """Horizontal bars of accuracy with their intervals.
 
     Args:
         rows: `(name, {value, low, high})`, from top to bottom.
-        chance: Accuracy of guessing, drawn as a line.
+        guessing: Accuracy of always answering the most frequent class, drawn as a line.
     """
     figure = Figure(figsize=(6.4, 0.6 + 0.42 * len(rows)), layout="constrained")
     axes = figure.subplots()
@@ -29,7 +29,7 @@ def accuracy_bars(rows: list[tuple[str, dict[str, Any]]], chance: float) -> byte
         axes.barh(place, row["value"], color=colour, height=0.62)
         axes.plot([row["low"], row["high"]], [place, place], color="black", linewidth=1.4)
         axes.text(1.02, place, f"{row['value']:.1%}", va="center")
-    axes.axvline(chance, color="grey", linestyle=":", linewidth=1)
+    axes.axvline(guessing, color="grey", linestyle=":", linewidth=1)
     axes.set(xlim=(0, 1), yticks=places, yticklabels=[name for name, _ in rows], xlabel="accuracy")
     return _png(figure)
 

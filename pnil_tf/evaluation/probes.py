@@ -12,12 +12,12 @@ import tensorflow as tf
 from pnil_tf import rng
 from pnil_tf.attacks.registry import attack_named, attack_settings
 from pnil_tf.attacks.settings import ALL_DRAWS, AttackSettings
-from pnil_tf.evaluation.bench import Bench, Outcome
 from pnil_tf.evaluation.gradient_probe import probe_gradients
-from pnil_tf.evaluation.obfuscation.evidence import Evidence, NoiseCells
+from pnil_tf.evaluation.judge import Judge
+from pnil_tf.evaluation.obfuscation.evidence import CHECKS, EVALUATION, Evidence, NoiseCells
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.target import Target
-from pnil_tf.evaluation.verdict import Judge
+from pnil_tf.evaluation.trial import Outcome, Trial
 
 _EOT_DRAWS = (1, 2, 5, 10, 20, 50, 100)
 _EPSILON_MULTIPLES = (0.25, 0.5, 1.0, 1.5, 2.0)
@@ -59,52 +59,85 @@ def configured(
 
 
 def gather(
-    bench: Bench, clean: np.ndarray, attacks: dict[str, Outcome], epsilons: tuple[float, ...]
+    trial: Trial, clean: np.ndarray, attacks: dict[str, Outcome], epsilons: tuple[float, ...]
 ) -> Evidence:
     """Measures all that the checks look at.
 
     Args:
-        bench: The target and its images.
+        trial: The target and its images.
         clean: `(n,)`, share of right draws on unperturbed images.
         attacks: What each attack of the evaluation left.
         epsilons: Radii of the curve; increasing, the evaluation's own among them.
     """
-    target, settings = bench.target, bench.settings
+    target, settings = trial.target, trial.settings
     evidence = Evidence(
-        chance=1 / target.num_classes,
+        classes=target.num_classes,
+        guessed=guessed(trial.y),
         epsilon=settings.epsilon,
         stochastic=target.stochastic,
         repeatable=target.repeatable,
-        eot_samples=settings.eot_samples,
         outputs=target.outputs,
-        saturated=saturated(target, bench.x),
+        saturated=saturated(target, trial.x),
         clean=clean,
         attacks={name: outcome.share for name, outcome in attacks.items()},
+        effort=spent(trial, attacks),
     )
     if not settings.checks:
         return evidence
-    images = min(settings.check_images, len(bench.x))
+    images = min(settings.check_images, len(trial.x))
     main = attacks.get("pgd_strong")
-    at_epsilon = _at_epsilon(bench, main, images)
+    at_epsilon = _at_epsilon(trial, main, images)
     curve = {
         epsilon: at_epsilon
         if epsilon == settings.epsilon
-        else bench.attack(f"check-epsilon-{epsilon:.6g}", _strong(bench, epsilon), images)
+        else trial.attack(f"check-epsilon-{epsilon:.6g}", _strong(trial, epsilon), images)
         for epsilon in epsilons
     }
     return dataclasses.replace(
         evidence,
         checked=images,
         epsilon_curve=tuple((epsilon, outcome.share) for epsilon, outcome in curve.items()),
-        unbounded=bench.attack(
-            "check-unbounded", _strong(bench, _whole_range(bench)), images
+        unbounded=trial.attack(
+            "check-unbounded", _strong(trial, _whole_range(trial)), images
         ).share,
-        eot_curve=_eot_curve(bench, images),
-        stronger=_stronger(bench, at_epsilon if main is None else _first(main, images), images),
-        gradients=probe_gradients(bench, images),
-        cells=_cells(bench, at_epsilon, images) if target.noise_is_ours else None,
-        sigma=mean_sigma(target, bench.x[:images]),
+        eot_curve=_eot_curve(trial, images),
+        stronger=_stronger(trial, at_epsilon if main is None else _first(main, images), images),
+        gradients=probe_gradients(trial, images),
+        cells=_cells(trial, at_epsilon, images) if target.noise_is_ours else None,
+        sigma=mean_sigma(target, trial.x[:images]),
     )
+
+
+def guessed(labels: np.ndarray) -> np.ndarray:
+    """Whether the most frequent label is each image's, bool `(n,)`."""
+    return labels == np.bincount(labels).argmax()
+
+
+def spent(trial: Trial, attacks: dict[str, Outcome]) -> dict[str, dict[str, int]]:
+    """Returns the effort of an evaluation, see `Evidence`."""
+    settings = trial.settings
+    effort = {
+        name: {
+            **{
+                field: value
+                for field, value in dataclasses.asdict(outcome.settings).items()
+                if field in ("steps", "samples", "queries")
+            },
+            "starts": outcome.settings.restarts * len(outcome.settings.losses),
+            "images": len(outcome.share),
+        }
+        for name, outcome in attacks.items()
+    }
+    effort[EVALUATION] = {
+        "images": len(trial.x),
+        "eot_samples": settings.eot_samples,
+        "judge_draws": settings.judge_draws,
+    }
+    effort[CHECKS] = {
+        "check_images": min(settings.check_images, len(trial.x)),
+        "check_draws": settings.check_draws,
+    }
+    return effort
 
 
 def curve_epsilons(settings: EvaluationSettings) -> tuple[float, ...]:
@@ -159,43 +192,43 @@ def _input_of(layer: Any, target: Target, images: np.ndarray) -> Any:
     return seen[0]
 
 
-def _strong(bench: Bench, epsilon: float, **overrides: Any) -> AttackSettings:
-    draws = min(bench.settings.eot_samples, bench.settings.check_draws)
-    draws = draws if bench.target.stochastic else 1
+def _strong(trial: Trial, epsilon: float, **overrides: Any) -> AttackSettings:
+    draws = min(trial.settings.eot_samples, trial.settings.check_draws)
+    draws = draws if trial.target.stochastic else 1
     return configured(
         "pgd_strong",
         epsilon,
-        bench.settings,
-        bench.target,
+        trial.settings,
+        trial.target,
         **{"draws": draws, "faithful": False, "schedule": ALL_DRAWS, **overrides},
     )
 
 
-def _whole_range(bench: Bench) -> float:
-    return 1.0 if bench.settings.norm == "linf" else math.sqrt(math.prod(bench.x.shape[1:]))
+def _whole_range(trial: Trial) -> float:
+    return 1.0 if trial.settings.norm == "linf" else math.sqrt(math.prod(trial.x.shape[1:]))
 
 
-def _eot_curve(bench: Bench, images: int) -> tuple[tuple[int, np.ndarray], ...]:
-    if not bench.target.stochastic:
+def _eot_curve(trial: Trial, images: int) -> tuple[tuple[int, np.ndarray], ...]:
+    if not trial.target.stochastic:
         return ()
-    most = max(bench.settings.eot_samples, _ENOUGH_DRAWS)
+    most = max(trial.settings.eot_samples, _ENOUGH_DRAWS)
     # Every step averages over all draws: the curve is of draws, not of a schedule. It is of the
     # paper's PGD, whatever was asked of the attacks: not all of that suits it.
-    plain = dataclasses.replace(bench.settings, step_size=None, restarts=None, loss=None)
+    plain = dataclasses.replace(trial.settings, step_size=None, restarts=None, loss=None)
     points = []
-    for draws in sorted({*(d for d in _EOT_DRAWS if d <= most), bench.settings.eot_samples}):
+    for draws in sorted({*(d for d in _EOT_DRAWS if d <= most), trial.settings.eot_samples}):
         attack = configured(
-            "pgd", bench.settings.epsilon, plain, bench.target, draws=draws, faithful=True
+            "pgd", trial.settings.epsilon, plain, trial.target, draws=draws, faithful=True
         )
-        points.append((draws, bench.attack(f"check-draws-{draws}", attack, images).share))
+        points.append((draws, trial.attack(f"check-draws-{draws}", attack, images).share))
     return tuple(points)
 
 
-def _at_epsilon(bench: Bench, done: Outcome | None, images: int) -> Outcome:
+def _at_epsilon(trial: Trial, done: Outcome | None, images: int) -> Outcome:
     """The checks' own attack at the evaluation's epsilon, unless just that has been run."""
-    attack = _strong(bench, bench.settings.epsilon)
+    attack = _strong(trial, trial.settings.epsilon)
     if done is None or done.settings != attack:
-        return bench.attack("check-epsilon", attack, images)
+        return trial.attack("check-epsilon", attack, images)
     return _first(done, images)
 
 
@@ -208,46 +241,46 @@ def _first(done: Outcome, images: int) -> Outcome:
     )
 
 
-def _stronger(bench: Bench, plain: Outcome, images: int) -> dict[str, np.ndarray]:
+def _stronger(trial: Trial, plain: Outcome, images: int) -> dict[str, np.ndarray]:
     """What stronger versions of an attack, with as many draws, leave of the first images."""
     more_steps, larger_steps = (
-        bench.attack(name, dataclasses.replace(plain.settings, **change), images).share
+        trial.attack(name, dataclasses.replace(plain.settings, **change), images).share
         for name, change in (
             ("check-more-steps", {"steps": 2 * plain.settings.steps}),
             ("check-larger-steps", {"step_size": 2 * plain.settings.step_size}),
         )
     )
     # The same attack from other starts; together with the first, twice the restarts.
-    again = bench.attack("check-more-restarts", plain.settings, images)
+    again = trial.attack("check-more-restarts", plain.settings, images)
     better = (again.share < plain.share)[:, np.newaxis, np.newaxis, np.newaxis]
     best = np.where(better, again.adversarial, plain.adversarial)
     return {
         "more_steps": more_steps,
         "larger_steps": larger_steps,
         # Judged anew: the draws that chose must not judge.
-        "more_restarts": bench.share(bench.votes("check-twice-the-restarts", best)),
+        "more_restarts": trial.share(trial.votes("check-twice-the-restarts", best)),
     }
 
 
-def _cells(bench: Bench, with_noise: Outcome, images: int) -> NoiseCells:
-    target = bench.target
+def _cells(trial: Trial, with_noise: Outcome, images: int) -> NoiseCells:
+    target = trial.target
     noise_free = target.noise_free()
     judge = Judge(noise_free, 1)
-    plain = _strong(bench, bench.settings.epsilon, draws=1)
-    without = bench.attack("check-noise-free", plain, images, noise_free)
-    frozen = bench.attack("check-frozen", plain, images, target.frozen(_FROZEN_SEED))
+    plain = _strong(trial, trial.settings.epsilon, draws=1)
+    without = trial.attack("check-noise-free", plain, images, noise_free)
+    frozen = trial.attack("check-frozen", plain, images, target.frozen(_FROZEN_SEED))
 
     def judged_without(x: np.ndarray) -> np.ndarray:
-        size = bench.settings.batch_size
+        size = trial.settings.batch_size
         return np.concatenate(
             [
-                judge(x[i : i + size], bench.y[: len(x)][i : i + size], rng.make_seed(0))
+                judge(x[i : i + size], trial.y[: len(x)][i : i + size], rng.make_seed(0))
                 for i in range(0, len(x), size)
             ]
         )
 
     return NoiseCells(
-        clean_without=judged_without(bench.x[:images]),
+        clean_without=judged_without(trial.x[:images]),
         with_with=with_noise.share,
         with_without=judged_without(with_noise.adversarial),
         without_with=without.share,

@@ -9,9 +9,9 @@ import numpy as np
 
 from pnil_tf.attacks.registry import attack_settings, build_attack
 from pnil_tf.data.types import ImageSet
+from pnil_tf.evaluation.judge import Judge
 from pnil_tf.evaluation.statistics import wilson
 from pnil_tf.evaluation.target import as_target
-from pnil_tf.evaluation.verdict import Judge
 from pnil_tf.progress import Progress
 
 _JUDGE_DRAWS = 10

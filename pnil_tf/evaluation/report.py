@@ -15,7 +15,7 @@ from pnil_tf.files import write_text
 from pnil_tf.html import image, page, section, table
 
 if TYPE_CHECKING:
-    from pnil_tf.evaluation.bench import Bench, Outcome
+    from pnil_tf.evaluation.trial import Outcome, Trial
 
 _PICTURED = 8
 
@@ -23,7 +23,7 @@ _PICTURED = 8
 def write_report(
     file: Path,
     results: dict[str, Any],
-    bench: Bench,
+    trial: Trial,
     clean_votes: np.ndarray,
     outcomes: dict[str, Outcome],
 ) -> None:
@@ -32,12 +32,12 @@ def write_report(
     Args:
         file: The file to write.
         results: The content of `results.json`.
-        bench: The target's images and labels.
+        trial: The target's images and labels.
         clean_votes: `(n, draws)`, what the model says of the unperturbed images.
         outcomes: What each attack left.
     """
     strongest = outcomes[results["effective_robustness"]["attack"]]
-    grid = _grid(bench, clean_votes, strongest, results["data"].get("class_names"))
+    grid = _grid(trial, clean_votes, strongest, results["data"].get("class_names"))
     write_text(file, render(results, grid))
 
 
@@ -49,12 +49,15 @@ def render(results: dict[str, Any], grid: bytes) -> str:
         grid: PNG of clean, perturbed and adversarial images.
     """
     epsilon = results["settings"]["epsilon"]
-    chance = 1 / results["model"]["num_classes"]
     sections = [
         f'<p class="verdict {escape(results["verdict"])}"><strong>'
         f"{escape(results['verdict'].capitalize())}.</strong> "
         f"{escape(results['verdict_reason'])}</p>",
-        section("Accuracy", image(accuracy_bars(_rows(results), chance)) + _accuracies(results)),
+        section(
+            "Accuracy",
+            image(accuracy_bars(_rows(results), results["guessing"]["value"]))
+            + _accuracies(results),
+        ),
         section(
             f"Images under {results['effective_robustness']['attack']}, the strongest attack",
             image(grid),
@@ -164,16 +167,16 @@ def _figure(interval: dict[str, Any]) -> str:
 
 
 def _grid(
-    bench: Bench, clean_votes: np.ndarray, strongest: Outcome, class_names: list[str] | None
+    trial: Trial, clean_votes: np.ndarray, strongest: Outcome, class_names: list[str] | None
 ) -> bytes:
     """Fooled images first: they are what there is to see."""
-    order = np.argsort(strongest.share - bench.share(clean_votes[: len(strongest.share)]))
+    order = np.argsort(strongest.share - trial.share(clean_votes[: len(strongest.share)]))
     chosen = np.sort(order[:_PICTURED])
 
     def says(votes: np.ndarray, i: int) -> str:
         answer = int(majority(votes[i : i + 1])[0])
         name = class_names[answer] if class_names and answer >= 0 else str(answer)
-        return f"{name} ({(votes[i] == bench.y[i]).mean():.0%} right)"
+        return f"{name} ({(votes[i] == trial.y[i]).mean():.0%} right)"
 
     captions = [(says(clean_votes, i), says(strongest.votes, i)) for i in chosen]
-    return image_grid(bench.x[chosen], strongest.adversarial[chosen], captions)
+    return image_grid(trial.x[chosen], strongest.adversarial[chosen], captions)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import datetime
 import hashlib
@@ -12,7 +11,7 @@ import logging
 import platform
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pnil_tf import __version__
 from pnil_tf.attacks.registry import attack_named
 from pnil_tf.attacks.settings import AttackSettings
 from pnil_tf.errors import UserError
-from pnil_tf.evaluation.bench import Bench, Outcome
 from pnil_tf.evaluation.obfuscation import run_checks
 from pnil_tf.evaluation.obfuscation.evidence import Evidence
 from pnil_tf.evaluation.probes import configured, curve_epsilons, gather
@@ -33,6 +30,7 @@ from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.statistics import figure, weakest, wilson
 from pnil_tf.evaluation.store import Arrays, Store, check_identity, write_arrays
 from pnil_tf.evaluation.target import Target, as_target, unwrapped
+from pnil_tf.evaluation.trial import Outcome, Trial
 from pnil_tf.evaluation.verdict import decide, worst_per_image
 from pnil_tf.files import (
     lock_folder,
@@ -42,6 +40,9 @@ from pnil_tf.files import (
     understood,
     write_record,
 )
+from pnil_tf.keras_internals import all_layers
+from pnil_tf.logs import errors_only
+from pnil_tf.version import __version__
 
 RESULTS, ARRAYS, ADVERSARIAL, REPORT = (
     "results.json",
@@ -54,19 +55,8 @@ _STATE = "state"
 logger = logging.getLogger(__name__)
 
 
-@contextlib.contextmanager
-def _quiet_tracing() -> Iterator[None]:
-    """Every attack is compiled anew, and rightly so; TensorFlow would warn of each."""
-    tensorflow = tf.get_logger()
-    level = tensorflow.level
-    tensorflow.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        tensorflow.setLevel(level)
-
-
-@_quiet_tracing()
+# Every attack is a new graph, and rightly so; TensorFlow would warn of each.
+@errors_only("tensorflow")
 def evaluate(
     model: Any,
     images: np.ndarray,
@@ -142,8 +132,8 @@ def evaluate(
         if not (resume or overwrite):
             _refuse_existing(output)  # another process may have been faster
         store = Store(output / _STATE, identity, resume)
-        bench = Bench(target, x, y, settings, store)
-        _work(bench, attacks, output / _STATE, {"data": data, "identity": identity})
+        trial = Trial(target, x, y, settings, store)
+        _work(trial, attacks, output / _STATE, {"data": data, "identity": identity})
         # All that takes room is written: what was here before gives way only now.
         for name in (ADVERSARIAL, ARRAYS, REPORT, RESULTS):
             if (output / _STATE / name).exists():
@@ -173,23 +163,23 @@ def _check_files(output: Path, results: dict[str, Any]) -> None:
 
 
 def _work(
-    bench: Bench, attacks: Mapping[str, AttackSettings], folder: Path, about: dict[str, Any]
+    trial: Trial, attacks: Mapping[str, AttackSettings], folder: Path, about: dict[str, Any]
 ) -> None:
     """Attacks, judges, checks, and writes the results' files into a folder."""
-    settings, y = bench.settings, bench.y
+    settings, y = trial.settings, trial.y
     started = time.monotonic()
-    clean = bench.clean_votes()
-    logger.info("clean: accuracy %.1f %% on %d images", 100 * bench.share(clean).mean(), len(y))
+    clean = trial.clean_votes()
+    logger.info("clean: accuracy %.1f %% on %d images", 100 * trial.share(clean).mean(), len(y))
     outcomes = {
-        name: bench.attack(name, attack, getattr(settings, attack_named(name).images))
+        name: trial.attack(name, attack, getattr(settings, attack_named(name).images))
         for name, attack in attacks.items()
     }
-    worst_votes, worst_images = _worst_case(bench, outcomes)
-    evidence = gather(bench, bench.share(clean), outcomes, curve_epsilons(settings))
+    worst_votes, worst_images = _worst_case(trial, outcomes)
+    evidence = gather(trial, trial.share(clean), outcomes, curve_epsilons(settings))
     results = {
-        **_judgement(bench, clean, outcomes, worst_votes, evidence),
+        **_judgement(trial, clean, outcomes, worst_votes, evidence),
         "settings": settings.to_json(),
-        "model": {**bench.target.describe(), "sigma": evidence.sigma},
+        "model": {**trial.target.describe(), "sigma": evidence.sigma},
         **about,
         "seed": settings.seed,
         "versions": _versions(),
@@ -202,9 +192,9 @@ def _work(
     write_arrays(folder / ARRAYS, arrays)
     results["arrays"] = {"file": ARRAYS, "sha256": sha256_of(folder / ARRAYS)}
     if settings.save_adversarial:
-        _save_adversarial(folder / ADVERSARIAL, bench, outcomes, worst_images)
+        _save_adversarial(folder / ADVERSARIAL, trial, outcomes, worst_images)
         results["adversarial"] = {"file": ADVERSARIAL, "sha256": sha256_of(folder / ADVERSARIAL)}
-    write_report(folder / REPORT, results, bench, clean, outcomes)
+    write_report(folder / REPORT, results, trial, clean, outcomes)
     write_record(folder / RESULTS, results)
 
 
@@ -263,34 +253,34 @@ def _check_losses(target: Target, attacks: Mapping[str, AttackSettings]) -> None
             )
 
 
-def _worst_case(bench: Bench, outcomes: dict[str, Outcome]) -> tuple[np.ndarray, np.ndarray]:
+def _worst_case(trial: Trial, outcomes: dict[str, Outcome]) -> tuple[np.ndarray, np.ndarray]:
     """Judges for each image the adversarial image that did worst, by draws of its own.
 
     The draws that chose it must not judge it: the lowest of several noisy looks is too low.
     """
     chosen = worst_per_image({name: outcome.share for name, outcome in outcomes.items()})
     images = np.stack([outcomes[name].adversarial[i] for i, name in enumerate(chosen)])
-    return bench.votes("worst-case", images), images
+    return trial.votes("worst-case", images), images
 
 
 def _judgement(
-    bench: Bench,
+    trial: Trial,
     clean: np.ndarray,
     outcomes: dict[str, Outcome],
     worst: np.ndarray,
     evidence: Evidence,
 ) -> dict[str, Any]:
-    settings, y = bench.settings, bench.y
+    settings, y = trial.settings, trial.y
     attacks = {name: _attack_figure(outcome, y) for name, outcome in outcomes.items()}
     shares = {name: outcome.share for name, outcome in outcomes.items()}
     strongest = weakest(shares)
     findings = run_checks(evidence)
     verdict = decide(
         findings,
-        wilson(bench.share(clean)),
+        wilson(trial.share(clean)),
         wilson(shares[strongest]),
         strongest,
-        evidence.chance,
+        evidence.guessing,
         settings.epsilon,
     )
     without = {name: share for name, share in shares.items() if name != "pgd_strong"}
@@ -298,6 +288,7 @@ def _judgement(
         "verdict": verdict.verdict,
         "verdict_reason": verdict.reason,
         "clean": figure(clean, y),
+        "guessing": {"value": evidence.guessing, "class": int(np.bincount(y).argmax())},
         "effective_robustness": _named(attacks, strongest),
         "effective_robustness_without_pgd_strong": (
             _named(attacks, weakest(without)) if without else None
@@ -338,9 +329,9 @@ def _point(share: np.ndarray) -> dict[str, Any]:
 
 
 def _save_adversarial(
-    file: Path, bench: Bench, outcomes: dict[str, Outcome], worst: np.ndarray
+    file: Path, trial: Trial, outcomes: dict[str, Outcome], worst: np.ndarray
 ) -> None:
-    arrays: Arrays = {"images": bench.x, "labels": bench.y, "worst_case": worst}
+    arrays: Arrays = {"images": trial.x, "labels": trial.y, "worst_case": worst}
     write_arrays(file, arrays | {name: outcome.adversarial for name, outcome in outcomes.items()})
 
 
@@ -368,8 +359,8 @@ def _fingerprint(model: Any, target: Target, x: np.ndarray) -> str:
 def _config(model: keras.Layer) -> str:
     """What the layers do, without their names: those are numbered anew in every process."""
     configs = []
-    for layer in model._flatten_layers():
-        if not list(layer._flatten_layers(include_self=False)):
+    for layer in all_layers(model):
+        if not list(all_layers(layer, include_self=False)):
             config = {key: value for key, value in layer.get_config().items() if key != "name"}
             configs.append([type(layer).__qualname__, config])
     return json.dumps(configs, default=repr, sort_keys=True)

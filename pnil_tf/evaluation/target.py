@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -15,6 +15,7 @@ import tensorflow as tf
 from pnil_tf import rng
 from pnil_tf.errors import UserError
 from pnil_tf.input_gradient import quick_input_gradients
+from pnil_tf.keras_internals import all_layers, attached_logits
 from pnil_tf.layers import PNILLayer
 from pnil_tf.training.model import AdversarialModel
 
@@ -108,7 +109,7 @@ def as_target(model: Any, images: np.ndarray, kind: str | None = None) -> Target
     layers: tuple[PNILLayer, ...] = ()
     if isinstance(model, keras.Layer):
         _check_input_shape(model, examples)
-        layers = tuple(layer for layer in _flatten(model) if isinstance(layer, PNILLayer))
+        layers = tuple(layer for layer in all_layers(model) if isinstance(layer, PNILLayer))
         raw, kind = _from_keras(model), kind or "Keras model"
     elif callable(model):
         raw, kind = model, kind or "callable"
@@ -155,10 +156,6 @@ def _from_keras(model: keras.Layer) -> Predict:
             return model(x, training=False)
 
     return predict
-
-
-def _flatten(model: keras.Layer) -> Iterator[keras.Layer]:
-    yield from model._flatten_layers(include_self=True, recursive=True)
 
 
 def _check_input_shape(model: keras.Layer, examples: Any) -> None:
@@ -242,7 +239,7 @@ def _logits_of(raw: Predict, classes: int, probabilities: bool) -> Predict:
 
     def predict(x: Any) -> Any:
         outputs = raw(x)
-        logits = getattr(outputs, "_keras_logits", None) if probabilities else outputs
+        logits = attached_logits(outputs) if probabilities else outputs
         if logits is None:
             logits = tf.math.log(tf.maximum(tf.cast(outputs, tf.float32), _SMALLEST))
         return tf.ensure_shape(tf.cast(logits, tf.float32), [None, classes])

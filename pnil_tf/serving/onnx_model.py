@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf import rng
+from pnil_tf.checksums import write_checksums
 from pnil_tf.errors import RunFailedError, UserError
 from pnil_tf.files import replacing_folder, write_text
 from pnil_tf.serving.card import model_card
@@ -28,7 +29,6 @@ from pnil_tf.serving.saved_model import (
     write_descriptions,
 )
 from pnil_tf.serving.signatures import ANSWER, Servable, answer, servable
-from pnil_tf.sums import write_sums
 
 MODEL = "model.onnx"
 OUTPUTS = ["logits", "probabilities", "class"]
@@ -121,7 +121,7 @@ def export_onnx(
         noise = (_INPUT if noise_as_input else _INSIDE) if classifier.target.stochastic else None
         card = model_card(classifier, record, {MODEL: (inputs, ANSWER)}, noise)
         write_text(folder / CARD, card)
-        write_sums(folder, skip=(CARD,))
+        write_checksums(folder, skip=(CARD,))
     return path
 
 

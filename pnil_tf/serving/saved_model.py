@@ -12,12 +12,12 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf import rng
+from pnil_tf.checksums import write_checksums
 from pnil_tf.errors import RunFailedError, UserError
 from pnil_tf.files import refuse_file_in_the_way, replacing_folder, write_json, write_text
 from pnil_tf.serving.card import model_card, preprocessing
 from pnil_tf.serving.record import Record
 from pnil_tf.serving.signatures import DESCRIPTIONS, Servable, build_signatures, servable
-from pnil_tf.sums import write_sums
 
 MARKER = "saved_model.pb"
 """The file by which a SavedModel is known."""
@@ -72,7 +72,7 @@ def export_saved_model(
         _save(classifier, record, signatures, folder)
         words = {name: DESCRIPTIONS[name] for name in signatures}
         write_text(folder / CARD, model_card(classifier, record, words))
-        write_sums(folder, skip=(CARD,))
+        write_checksums(folder, skip=(CARD,))
         _check(classifier, folder)
     return path
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 from pnil_tf import rng
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.target import Target, as_target, unwrapped
+from pnil_tf.keras_internals import operation_of
 from pnil_tf.serving.decoding import DECODABLE_CHANNELS, decode
 from pnil_tf.serving.monte_carlo import MAX_DRAWS, decided, monte_carlo
 
@@ -205,7 +206,7 @@ def _check_ends(model: keras.Model) -> None:
                 "is scaled to what the model takes; `serving_uint8` is made from that."
             )
     for tensor in getattr(model, "outputs", None) or ():
-        last = tensor._keras_history.operation
+        last = operation_of(tensor)
         if getattr(last, "activation", None) is keras.activations.sigmoid:
             raise UserError(
                 "An exported model gives one of several classes, by logits or probabilities. "

@@ -124,8 +124,8 @@ def _measure(kind: Kind) -> Rates:
 
     from pnil_tf.attacks.registry import attack_settings, build_attack
     from pnil_tf.data import ImageSet, training_stream
+    from pnil_tf.evaluation.judge import Judge
     from pnil_tf.evaluation.target import as_target
-    from pnil_tf.evaluation.verdict import Judge
     from pnil_tf.models import build_model, pnil_layer
     from pnil_tf.training.model import AdversarialModel
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pnil_tf.evaluation.plots import accuracy_curves
-from pnil_tf.study import words
+from pnil_tf.study import formatting
 from pnil_tf.study.results import CELLS
 
 _MAPS = Path("run") / "pnil_maps.png"
@@ -72,7 +72,7 @@ def _maps(output: Path, cells: list[dict[str, Any]]) -> list[Picture]:
     found = []
     for number, (dataset, record) in enumerate(sorted(largest.items(), reverse=True)):
         png = (output / CELLS / record["name"] / _MAPS).read_bytes()
-        where = words.setting(record)
+        where = formatting.setting(record)
         if number == 0:
             says = "What the layer does to images (the paper's figure 1)"
             found.append(Picture("figure1", f"{says}: {where}.", png))
@@ -96,11 +96,11 @@ def _curve(
         entries = [e for key, e in record["evaluations"].items() if key.startswith(prefix)]
         if len(entries) > 1:
             cell = record["cell"]
-            lines[words.model(cell["attack"], cell["pnil"])] = sorted(
+            lines[formatting.model(cell["attack"], cell["pnil"])] = sorted(
                 ({"x": quantity(entry), **entry["pgd"]} for entry in entries),
                 key=lambda point: point["x"],
             )
-            places[words.setting(record)] = cell["epsilon"]
+            places[formatting.setting(record)] = cell["epsilon"]
             images |= {entry["pgd"]["images"] for entry in entries}
     if not lines:
         return []

@@ -26,7 +26,7 @@ from pnil_tf.files import (
     write_record,
 )
 from pnil_tf.progress import clock
-from pnil_tf.study import words
+from pnil_tf.study import formatting
 from pnil_tf.study.budgets import BUDGETS
 from pnil_tf.study.cost import kind_of, measured, predicted_seconds
 from pnil_tf.study.engine_local import run_locally
@@ -190,8 +190,8 @@ def _ask(settings: StudySettings, cells: int, seconds: float) -> None:
     budget = BUDGETS[settings.budget]
     print(f"Budget {budget.name}: {budget.says}")
     print(
-        f"{cells} cells are left to do, about {words.duration(seconds)} (hours, minutes, seconds) "
-        f"as this machine was a moment ago, {settings.workers} at once."
+        f"{cells} cells are left to do, about {formatting.duration(seconds)} (hours, minutes, "
+        f"seconds) as this machine was a moment ago, {settings.workers} at once."
         + (" The nodes of a cluster share that." if settings.engine == "ray" else ""),
         flush=True,
     )

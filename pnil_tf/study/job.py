@@ -16,11 +16,11 @@ from pathlib import Path
 
 from pnil_tf.data import DataSettings
 from pnil_tf.errors import failure, reason
-from pnil_tf.evaluation.command import evaluate_saved
 from pnil_tf.files import lock_folder, remove_leftovers
+from pnil_tf.runs.evaluate import evaluate_saved
+from pnil_tf.runs.train import train
 from pnil_tf.study.job_folder import JobFolder
 from pnil_tf.study.studies import Evaluation, Job
-from pnil_tf.training.run import train
 from pnil_tf.training.settings import (
     AttackTrainingSettings,
     ModelSettings,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pnil_tf.study import words
+from pnil_tf.study import formatting
 from pnil_tf.study.budgets import BUDGETS
 from pnil_tf.study.cells import Cell
 from pnil_tf.study.groups import STRONG_ATTACK, Group
@@ -42,7 +42,7 @@ def reasons(groups: list[Group]) -> list[str]:
         ],
         "The checkpoint: the one with the lowest adversarial validation loss comes from before a "
         "collapse, so that these collapsed for good and still resist a little": [
-            f"{place(group)} ({_of(lost)}, Min {words.percent(_min_of(group, lost))})"
+            f"{place(group)} ({_of(lost)}, Min {formatting.percent(_min_of(group, lost))})"
             for group in collapsed
             if _most(lost := _lost(group)) and _min_of(group, lost)[0] > _MUCH
         ],
@@ -59,8 +59,8 @@ def reasons(groups: list[Group]) -> list[str]:
         ],
         "The attack: PGD with steps of 2 eps / steps is weak, and the column PGD no measure of "
         "robustness where pgd_strong leaves much less": [
-            f"{place(group)} ({words.percent(group.summary('pgd'))} against "
-            f"{words.percent(group.summary(STRONG_ATTACK))})"
+            f"{place(group)} ({formatting.percent(group.summary('pgd'))} against "
+            f"{formatting.percent(group.summary(STRONG_ATTACK))})"
             for group in groups
             if group.summary(STRONG_ATTACK)
             and _mean(group, STRONG_ATTACK) < _mean(group, "pgd") - _MUCH
@@ -150,4 +150,4 @@ def _mean(group: Group, column: str) -> float:
 
 
 def _with_min(group: Group) -> str:
-    return f"{place(group)} (Min {words.percent(group.summary('min'))})"
+    return f"{place(group)} (Min {formatting.percent(group.summary('min'))})"

@@ -10,7 +10,7 @@ from typing import Any
 
 from pnil_tf import html
 from pnil_tf.files import replacing, write_text
-from pnil_tf.study import words
+from pnil_tf.study import formatting
 from pnil_tf.study.figures import Picture, pictures
 from pnil_tf.study.groups import Group, groups_of
 from pnil_tf.study.paper import MADRY
@@ -44,7 +44,10 @@ _HOW = (
     "attacks the first images of the same random half for every model of a fold. Min is the "
     "column of the attack with the lowest mean; SPSA, on fewer images, counts only where its 95 % "
     "interval over images lies below. The paper's text gives the radii "
-    + ", ".join(f"{words.radius(e)} for {words.dataset(name)}" for name, e in PAPER_EPSILON.items())
+    + ", ".join(
+        f"{formatting.radius(e)} for {formatting.dataset(name)}"
+        for name, e in PAPER_EPSILON.items()
+    )
     + "; its figures stand beside the other radii, too."
 )
 _TEST = (
@@ -113,8 +116,8 @@ def _opening(results: dict[str, Any]) -> Iterable[str]:
     seconds = sum(_seconds(record) for record in cells)
     yield (
         f"{results['budget']['says']} {len(finished)} of {len(cells)} cells are finished; "
-        f"training and attacks took {words.duration(seconds)} (hours, minutes, seconds). Written "
-        f"{results['date'][:10]}."
+        f"training and attacks took {formatting.duration(seconds)} (hours, minutes, seconds). "
+        f"Written {results['date'][:10]}."
     )
     data = {
         f"{record['training']['data']['source_detail']}"
@@ -155,8 +158,8 @@ def _madry(groups: list[Group]) -> Table:
     heads = ("training", "clean", "PGD", "SPSA", "the paper: PGD")
     rows = [
         (
-            words.model(group.attack, group.pnil),
-            *(words.percent(group.summary(name)) for name in ("clean", "pgd", "spsa")),
+            formatting.model(group.attack, group.pnil),
+            *(formatting.percent(group.summary(name)) for name in ("clean", "pgd", "spsa")),
             str(MADRY.get((group.attack, group.pnil), "")),
         )
         for group in groups

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from pnil_tf.study import words
+from pnil_tf.study import formatting
 from pnil_tf.study.groups import COLUMNS, Group, compared, pairs_of
 from pnil_tf.study.paper import published
 from pnil_tf.study.statistics import ALPHA, Comparison
@@ -44,7 +44,7 @@ def table_1(groups: list[Group]) -> Table:
         found = published(group.dataset, group.attack, group.pnil)
         theirs = [f"{mean} ± {sd}" for mean, sd in (found or {}).values()]
         figures = [
-            words.percent(group.summary(column))
+            formatting.percent(group.summary(column))
             + "*" * any(group is better for better in stars[column])
             for column in COLUMNS
         ]
@@ -56,8 +56,8 @@ def table_1(groups: list[Group]) -> Table:
 
 def _row_heads(group: Group) -> tuple[str, str, str]:
     """What a row is about: the images, the radius, the training."""
-    training = words.model(group.attack, group.pnil)
-    return words.images(group.records[0]), words.radius(group.epsilon), training
+    training = formatting.model(group.attack, group.pnil)
+    return formatting.images(group.records[0]), formatting.radius(group.epsilon), training
 
 
 def _better(pairs: list[tuple[Group, Group]], column: str) -> list[Group]:
@@ -92,7 +92,7 @@ def comparisons(groups: list[Group]) -> Table:
                     ""
                     if effect is None
                     else f"{effect.value:+.2f} ({effect.low:+.2f} to {effect.high:+.2f})",
-                    words.p_value(comparison.p),
+                    formatting.p_value(comparison.p),
                     "yes" if comparison.significant else "no",
                     "" if theirs is None else f"{theirs:+d}",
                 )
@@ -142,7 +142,7 @@ class Claim:
     @property
     def place(self) -> str:
         """The images, the radius, the training attack."""
-        return f"{words.setting(self.noisy.records[0])}, {self.noisy.attack.upper()}"
+        return f"{formatting.setting(self.noisy.records[0])}, {self.noisy.attack.upper()}"
 
 
 def claims(groups: list[Group]) -> list[Claim]:
@@ -159,11 +159,11 @@ def agreement(groups: list[Group]) -> dict[str, list[str]]:
     """Says by its verdict what our runs say of the paper's claim, a sentence for each pair."""
     found: dict[str, list[str]] = {AGREES: [], DISAGREES: [], UNDECIDED: []}
     for claim in claims(groups):
-        ours = [words.percent(group.summary("min")) for group in (claim.noisy, claim.plain)]
+        ours = [formatting.percent(group.summary("min")) for group in (claim.noisy, claim.plain)]
         comparison = claim.comparison
         over = "one run"
         if comparison.runs > 1:
-            over = f"{comparison.runs} runs (p = {words.p_value(comparison.p)})"
+            over = f"{comparison.runs} runs (p = {formatting.p_value(comparison.p)})"
         found[claim.verdict].append(
             f"{claim.place}: Min is {ours[0]} with PNIL and {ours[1]} without, a difference of "
             f"{points(comparison)} points over {over}; the paper's difference is "
@@ -174,14 +174,14 @@ def agreement(groups: list[Group]) -> dict[str, list[str]]:
 
 def place(group: Group) -> str:
     """Names a row: the images, the radius, the training."""
-    return f"{words.setting(group.records[0])}, {words.model(group.attack, group.pnil)}"
+    return f"{formatting.setting(group.records[0])}, {formatting.model(group.attack, group.pnil)}"
 
 
 def hidden_gradients(groups: list[Group]) -> list[str]:
     """Says where SPSA, which needs no gradients, surely leaves less than PGD, which does."""
     return [
-        f"{place(group)}: SPSA leaves {words.percent(group.summary('spsa'))}, "
-        f"PGD {words.percent(group.summary('pgd'))}."
+        f"{place(group)}: SPSA leaves {formatting.percent(group.summary('spsa'))}, "
+        f"PGD {formatting.percent(group.summary('pgd'))}."
         for group in groups
         if group.surely_lower("spsa", "pgd")
     ]

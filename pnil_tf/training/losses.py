@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf.errors import UserError
+from pnil_tf.keras_internals import operation_of
 
 
 def example_loss(loss: Any) -> Callable[[Any, Any], Any]:
@@ -128,7 +129,7 @@ def _last_activation(model: Any) -> str | None:
         # A subclassed model has no symbolic output and does not say which layer comes last.
         if not outputs or len(outputs) != 1:
             return None
-        return _last_activation(outputs[0]._keras_history.operation)
+        return _last_activation(operation_of(outputs[0]))
     if isinstance(model, keras.layers.Softmax):
         return "softmax"
     return getattr(getattr(model, "activation", None), "__name__", None)

@@ -14,6 +14,7 @@ from pnil_tf.attacks.eot import EOT
 from pnil_tf.attacks.one_step import StepAttack, craft, step_attack
 from pnil_tf.errors import UserError
 from pnil_tf.input_gradient import quick_input_gradients
+from pnil_tf.keras_internals import all_layers
 from pnil_tf.training.distributed_fit import DistributedFit
 from pnil_tf.training.losses import (
     check_labels,
@@ -334,7 +335,7 @@ class AdversarialModel(DistributedFit):
 
 
 def _exchanges_statistics(classifier: keras.Model) -> bool:
-    return any(getattr(layer, "synchronized", False) for layer in classifier._flatten_layers())
+    return any(getattr(layer, "synchronized", False) for layer in all_layers(classifier))
 
 
 def _classes(classifier: keras.Model) -> int | None:

@@ -10,6 +10,7 @@ import pytest
 from pnil_tf.evaluation.finding import Weight
 from pnil_tf.evaluation.obfuscation import CHECKS, run_checks
 from pnil_tf.evaluation.obfuscation.evidence import Evidence, Gradients, NoiseCells
+from pnil_tf.evaluation.obfuscation.floors import FLOORS
 
 N = 100
 
@@ -23,7 +24,8 @@ def gradients(**change):
     honest = {
         "cross_entropy_norm": np.ones(N),
         "margin_norm": np.ones(N),
-        "raised": np.ones(N, bool),
+        "along_signs": np.tile([0.99, 0.9], (N, 1)),
+        "along_random": np.tile([0.99, 0.9], (N, 1)),
         "agreement": np.full(N, 0.5),
     }
     return Gradients(**{**honest, **change}, draws=20)
@@ -41,12 +43,23 @@ def cells(**change):
     return NoiseCells(**{**honest, **change})
 
 
+def effort(**change):
+    spent = {
+        "pgd": {"steps": 50, "starts": 1, "images": N},
+        "pgd_strong": {"steps": 100, "starts": 4, "images": N},
+        "spsa": {"steps": 100, "samples": 2048, "images": N},
+        "the evaluation": {"images": N, "eot_samples": 100, "judge_draws": 100},
+        "the checks": {"check_images": N, "check_draws": 8},
+    }
+    return {name: {**of, **change.get(name, {})} for name, of in spent.items()}
+
+
 HONEST = Evidence(
-    chance=0.1,
+    classes=10,
+    guessed=share(0.1),
     epsilon=0.3,
     stochastic=True,
     repeatable=True,
-    eot_samples=100,
     outputs="logits",
     saturated=0.0,
     clean=share(0.98),
@@ -57,6 +70,7 @@ HONEST = Evidence(
         "fgsm": share(0.75),
         "noise": share(0.97),
     },
+    effort=effort(),
     checked=N,
     epsilon_curve=((0.15, share(0.8)), (0.3, share(0.55)), (0.6, share(0.05))),
     unbounded=share(0.0),
@@ -76,6 +90,7 @@ def changed(**change):
 
 
 RAISED = {
+    "no_better_than_guessing": changed(guessed=share(0.97)),
     "one_step_stronger": changed(attacks={"fgsm": share(0.4)}),
     "collapsed": changed(
         attacks={"pgd_strong": share(0.03), "fgsm": share(0.95)},
@@ -89,14 +104,14 @@ RAISED = {
     ),
     "gradients_absent": changed(gradients=gradients(margin_norm=share(0.8))),
     "loss_saturated": changed(gradients=gradients(cross_entropy_norm=share(0.8))),
-    "gradients_wrong": changed(gradients=gradients(raised=share(0.45).astype(bool))),
+    "gradients_wrong": changed(gradients=gradients(along_random=np.tile([0.3, 0.1], (N, 1)))),
     "gradients_disagree": changed(gradients=gradients(agreement=np.full(N, 0.02))),
     "outputs_saturated": changed(outputs="probabilities", saturated=0.5),
     "frozen_noise_transfers": changed(cells=cells(frozen_with=share(0.2))),
     "noise_free_transfers": changed(cells=cells(without_with=share(0.2))),
     "pnil_sigma": changed(sigma={"a": 0.2, "b": 1e-5}),
     "noise_not_repeatable": changed(repeatable=False),
-    "eot_too_few_draws": changed(eot_samples=1),
+    "settings_too_weak": changed(effort=effort(spsa={"samples": 2})),
     "eot_not_converged": changed(eot_curve=((10, share(0.8)), (20, share(0.6)))),
     "attack_not_converged": changed(stronger={"more_steps": share(0.3)}),
     "attacks_missing": changed(attacks={"spsa": None}),
@@ -146,16 +161,52 @@ def test_one_step_that_overshoots_is_no_collapse():
     assert (finding.passed, finding.weight) == (False, Weight.DOUBT)
 
 
-def test_noise_that_follows_no_seed_is_not_taken_for_wrong_gradients():
-    wrong = gradients(raised=share(0.45).astype(bool))
-    few = changed(repeatable=False, gradients=dataclasses.replace(wrong, draws=5))
-    assert "gradients_wrong" not in {f.name for f in run_checks(few)}
-    (finding,) = [
-        f
-        for f in run_checks(changed(repeatable=False, gradients=wrong))
-        if f.name == "gradients_wrong"
-    ]
+def told(name, evidence):
+    (finding,) = [f for f in run_checks(evidence) if f.name == name]
+    return finding
+
+
+def kept(signs, random=None):
+    """Gradients that keep so much of what they promise, over two lengths."""
+    random = signs if random is None else random
+    return gradients(along_signs=np.tile(signs, (N, 1)), along_random=np.tile(random, (N, 1)))
+
+
+def test_the_length_at_which_gradient_and_function_agree_best_counts():
+    # Half precision tells nothing over short lengths, and slopes change over long ones.
+    assert told("gradients_wrong", changed(gradients=kept([0.1, 0.98]))).passed
+    assert told("gradients_wrong", changed(gradients=kept([0.98, 0.1]))).passed
+    # But along signs and along random directions it must be the same one.
+    assert not told("gradients_wrong", changed(gradients=kept([0.98, 0.1], [0.1, 0.98]))).passed
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_step_that_happens_to_rise_does_not_make_a_gradient_right(sign):
+    finding = told("gradients_wrong", changed(gradients=kept([0.2 * sign, 0.2 * sign], [0.0, 0.0])))
+    assert (finding.passed, finding.weight) == (False, Weight.HIDES)
+
+
+def test_images_without_a_gradient_do_not_count_for_or_against_it():
+    honest = kept([0.98, 0.9])
+    honest.along_signs[:80] = honest.along_random[:80] = np.nan
+    assert told("gradients_wrong", changed(gradients=honest)).passed
+    none = gradients(margin_norm=np.zeros(N))
+    assert "gradients_wrong" not in {f.name for f in run_checks(changed(gradients=none))}
+
+
+def test_noise_that_follows_no_seed_is_asked_along_the_signs_alone():
+    nan = [np.nan, np.nan]
+    of_noise = changed(repeatable=False, gradients=kept([0.3, 0.9], nan))
+    assert told("gradients_wrong", of_noise).passed
+    finding = told("gradients_wrong", changed(repeatable=False, gradients=kept([0.2, 0.1], nan)))
+    assert (finding.passed, finding.weight) == (False, Weight.HIDES)
+
+
+def test_noise_that_drowns_everything_is_a_doubt_alone():
+    nan = [np.nan, np.nan]
+    finding = told("gradients_wrong", changed(repeatable=False, gradients=kept(nan, nan)))
     assert (finding.passed, finding.weight) == (False, Weight.DOUBT)
+    assert "drowns" in finding.explanation
 
 
 def documented():
@@ -172,7 +223,23 @@ def documented():
         cells = (f"`{name}`", " ".join(when.split()), effects[raised.weight], raised.remedy)
         rows.append("| " + " | ".join(cells) + " |")
     head = ["| finding | raised | makes the verdict | remedy |", "| --- | --- | --- | --- |"]
-    return "\n".join(["# What the evaluation checks", "", *head, *rows]) + "\n"
+    floors = [f"| {floor.of} | `{floor.setting}` | {floor.least} |" for floor in FLOORS]
+    floors = ["| of | setting | at least |", "| --- | --- | --- |", *floors]
+    return (
+        "\n".join(
+            [
+                "# What the evaluation checks",
+                "",
+                *head,
+                *rows,
+                "",
+                "## The least effort a verdict can rest on",
+                "",
+                *floors,
+            ]
+        )
+        + "\n"
+    )
 
 
 def test_the_documented_table_is_that_of_the_checks():
@@ -217,24 +284,84 @@ def test_a_slightly_stronger_attack_is_a_doubt_and_a_much_stronger_one_a_symptom
     assert findings["gradient_free_stronger"].weight is weight
 
 
+def weak(evidence):
+    (finding,) = [f for f in run_checks(evidence) if f.name == "settings_too_weak"]
+    return None if finding.passed else finding.explanation
+
+
+def test_what_is_too_weak_is_named():
+    token = effort(
+        pgd={"steps": 1},
+        pgd_strong={"steps": 1, "starts": 2},
+        spsa={"steps": 1, "samples": 2, "images": 1},
+        **{"the checks": {"check_images": 1}},
+    )
+    assert weak(changed(effort=token)) == (
+        "settings too weak for a verdict: pgd steps=1 (at least 20), spsa steps=1 (at least 20), "
+        "spsa samples=2 (at least 128), spsa images=1 (at least 50), "
+        "check_images=1 (at least 50)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"the evaluation": {"images": 20}}, "images=20 (at least 50)"),
+        ({"the evaluation": {"eot_samples": 9}}, "eot_samples=9 (at least 10)"),
+        ({"the evaluation": {"judge_draws": 2}}, "judge_draws=2 (at least 10)"),
+        ({"the checks": {"check_draws": 1}}, "check_draws=1 (at least 4)"),
+        ({"the checks": {"check_images": 49}}, "check_images=49 (at least 50)"),
+        ({"pgd_strong": {"steps": 10}}, "pgd starts=1 (at least 2)"),
+    ],
+)
+def test_every_kind_of_effort_has_a_floor(change, said):
+    assert said in weak(changed(effort=effort(**change)))
+
+
+def test_an_attack_that_is_too_weak_proves_nothing_by_losing():
+    token = changed(
+        attacks={"fgsm": share(0.4)}, effort=effort(pgd={"steps": 1}, pgd_strong={"steps": 1})
+    )
+    (finding,) = [f for f in run_checks(token) if f.name == "one_step_stronger"]
+    assert (finding.passed, finding.weight) == (False, Weight.DOUBT)
+
+
+def test_one_attack_above_its_floors_is_enough():
+    assert weak(changed(effort=effort(pgd={"steps": 5}))) is None
+    assert weak(changed(effort=effort(pgd_strong={"starts": 1}))) is None  # together with pgd's
+
+
+def test_always_saying_the_majority_is_guessing():
+    majority = share(0.95)
+    assert "no_better_than_guessing" in failed(changed(clean=majority, guessed=majority))
+    assert "no_better_than_guessing" not in failed(changed(clean=share(0.99), guessed=share(0.8)))
+
+
 def test_a_deterministic_model_is_not_asked_about_noise():
-    quiet = changed(stochastic=False, cells=None, sigma={}, eot_curve=(), eot_samples=1)
+    quiet = changed(
+        stochastic=False,
+        cells=None,
+        sigma={},
+        eot_curve=(),
+        effort=effort(**{"the evaluation": {"eot_samples": 1, "judge_draws": 1}}),
+    )
     names = {finding.name for finding in run_checks(quiet)}
-    assert names.isdisjoint({"eot_too_few_draws", "gradients_disagree", "noise_not_repeatable"})
+    assert names.isdisjoint({"gradients_disagree", "noise_not_repeatable"})
     assert failed(quiet) == set()
 
 
 def test_without_checks_the_evaluation_says_what_is_missing():
     bare = Evidence(
-        chance=0.1,
+        classes=10,
+        guessed=share(0.1),
         epsilon=0.3,
         stochastic=False,
         repeatable=True,
-        eot_samples=1,
         outputs="logits",
         saturated=0.0,
         clean=share(0.9),
         attacks={"pgd": share(0.5)},
+        effort=effort(),
     )
     (finding,) = [f for f in run_checks(bare) if f.name == "attacks_missing"]
     assert not finding.passed

@@ -8,10 +8,10 @@ import pytest
 import tensorflow as tf
 from command import run
 
-from pnil_tf.evaluation.command import load_saved
+from pnil_tf.evaluation.judge import Judge
 from pnil_tf.evaluation.runner import evaluate
 from pnil_tf.evaluation.settings import EvaluationSettings
-from pnil_tf.evaluation.verdict import Judge
+from pnil_tf.runs.evaluate import load_saved
 
 IMAGES = 200
 RESTARTS, STEPS, DRAWS = 5, 100, 16

@@ -1,27 +1,21 @@
-"""Models of which the truth is known: each must get the verdict that it deserves.
+"""Models of which the truth is known: each must get the verdict that it deserves."""
 
-Small networks on scikit-learn's 8x8 digits, which are real handwriting and quick.
-"""
-
-import functools
+import dataclasses
 
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
-from sklearn.datasets import load_digits
+from zoo import EPSILON, Quantised, RandomShift, behind, digits, network, trained
 
 from pnil_tf.evaluation.runner import evaluate
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.layers import PNILLayer
-from pnil_tf.training.model import AdversarialModel
 
-EPSILON = 0.15
 SETTINGS = EvaluationSettings(
     epsilon=EPSILON,
     images=120,
     batch_size=120,
-    steps=15,
+    steps=20,
     eot_samples=10,
     judge_draws=20,
     spsa_images=60,
@@ -33,43 +27,10 @@ SETTINGS = EvaluationSettings(
 )
 
 
-@functools.cache
-def digits():
-    x, y = load_digits(return_X_y=True)
-    order = np.random.RandomState(0).permutation(len(x))
-    x = (x[order] / 16).astype(np.float32).reshape(-1, 8, 8, 1)
-    return x, y[order].astype(np.int32)
-
-
-def network(*first, width=64):
-    layers = keras.layers
-    return keras.Sequential(
-        [
-            keras.Input((8, 8, 1)),
-            *first,
-            layers.Conv2D(16, 3, padding="same", activation="relu"),
-            layers.Flatten(),
-            layers.Dense(width, activation="relu"),
-            layers.Dense(10),
-        ]
-    )
-
-
-def trained(classifier, attack, epochs, rate=2e-3, epsilon=EPSILON):
-    x, y = digits()
-    model = AdversarialModel(
-        classifier, attack, None if attack == "none" else epsilon, validation_attack="none"
-    )
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(rate), loss)
-    model.fit(x[:1400], y[:1400], batch_size=100, epochs=epochs, verbose=0)
-    return classifier
-
-
 @pytest.fixture(scope="module")
 def plain():
     keras.utils.set_random_seed(0)
-    return trained(network(), "none", 30)
+    return trained(network())
 
 
 @pytest.fixture
@@ -87,18 +48,6 @@ def evaluated(tmp_path):
     return run
 
 
-@keras.saving.register_keras_serializable(package="tests")
-class Quantised(keras.layers.Layer):
-    def call(self, x):
-        return tf.round(3 * x) / 3
-
-
-@keras.saving.register_keras_serializable(package="tests")
-class RandomShift(keras.layers.Layer):
-    def call(self, x):
-        return x + 0.3 * tf.random.normal(tf.shape(x))
-
-
 def test_plain_model(plain, evaluated):
     results, failed = evaluated(plain)
     assert failed == set()
@@ -107,7 +56,7 @@ def test_plain_model(plain, evaluated):
 
 
 def test_quantisation_in_front(plain, evaluated):
-    results, failed = evaluated(keras.Sequential([keras.Input((8, 8, 1)), Quantised(), plain]))
+    results, failed = evaluated(behind(Quantised(), plain))
     assert results["verdict"] == "obfuscated"
     assert "gradients_absent" in failed
     assert "at best" in results["verdict_reason"]
@@ -141,7 +90,7 @@ def test_fgsm_trained_model_that_collapsed(evaluated):
 
 
 def test_random_noise_alone(plain, evaluated):
-    noisy = keras.Sequential([keras.Input((8, 8, 1)), RandomShift(), plain])
+    noisy = behind(RandomShift(), plain)
     results, failed = evaluated(noisy)
     # Noise is no defence: with EOT the attack breaks the model, and that figure is believable.
     assert results["effective_robustness"]["value"] < 0.45
@@ -154,7 +103,46 @@ def test_pnil_attacked_without_eot(evaluated):
     model = trained(network(pnil), "rfgsm", 30)
     results, failed = evaluated(model, eot_samples=1)
     assert results["verdict"] == "doubtful"
-    assert failed == {"eot_too_few_draws"}
-    assert "over up to 1 draw" in results["verdict_reason"]
+    assert failed == {"settings_too_weak"}
+    assert "too weak for a verdict: eot_samples=1 (at least 10)" in results["verdict_reason"]
     cells = results["noise_cells"]
     assert cells["clean_without"]["value"] > 0.9
+
+
+def test_token_settings_buy_no_verdict(plain, tmp_path):
+    x, y = digits()
+    settings = EvaluationSettings(
+        epsilon=0.1,
+        steps=1,
+        restarts=1,
+        spsa_images=1,
+        spsa_steps=1,
+        spsa_samples=2,
+        check_images=1,
+    )
+    results = evaluate(plain, x[1400:], y[1400:], settings, tmp_path)
+    assert results["verdict"] == "doubtful"
+    assert results["verdict_reason"].startswith(
+        "doubtful: settings too weak for a verdict: pgd steps=1 (at least 20), spsa steps=1 "
+    )
+
+
+@pytest.mark.parametrize("answer", [0, 1])
+def test_a_constant_answer_is_no_classifier(answer, tmp_path):
+    """On labels of which 95 % are 0."""
+    x, _ = digits()
+    model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), network_of(answer)])
+    labels = (np.arange(100) % 20 == 19).astype(int)
+    settings = dataclasses.replace(SETTINGS, checks=False, epsilons=(), attacks=("pgd", "noise"))
+    results = evaluate(model, x[:100], labels, settings, tmp_path)
+    assert results["guessing"] == {"value": 0.95, "class": 0}
+    assert results["clean"]["value"] == (0.05 if answer else 0.95)
+    assert results["verdict"] == "doubtful"
+    assert "no classifier" in results["verdict_reason"]
+    assert "robust accuracy" not in results["verdict_reason"]
+
+
+def network_of(answer):
+    """A layer that always gives one of two classes."""
+    bias = keras.initializers.Constant([5.0 - 10 * answer, 0.0])
+    return keras.layers.Dense(2, kernel_initializer="zeros", bias_initializer=bias)

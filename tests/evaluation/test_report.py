@@ -18,7 +18,8 @@ def figure(value):
 
 RESULTS = {
     "verdict": "doubtful",
-    "verdict_reason": f"doubtful, because {NASTY}.",
+    "verdict_reason": f"doubtful: {NASTY}.",
+    "guessing": {"value": 0.1, "class": 0},
     "clean": figure(0.9),
     "attacks": {"pgd": {**figure(0.5), "images_per_second": 3.0}},
     "effective_robustness": {"attack": "pgd", **figure(0.5)},

@@ -13,12 +13,12 @@ import pytest
 import tensorflow as tf
 
 from pnil_tf.errors import UserError
-from pnil_tf.evaluation.load import load_model
 from pnil_tf.evaluation.runner import evaluate
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.store import Store
 from pnil_tf.files import read_json, sha256_of
 from pnil_tf.layers import PNILLayer
+from pnil_tf.runs.load import load_model
 
 SMALL = {
     "epsilon": 0.1,

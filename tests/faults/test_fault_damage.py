@@ -11,15 +11,15 @@ from command import assert_same, run
 from idx_files import write_set
 from tiny import EVALUATE, LAST_STEP, TRAIN, assert_one_error, digests
 
+from pnil_tf.checksums import CHECKSUMS
 from pnil_tf.data import DataSettings, idx, load
 from pnil_tf.data.splits import content_sha256
 from pnil_tf.data.types import ImageSet
 from pnil_tf.errors import UserError
-from pnil_tf.evaluation.load import load_model
 from pnil_tf.evaluation.store import Store
 from pnil_tf.files import read_json, write_record
+from pnil_tf.runs.load import load_model
 from pnil_tf.serving.saved_model import CARD, export_saved_model
-from pnil_tf.sums import SUMS
 from pnil_tf.training.checkpoints import TrainingCheckpoints
 from pnil_tf.training.model import AdversarialModel
 
@@ -182,7 +182,7 @@ def test_every_damage_of_a_saved_model_is_noticed(trained, tmp_path):
     for file in (file for file in files if file.name != CARD):
         whole = file.read_bytes()
         for damaged in damages(whole):
-            if file.name == SUMS and damaged == whole[:-1]:  # the last line's end
+            if file.name == CHECKSUMS and damaged == whole[:-1]:  # the last line's end
                 continue
             file.write_bytes(damaged)
             with pytest.raises(UserError):

@@ -8,7 +8,7 @@ import pytest
 from command import load_classifier, run
 from tiny import assert_one_error
 
-from pnil_tf.evaluation.load import load_model
+from pnil_tf.runs.load import load_model
 
 pytestmark = pytest.mark.faults
 

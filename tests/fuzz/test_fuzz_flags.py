@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pnil_tf import flags
 from pnil_tf.errors import UserError
-from pnil_tf.training.run import _flagfile
+from pnil_tf.runs.train import _flagfile
 
 TRAINING = ("data", "model", "attack", "optimization", "device", "run")
 COMMANDS = {

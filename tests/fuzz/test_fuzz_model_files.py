@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from fuzzing import SIZES, Arena, damaged_bytes, damaged_json, fuzz
 
-from pnil_tf.evaluation.load import load_model
 from pnil_tf.layers import PNILLayer
+from pnil_tf.runs.load import load_model
 
 
 @pytest.fixture(scope="module")

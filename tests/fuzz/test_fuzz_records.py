@@ -9,16 +9,17 @@ from fuzzing import SIZES, Arena, ReachedTheWorkError, damaged_bytes, damaged_js
 from hypothesis import strategies as st
 
 from pnil_tf.errors import UserError
-from pnil_tf.evaluation import command, runner
+from pnil_tf.evaluation import runner
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.store import Store
 from pnil_tf.files import read_json
-from pnil_tf.serving.record import record_of
+from pnil_tf.runs import evaluate as evaluating
+from pnil_tf.runs import train as training
+from pnil_tf.runs.directory import RunDirectory
+from pnil_tf.runs.record import record_of
 from pnil_tf.study.budgets import BUDGETS
 from pnil_tf.study.grid import reproduce
 from pnil_tf.study.settings import StudySettings
-from pnil_tf.training import run as training_run
-from pnil_tf.training.run_directory import RunDirectory
 from pnil_tf.training.settings import RunSettings, TrainSettings
 
 FIGURE = {"value": 0.5, "low": 0.4, "high": 0.6, "images": 10, "draws": 5, "noise_std": 0.0}
@@ -170,12 +171,12 @@ def test_evaluations_of_damaged_runs(many, arena, monkeypatch):
     def load_saved(*arguments):
         raise ReachedTheWorkError
 
-    monkeypatch.setattr(command, "load_saved", load_saved)
+    monkeypatch.setattr(evaluating, "load_saved", load_saved)
 
     def check(contents):
         lay_out(arena.inside, contents)
         try:
-            command.evaluate_saved(str(arena.inside))
+            evaluating.evaluate_saved(str(arena.inside))
         finally:
             assert {path.name for path in arena.inside.iterdir()} == {"run.json"}
             arena.assert_untouched()
@@ -188,16 +189,16 @@ def test_resumed_trainings_of_damaged_runs(many, arena, monkeypatch):
     def set_up(settings):
         raise ReachedTheWorkError
 
-    monkeypatch.setattr(training_run, "_set_up", set_up)
+    monkeypatch.setattr(training, "_set_up", set_up)
     asked = TrainSettings(
-        training_run.DataSettings("mnist"),
+        training.DataSettings("mnist"),
         run=RunSettings(runs_dir=str(arena.root), name="inside", resume=True),
     )
 
     def check(contents):
         lay_out(arena.inside, contents)
         try:
-            training_run.train(asked, given={})
+            training.train(asked, given={})
         finally:
             arena.assert_untouched()
 
@@ -231,7 +232,7 @@ def test_resumed_evaluations_of_damaged_results(many, arena, monkeypatch):
         patched.setattr(runner, "Store", keep)
         with pytest.raises(ReachedTheWorkError):
             evaluated()
-    monkeypatch.setattr(runner, "Bench", configured)
+    monkeypatch.setattr(runner, "Trial", configured)
     whole = {**RESULTS, "identity": identity}
     write(arena.inside / "results.json", whole)
     assert evaluated() == whole

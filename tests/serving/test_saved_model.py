@@ -13,10 +13,10 @@ from served_models import CLASSES, SHAPE, load, noise_layer, noisy, sequential
 
 from pnil_tf import rng
 from pnil_tf.errors import RunFailedError, UserError
-from pnil_tf.evaluation.load import load_model
 from pnil_tf.evaluation.runner import evaluate
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.target import as_target
+from pnil_tf.runs.load import load_model
 from pnil_tf.serving import saved_model
 from pnil_tf.serving.monte_carlo import MAX_DRAWS
 from pnil_tf.serving.record import Record

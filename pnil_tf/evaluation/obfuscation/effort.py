@@ -9,7 +9,6 @@ from pnil_tf.evaluation.obfuscation.compare import TOLERANCE, beyond, drop
 from pnil_tf.evaluation.obfuscation.evidence import Evidence
 from pnil_tf.evaluation.statistics import wilson
 
-_MIN_DRAWS = 10
 _MAX_HALF_WIDTH = 0.1
 
 _STRONGER = {
@@ -17,24 +16,6 @@ _STRONGER = {
     "more_restarts": "twice the restarts",
     "larger_steps": "steps twice as large",
 }
-
-
-def draws(evidence: Evidence) -> Finding | None:
-    """Raised if a stochastic model's gradient is averaged over too few draws to tell."""
-    if not evidence.stochastic:
-        return None
-    return Finding(
-        name="eot_too_few_draws",
-        passed=evidence.eot_samples >= _MIN_DRAWS,
-        value=float(evidence.eot_samples),
-        threshold=float(_MIN_DRAWS),
-        explanation=(
-            "the model is stochastic and the attacks average its gradient over up to "
-            f"{evidence.eot_samples} draw{'s' if evidence.eot_samples > 1 else ''}"
-        ),
-        remedy=f"Raise eot_samples to {_MIN_DRAWS} or more; the paper uses 100.",
-        weight=Weight.DOUBT,
-    )
 
 
 def eot_converged(evidence: Evidence) -> Finding | None:
@@ -127,4 +108,4 @@ def images(evidence: Evidence) -> Finding:
     )
 
 
-EFFORT_CHECKS = (draws, eot_converged, attack_converged, coverage, images)
+EFFORT_CHECKS = (eot_converged, attack_converged, coverage, images)

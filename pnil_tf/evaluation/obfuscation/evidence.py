@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
 from pnil_tf.evaluation.statistics import weakest
+
+EVALUATION, CHECKS = "the evaluation", "the checks"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,8 +19,12 @@ class Gradients:
     Args:
         cross_entropy_norm: `(n,)`, their l2 norm; NaN where a component is not finite.
         margin_norm: `(n,)`, the same of the margin loss.
-        raised: `(n,)`, whether a small step along the sign of the margin loss' gradient raises
-            that loss, both measured with the same fresh noise.
+        along_signs: `(n, lengths)`, how well the margin changes as its gradient predicts when an
+            image is moved along the gradient's signs, over several lengths, the same noise at
+            both ends: 1 if just so, 0 if it has nothing to do with it. NaN where nothing can be
+            told.
+        along_random: `(n, lengths)`, the same along random directions; NaN for a model whose
+            noise follows no seed.
         agreement: `(n,)`, cosine between two such averages over independent draws; 1 for a
             deterministic model.
         draws: Draws in each average.
@@ -25,7 +32,8 @@ class Gradients:
 
     cross_entropy_norm: np.ndarray
     margin_norm: np.ndarray
-    raised: np.ndarray
+    along_signs: np.ndarray
+    along_random: np.ndarray
     agreement: np.ndarray
     draws: int
 
@@ -50,15 +58,17 @@ class Evidence:
     """The measurements. Per-image shares `(n,)` are over the first n images, so they pair up.
 
     Args:
-        chance: Accuracy of guessing.
+        classes: Number of classes.
+        guessed: `(n,)`, whether the most frequent label is the image's.
         epsilon: Radius of the attacks.
         stochastic: Whether the model is.
         repeatable: Whether its noise follows the seed.
-        eot_samples: Draws over which the attacks average a stochastic model's gradient.
         outputs: `"logits"` or `"probabilities"`.
         saturated: Share of images whose probabilities are 0 for every class but one.
         clean: Share of right draws on unperturbed images.
         attacks: The same under each attack, by name.
+        effort: What was spent, by setting: of each attack under its name, and under
+            `EVALUATION` and `CHECKS`.
         checked: Images on which the measurements below were made; 0 if none were.
         epsilon_curve: `(radius, share)` under one attack, radii increasing.
         unbounded: Share at a radius that reaches any image.
@@ -69,15 +79,16 @@ class Evidence:
         sigma: For each PNIL layer the mean standard deviation of its noise on the images.
     """
 
-    chance: float
+    classes: int
+    guessed: np.ndarray
     epsilon: float
     stochastic: bool
     repeatable: bool
-    eot_samples: int
     outputs: str
     saturated: float
     clean: np.ndarray
     attacks: dict[str, np.ndarray]
+    effort: Mapping[str, Mapping[str, int]]
     checked: int = 0
     epsilon_curve: tuple[tuple[float, np.ndarray], ...] = ()
     unbounded: np.ndarray | None = None
@@ -86,6 +97,11 @@ class Evidence:
     gradients: Gradients | None = None
     cells: NoiseCells | None = None
     sigma: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def guessing(self) -> float:
+        """Accuracy of always answering the most frequent class."""
+        return float(self.guessed.mean())
 
     def strongest(self, names: tuple[str, ...] | None = None) -> tuple[str, np.ndarray] | None:
         """The attack (out of `names`) that leaves the lowest accuracy, if any of them ran."""

@@ -128,7 +128,7 @@ def random_noise(evidence: Evidence) -> Finding | None:
 
 
 def unbounded(evidence: Evidence) -> Finding | None:
-    """Raised if accuracy stays above guessing although the attack may reach any image.
+    """Raised if accuracy stays above 1 / classes although the attack may reach any image.
 
     With no bound an attack can paint another class' picture; one that fails cannot find what is
     there (Carlini et al. 2019, section 5.2).
@@ -138,12 +138,12 @@ def unbounded(evidence: Evidence) -> Finding | None:
     left = wilson(evidence.unbounded)
     return Finding(
         name="unbounded_attack",
-        passed=left.low <= evidence.chance,
+        passed=left.low <= 1 / evidence.classes,
         value=left.value,
-        threshold=evidence.chance,
+        threshold=1 / evidence.classes,
         explanation=(
-            f"an attack without a bound leaves {left.value:.1%}, guessing would leave "
-            f"{evidence.chance:.1%}"
+            f"an attack without a bound leaves {left.value:.1%}, an image drawn at random "
+            f"would leave {1 / evidence.classes:.1%}"
         ),
         remedy="The attack fails for another reason than robustness: find what stops it.",
         weight=Weight.HIDES,

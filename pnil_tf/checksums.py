@@ -8,11 +8,11 @@ from pathlib import Path
 from pnil_tf.errors import UserError
 from pnil_tf.files import sha256_of, understood, write_text
 
-SUMS = "SHA256SUMS"
+CHECKSUMS = "SHA256SUMS"
 _MOST_BYTES = 2**20
 
 
-def write_sums(folder: Path, skip: Collection[str] = ()) -> None:
+def write_checksums(folder: Path, skip: Collection[str] = ()) -> None:
     """Writes the SHA-256 digest of every file of a folder into the folder.
 
     Args:
@@ -21,11 +21,11 @@ def write_sums(folder: Path, skip: Collection[str] = ()) -> None:
     """
     names = [name for name in _names(folder) if name not in skip]
     lines = [f"{sha256_of(folder / name)}  {name}\n" for name in names]
-    write_text(folder / SUMS, "".join(lines))
+    write_text(folder / CHECKSUMS, "".join(lines))
 
 
-def compare_sums(folder: Path, needed: Collection[str]) -> None:
-    """Compares the files of a folder with what `write_sums` wrote, if it did.
+def compare_checksums(folder: Path, needed: Collection[str]) -> None:
+    """Compares the files of a folder with what `write_checksums` wrote, if it did.
 
     Args:
         folder: The folder.
@@ -34,7 +34,7 @@ def compare_sums(folder: Path, needed: Collection[str]) -> None:
     Raises:
         UserError: If one is another, or is gone.
     """
-    file = folder / SUMS
+    file = folder / CHECKSUMS
     if not file.exists():
         return
     if not file.is_file():
@@ -49,12 +49,12 @@ def compare_sums(folder: Path, needed: Collection[str]) -> None:
         if name not in there:
             found = f"no {name[:100]}"
         elif sha256_of(folder / name) != stated.get(name):
-            found = f"a {name} that is not the one of {SUMS}"
+            found = f"a {name} that is not the one of {CHECKSUMS}"
         else:
             continue
         raise UserError(
             f"{str(folder)!r} was damaged or changed since it was written. Received: {found}. "
-            f"Export it anew; if the change is meant, remove {SUMS}."
+            f"Export it anew; if the change is meant, remove {CHECKSUMS}."
         )
 
 

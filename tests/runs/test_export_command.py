@@ -12,7 +12,7 @@ from served_models import SHAPE, noisy, sequential
 
 from pnil_tf.errors import UserError
 from pnil_tf.files import sha256_of
-from pnil_tf.serving.command import export_saved
+from pnil_tf.runs.export import export_saved
 
 NAMES = ["cat", "dog|wolf", "<script>alert(1)</script>", "a\n# b"]
 

@@ -4,8 +4,8 @@ import subprocess
 
 import pytest
 
+from pnil_tf.checksums import CHECKSUMS, compare_checksums, write_checksums
 from pnil_tf.errors import UserError
-from pnil_tf.sums import SUMS, compare_sums, write_sums
 
 NEEDED = ["graph", "variables/data"]
 
@@ -16,44 +16,44 @@ def folder(tmp_path):
     (tmp_path / "variables" / "data").write_bytes(b"\x00\xff")
     (tmp_path / "graph").write_text("y = x")
     (tmp_path / "card.md").write_text("A model.")
-    write_sums(tmp_path, skip=("card.md",))
+    write_checksums(tmp_path, skip=("card.md",))
     return tmp_path
 
 
 def test_a_folder_as_it_was_written_passes(folder):
-    compare_sums(folder, NEEDED)
+    compare_checksums(folder, NEEDED)
     (folder / "card.md").write_text("My model.")
     (folder / "more").touch()
-    compare_sums(folder, NEEDED)
+    compare_checksums(folder, NEEDED)
 
 
 def test_the_shell_reads_them(folder):
-    answer = subprocess.run(["sha256sum", "--check", "--strict", SUMS], cwd=folder, text=True)
+    answer = subprocess.run(["sha256sum", "--check", "--strict", CHECKSUMS], cwd=folder, text=True)
     assert answer.returncode == 0
     (folder / "graph").write_text("y = 2x")
-    answer = subprocess.run(["sha256sum", "--check", "--strict", SUMS], cwd=folder, text=True)
+    answer = subprocess.run(["sha256sum", "--check", "--strict", CHECKSUMS], cwd=folder, text=True)
     assert answer.returncode == 1
 
 
 def test_changed_and_missing_files_are_named(folder):
     (folder / "graph").write_text("y = z")
-    with pytest.raises(UserError, match=f"a graph that is not the one of {SUMS}"):
-        compare_sums(folder, NEEDED)
+    with pytest.raises(UserError, match=f"a graph that is not the one of {CHECKSUMS}"):
+        compare_checksums(folder, NEEDED)
     (folder / "graph").unlink()
     with pytest.raises(UserError, match="no graph"):
-        compare_sums(folder, NEEDED)
+        compare_checksums(folder, NEEDED)
 
 
 def test_without_sums_nothing_is_compared(folder):
-    (folder / SUMS).unlink()
+    (folder / CHECKSUMS).unlink()
     (folder / "graph").unlink()
-    compare_sums(folder, NEEDED)
+    compare_checksums(folder, NEEDED)
 
 
 def test_a_file_that_is_read_must_be_among_those_compared(folder):
-    (folder / SUMS).write_text("")
+    (folder / CHECKSUMS).write_text("")
     with pytest.raises(UserError, match="a variables/data that is not the one"):
-        compare_sums(folder, ["variables/data"])
+        compare_checksums(folder, ["variables/data"])
 
 
 @pytest.mark.parametrize(
@@ -68,6 +68,6 @@ def test_a_file_that_is_read_must_be_among_those_compared(folder):
     ],
 )
 def test_damaged_sums_are_a_clear_error(folder, content):
-    (folder / SUMS).write_bytes(content)
+    (folder / CHECKSUMS).write_bytes(content)
     with pytest.raises(UserError):
-        compare_sums(folder, NEEDED)
+        compare_checksums(folder, NEEDED)

@@ -15,7 +15,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pnil_tf import __version__
 from pnil_tf.attacks.eot import EOT
 from pnil_tf.attacks.one_step import StepAttack, step_attack
 from pnil_tf.data import Dataset, DataSettings, batches, load, training_stream
@@ -25,6 +24,7 @@ from pnil_tf.files import understood
 from pnil_tf.models import build_model, pnil_layer
 from pnil_tf.pictures import learning_curves, pnil_maps
 from pnil_tf.progress import Progress
+from pnil_tf.runs.directory import RunDirectory
 from pnil_tf.training.callbacks import (
     HistoryFile,
     InvalidLossError,
@@ -37,10 +37,10 @@ from pnil_tf.training.checkpoints import TrainingCheckpoints
 from pnil_tf.training.guard import OverfittingGuard
 from pnil_tf.training.lr_range import LRRange, lr_range_test, write_curve
 from pnil_tf.training.model import AdversarialModel
-from pnil_tf.training.run_directory import RunDirectory
 from pnil_tf.training.schedules import OneCycle, Triangular
 from pnil_tf.training.settings import TrainSettings, require
 from pnil_tf.training.strategy import configure_precision, is_chief, make_strategy
+from pnil_tf.version import __version__
 
 logger = logging.getLogger(__name__)
 

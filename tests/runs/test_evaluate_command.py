@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from pnil_tf.errors import UserError
-from pnil_tf.evaluation import command
-from pnil_tf.evaluation.command import evaluate_saved
+from pnil_tf.runs import evaluate
+from pnil_tf.runs.evaluate import evaluate_saved
 
 OPTIONS = {"images": 6, "steps": 1, "attacks": ("fgsm",), "checks": False}
 
@@ -41,7 +41,7 @@ def asked(monkeypatch):
         found.append(settings)
         return FakeSet(settings)
 
-    monkeypatch.setattr(command, "load", load)
+    monkeypatch.setattr(evaluate, "load", load)
     return found
 
 

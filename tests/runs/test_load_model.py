@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 
 from pnil_tf.errors import UserError
-from pnil_tf.evaluation.load import load_model, read_run
 from pnil_tf.evaluation.target import as_target
 from pnil_tf.layers import PNILLayer
+from pnil_tf.runs.load import load_model, read_run
 
 X = np.random.default_rng(0).random((5, 4, 4, 1)).astype(np.float32)
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import keras
 
 from pnil_tf.errors import UserError
-from pnil_tf.evaluation.load import load_model
+from pnil_tf.runs.load import load_model
+from pnil_tf.runs.record import record_of
 from pnil_tf.serving import onnx_model, saved_model
 from pnil_tf.serving.onnx_model import export_onnx
-from pnil_tf.serving.record import record_of
 from pnil_tf.serving.saved_model import check_output, export_saved_model
 
 FORMATS: dict[str, tuple[Callable[..., Path], str]] = {

@@ -12,10 +12,10 @@ import numpy as np
 
 from pnil_tf.attacks.registry import RunnableAttack, build_attack
 from pnil_tf.attacks.settings import AttackSettings
+from pnil_tf.evaluation.judge import Judge, check_adversarial
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.store import Arrays, Store
 from pnil_tf.evaluation.target import Predict, Target
-from pnil_tf.evaluation.verdict import Judge, check_adversarial
 from pnil_tf.progress import Progress
 
 AIMING_DRAWS = 100
@@ -44,7 +44,7 @@ class Outcome:
     seconds: float
 
 
-class Bench:
+class Trial:
     """One target, its images, and the store of what was done to them.
 
     Every seed derives from the evaluation's seed, the name of the piece of work, the batch and

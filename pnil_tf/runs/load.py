@@ -12,11 +12,11 @@ import keras
 import tensorflow as tf
 
 from pnil_tf import layers  # registers the layer that saved models refer to
+from pnil_tf.checksums import compare_checksums
 from pnil_tf.data.memory import check_room
 from pnil_tf.errors import UserError
-from pnil_tf.evaluation.file_operations import file_operations
 from pnil_tf.files import read_json, sha256_of, understood
-from pnil_tf.sums import compare_sums
+from pnil_tf.runs.graph_safety import file_operations
 
 CLASSIFIER = "classifier.keras"
 RUN = "run.json"
@@ -51,7 +51,9 @@ def load_model(path: str | Path) -> Loaded:
         return dataclasses.replace(_load_keras(path / CLASSIFIER), kind="training run")
     if path.is_dir() and tf.saved_model.contains_saved_model(str(path)):
         variables = [file for file in path.glob("variables/*") if file.is_file()]
-        compare_sums(path, ["saved_model.pb", *(f"variables/{file.name}" for file in variables)])
+        compare_checksums(
+            path, ["saved_model.pb", *(f"variables/{file.name}" for file in variables)]
+        )
         return _load_saved_model(path)
     if path.is_file() and path.suffix == ".keras":
         return _load_keras(path)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from tensorflow.python.saved_model import loader_impl
+from pnil_tf.keras_internals import parse_saved_model
 
 _SAVING = {"Save", "SaveSlices", "SaveV2", "MergeV2Checkpoints"}
 _FORBIDDEN = {
@@ -34,7 +34,7 @@ def file_operations(folder: str) -> list[str]:
         Exception: Whatever TensorFlow raises for a file that is damaged.
     """
     found = set()
-    for graph in loader_impl.parse_saved_model(folder).meta_graphs:  # as the loader reads it
+    for graph in parse_saved_model(folder).meta_graphs:  # as the loader reads it
         functions = graph.graph_def.library.function
         # Without an object graph, as TensorFlow 1 leaves it, the main graph is what is called.
         called = set(graph.object_graph_def.concrete_functions)

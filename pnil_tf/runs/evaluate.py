@@ -9,10 +9,10 @@ from typing import Any
 
 from pnil_tf.data import Dataset, DataSettings, load
 from pnil_tf.errors import UserError
-from pnil_tf.evaluation.load import RUN, Loaded, load_model, read_run
 from pnil_tf.evaluation.runner import evaluate
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.files import refuse_file_in_the_way, sha256_of, understood
+from pnil_tf.runs.load import RUN, Loaded, load_model, read_run
 from pnil_tf.vocabulary import NORMS
 
 _OUTPUT = "evaluation"

@@ -3,7 +3,7 @@
 import pytest
 
 from pnil_tf.errors import UserError
-from pnil_tf.training.run_directory import RunDirectory
+from pnil_tf.runs.directory import RunDirectory
 from pnil_tf.training.settings import RunSettings
 
 

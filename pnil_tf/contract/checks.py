@@ -1,0 +1,148 @@
+"""What must hold before a classifier's figures mean anything, each with one sentence if not."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pnil_tf import rng
+from pnil_tf.contract.classifier import Classifier
+from pnil_tf.errors import UserError
+
+_TRIES = 3
+_SAME = 1e-5
+# Sums in another order, in float16 too; batch statistics differ by far more.
+_ALONE = 0.02
+
+
+def has_input_gradient(classifier: Classifier, unit: Any) -> bool:
+    """Whether the logits tell which way to move the pixels.
+
+    Args:
+        classifier: The classifier.
+        unit: A few different images in [0, 1], float32 `(n, ...)`, n >= 2.
+
+    Returns:
+        False where no path of gradients leads to the images (a cast, a rounding, an integer
+        input), or where all gradients are zero although the images have different logits. A
+        model that says the same of every image (just initialised with zeros) is not at fault.
+    """
+    images = tf.constant(unit, tf.float32)
+    with _quiet(classifier), tf.GradientTape() as tape:
+        tape.watch(images)
+        logits = classifier.predict(images)
+        difference = tf.reduce_sum(logits * _signs(logits.shape[1]))
+    gradient = tape.gradient(difference, images)
+    if gradient is None:
+        return False
+    if isinstance(gradient, tf.IndexedSlices):
+        gradient = tf.convert_to_tensor(gradient)
+    return bool(tf.reduce_any(gradient != 0)) or not _differ(logits[:1].numpy(), logits.numpy())
+
+
+def check_input_gradient(classifier: Classifier, unit: Any) -> None:
+    """Refuses a classifier that gradients do not pass through; see `has_input_gradient`.
+
+    Raises:
+        UserError: If so.
+    """
+    if not has_input_gradient(classifier, unit):
+        raise UserError(
+            "The classifier's answers have no gradient with respect to the pixels, so no gradient "
+            "attack can change them: clean and adversarial accuracy would be one number. Look for "
+            "rounding, a cast to whole numbers, an Embedding, or an Input of integers in the "
+            "model, and put it before the model, into the data."
+        )
+
+
+def check_each_alone(classifier: Classifier, unit: Any) -> None:
+    """Refuses a classifier whose answer to an image depends on the others of its batch.
+
+    Args:
+        classifier: The classifier.
+        unit: A few different images in [0, 1], float32 `(n, ...)`, n >= 2.
+
+    Raises:
+        UserError: If so, for example by the statistics of the batch.
+    """
+    with _quiet(classifier):
+        among, again = (classifier.predict(unit).numpy() for _ in range(2))
+        if _differ(among, again):
+            return  # noise that cannot be switched off hides the difference
+        try:
+            alone = classifier.predict(unit[:1]).numpy()
+        except (tf.errors.InvalidArgumentError, ValueError):
+            return  # a model of a fixed batch size
+    # What all images share (a large bias) says nothing.
+    size = max(float(np.ptp(among)), 1e-6 * float(np.abs(among).max()), 1e-30)
+    if np.abs(alone - among[:1]).max() > _ALONE * size:
+        raise UserError(
+            "The classifier's answer to an image depends on the other images of the batch, by "
+            f"{np.abs(alone - among[:1]).max():.3g} in its logits. At inference every image must "
+            "be answered by itself. Look for BatchNormalization called with training=True, or a "
+            "layer that takes a mean over the batch."
+        )
+
+
+def noise_freezes(classifier: Classifier, unit: Any, training: bool = False) -> bool:
+    """Whether the model is noisy in Python, but a constant once TensorFlow has traced it.
+
+    NumPy's noise in a layer's `call` becomes a constant of the graph: many draws would be one.
+
+    Args:
+        classifier: The classifier.
+        unit: A few images in [0, 1], float32 `(n, ...)`.
+        training: Whether the model is called for training.
+    """
+    pixels = tf.constant(classifier.pixel_range.from_unit(np.asarray(unit, np.float32)))
+
+    def call(pixels: Any) -> Any:
+        with _quiet(classifier):
+            return classifier.logits(pixels, training)
+
+    if not _vary(call, pixels):
+        return False
+    return not _vary(tf.function(call, autograph=False), pixels)
+
+
+def check_noise(classifier: Classifier, unit: Any, training: bool = False) -> None:
+    """Refuses a classifier whose noise freezes in a graph; see `noise_freezes`.
+
+    Raises:
+        UserError: If so.
+    """
+    if noise_freezes(classifier, unit, training):
+        raise UserError(
+            "The classifier's noise is drawn in Python (by NumPy, for example), so TensorFlow "
+            "draws it once and repeats it for ever. Draw it with keras.random and a "
+            "SeedGenerator, or with tf.random, in the layer's call."
+        )
+
+
+def _vary(call: Callable[[Any], Any], pixels: Any) -> bool:
+    first = np.asarray(call(pixels))
+    return any(_differ(first, np.asarray(call(pixels))) for _ in range(_TRIES))
+
+
+@contextlib.contextmanager
+def _quiet(classifier: Classifier) -> Iterator[None]:
+    """Within it, the noise that this package and Keras control does not change."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(rng.noise_off())
+        if isinstance(classifier.model, keras.Layer):
+            stack.enter_context(rng.stateless_layers(classifier.model, rng.make_seed(0)))
+        yield
+
+
+def _signs(count: int) -> Any:
+    """Factors that make no sum of logits constant: the sum of probabilities would be."""
+    return tf.constant([[1.0 + 0.5 * i if i % 2 else -1.0 - 0.5 * i for i in range(count)]])
+
+
+def _differ(a: np.ndarray, b: np.ndarray) -> bool:
+    return bool(np.abs(a - b).max() > _SAME * max(float(np.abs(a).max()), 1e-30))

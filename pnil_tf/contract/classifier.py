@@ -1,0 +1,267 @@
+"""`Classifier`: a stranger's model in the one form in which the rest of the package sees it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pnil_tf import rng
+from pnil_tf.contract.outputs import KINDS, Outputs, outputs_by_value, outputs_of
+from pnil_tf.contract.pixel_range import UNIT, PixelRange
+from pnil_tf.contract.preprocessing import found_pixel_range
+from pnil_tf.contract.trace import Trace, traced
+from pnil_tf.errors import UserError, reason
+from pnil_tf.input_gradient import quick_input_gradients
+
+_EXAMPLES = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Classifier:
+    """A classifier of images.
+
+    Three views of one model, all of which work in a `tf.function` and pass gradients on to the
+    images as far as the model lets them:
+
+    - `predict(unit)`: what attacks, judge and evaluation call. Images in [0, 1] -> logits of
+      every class, float32 `(batch, classes)`; a binary model with one output z has `[0, z]`.
+    - `logits(pixels, training)`: what training calls. The model's own pixels -> its own logits,
+      float32 `(batch, outputs.count)`; `outputs.activation` makes of them what the model answers
+      and a Keras loss takes.
+    - `call(pixels, training)`: the model's own outputs.
+
+    Args:
+        model: What the user handed in: a Keras model or layer, or a callable.
+        call: `(pixels, training) -> outputs`, one draw of the model's noise per call. Stock
+            random layers of Keras follow the surrounding noise scope where it has a seed and
+            `training` is False; in training the caller decides (`rng.stateless_layers`).
+        outputs: What the outputs are.
+        pixel_range: The pixels that the model takes.
+        found_range: The range that its own preprocessing suits, if that tells.
+        image_shape: `(height, width, channels)`; `None` where the model leaves a size open.
+        in_graph: Whether TensorFlow can trace the model. Otherwise it is Python code.
+    """
+
+    model: Any
+    call: Callable[[Any, bool], Any]
+    outputs: Outputs
+    pixel_range: PixelRange
+    found_range: PixelRange | None
+    image_shape: tuple[int | None, ...]
+    in_graph: bool = True
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, at least 2."""
+        return self.outputs.classes
+
+    def logits(self, pixels: Any, training: bool = False) -> Any:
+        """The model's own logits, float32 `(batch, outputs.count)`, of its own pixels."""
+        return self.outputs.logits(self.call(pixels, training))
+
+    def predict(self, unit: Any) -> Any:
+        """Logits of every class, float32 `(batch, classes)`, of images in [0, 1]."""
+        pixels = self.pixel_range.from_unit(tf.cast(unit, tf.float32))
+        return self.outputs.per_class(self.logits(pixels))
+
+    def describe(self) -> dict[str, Any]:
+        """What a record of a run must say about its model, ready for JSON."""
+        return {
+            "num_classes": self.classes,
+            "outputs": self.outputs.kind,
+            "pixel_range": [self.pixel_range.low, self.pixel_range.high],
+        }
+
+
+def classifier_of(
+    model: Any,
+    images: Any = None,
+    *,
+    image_shape: Sequence[int | None] | None = None,
+    pixel_range: Any = None,
+    outputs: str | None = None,
+) -> Classifier:
+    """Looks at a model and makes a `Classifier` of it.
+
+    Args:
+        model: A Keras model or layer, or any callable from pixels to logits or probabilities.
+        images: Some real images in [0, 1], float32 `(n, height, width, channels)`, to try the
+            model on; random ones by default.
+        image_shape: `(height, width, channels)`, where there are no images; a Keras model that
+            knows its input needs neither.
+        pixel_range: `(low, high)` of the model's pixels; by default the range that its own
+            preprocessing suits, and [0, 1] where it has none.
+        outputs: What the outputs are, one of `outputs.KINDS`, where a callable leaves it open.
+
+    Raises:
+        UserError: If it is no classifier of images with one input and one output, or cannot be
+            called.
+    """
+    if outputs is not None and outputs not in KINDS:
+        raise UserError(f"The outputs are one of {', '.join(KINDS)}. Received: {outputs!r}.")
+    given = None if pixel_range is None else PixelRange.of(pixel_range)
+    is_keras = isinstance(model, keras.Layer)
+    if not is_keras and not callable(model):
+        raise UserError(
+            "A model must be a Keras model, a callable from images to logits, or the path of a "
+            f"saved one. Received: {type(model).__name__}."
+        )
+    if is_keras:
+        _check_input(model)
+    if images is not None:
+        image_shape = tuple(images.shape[1:])
+        examples = np.asarray(images[:_EXAMPLES], np.float32)
+    else:
+        image_shape = image_shape_of(model) if image_shape is None else tuple(image_shape)
+        examples = random_images(image_shape, _batch_of(model) or _EXAMPLES)
+    call = _keras_call(model) if is_keras else _plain_call(model)
+    if is_keras and not model.built:
+        checked_outputs(model, examples)  # its variables must exist before a graph is made
+
+    def silent(pixels: Any) -> Any:
+        if not is_keras:
+            return call(pixels, False)
+        with rng.stateless_layers(model, rng.make_seed(0)):
+            return call(pixels, False)
+
+    trace = _trace(silent, image_shape)
+    found = None if trace is None else found_pixel_range(trace)
+    chosen = given or found or UNIT
+
+    def values() -> np.ndarray:
+        return checked_outputs(silent, chosen.from_unit(examples))
+
+    return Classifier(
+        model=model,
+        call=call,
+        outputs=(
+            outputs_by_value(values(), outputs)
+            if trace is None
+            else outputs_of(trace, values, outputs)
+        ),
+        pixel_range=chosen,
+        found_range=found,
+        image_shape=tuple(image_shape),
+        in_graph=trace is not None,
+    )
+
+
+def image_shape_of(model: Any) -> tuple[int | None, ...]:
+    """The shape of one image that a Keras model was built for.
+
+    Raises:
+        UserError: If it does not say.
+    """
+    shape = getattr(model, "input_shape", None)
+    if shape is None and isinstance(model, keras.Layer):
+        shape = (model.get_build_config() or {}).get("input_shape")
+    if not isinstance(shape, (list, tuple)) or not all(
+        isinstance(size, int | None) for size in shape
+    ):
+        raise UserError(
+            f"The model does not say which images it takes. Received: {type(model).__name__}. "
+            "Call it on a batch first, or give it an Input."
+        )
+    return tuple(shape[1:])
+
+
+def random_images(image_shape: Sequence[int | None], count: int = _EXAMPLES) -> np.ndarray:
+    """Images of noise in [0, 1], float32; sizes that are open become 32."""
+    shape = [count, *(size or 32 for size in image_shape)]
+    return np.random.default_rng(0).random(shape, np.float32)
+
+
+def checked_outputs(function: Callable[[Any], Any], pixels: Any) -> np.ndarray:
+    """Calls a model on a batch, and returns its outputs, float32 `(batch, count)`.
+
+    Raises:
+        UserError: If the model cannot be called, or answers with something else than one finite
+            row of numbers for each image.
+    """
+    try:
+        answer = function(tf.constant(pixels, tf.float32))
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"The model cannot be called on images of shape {tuple(pixels.shape)}: {reason(error)}"
+        ) from error
+    if isinstance(answer, (dict, list, tuple)):
+        raise UserError(
+            f"A classifier has one output. Received: {len(answer)} of them, in a "
+            f"{type(answer).__name__}. Pass a model of the output that classifies, for example "
+            "keras.Model(model.input, model.output[0])."
+        )
+    try:
+        values = np.asarray(answer, np.float32)
+    except (TypeError, ValueError):
+        raise UserError(
+            "The model must answer with one array of logits. "
+            f"Received: {type(answer).__name__}. Wrap it in a function that returns the logits."
+        ) from None
+    if values.ndim > 2 and values.shape[0] == len(pixels):
+        raise UserError(
+            "A classifier answers with one row of numbers for each image. Received: shape "
+            f"{values.shape}, as for segmentation or detection. Only whole images are classified "
+            "here."
+        )
+    if values.ndim != 2 or values.shape[0] != len(pixels) or not values.shape[1]:
+        raise UserError(
+            "The model must answer with one row of logits for each image. Received: shape "
+            f"{values.shape} for {len(pixels)} images."
+        )
+    if not np.isfinite(values).all():
+        raise UserError("The model's answers to ordinary images are not finite. Retrain it.")
+    return values
+
+
+def _keras_call(model: keras.Layer) -> Callable[[Any, bool], Any]:
+    has_seeds: list[bool] = []  # settled at the first call, when the model is built
+
+    def call(pixels: Any, training: bool) -> Any:
+        if not has_seeds and model.built:
+            has_seeds.append(rng.has_random_layers(model))
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(quick_input_gradients(model))
+            # Layers that hold a SeedGenerator and are random at inference follow the scope, too.
+            if not training and any(has_seeds) and rng.in_seeded_scope():
+                stack.enter_context(rng.stateless_layers(model))
+            return model(pixels, training=training)
+
+    return call
+
+
+def _plain_call(function: Callable[[Any], Any]) -> Callable[[Any, bool], Any]:
+    return lambda pixels, training: function(pixels)
+
+
+def _batch_of(model: Any) -> int | None:
+    """The batch size that a Keras model was built for, if it takes no other."""
+    shape = getattr(model, "input_shape", None)
+    return shape[0] if isinstance(shape, tuple) and isinstance(shape[0], int) else None
+
+
+def _check_input(model: keras.Layer) -> None:
+    inputs = getattr(model, "inputs", None)
+    if inputs and len(inputs) != 1:
+        raise UserError(
+            f"A classifier of images has one input. Received: {model.name!r} with {len(inputs)}. "
+            "Pass a model of the images alone."
+        )
+
+
+def _trace(function: Callable[[Any], Any], image_shape: Sequence[int | None]) -> Trace | None:
+    """The model in a graph, if it has one whose outputs are `(batch, count)`."""
+    try:
+        trace = traced(function, image_shape)
+    except Exception:
+        return None  # NumPy code, for example, cannot be traced: not a fault of the model
+    outputs = trace.outputs
+    plain = isinstance(outputs, tf.Tensor) and outputs.shape.rank == 2 and outputs.shape[1]
+    return trace if plain else None

@@ -1,0 +1,202 @@
+"""What the output of a classifier is, and the logits behind it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pnil_tf.contract.trace import SAME_VALUES, Trace
+from pnil_tf.errors import UserError
+from pnil_tf.keras_internals import attached_logits
+
+LOGITS = "logits"
+PROBABILITIES = "probabilities"
+LOGIT = "one logit"
+PROBABILITY = "one probability"
+INDEPENDENT = "independent probabilities"
+KINDS = (LOGITS, PROBABILITIES, LOGIT, PROBABILITY, INDEPENDENT)
+
+_ACTIVATIONS = {PROBABILITIES: "softmax", PROBABILITY: "sigmoid", INDEPENDENT: "sigmoid"}
+_FOUND = {"Softmax": "softmax", "Sigmoid": "sigmoid"}
+# What ends in one of these is a score: no probability is made by it.
+_SCORES = frozenset(
+    (
+        *("AddV2", "BatchMatMulV2", "BiasAdd", "Conv2D", "Einsum", "Elu", "FusedBatchNormV3"),
+        *("LogSoftmax", "MatMul", "Mean", "Relu", "Softplus", "Softsign", "Sub", "Tanh"),
+    )
+)
+_SMALLEST = np.finfo(np.float32).tiny
+_SMALLEST_REST = 2.0**-25
+"""Half of the smallest difference between 1 and a float32 below it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    """What a classifier answers.
+
+    Args:
+        kind: One of `KINDS`. "One logit" and "one probability" are those of class 1 of two;
+            "independent probabilities" are sigmoids of several classes, of which the largest is
+            the answer.
+        count: Numbers for each image, at least 1.
+        exact: Whether the logits themselves are read from the graph. Otherwise the logarithm of
+            the probabilities stands for them: equal up to a constant for each image, which no
+            loss sees, but a probability that has underflowed has lost its gradient.
+    """
+
+    kind: str
+    count: int
+    exact: bool = True
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, at least 2."""
+        return max(self.count, 2)
+
+    @property
+    def activation_name(self) -> str | None:
+        """`"softmax"`, `"sigmoid"`, or `None` where the output is logits."""
+        return _ACTIVATIONS.get(self.kind)
+
+    def logits(self, outputs: Any) -> Any:
+        """The logits behind outputs, float32 `(batch, count)`; gradients pass through.
+
+        Args:
+            outputs: What the classifier returned just now: the activation is looked for in the
+                graph in which they stand.
+        """
+        name = self.activation_name
+        logits: Any = outputs if name is None else None
+        if logits is None:
+            logits = _behind(outputs, name)
+        if logits is None:
+            logits = _logarithm(tf.cast(outputs, tf.float32), name)
+        logits = tf.cast(logits, tf.float32)
+        if logits.shape.rank != 2:  # a reshape stood behind the activation
+            logits = tf.reshape(logits, [-1, self.count])
+        return tf.ensure_shape(logits, [None, self.count])
+
+    def activation(self, logits: Any) -> Any:
+        """What the classifier answers where its logits are these; Keras' losses see both."""
+        if self.activation_name is None:
+            return logits
+        return getattr(keras.activations, self.activation_name)(logits)
+
+    def per_class(self, logits: Any) -> Any:
+        """Logits of every class, float32 `(batch, classes)`: of one output z they are `[0, z]`."""
+        if self.count > 1:
+            return logits
+        return tf.concat([tf.zeros_like(logits), logits], axis=1)
+
+
+def outputs_of(
+    trace: Trace, examples: Callable[[], np.ndarray], kind: str | None = None
+) -> Outputs:
+    """Finds out what the outputs of a classifier are.
+
+    Args:
+        trace: The classifier in a graph; its outputs are `(batch, count)`.
+        examples: Computes the outputs for a few images, float32 `(n, count)`; it is called only
+            where the graph does not tell.
+        kind: What the user says they are, one of `KINDS`.
+
+    Raises:
+        UserError: If nothing tells a logit from a probability.
+    """
+    count = trace.outputs.shape[-1]
+    found = found_activation(trace.outputs)
+    if found is None:
+        if _maker(trace.outputs).type in _SCORES:
+            return Outputs(LOGITS if count > 1 else LOGIT, count)
+        return outputs_by_value(examples(), kind)
+    if found[0] == "softmax" and count == 1:
+        raise UserError(
+            "A softmax over one output is always 1. Received: a classifier with one output and a "
+            "softmax. Use a sigmoid, or two outputs."
+        )
+    if count == 1:
+        return Outputs(PROBABILITY, count)
+    return Outputs(PROBABILITIES if found[0] == "softmax" else INDEPENDENT, count)
+
+
+def outputs_by_value(examples: np.ndarray, kind: str | None = None) -> Outputs:
+    """As `outputs_of` where no graph shows where the outputs come from.
+
+    Args:
+        examples: Outputs for a few images, float32 `(n, count)`.
+        kind: What the user says they are, one of `KINDS`.
+
+    Raises:
+        UserError: If nothing tells a logit from a probability.
+    """
+    count = examples.shape[1]
+    if kind is not None:
+        return Outputs(kind, count, exact=kind in (LOGITS, LOGIT))
+    if count > 1:
+        if _sum_to_one(examples):
+            return Outputs(PROBABILITIES, count, exact=False)
+        # Independent probabilities are in the order of their logits: the largest is the answer.
+        return Outputs(LOGITS, count)
+    if examples.min() < 0 or examples.max() > 1:
+        return Outputs(LOGIT, count)
+    raise UserError(
+        "The classifier has one output, and nothing tells whether it is a logit or a probability. "
+        f"Received: values from {examples.min():.3g} to {examples.max():.3g}. Say which it is: "
+        f"outputs={LOGIT!r} or outputs={PROBABILITY!r}."
+    )
+
+
+def found_activation(outputs: Any) -> tuple[str, Any] | None:
+    """The softmax or sigmoid that made a symbolic tensor, and the logits it was made of.
+
+    Casts, reshapes and layers that change nothing may stand behind the activation.
+
+    Args:
+        outputs: A tensor of a graph.
+    """
+    operation = _maker(outputs)
+    name = _FOUND.get(operation.type)
+    if name is None:
+        return None
+    logits = operation.inputs[0]
+    # A softmax of whole maps is none of classes, whatever shape it is given afterwards.
+    if name == "softmax" and logits.shape[-1] != outputs.shape[-1]:
+        return None
+    return name, logits
+
+
+def _maker(tensor: Any) -> Any:
+    """The operation that made a tensor's numbers."""
+    while tensor.op.type in SAME_VALUES and tensor.op.inputs:
+        source = tensor.op.inputs[0]
+        if not source.dtype.is_floating:
+            break
+        tensor = source
+    return tensor.op
+
+
+def _behind(outputs: Any, name: str | None) -> Any | None:
+    if tf.is_symbolic_tensor(outputs):
+        found = found_activation(outputs)
+        return found[1] if found and found[0] == name else None
+    return attached_logits(outputs)
+
+
+def _sum_to_one(outputs: np.ndarray) -> bool:
+    return bool(
+        outputs.shape[1] > 1
+        and outputs.min() >= 0
+        and np.abs(outputs.sum(axis=1, dtype=np.float64) - 1).max() < 1e-3
+    )
+
+
+def _logarithm(probabilities: Any, name: str | None) -> Any:
+    logarithm = tf.math.log(tf.maximum(probabilities, _SMALLEST))
+    if name == "softmax":
+        return logarithm
+    return logarithm - tf.math.log(tf.maximum(1.0 - probabilities, _SMALLEST_REST))

@@ -1,0 +1,150 @@
+"""The range of a model's pixels, and how an attack's radius is said in it. Imports no TensorFlow.
+
+A radius is a share of the range: 8/255 means 8 of 255, whether the pixels lie between 0 and 255,
+between 0 and 1 or between -1 and 1.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fractions
+import math
+import numbers
+from collections.abc import Sequence
+from typing import Any
+
+from pnil_tf.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class PixelRange:
+    """The smallest and the largest value of a pixel.
+
+    Args:
+        low: Value of a black pixel.
+        high: Value of a white pixel, > low.
+
+    Raises:
+        UserError: If these are no two finite numbers, the smaller one first.
+
+    Example:
+    >>> PixelRange(0, 255).says(8 / 255)
+    '8/255 of the range (8 of 255)'
+    """
+
+    low: float = 0.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        numeric = all(
+            isinstance(value, numbers.Real)
+            and not isinstance(value, bool)
+            and math.isfinite(float(value))
+            for value in (self.low, self.high)
+        )
+        if not (numeric and self.low < self.high):
+            raise UserError(
+                "A pixel range is two numbers, the smaller one first. Received: "
+                f"({self.low!r}, {self.high!r}). Pass for example (0, 255)."
+            )
+        object.__setattr__(self, "low", float(self.low))
+        object.__setattr__(self, "high", float(self.high))
+
+    @classmethod
+    def of(cls, value: Any) -> PixelRange:
+        """Returns the range that a user means by `(low, high)`, a list of two, or a `PixelRange`.
+
+        Raises:
+            UserError: If it is none.
+        """
+        if isinstance(value, PixelRange):
+            return value
+        if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2:
+            return cls(*value)
+        raise UserError(
+            "A pixel range is two numbers, the smaller one first. Received: "
+            f"{value!r}. Pass for example (0, 255)."
+        )
+
+    @property
+    def width(self) -> float:
+        """The distance between black and white."""
+        return self.high - self.low
+
+    @property
+    def is_unit(self) -> bool:
+        """Whether it is [0, 1], where `to_unit` and `from_unit` return what they are given."""
+        return (self.low, self.high) == (0.0, 1.0)
+
+    def to_unit(self, pixels: Any) -> Any:
+        """Maps pixels (float array or tensor) to [0, 1]."""
+        return pixels if self.is_unit else (pixels - self.low) / self.width
+
+    def from_unit(self, unit: Any) -> Any:
+        """Maps images in [0, 1] (float array or tensor) to the model's pixels."""
+        return unit if self.is_unit else self.low + unit * self.width
+
+    def says(self, epsilon: float) -> str:
+        """A radius in words, both as a share and in pixels (of 255 where the range is [0, 1])."""
+        width = 255.0 if self.is_unit else self.width
+        return f"{_share(epsilon)} of the range ({epsilon * width:.4g} of {width:.4g})"
+
+    def __str__(self) -> str:
+        return f"[{self.low:g}, {self.high:g}]"
+
+
+UNIT = PixelRange()
+BYTES = PixelRange(0.0, 255.0)
+SIGNED = PixelRange(-1.0, 1.0)
+
+
+def check_epsilon(epsilon: float, norm: str, pixel_range: PixelRange = UNIT) -> None:
+    """Refuses a radius that is no share of the pixel range.
+
+    Args:
+        epsilon: The radius.
+        norm: `"linf"` or `"l2"`. In l2 an image's radius may exceed 1: the distance of black and
+            white is the square root of the number of its values.
+        pixel_range: For the words.
+
+    Raises:
+        UserError: If it is not positive, or above 1 in l_inf.
+    """
+    if not (
+        isinstance(epsilon, numbers.Real)
+        and not isinstance(epsilon, bool)
+        and math.isfinite(epsilon)
+        and epsilon > 0
+    ):
+        raise UserError(f"An attack needs epsilon > 0, a number. Received: {epsilon!r}.")
+    if norm == "linf" and epsilon > 1:
+        pixels = 255.0 if pixel_range.is_unit else pixel_range.width
+        raise UserError(
+            f"epsilon is a share of the pixel range {pixel_range}, at most 1. Received: "
+            f"{epsilon:g}. For {epsilon:g} of {pixels:g} write {epsilon:g} / {pixels:g}."
+        )
+
+
+def range_like(low: float, high: float, fractional: bool = True) -> PixelRange | None:
+    """The usual range that pixels between `low` and `high` seem to have, if there is one.
+
+    Args:
+        low: Smallest pixel seen.
+        high: Largest pixel seen.
+        fractional: Whether some of them are no whole numbers.
+    """
+    if low >= 0 and high <= 1 and (fractional or high > 0):
+        return UNIT
+    if -1 <= low < 0 and high <= 1:
+        return SIGNED
+    if low >= 0 and 1 < high <= 255:
+        return BYTES
+    return None
+
+
+def _share(epsilon: float) -> str:
+    fraction = fractions.Fraction(epsilon).limit_denominator(255)
+    eighths = epsilon * 255
+    if abs(eighths - round(eighths)) < 1e-6 * max(eighths, 1) and fraction.denominator > 10:
+        return f"{round(eighths)}/255"
+    return f"{epsilon:.4g}"

@@ -1,0 +1,74 @@
+"""A classifier as TensorFlow's graph, in which its first and its last operations can be read.
+
+The graph is the same whatever a model is built of: layers or functions, nested or subclassed, an
+activation inside a layer, as a layer of its own, or before a cast.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from pnil_tf import rng
+
+
+@dataclasses.dataclass(frozen=True)
+class Trace:
+    """What a function makes of images, as symbols.
+
+    Args:
+        images: The placeholder of the images, float32 `(batch, ...)`.
+        outputs: What the function returned.
+        graph: The graph that holds both; it must outlive them.
+    """
+
+    images: Any
+    outputs: Any
+    graph: Any
+
+    def value(self, tensor: Any) -> Any | None:
+        """The value of a tensor that no image changes, as an array; `None` if it is not known."""
+        for outside, inside in self.graph.captures:
+            if inside is tensor:
+                return outside.numpy() if hasattr(outside, "numpy") else None
+        if tensor.op.type == "ReadVariableOp":
+            for outside, inside in self.graph.captures:
+                if inside is tensor.op.inputs[0]:
+                    return next(v.numpy() for v in self.graph.variables if v.handle is outside)
+        if tensor.op.type in SAME_VALUES:
+            return self.value(tensor.op.inputs[0])
+        return tf.get_static_value(tensor)
+
+
+SAME_VALUES = frozenset(
+    (
+        *("Cast", "CheckNumerics", "EnsureShape", "ExpandDims", "Identity"),
+        *("Reshape", "Snapshot", "Squeeze"),
+    )
+)
+"""Operations whose result holds the numbers of their first input, in the same order."""
+
+
+def traced(function: Callable[[Any], Any], image_shape: Sequence[int | None]) -> Trace:
+    """Calls a function on a symbolic batch of images.
+
+    The noise of pnil_tf's layers is off, so that a layer in front hides nothing.
+
+    Args:
+        function: Images -> outputs.
+        image_shape: Without the batch.
+    """
+    seen: list[Any] = []
+
+    @tf.autograph.experimental.do_not_convert
+    def call(images: Any) -> None:
+        with rng.noise_off():
+            seen.extend((images, function(images)))
+
+    spec = tf.TensorSpec([None, *image_shape], tf.float32)
+    graph = tf.function(call, autograph=False).get_concrete_function(spec).graph
+    images, outputs = seen
+    return Trace(images, outputs, graph)

@@ -1,0 +1,121 @@
+"""The least effort on which a verdict can rest.
+
+Less may leave far more accuracy than a patient evaluation would, and nothing in what it measured
+tells of that.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from pnil_tf.attacks.attack import Kind
+from pnil_tf.attacks.registry import attacks_of_kind
+from pnil_tf.evaluation.finding import Finding, Weight
+from pnil_tf.evaluation.obfuscation.evidence import CHECKS, EVALUATION, Evidence
+
+TOO_WEAK = "settings_too_weak"
+WITH_GRADIENTS = "attacks with gradients"
+NOISE = "the evaluation of a model with noise"
+
+
+@dataclasses.dataclass(frozen=True)
+class Floor:
+    """The least value of a setting.
+
+    Args:
+        of: Whose setting: `WITH_GRADIENTS`, an attack without gradients by name, `EVALUATION`,
+            `CHECKS` or `NOISE`.
+        setting: Its name.
+        least: The value.
+    """
+
+    of: str
+    setting: str
+    least: int
+
+
+FLOORS = (
+    Floor(WITH_GRADIENTS, "steps", 20),
+    Floor(WITH_GRADIENTS, "starts", 2),
+    Floor(WITH_GRADIENTS, "images", 50),
+    Floor("spsa", "steps", 20),
+    Floor("spsa", "samples", 128),
+    Floor("spsa", "images", 50),
+    Floor("square", "queries", 1000),
+    Floor("square", "images", 50),
+    Floor(EVALUATION, "images", 50),
+    Floor(CHECKS, "check_images", 50),
+    Floor(NOISE, "eot_samples", 10),
+    Floor(NOISE, "judge_draws", 10),
+    Floor(NOISE, "check_draws", 4),
+)
+
+
+def too_weak(evidence: Evidence) -> Finding:
+    """Raised if a setting is below the least on which a verdict can rest, see the second table.
+
+    One attack with gradients has to reach its floors, and one without; all that reach theirs
+    add up their starts.
+    """
+    missing = [
+        *_of_attacks_with_gradients(evidence),
+        *_of_attacks_without(evidence),
+        *_missing(EVALUATION, "", evidence.effort[EVALUATION]),
+    ]
+    if evidence.checked:
+        missing += _missing(CHECKS, "", evidence.effort[CHECKS])
+    if evidence.stochastic:
+        settings = dict(evidence.effort[EVALUATION])
+        if evidence.checked:
+            settings |= evidence.effort[CHECKS]
+        missing += _missing(NOISE, "", settings)
+    return Finding(
+        name=TOO_WEAK,
+        passed=not missing,
+        value=float(len(missing)),
+        threshold=0.0,
+        explanation="settings too weak for a verdict: " + ", ".join(missing)
+        if missing
+        else "no setting is too weak for a verdict",
+        remedy="Leave the settings at their defaults, or raise those named to at least the floor.",
+        weight=Weight.DOUBT,
+    )
+
+
+def _of_attacks_with_gradients(evidence: Evidence) -> list[str]:
+    names = attacks_of_kind(Kind.GRADIENT)
+    attacks = {name: evidence.effort[name] for name in evidence.attacks if name in names}
+    if not attacks:
+        return []
+    alone = {
+        name: _missing(WITH_GRADIENTS, name, {**effort, "starts": None})
+        for name, effort in attacks.items()
+    }
+    enough = [name for name, missing in alone.items() if not missing]
+    if not enough:
+        return min(alone.values(), key=len)
+    together = {"starts": sum(attacks[name]["starts"] for name in enough)}
+    return _missing(WITH_GRADIENTS, " and ".join(enough), together)
+
+
+def _of_attacks_without(evidence: Evidence) -> list[str]:
+    names = attacks_of_kind(Kind.GRADIENT_FREE)
+    missing = [
+        _missing(name, name, evidence.effort[name]) for name in evidence.attacks if name in names
+    ]
+    return min(missing, key=len, default=[])
+
+
+def _missing(of: str, who: str, settings: Mapping[str, int | None]) -> list[str]:
+    """Says which of the given settings are below their floors; those not given are not asked."""
+    return [
+        f"{who} {floor.setting}={found} (at least {floor.least})".lstrip()
+        for floor in FLOORS
+        if floor.of == of
+        and (found := settings.get(floor.setting)) is not None
+        and found < floor.least
+    ]
+
+
+FLOOR_CHECKS = (too_weak,)

@@ -1,0 +1,34 @@
+"""Whether the classifier knows more than which class is the most frequent."""
+
+from __future__ import annotations
+
+from pnil_tf.evaluation.finding import Finding, Weight
+from pnil_tf.evaluation.obfuscation.compare import drop
+from pnil_tf.evaluation.obfuscation.evidence import Evidence
+
+GUESSES = "no_better_than_guessing"
+
+
+def no_better_than_guessing(evidence: Evidence) -> Finding:
+    """Raised if always answering the most frequent class is as accurate as the model.
+
+    Nothing can be said of the robustness of a model that recognises nothing: a constant answer
+    withstands every attack.
+    """
+    gain = drop(evidence.clean, evidence.guessed)
+    return Finding(
+        name=GUESSES,
+        passed=gain.low > 0,
+        value=gain.value,
+        threshold=0.0,
+        explanation=(
+            f"on unperturbed images the model is right in {evidence.clean.mean():.1%}, and the "
+            f"most frequent class is the right answer in {evidence.guessing:.1%}"
+        ),
+        remedy="See that images, labels and pixel range are those the model was trained for, or "
+        "evaluate on more images of the rarer classes.",
+        weight=Weight.DOUBT,
+    )
+
+
+GUESSING_CHECKS = (no_better_than_guessing,)

@@ -1,0 +1,84 @@
+"""What must hold before a figure means anything: gradients, answers by themselves, fresh noise."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pnil_tf.contract.checks import check_each_alone, check_input_gradient, check_noise
+from pnil_tf.contract.classifier import classifier_of, random_images
+from pnil_tf.errors import UserError
+from pnil_tf.layers import PNILLayer
+
+D = keras.layers
+
+
+def model(*first, dtype="float32", **last):
+    return keras.Sequential(
+        [keras.Input((8, 8, 1), dtype=dtype), *first, D.Flatten(), D.Dense(3, **last)]
+    )
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class NumPyNoise(D.Layer):
+    def call(self, x):
+        return x + np.random.default_rng().normal(size=x.shape[1:]).astype(np.float32)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class TensorFlowNoise(D.Layer):
+    def call(self, x):
+        return x + tf.random.normal(tf.shape(x))
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class BatchMean(D.Layer):
+    def call(self, x):
+        return x - keras.ops.mean(x, axis=0, keepdims=True)
+
+
+SOUND = {
+    "plain": lambda: model(),
+    "softmax": lambda: model(activation="softmax"),
+    "zeros": lambda: model(kernel_initializer="zeros"),
+    "pnil": lambda: model(PNILLayer()),
+    "dropout": lambda: model(D.Dropout(0.5), D.GaussianNoise(0.1)),
+    "batch norm": lambda: model(D.BatchNormalization(), D.Conv2D(4, 3, activation="relu")),
+    "noise": lambda: model(TensorFlowNoise()),
+}
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_an_ordinary_model_passes(name):
+    classifier = classifier_of(SOUND[name]())
+    images = random_images((8, 8, 1))
+    check_input_gradient(classifier, images)
+    check_each_alone(classifier, images)
+    check_noise(classifier, images)
+    check_noise(classifier, images, training=True)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: model(D.Lambda(lambda x: tf.round(255 * x) / 255)),
+        lambda: model(D.Lambda(lambda x: tf.cast(tf.cast(255 * x, tf.int32), tf.float32))),
+        lambda: model(D.Lambda(lambda x: tf.sign(x - 0.5))),
+        lambda: model(D.Rescaling(255.0), D.Reshape((64,)), D.Embedding(256, 2)),
+        lambda: model(D.Rescaling(1 / 255), dtype="uint8"),
+    ],
+    ids=["round", "cast", "sign", "embedding", "uint8"],
+)
+def test_a_model_without_an_input_gradient_is_refused(make):
+    with pytest.raises(UserError, match="no gradient with respect to the pixels"):
+        check_input_gradient(classifier_of(make()), random_images((8, 8, 1)))
+
+
+def test_a_model_that_mixes_images_is_refused():
+    with pytest.raises(UserError, match="depends on the other images"):
+        check_each_alone(classifier_of(model(BatchMean())), random_images((8, 8, 1)))
+
+
+def test_noise_that_tracing_freezes_is_refused():
+    with pytest.raises(UserError, match="repeats it for ever"):
+        check_noise(classifier_of(model(NumPyNoise())), random_images((8, 8, 1)))

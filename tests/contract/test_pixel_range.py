@@ -1,0 +1,65 @@
+"""A pixel range maps to [0, 1] and back, and says a radius in both."""
+
+import numpy as np
+import pytest
+
+from pnil_tf.contract.pixel_range import BYTES, SIGNED, UNIT, PixelRange, check_epsilon, range_like
+from pnil_tf.errors import UserError
+
+RANGES = [UNIT, BYTES, SIGNED, PixelRange(-3.5, 0.25)]
+
+
+@pytest.mark.parametrize("pixel_range", RANGES, ids=str)
+def test_to_unit_and_back(pixel_range):
+    unit = np.linspace(0, 1, 256, dtype=np.float32)
+    pixels = pixel_range.from_unit(unit)
+    assert pixels.dtype == np.float32
+    assert (pixels[0], pixels[-1]) == (pixel_range.low, pixel_range.high)
+    np.testing.assert_allclose(pixel_range.to_unit(pixels), unit, atol=1e-6)
+
+
+def test_the_unit_range_changes_no_bit():
+    images = np.random.default_rng(0).random(10, np.float32)
+    assert UNIT.to_unit(images) is images
+    assert UNIT.from_unit(images) is images
+
+
+@pytest.mark.parametrize(
+    ("pixel_range", "epsilon", "words"),
+    [
+        (BYTES, 8 / 255, "8/255 of the range (8 of 255)"),
+        (UNIT, 8 / 255, "8/255 of the range (8 of 255)"),
+        (SIGNED, 8 / 255, "8/255 of the range (0.06275 of 2)"),
+        (UNIT, 0.3, "0.3 of the range (76.5 of 255)"),
+        (BYTES, 1.0, "1 of the range (255 of 255)"),
+        (UNIT, 0.5, "0.5 of the range (127.5 of 255)"),
+    ],
+)
+def test_a_radius_is_said_both_ways(pixel_range, epsilon, words):
+    assert pixel_range.says(epsilon) == words
+
+
+@pytest.mark.parametrize(
+    "value", [(1, 0), (0, 0), (0, float("inf")), (0, "a"), 255, "0,255", (0, 1, 2), (False, True)]
+)
+def test_what_is_no_range_is_refused(value):
+    with pytest.raises(UserError, match="two numbers, the smaller one first"):
+        PixelRange.of(value)
+
+
+def test_a_radius_in_pixels_is_refused_with_the_share():
+    with pytest.raises(UserError, match=r"write 8 / 255"):
+        check_epsilon(8, "linf", BYTES)
+    with pytest.raises(UserError, match=r"write 8 / 255"):
+        check_epsilon(8, "linf")
+    with pytest.raises(UserError, match="epsilon > 0"):
+        check_epsilon(0, "linf")
+    check_epsilon(8, "l2")
+    check_epsilon(1, "linf")
+
+
+def test_ranges_are_recognised_by_their_values():
+    assert range_like(0.0, 1.0) == UNIT
+    assert range_like(-1.0, 1.0) == SIGNED
+    assert range_like(0.0, 251.0) == BYTES
+    assert range_like(-300.0, 2.0) is None

@@ -1,0 +1,56 @@
+"""What is leaned on of Keras' and TensorFlow's insides is still there, and does what it did."""
+
+import keras
+import pytest
+import tensorflow as tf
+
+from pnil_tf.keras_internals import all_layers, attached_logits, operation_of, parse_saved_model
+
+
+def functional():
+    inputs = keras.Input((4,), name="images")
+    return keras.Model(inputs, keras.layers.Dense(3, name="last")(inputs), name="inner")
+
+
+def test_all_layers_are_found_in_nested_models_and_attributes():
+    class Outer(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.body = functional()
+            self.extra = [keras.layers.Dense(2, name="listed")]
+
+        def call(self, x):
+            return self.extra[0](self.body(x))
+
+    outer = Outer()
+    names = [layer.name for layer in all_layers(outer)]
+    assert names[0] == outer.name
+    assert {"inner", "last", "listed"} <= set(names)
+    assert outer not in list(all_layers(outer, include_self=False))
+    assert list(all_layers(keras.layers.ReLU(), include_self=False)) == []
+
+
+def test_the_operation_behind_a_symbolic_tensor():
+    model = functional()
+    assert operation_of(model.outputs[0]) is model.get_layer("last")
+    assert operation_of(model.inputs[0]).name == "images"
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_probabilities_know_their_logits(activation):
+    logits = tf.constant([[1.0, -2.0, 0.5]])
+    outputs = keras.layers.Activation(activation)(logits)
+    tf.debugging.assert_near(attached_logits(outputs), logits)
+    assert attached_logits(logits) is None
+
+
+def test_a_saved_model_is_read_and_not_run(tmp_path):
+    model = tf.Module()
+    model.f = tf.function(lambda x: tf.nn.relu(x), [tf.TensorSpec([2], tf.float32)])
+    tf.saved_model.save(model, str(tmp_path))
+    (graph,) = parse_saved_model(str(tmp_path)).meta_graphs
+    nodes = [node.op for f in graph.graph_def.library.function for node in f.node_def]
+    assert "Relu" in nodes
+    (tmp_path / "saved_model.pb").write_bytes(b"nonsense")
+    with pytest.raises(OSError, match=r"saved_model\.pb"):
+        parse_saved_model(str(tmp_path))
