@@ -42,6 +42,8 @@ class Search:
         start: `(trial, x, known, seed) -> state`.
         advance: `(trial, x, y, state, seed, first, count) -> state`: takes the steps `first`
             to `first + count - 1`.
+        given_up: `state -> bool (n,)`: images that leave the trial since it will not get
+            further with them. They are not lost.
         prepare: `(x, y, seed) -> known`: what all trials need to know of their images, worked
             out once.
     """
@@ -53,6 +55,7 @@ class Search:
     start: Callable[[int, Any, State, Any], State]
     advance: Callable[[int, Any, Any, State, Any, int, int], State]
     prepare: Callable[[Any, Any, Any], State] | None = None
+    given_up: Callable[[tuple[Array, ...]], Array] | None = None
 
 
 def attack_standing(
@@ -133,9 +136,12 @@ def attack_standing(
                 targeted,
                 search.judged_at_once,
             )
-            leaving = survived < survival[active] if ended else survived == 0
-            kept[active[leaving]] = state[0][leaving]
-            survival[active[leaving]] = survived[leaving]
+            leaving = survived == 0
+            if search.given_up is not None and not ended:
+                leaving |= search.given_up(state)
+            better = (leaving | ended) & (survived < survival[active])
+            kept[active[better]] = state[0][better]
+            survival[active[better]] = survived[better]
             active, state = active[~leaving], tuple(array[~leaving] for array in state)
         if check_every:
             standing = standing[survival[standing] > 0]

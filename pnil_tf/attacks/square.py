@@ -24,7 +24,7 @@ from pnil_tf.attacks.ball import box
 from pnil_tf.attacks.eot import EOT, Loss, Predict, eot_loss
 from pnil_tf.attacks.losses import attack_loss
 from pnil_tf.attacks.search import Search, State
-from pnil_tf.attacks.settings import AttackSettings
+from pnil_tf.attacks.settings import AttackSettings, is_number
 from pnil_tf.attacks.trials import graph
 from pnil_tf.errors import UserError
 
@@ -35,6 +35,8 @@ _RENEWED_EVERY = 50
 _HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 _TILES = 5  # along each side, of the start in l2
 _TINY = 1e-12
+# Shares of the queries after which hopeless images are given up: each time they have doubled.
+_LOOKS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,16 +46,22 @@ class SquareSettings(AttackSettings):
     Args:
         area: Share of the image that the first patches cover.
         renew_every: Queries for which the same draws are used.
+        patience: An image is given up where its margin would have to grow faster than until
+            now by more than this factor: what it gained while the queries doubled, for each
+            time that they still can double. 0 gives none up.
     """
 
     area: float = 0.8
     renew_every: int = _RENEWED_EVERY
+    patience: float = 0.0
 
     def check(self) -> None:
         """Refuses what makes no patch."""
         super().check()
         self._require_count("renew_every")
         self._require_positive("area")
+        if not is_number(self.patience) or self.patience < 0:
+            raise UserError(f"Square needs patience >= 0. Received: {self.patience!r}.")
         if self.area > 1:
             raise UserError(
                 f"A patch covers a share of the image, at most 1. Received: {self.area}."
@@ -248,7 +256,8 @@ def square_steps(
         settings: The attack's settings.
         x: float32 images `(batch, height, width, channels)`.
         y: int labels `(batch,)`.
-        state: The best points, and their losses `(batch,)`.
+        state: The best points, their losses `(batch,)`, those losses when the queries were
+            half or less, and 1 for each image that is given up.
         seed: int32 seed pair of the whole search.
         first: Number of the first query.
         count: Queries to make.
@@ -267,11 +276,19 @@ def square_steps(
         best = tf.where(better[:, tf.newaxis, tf.newaxis, tf.newaxis], candidate, best)
         return i + 1, best, tf.where(better, found, value)
 
-    best, value = state
+    best, value, earlier, hopeless = state
     _, best, value = tf.while_loop(
         lambda i, *_: i < first + count, body, (first, best, value), parallel_iterations=1
     )
-    return best, value
+    if settings.patience:
+        end = first + count
+        for share in _LOOKS:
+            query = int(share * settings.steps)
+            here = (first < query) & (query <= end)
+            far = -value > settings.patience * (value - earlier) * math.log2(1 / share)
+            hopeless = tf.where(here & far & (earlier > -np.inf), 1.0, hopeless)
+            earlier = tf.where(here, value, earlier)
+    return best, value, earlier, hopeless
 
 
 def _defaults(wishes: Wishes) -> dict[str, Any]:
@@ -307,7 +324,8 @@ def _build(predict: Predict, settings: SquareSettings) -> Search:
             )
         images = tf.constant(x)
         space = _Corners(images, settings) if settings.norm == "linf" else _Bumps(images, settings)
-        return space.start(seed), tf.zeros(len(x))
+        zeros = np.zeros(len(x), np.float32)
+        return space.start(seed), zeros, zeros - np.inf, zeros
 
     return Search(
         settings.restarts,
@@ -316,6 +334,7 @@ def _build(predict: Predict, settings: SquareSettings) -> Search:
         settings.max_evaluations_in_flight,
         start,
         lambda trial, *arguments: compiled(*arguments),
+        given_up=lambda state: state[3] > 0,
     )
 
 

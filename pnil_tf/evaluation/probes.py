@@ -121,7 +121,7 @@ def spent(trial: Trial, attacks: dict[str, Outcome]) -> dict[str, dict[str, int]
             **{
                 field: value
                 for field, value in dataclasses.asdict(outcome.settings).items()
-                if field in ("steps", "samples", "queries")
+                if field in ("steps", "samples")
             },
             "starts": outcome.settings.restarts * len(outcome.settings.losses),
             "images": len(outcome.share),

@@ -127,6 +127,28 @@ def test_a_pause_changes_nothing(images, labels, draws):
     np.testing.assert_array_equal(whole, paused)
 
 
+def test_images_that_get_no_nearer_are_given_up():
+    """A margin just out of reach is followed to the end, one far out of it is not."""
+    x = np.full((2, 4, 4, 1), 0.5, np.float32)
+    reach = 0.1 * np.abs(W).sum()
+    queries, level = tf.Variable(0), tf.Variable(0.0)
+
+    def predict(x):
+        value = tf.reduce_sum((x - 0.5) * W, axis=[1, 2, 3])
+        queries.assign_add(tf.size(value))
+        return tf.stack([tf.fill(tf.shape(value), level.read_value()), value], axis=1)
+
+    used = {}
+    for share in (1.01, 100.0):
+        level.assign(share * reach)
+        for patience in (0.0, 4.0):
+            queries.assign(0)
+            run(predict, x, np.zeros(2, int), check_every=10, patience=patience)
+            used[share, patience] = int(queries)
+    assert used[100.0, 4.0] < 0.2 * used[100.0, 0.0]
+    assert used[1.01, 4.0] > 2 * used[100.0, 4.0]
+
+
 def test_vectors_are_refused():
     with pytest.raises(UserError, match="patches of images"):
         run(lambda x: x[:, :2], np.full((2, 5), 0.5, np.float32), np.zeros(2, int))
