@@ -17,6 +17,7 @@ INSTALL_REQUIRES = [
     "keras>=3.10,<4",
     "matplotlib>=3.8",
     "numpy>=1.26",
+    "pillow>=10.1",
     "scipy>=1.11",
     # TensorFlow 2.21 no longer brings it along, and Keras' callback cannot write logs without it.
     "tensorboard>=2.16",
@@ -82,6 +83,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     author="The pnil_tf authors",
+    project_urls={"Paper": "https://arxiv.org/abs/2002.10097"},
     keywords="adversarial training, robustness, evaluation, tensorflow, keras",
     classifiers=[
         "Development Status :: 3 - Alpha",
@@ -98,7 +100,9 @@ setup(
     ],
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["pnil_tf", "pnil_tf.*"]),
-    package_data={"pnil_tf": ["py.typed"]},
+    # pnil_tf/configs is a link to configs/: an installation has the flagfiles, too.
+    package_data={"pnil_tf": ["py.typed", "configs/*.cfg"]},
+    entry_points={"console_scripts": ["pnil-tf = pnil_tf.__main__:main"]},
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,
     zip_safe=False,

@@ -1,23 +1,7 @@
-"""Measures what training and attacks cost on this machine.
+"""The command `benchmark` from a clone: python bin/benchmark.py --help."""
 
-For example: python bin/benchmark.py --train --epoch --startup
-or:          python bin/benchmark.py --evaluate --eot --memory --benchmark_run=runs/NAME
-
-Contenders run in turn in one process; figures are medians, and ratios compare runs of the same
-round. Floors are the operations of the network over what the machine does at best. Writes JSON
-and prints tables.
-"""
-
-from pnil_tf import cli, flags
-
-
-def main() -> None:
-    """Reads the flags, runs the benchmarks, writes and prints the rows."""
-    settings = flags.benchmark_settings()
-    from pnil_tf.benchmark.run import run_benchmarks
-
-    run_benchmarks(settings)
-
+from pnil_tf import cli
+from pnil_tf.commands import benchmark
 
 if __name__ == "__main__":
-    cli.run(main, "benchmark")
+    cli.run(benchmark.main, *benchmark.FLAGS)

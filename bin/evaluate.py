@@ -1,20 +1,7 @@
-"""Says whether a classifier is robust, and whether that is real: bin/evaluate.py --model=runs/NAME.
+"""The command `evaluate` from a clone: python bin/evaluate.py --help."""
 
-The model may also be a .keras file or a SavedModel: then say --dataset, --epsilon and --output,
-which for a run are its own. Leaves results.json, arrays.npz and report.html in --output,
-runs/NAME/evaluation by default. The same command with --resume goes on after an interruption.
-"""
-
-from pnil_tf import cli, flags
-
-
-def main() -> None:
-    """Reads the flags, evaluates, prints the verdict."""
-    arguments = flags.evaluation_arguments()
-    from pnil_tf.runs.evaluate import evaluate_saved
-
-    print(evaluate_saved(**arguments)["verdict_reason"])
-
+from pnil_tf import cli
+from pnil_tf.commands import evaluate
 
 if __name__ == "__main__":
-    cli.run(main, "evaluation", "data")
+    cli.run(evaluate.main, *evaluate.FLAGS)

@@ -1,20 +1,7 @@
-"""Writes a classifier for servers: bin/export.py --model=runs/NAME --output=DIR.
+"""The command `export` from a clone: python bin/export.py --help."""
 
-The model may also be a .keras file. DIR is then a SavedModel that needs TensorFlow alone, with
-model_card.md, the names of the classes and the preprocessing in it. With --format=onnx it holds an
-ONNX model, with onnx_noise_input one whose caller draws the noise.
-"""
-
-from pnil_tf import cli, flags
-
-
-def main() -> None:
-    """Reads the flags, exports, says where."""
-    arguments = flags.export_arguments()
-    from pnil_tf.runs.export import export_saved
-
-    print(f"Exported to {export_saved(**arguments)}")
-
+from pnil_tf import cli
+from pnil_tf.commands import export
 
 if __name__ == "__main__":
-    cli.run(main, "export")
+    cli.run(export.main, *export.FLAGS)

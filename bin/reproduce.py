@@ -1,21 +1,7 @@
-"""Reproduces the paper: bin/reproduce.py --study=table1 --budget=cpu.
+"""The command `reproduce` from a clone: python bin/reproduce.py --help."""
 
-Trains and evaluates a grid of classifiers, each cell in a folder of its own under --output, and
-writes results.json and a report on what is there. The same command goes on after an interruption:
-what is done stays done. Without --yes it asks before it begins.
-"""
-
-from pnil_tf import cli, flags
-
-
-def main() -> None:
-    """Reads the flags, runs the study, says where its results are."""
-    settings = flags.study_settings()
-    from pnil_tf.study.grid import reproduce
-
-    reproduce(settings)
-    print(f"The results are in {settings.folder}")
-
+from pnil_tf import cli
+from pnil_tf.commands import reproduce
 
 if __name__ == "__main__":
-    cli.run(main, "study")
+    cli.run(reproduce.main, *reproduce.FLAGS)

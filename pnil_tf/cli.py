@@ -1,4 +1,4 @@
-"""What the commands in `bin/` share: flags in, errors and exit statuses out."""
+"""What all commands share: flags in, errors and exit statuses out."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from absl import flags
 
 from pnil_tf import flags as pnil_flags
 from pnil_tf.errors import UserError, failure
+from pnil_tf.version import __version__
 
 
 def run(command: Callable[[], None], *groups: str) -> NoReturn:
@@ -36,7 +37,12 @@ def run(command: Callable[[], None], *groups: str) -> NoReturn:
     program = os.path.basename(sys.argv[0])
     pnil_flags.define(*groups)
     if any(argument in ("--help", "-h", "-help", "--helpfull") for argument in sys.argv[1:]):
-        print(_help(inspect.getmodule(command).__doc__ or ""))
+        print(
+            _help((inspect.getmodule(command).__doc__ or "").replace("{program}", _said(program)))
+        )
+        sys.exit(0)
+    if "--version" in sys.argv[1:]:
+        print(f"pnil_tf {__version__}")
         sys.exit(0)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
     logging.basicConfig(format="%(message)s")
@@ -67,6 +73,11 @@ def _speak_utf8() -> None:
         os.execv(sys.executable, sys.orig_argv)
 
 
+def _said(program: str) -> str:
+    """How the program is called: a script of a clone, or an installed command."""
+    return f"python bin/{program}" if program.endswith(".py") else program
+
+
 def _leave(number: int, frame: FrameType | None) -> NoReturn:
     """Unwinds the stack, so that nothing is left half done."""
     sys.exit(128 + number)
@@ -89,6 +100,7 @@ def _help(description: str) -> str:
             lines += textwrap.wrap(flag.help, 88, initial_indent=" " * 6, subsequent_indent=" " * 6)
         lines.append("")
     lines.append(
-        "A flag of two states is --flag or --noflag. --flagfile=PATH reads flags from a file."
+        "A flag of two states is --flag or --noflag. --flagfile=PATH reads flags from a file, "
+        "--flagfile=preset:NAME from one that comes with the package. --version says the version."
     )
     return "\n".join(lines)

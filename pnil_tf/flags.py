@@ -20,6 +20,7 @@ from absl import flags
 from pnil_tf.benchmark.settings import BenchmarkSettings
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.settings import EvaluationSettings
+from pnil_tf.flagfiles import PREFIX, preset
 from pnil_tf.study.budgets import BUDGETS
 from pnil_tf.study.settings import ENGINES, StudySettings
 from pnil_tf.study.studies import STUDIES
@@ -355,11 +356,12 @@ def parse(arguments: Sequence[str], flag_values: flags.FlagValues = FLAGS) -> No
         absl.flags.Error: If a flag is unknown or its value illegal.
         UserError: If a flagfile cannot be understood, or there is an argument that is no flag.
     """
+    arguments = _with_presets(arguments)
     for argument in arguments[1:]:
         name, _, path = argument.lstrip("-").partition("=")
         if name == "flagfile" and os.path.exists(path) and not os.path.isfile(path):
             raise UserError(  # a device or a pipe might never end
-                f"A flagfile must be a file. Received: {path!r}, which is none."
+                f"A flagfile must be a file, which {path!r} is not."
             )
     try:
         rest = flag_values(arguments)[1:]
@@ -377,6 +379,19 @@ def parse(arguments: Sequence[str], flag_values: flags.FlagValues = FLAGS) -> No
         raise UserError(f"A flag cannot be read. Received: {error}. See --help.") from error
     if rest:
         raise UserError(f"Every argument is a --flag. Received: {rest[0]!r}. See --help.")
+
+
+def _with_presets(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the place of each flagfile that is named as one of ours."""
+    found = list(arguments)
+    for i, argument in enumerate(found):
+        name, equals, value = argument.lstrip("-").partition("=")
+        follows = name == "flagfile" and not equals and i + 1 < len(found)
+        value = found[i + 1] if follows else value
+        if argument.startswith("-") and name == "flagfile" and value.startswith(PREFIX):
+            path = str(preset(value.removeprefix(PREFIX)))
+            found[i + 1 if follows else i] = path if follows else f"--flagfile={path}"
+    return found
 
 
 def groups(flag_values: flags.FlagValues = FLAGS) -> list[tuple[str, list[str]]]:

@@ -22,8 +22,8 @@ FLOORS = [
     {"attacks"},
     {"contract"},
     {"layers", "input_gradient"},
-    {"rng", "keras_internals", "checksums", "presets"},
-    {"files", "validation", "progress", "html", "logs"},
+    {"rng", "keras_internals", "checksums", "flagfiles"},
+    {"files", "validation", "progress", "html", "logs", "interruption"},
     {"errors", "vocabulary", "version", "registration"},
 ]
 FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}

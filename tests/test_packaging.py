@@ -21,7 +21,7 @@ LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 
 # Where a distribution's import name is not its own name.
-IMPORT_NAMES = {"absl-py": "absl"}
+IMPORT_NAMES = {"absl-py": "absl", "pillow": "PIL"}
 
 
 @pytest.fixture(scope="module")
@@ -266,3 +266,8 @@ def test_pip_install_works_without_the_repository(tmp_path):
     file, version = result.stdout.split()
     assert Path(file).is_relative_to(site)
     assert version == metadata.version("pnil_tf")
+    assert (site / "pnil_tf" / "configs" / "mnist_nfgsm_pnil.cfg").is_file()
+    overview = subprocess.run(
+        [environment / "bin" / "pnil-tf"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "find-lr" in overview.stdout

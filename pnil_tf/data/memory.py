@@ -25,13 +25,14 @@ def available_bytes() -> int | None:
     return min(limits, default=None)
 
 
-def check_fits(name: str, images: int, shape: tuple[int, int, int]) -> None:
+def check_fits(name: str, images: int, shape: tuple[int, int, int], value_bytes: int = 1) -> None:
     """Refuse a data set that would not leave the machine enough memory.
 
     Args:
         name: of the data set, for the message.
         images: how many there are in all splits that are read.
-        shape: `(height, width, channels)` of each, one byte per value.
+        shape: `(height, width, channels)` of each.
+        value_bytes: of each channel of each pixel.
 
     Raises:
         UserError: if they need more than `SHARE` of the available memory.
@@ -39,7 +40,7 @@ def check_fits(name: str, images: int, shape: tuple[int, int, int]) -> None:
     height, width, channels = shape
     check_room(
         f"'{name}'",
-        COPIES * images * height * width * channels,
+        COPIES * images * height * width * channels * value_bytes,
         f"{images:,} images of {height} x {width} x {channels}",
         "Ask for smaller images with an image size, choose a smaller data set, or use a machine "
         "with more memory.",

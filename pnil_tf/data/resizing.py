@@ -7,12 +7,20 @@ import tensorflow as tf
 
 from pnil_tf.data.types import ImageSet
 
-_BATCH = 512
+# Floats of enlarged images that are held at once.
+_BATCH_BYTES = 2**28
 
 
 def resize(images: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
-    """Resize uint8 images `(..., h, w, c)` to `(height, width)`, smoothed where they shrink."""
+    """Resize images `(..., h, w, c)` to `(height, width)`, smoothed where they shrink.
+
+    Args:
+        images: uint8, or float32 in [0, 1]; the result is the same.
+        size: `(height, width)`.
+    """
     resized = tf.image.resize(images, size, antialias=True)
+    if images.dtype == np.float32:
+        return tf.clip_by_value(resized, 0.0, 1.0)
     return tf.cast(tf.round(tf.clip_by_value(resized, 0.0, 255.0)), tf.uint8)
 
 
@@ -20,8 +28,9 @@ def resize_set(images: ImageSet, size: tuple[int, int]) -> ImageSet:
     """Resize a whole set to `(height, width)`, a few images at a time."""
     if images.images.shape[1:3] == tuple(size):
         return images
-    parts = [
-        resize(images.images[start : start + _BATCH], size).numpy()
-        for start in range(0, len(images), _BATCH)
-    ]
-    return ImageSet(np.concatenate(parts), images.labels)
+    channels = images.images.shape[-1]
+    resized = np.empty((len(images), *size, channels), images.images.dtype)
+    batch = max(1, _BATCH_BYTES // (4 * size[0] * size[1] * channels))
+    for start in range(0, len(images), batch):
+        resized[start : start + batch] = resize(images.images[start : start + batch], size)
+    return ImageSet(resized, images.labels)

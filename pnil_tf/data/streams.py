@@ -77,7 +77,10 @@ def _gather(indices: tf.data.Dataset, images: ImageSet) -> tf.data.Dataset:
     pixels, labels = images.tensors
 
     def batch_of(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return tf.cast(tf.gather(pixels, index), tf.float32) / 255.0, tf.gather(labels, index)
+        batch = tf.gather(pixels, index)
+        if batch.dtype == tf.uint8:
+            batch = tf.cast(batch, tf.float32) / 255.0
+        return batch, tf.gather(labels, index)
 
     options = tf.data.Options()
     # The autotune thread can hold up the end of a stream for tens of seconds.

@@ -49,7 +49,7 @@ def quick_evaluation(
         judge_draws}` (fractions; Wilson intervals at 95 %; mean over fresh draws of the noise),
         and the setting.
     """
-    x, y = images.images.astype(np.float32) / 255.0, images.labels
+    x, y = images.unit_images, images.labels
     target = as_target(classifier, x)
     draws, judge_draws = (eot_samples, _JUDGE_DRAWS) if target.stochastic else (1, 1)
     judge = Judge(target.predict, judge_draws)

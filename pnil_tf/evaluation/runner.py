@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import hashlib
-import importlib.metadata
 import json
 import logging
 import platform
@@ -42,7 +41,7 @@ from pnil_tf.files import (
 )
 from pnil_tf.keras_internals import all_layers
 from pnil_tf.logs import errors_only
-from pnil_tf.version import __version__
+from pnil_tf.version import __version__, versions
 
 RESULTS, ARRAYS, ADVERSARIAL, REPORT = (
     "results.json",
@@ -185,7 +184,7 @@ def _work(
         "model": {**trial.target.describe(), "sigma": evidence.sigma},
         **about,
         "seed": settings.seed,
-        "versions": _versions(),
+        "versions": {**versions(), "platform": platform.platform()},
         "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "attack_seconds": sum(outcome.seconds for outcome in outcomes.values()),
         "process_seconds": time.monotonic() - started,
@@ -372,15 +371,3 @@ def _config(model: keras.Layer) -> str:
             config = {key: value for key, value in layer.get_config().items() if key != "name"}
             configs.append([type(layer).__qualname__, config])
     return json.dumps(configs, default=repr, sort_keys=True)
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "pnil_tf": __version__,
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-        "cleverhans": importlib.metadata.version("cleverhans"),
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-    }

@@ -54,8 +54,8 @@ class RunDirectory:
             not self.description.exists() and set(self.path.iterdir()) - {self.path / LOCK}
         ):
             raise UserError(
-                f"{str(self.path)!r} exists and holds no run (no {_MARKER}). Received: this name. "
-                "Choose another --name or --runs_dir."
+                f"{str(self.path)!r} exists and holds no run (no {_MARKER}). Choose another --name "
+                "or --runs_dir."
             )
         refuse_odd_entries(self.path)
         self._refuse_existing()
@@ -65,8 +65,8 @@ class RunDirectory:
             return
         if self.exists:
             raise UserError(
-                f"The run {str(self.path)!r} exists. Received: neither --resume (go on with it) "
-                "nor --overwrite (replace it). Pass one, or choose another --name."
+                f"The run {str(self.path)!r} exists, and neither --resume (go on with it) nor "
+                "--overwrite (replace it) was given. Pass one, or choose another --name."
             )
 
     @property
@@ -80,7 +80,7 @@ class RunDirectory:
             return read_json(self.description)
         except UserError as error:
             raise UserError(
-                f"{error} To train anew with the same settings: --flagfile={self.flagfile} "
+                f"{error} To train again with the same settings: --flagfile={self.flagfile} "
                 "--overwrite."
             ) from error
 
@@ -122,8 +122,8 @@ class RunDirectory:
             if kept["sha256"] not in (None, found):
                 raise RunFailedError(
                     f"The best classifier, {str(self.best)!r} of epoch {kept['epoch']}, was "
-                    f"damaged since it was written: its checksum was {kept['sha256']}. Received: "
-                    f"{found}. To train anew: --flagfile={self.flagfile} --overwrite."
+                    f"damaged since it was written: its checksum was {kept['sha256']} and is now "
+                    f"{found}. To train again: --flagfile={self.flagfile} --overwrite."
                 )
 
     def lock(self) -> None:

@@ -12,10 +12,12 @@ from pnil_tf.errors import UserError
 from pnil_tf.evaluation.runner import evaluate
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.files import refuse_file_in_the_way, sha256_of, understood
-from pnil_tf.runs.load import RUN, Loaded, load_model, read_run
+from pnil_tf.interruption import interruption_told
+from pnil_tf.runs.load import RUN, Loaded, load_model, no_model, read_run
 from pnil_tf.vocabulary import NORMS
 
-_OUTPUT = "evaluation"
+EVALUATION = "evaluation"
+"""The folder of the results within a run's."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,13 +37,41 @@ class Saved:
     dataset: Dataset
 
 
-def load_saved(
+@dataclasses.dataclass(frozen=True)
+class Settled:
+    """What is to be evaluated, whether it was said or follows from the run.
+
+    Args:
+        model: A run's folder, a `.keras` file or a SavedModel folder.
+        run: What the run's `run.json` says; empty for another model.
+        epsilon: Radius of the attacks.
+        norm: Norm of that radius.
+        data: Where the images come from.
+    """
+
+    model: str
+    run: Mapping[str, Any]
+    epsilon: float
+    norm: str
+    data: DataSettings
+
+    def load(self) -> Saved:
+        """Loads the classifier and its images.
+
+        Raises:
+            UserError: If one of them is missing or damaged.
+        """
+        loaded = load_model(self.model, self.run)
+        return Saved(loaded, self.epsilon, self.norm, load(self.data))
+
+
+def settle(
     model: str,
     epsilon: float | None = None,
     data: Mapping[str, Any] | None = None,
     norm: str | None = None,
-) -> Saved:
-    """Loads a classifier and its data.
+) -> Settled:
+    """Settles what is to be evaluated: what was said, or else what the run says.
 
     Args:
         model: A run's folder, a `.keras` file or a SavedModel folder.
@@ -52,8 +82,23 @@ def load_saved(
     Raises:
         UserError: If something is missing or does not fit.
     """
-    epsilon, norm, settings = _settled(model, epsilon, norm, data or {})
-    return Saved(load_model(model), epsilon, norm, load(settings))
+    if not Path(model).exists():
+        raise no_model(model)
+    run = read_run(model)
+    with understood(Path(model) / RUN):
+        said = _flat(run)
+    trained_in = said.get("norm", NORMS[0])
+    norm = norm or trained_in
+    if epsilon is None:
+        if said and norm != trained_in:
+            raise UserError(
+                f"{model} was trained at a radius in {trained_in}, which says nothing in {norm}: "
+                f"give --epsilon with --norm={norm}."
+            )
+        epsilon = said.get("epsilon")
+    if epsilon is None:
+        raise UserError(f"{model} does not say for which epsilon it was trained: give --epsilon.")
+    return Settled(model, run, epsilon, norm, _data_settings(model, said, data or {}))
 
 
 def evaluate_saved(
@@ -85,52 +130,34 @@ def evaluate_saved(
     Raises:
         UserError: If something is missing or does not fit; before the work begins.
     """
-    epsilon, norm, _ = _settled(model, epsilon, norm, data or {})
-    settings = EvaluationSettings(epsilon=epsilon, norm=norm, **(options or {}))
+    settled = settle(model, epsilon, data, norm)
+    settings = EvaluationSettings(epsilon=settled.epsilon, norm=settled.norm, **(options or {}))
     if output is None:
-        if not read_run(model):
-            raise UserError(f"{model} is no run's folder: say with --output where results belong.")
-        output = str(Path(model) / _OUTPUT)
-    refuse_file_in_the_way("output", output)
-    saved = load_saved(model, epsilon, data, norm)
-    test = saved.dataset.test.take(settings.images)
-    return evaluate(
-        saved.loaded.model,
-        test.images,
-        test.labels,
-        settings,
-        output,
-        resume=resume,
-        overwrite=overwrite,
-        data=saved.dataset.describe(),
-        model_identity=sha256_of(saved.loaded.file),
-        kind=saved.loaded.kind,
-    )
-
-
-def _settled(
-    model: str, epsilon: float | None, norm: str | None, data: Mapping[str, Any]
-) -> tuple[float, str, DataSettings]:
-    """The radius, its norm and the data: what was said, or else the run's."""
-    if not Path(model).exists():
-        raise UserError(f"There is no model at {model}. Train one with bin/train.py.")
-    with understood(Path(model) / RUN):
-        run = _flat(read_run(model))
-    trained_in = run.get("norm", NORMS[0])
-    norm = norm or trained_in
-    if epsilon is None:
-        if run and norm != trained_in:
+        if not settled.run:
             raise UserError(
-                f"{model} was trained at a radius in {trained_in}, which says nothing in {norm}. "
-                f"Received: --norm={norm} without --epsilon. Give one."
+                f"{model} is not a run's folder: say with --output where the results belong."
             )
-        epsilon = run.get("epsilon")
-    if epsilon is None:
-        raise UserError(f"{model} does not say for which epsilon it was trained: give --epsilon.")
-    return epsilon, norm, _data_settings(model, run, data)
+        output = str(Path(model) / EVALUATION)
+    refuse_file_in_the_way("output", output)
+    saved = settled.load()
+    test = saved.dataset.test.take(settings.images)
+    kept = f"Interrupted. What was finished is kept in {output}"
+    with interruption_told(lambda: f"{kept}: the same command with --resume goes on."):
+        return evaluate(
+            saved.loaded.model,
+            test.images,
+            test.labels,
+            settings,
+            output,
+            resume=resume,
+            overwrite=overwrite,
+            data=saved.dataset.describe(),
+            model_identity=sha256_of(saved.loaded.file),
+            kind=saved.loaded.kind,
+        )
 
 
-def _flat(run: dict[str, Any]) -> dict[str, Any]:
+def _flat(run: Mapping[str, Any]) -> dict[str, Any]:
     """The run's settings by name, whatever group they belong to."""
     flat: dict[str, Any] = {}
     for name, value in run.get("settings", {}).items():
@@ -138,7 +165,7 @@ def _flat(run: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _data_settings(model: str, run: dict[str, Any], given: Mapping[str, Any]) -> DataSettings:
+def _data_settings(model: str, run: Mapping[str, Any], given: Mapping[str, Any]) -> DataSettings:
     names = [field.name for field in dataclasses.fields(DataSettings)]
     values = {name: run[name] for name in names if run.get(name) is not None} | dict(given)
     if "dataset" not in values:

@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 
 from pnil_tf.errors import UserError
-from pnil_tf.runs.load import load_model
+from pnil_tf.runs.load import load_model, read_run
 from pnil_tf.runs.record import record_of
 from pnil_tf.serving import onnx_model, saved_model
 from pnil_tf.serving.onnx_model import export_onnx
@@ -46,11 +46,12 @@ def export_saved(
     """
     export, marker = FORMATS[format]
     check_output(Path(output), overwrite, marker)
-    loaded = load_model(model)
+    run = read_run(model)
+    loaded = load_model(model, run)
     if not isinstance(loaded.model, keras.Model):
         raise UserError(
-            f"A run's folder or a .keras file can be exported. Received: {model}, a "
-            f"{loaded.kind}, which is exported already."
+            f"{model} is a {loaded.kind}, which is exported already. Give a run's folder or a "
+            ".keras file."
         )
-    record = record_of(model, loaded.file)
+    record = record_of(model, loaded.file, run)
     return export(loaded.model, output, overwrite=overwrite, record=record)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +39,19 @@ class Loaded:
     file: Path
 
 
-def load_model(path: str | Path) -> Loaded:
+def load_model(path: str | Path, run: Mapping[str, Any] | None = None) -> Loaded:
     """Loads a classifier without running code that the file brings along.
+
+    Args:
+        path: A run's folder, a `.keras` file or a SavedModel folder.
+        run: What `read_run` says of it, if it was asked before.
 
     Raises:
         UserError: If there is no model at `path`, or it is damaged or unsafe.
     """
     path = Path(path)
     if path.is_dir() and (path / CLASSIFIER).is_file():
-        _compare_checksum(path)
+        _compare_checksum(path, read_run(path) if run is None else run)
         return dataclasses.replace(_load_keras(path / CLASSIFIER), kind="training run")
     if path.is_dir() and tf.saved_model.contains_saved_model(str(path)):
         variables = [file for file in path.glob("variables/*") if file.is_file()]
@@ -64,9 +68,14 @@ def load_model(path: str | Path) -> Loaded:
         )
     if path.exists():
         raise UserError(
-            f"{path} is no model: a model is a run's folder, a .keras file or a SavedModel folder."
+            f"{path} is not a model. Give a run's folder, a .keras file or a SavedModel folder."
         )
-    raise UserError(f"There is no model at {path}. Train one with bin/train.py.")
+    raise no_model(path)
+
+
+def no_model(path: str | Path) -> UserError:
+    """The error for a path where nothing is."""
+    return UserError(f"There is no model at {path}. Check the path, or train one first.")
 
 
 def read_run(path: str | Path) -> dict[str, Any]:
@@ -79,20 +88,20 @@ def read_run(path: str | Path) -> dict[str, Any]:
     return read_json(file) if file.is_file() else {}
 
 
-def _compare_checksum(run: Path) -> None:
-    if not (run / RUN).is_file():
+def _compare_checksum(folder: Path, run: Mapping[str, Any]) -> None:
+    if not (folder / RUN).is_file():
         raise UserError(
-            f"{run} is no whole run: no {RUN} in it says what its {CLASSIFIER} is. Received: this "
-            f"folder. Name {run / CLASSIFIER} itself to use it without."
+            f"{folder} has a {CLASSIFIER} but no {RUN} that says what it is. To use the file all "
+            f"the same, name it: {folder / CLASSIFIER}."
         )
-    with understood(run / RUN):
-        stated = (read_run(run).get("kept") or {}).get("sha256")
-    found = sha256_of(run / CLASSIFIER)
+    with understood(folder / RUN):
+        stated = (run.get("kept") or {}).get("sha256")
+    found = sha256_of(folder / CLASSIFIER)
     if stated not in (None, found):
         raise UserError(
-            f"{run / CLASSIFIER} was damaged or replaced since the training: its sha256 is "
-            f"{found}. Received: a {RUN} that states {stated}. Train anew, or name the "
-            "file itself if the change is meant."
+            f"{folder / CLASSIFIER} was damaged or replaced since the training: its sha256 is "
+            f"{found}, where {RUN} states {stated}. Train again, or name the file itself if the "
+            "change is meant."
         )
 
 
@@ -102,9 +111,9 @@ def _load_keras(file: Path) -> Loaded:
             unpacked = sum(member.file_size for member in archive.infolist())
     except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         raise UserError(
-            f"{file} is no Keras model: it is no zip archive, or it was cut off ({error})."
+            f"{file} is not a Keras model: it is not a zip archive, or it was cut off ({error})."
         ) from error
-    check_room(str(file), unpacked, "its contents", "Train it anew, or get it again.")
+    check_room(str(file), unpacked, "its contents", "Train the model again, or get the file again.")
     try:
         model = keras.saving.load_model(file, compile=False, safe_mode=True)
     except Exception as error:

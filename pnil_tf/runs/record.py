@@ -8,31 +8,29 @@ from typing import Any
 
 from pnil_tf.evaluation.runner import RESULTS
 from pnil_tf.files import read_json, sha256_of, understood
-from pnil_tf.runs.load import read_run
+from pnil_tf.runs.evaluate import EVALUATION
 from pnil_tf.serving.record import Accuracy, Record
 
-_EVALUATION = "evaluation"
 
-
-def record_of(path: str | Path, file: Path) -> Record:
+def record_of(path: str | Path, file: Path, run: Mapping[str, Any]) -> Record:
     """Reads what a run's folder says of its model; little is known of a bare model.
 
     Args:
         path: A run's folder or a `.keras` file.
         file: The file of the classifier.
+        run: What its `run.json` says; empty for a bare model.
 
     Raises:
         UserError: If the run's or the evaluation's description is damaged.
     """
     path = Path(path)
-    run = read_run(path)
     if not run:
         return Record(name=path.stem)
     with understood(f"run.json or {RESULTS} in {path}"):
         return _of_run(path, file, run)
 
 
-def _of_run(path: Path, file: Path, run: dict[str, Any]) -> Record:
+def _of_run(path: Path, file: Path, run: Mapping[str, Any]) -> Record:
     data, settings = run.get("data") or {}, run.get("settings") or {}
     accuracies, verdict, notes = _evaluated(path, file, data)
     if not accuracies and run.get("result"):
@@ -74,7 +72,7 @@ def _evaluated(
 
     It also has to be on the images that belong to the run: the card speaks of no others.
     """
-    results = path / _EVALUATION / RESULTS
+    results = path / EVALUATION / RESULTS
     if not results.is_file():
         return (), None, []
     found = read_json(results)

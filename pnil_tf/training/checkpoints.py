@@ -60,7 +60,11 @@ class TrainingCheckpoints:
                 file.replace(self._directory / (name + file.name.removeprefix(temporary.name)))
         except (tf.errors.OpError, OSError) as error:
             remove_leftovers(self._directory)
-            before = [n for n in self._steps() if n < step and _damage(self._prefix(n)) is None]
+            before = [
+                n
+                for n in saved_steps(self._directory)
+                if n < step and _damage(self._prefix(n)) is None
+            ]
             kept = [f"that of step {n} is whole" for n in before[-1:]]
             raise RunFailedError(
                 f"The checkpoint of step {step} cannot be written: {reason(error)}; "
@@ -68,8 +72,8 @@ class TrainingCheckpoints:
                 "--resume."
             ) from error
         # Those of later steps were damaged, or this one would not have been reached again.
-        kept_steps = {step, *[n for n in self._steps() if n < step][1 - _KEPT :]}
-        for old in set(self._steps()) - kept_steps:
+        kept_steps = {step, *[n for n in saved_steps(self._directory) if n < step][1 - _KEPT :]}
+        for old in set(saved_steps(self._directory)) - kept_steps:
             for file in sorted(self._directory.glob(f"step-{old}.*"), reverse=True):
                 file.unlink()
 
@@ -82,7 +86,7 @@ class TrainingCheckpoints:
         Raises:
             UserError: If the checkpoint is one of another model.
         """
-        steps = self._steps()
+        steps = saved_steps(self._directory)
         for step in reversed(steps):
             prefix = self._prefix(step)
             damage = _damage(prefix)
@@ -106,11 +110,6 @@ class TrainingCheckpoints:
     def _prefix(self, step: int) -> str:
         return str(self._directory / f"step-{step}")
 
-    def _steps(self) -> list[int]:
-        found = [path for path in self._directory.glob("step-*.index") if path.is_file()]
-        stems = [path.stem[5:] for path in found]
-        return sorted(int(stem) for stem in stems if stem.isdigit())
-
 
 def _damage(prefix: str) -> str | None:
     """Reads every value of a checkpoint, which compares the checksums."""
@@ -122,3 +121,10 @@ def _damage(prefix: str) -> str | None:
     except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
         return reason(error)
     return None
+
+
+def saved_steps(directory: Path) -> list[int]:
+    """The steps whose checkpoints are in a folder, in order; a damaged one counts."""
+    found = [path for path in directory.glob("step-*.index") if path.is_file()]
+    stems = [path.stem[5:] for path in found]
+    return sorted(int(stem) for stem in stems if stem.isdigit())

@@ -11,7 +11,7 @@ from command import run
 from pnil_tf.evaluation.judge import Judge
 from pnil_tf.evaluation.runner import evaluate
 from pnil_tf.evaluation.settings import EvaluationSettings
-from pnil_tf.runs.evaluate import load_saved
+from pnil_tf.runs.evaluate import settle
 
 IMAGES = 200
 RESTARTS, STEPS, DRAWS = 5, 100, 16
@@ -36,7 +36,7 @@ def test_foolbox_finds_no_more_than_our_worst_case(trained, tmp_path, monkeypatc
     # Foolbox 3.3 calls a function that NumPy 2 no longer has.
     monkeypatch.setattr(np, "find_common_type", lambda a, b: np.result_type(*a, *b), raising=False)
     foolbox = pytest.importorskip("foolbox")
-    saved = load_saved(str(trained))
+    saved = settle(str(trained)).load()
     test = saved.dataset.test.take(IMAGES)
     x, y = test.images.astype(np.float32) / 255.0, test.labels.astype(np.int32)
     settings = EvaluationSettings(

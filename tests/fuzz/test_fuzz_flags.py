@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pnil_tf import flags
 from pnil_tf.errors import UserError
-from pnil_tf.runs.train import _flagfile
+from pnil_tf.runs.description import flagfile
 
 TRAINING = ("data", "model", "attack", "optimization", "device", "run")
 COMMANDS = {
@@ -70,7 +70,7 @@ def test_command_lines(many, tmp_path, monkeypatch):
         try:
             found = settings_of(groups, arguments)
             if groups == TRAINING:
-                repeat.write_text(_flagfile(found), encoding="utf-8")
+                repeat.write_text(flagfile(found), encoding="utf-8")
                 again = settings_of(groups, [f"--flagfile={repeat}"])
                 for group in ("data", "model", "attack", "optimization", "device"):
                     assert getattr(again, group) == getattr(found, group)

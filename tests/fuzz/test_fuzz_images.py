@@ -112,11 +112,11 @@ def test_an_image_that_is_vast_when_decoded_is_refused(tmp_path):
         load(DataSettings(f"folder:{tmp_path}", image_size=(4, 4)))
 
 
-@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
-def test_an_image_that_is_no_file_is_refused(make, tmp_path):
+@pytest.mark.timeout(60)
+def test_a_pipe_is_not_waited_for(tmp_path):
     lay_out(tmp_path, [GOOD_PNG] * 18)
-    make(tmp_path / "cat" / "pipe.png")
-    with pytest.raises(UserError, match=r"pipe\.png is no readable"):
+    os.mkfifo(tmp_path / "cat" / "pipe.png")
+    with pytest.raises(UserError, match=r"cat/pipe\.png is no file"):
         load(DataSettings(f"folder:{tmp_path}"))
 
 
@@ -190,7 +190,7 @@ def test_arrays_of_images_and_labels(many, tmp_path, monkeypatch):
 def test_image_sets(many):
     def check(case):
         found = ImageSet(*case)
-        assert found.images.dtype == np.uint8
+        assert 0 <= found.unit_images.min(initial=0) <= found.unit_images.max(initial=0) <= 1
         assert not len(found) or found.labels.min() >= 0
 
     fuzz(many, st.tuples(IMAGES, LABELS), check, 200, 2000)

@@ -8,6 +8,7 @@ import pytest
 from fuzzing import SIZES, Arena, ReachedTheWorkError, damaged_bytes, damaged_json, fuzz
 from hypothesis import strategies as st
 
+from pnil_tf.data.settings import DataSettings
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation import runner
 from pnil_tf.evaluation.settings import EvaluationSettings
@@ -16,6 +17,7 @@ from pnil_tf.files import read_json
 from pnil_tf.runs import evaluate as evaluating
 from pnil_tf.runs import train as training
 from pnil_tf.runs.directory import RunDirectory
+from pnil_tf.runs.load import read_run
 from pnil_tf.runs.record import record_of
 from pnil_tf.study.budgets import BUDGETS
 from pnil_tf.study.grid import reproduce
@@ -161,17 +163,17 @@ def test_model_cards_of_damaged_runs(many, arena):
 
     def check(contents):
         lay_out(arena.inside, contents)
-        record_of(arena.inside, arena.inside / "classifier.keras")
+        record_of(arena.inside, arena.inside / "classifier.keras", read_run(arena.inside))
 
     fuzz(many, damaged_files(files), check, 100, 1200)
 
 
 @pytest.mark.parametrize("many", SIZES)
 def test_evaluations_of_damaged_runs(many, arena, monkeypatch):
-    def load_saved(*arguments):
+    def load(settled):
         raise ReachedTheWorkError
 
-    monkeypatch.setattr(evaluating, "load_saved", load_saved)
+    monkeypatch.setattr(evaluating.Settled, "load", load)
 
     def check(contents):
         lay_out(arena.inside, contents)
@@ -186,12 +188,12 @@ def test_evaluations_of_damaged_runs(many, arena, monkeypatch):
 
 @pytest.mark.parametrize("many", SIZES)
 def test_resumed_trainings_of_damaged_runs(many, arena, monkeypatch):
-    def set_up(settings):
+    def prepare(settings):
         raise ReachedTheWorkError
 
-    monkeypatch.setattr(training, "_set_up", set_up)
+    monkeypatch.setattr(training, "prepare", prepare)
     asked = TrainSettings(
-        training.DataSettings("mnist"),
+        DataSettings("mnist"),
         run=RunSettings(runs_dir=str(arena.root), name="inside", resume=True),
     )
 

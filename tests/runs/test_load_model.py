@@ -26,7 +26,7 @@ def logits(loaded):
 def test_run_folder_and_keras_file(tmp_path):
     model = classifier(PNILLayer(noise_at_inference=False))
     model.save(tmp_path / "classifier.keras")
-    with pytest.raises(UserError, match="no whole run"):
+    with pytest.raises(UserError, match=r"no run\.json"):
         load_model(tmp_path)
     (tmp_path / "run.json").write_text("{}")
     for path in (tmp_path, tmp_path / "classifier.keras"):
@@ -66,8 +66,8 @@ def test_what_is_no_model(tmp_path):
     (tmp_path / "notes.txt").write_text("no model")
     (tmp_path / "empty").mkdir()
     for name, said in (
-        ("text.keras", "no Keras model"),
-        ("notes.txt", "is no model"),
+        ("text.keras", "not a Keras model"),
+        ("notes.txt", "is not a model"),
         ("empty", "holds no model"),
         ("absent", "no model at"),
     ):

@@ -1,0 +1,51 @@
+"""`pnil-tf COMMAND`, which is there after an installation, or `python -m pnil_tf COMMAND`."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from types import ModuleType
+from typing import NoReturn
+
+from pnil_tf import cli
+from pnil_tf.version import __version__
+
+PROGRAM = "pnil-tf"
+COMMANDS = ("train", "evaluate", "export", "find-lr", "reproduce", "benchmark")
+
+
+def main() -> NoReturn:
+    """Runs the command that the first argument names, or says which there are."""
+    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if name in ("--help", "-h", "help"):
+        print(_overview())
+        sys.exit(0)
+    if name == "--version":
+        print(f"pnil_tf {__version__}")
+        sys.exit(0)
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, 1)
+        advice = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(COMMANDS)}."
+        print(f"{PROGRAM}: there is no command {name!r}. {advice}", file=sys.stderr)
+        sys.exit(2)
+    command = _module(name)
+    sys.argv[:2] = [f"{PROGRAM} {name}"]
+    cli.run(command.main, *command.FLAGS)
+
+
+def _module(command: str) -> ModuleType:
+    return importlib.import_module(f"pnil_tf.commands.{command.replace('-', '_')}")
+
+
+def _overview() -> str:
+    lines = [f"{PROGRAM} COMMAND --FLAG=VALUE ..., where COMMAND is one of:", ""]
+    for name in COMMANDS:
+        summary = (_module(name).__doc__ or "").splitlines()[0].partition(": {program}")[0]
+        lines.append(f"  {name:<10} {summary.rstrip('.')}.")
+    lines += ["", f"{PROGRAM} COMMAND --help explains the flags of a command."]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The commands: one file each, whose docstring is the command's help."""

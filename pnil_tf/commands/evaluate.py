@@ -1,0 +1,18 @@
+"""Says whether a classifier is robust, and whether that is real: {program} --model=runs/NAME.
+
+The model may also be a .keras file or a SavedModel: then say --dataset, --epsilon and --output,
+which for a run are its own. Leaves results.json, arrays.npz and report.html in --output,
+runs/NAME/evaluation by default. The same command with --resume goes on after an interruption.
+"""
+
+from pnil_tf import flags
+
+FLAGS = ("evaluation", "data")
+
+
+def main() -> None:
+    """Reads the flags, evaluates, prints the verdict."""
+    arguments = flags.evaluation_arguments()
+    from pnil_tf.runs.evaluate import evaluate_saved
+
+    print(evaluate_saved(**arguments)["verdict_reason"])

@@ -1,0 +1,18 @@
+"""Writes a classifier for servers: {program} --model=runs/NAME --output=DIR.
+
+The model may also be a .keras file. DIR is then a SavedModel that needs TensorFlow alone, with
+model_card.md, the names of the classes and the preprocessing in it. With --format=onnx it holds an
+ONNX model, with onnx_noise_input one whose caller draws the noise.
+"""
+
+from pnil_tf import flags
+
+FLAGS = ("export",)
+
+
+def main() -> None:
+    """Reads the flags, exports, says where."""
+    arguments = flags.export_arguments()
+    from pnil_tf.runs.export import export_saved
+
+    print(f"Exported to {export_saved(**arguments)}")

@@ -1,0 +1,19 @@
+"""Trains a classifier to be robust.
+
+For example: {program} --dataset=mnist --pnil
+
+The run's folder, runs/NAME, holds the kept classifier (classifier.keras), its settings, history,
+pictures and result. The same command with --resume goes on after an interruption.
+"""
+
+from pnil_tf import flags
+
+FLAGS = ("data", "model", "attack", "optimization", "device", "run")
+
+
+def main() -> None:
+    """Reads the flags, trains, prints the result."""
+    settings = flags.train_settings()
+    from pnil_tf.runs.train import train
+
+    train(settings, given=flags.given())

@@ -1,0 +1,32 @@
+"""The flagfiles that come with the package, one for each of the paper's trainings."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from pnil_tf.errors import UserError
+
+PREFIX = "preset:"
+"""What stands before the name of one of ours in `--flagfile=`."""
+
+_FOLDER = Path(__file__).resolve().parent / "configs"
+
+
+def presets() -> list[str]:
+    """The names of all of them."""
+    return sorted(file.stem for file in _FOLDER.glob("*.cfg"))
+
+
+def preset(name: str) -> Path:
+    """The flagfile of a name.
+
+    Raises:
+        UserError: If there is none.
+    """
+    names = presets()
+    if name not in names:
+        near = difflib.get_close_matches(name, names, 1)
+        advice = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(names)}."
+        raise UserError(f"There is no flagfile {PREFIX}{name}. {advice}")
+    return _FOLDER / f"{name}.cfg"

@@ -1,0 +1,65 @@
+"""What a run that goes on takes from the one that was begun."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pnil_tf.data import Dataset, DataSettings
+from pnil_tf.errors import UserError
+from pnil_tf.training.settings import TrainSettings
+
+# Settings that may be said again with --resume, whatever they were: they touch no weight.
+FREE_ON_RESUME = {"resume", "overwrite", "runs_dir", "name", "data_dir", "data_source"}
+
+
+def continued(
+    settings: TrainSettings, stored: dict[str, dict[str, Any]], given: Mapping[str, Any]
+) -> TrainSettings:
+    """The stored run's settings, unless something was said that contradicts them.
+
+    Args:
+        settings: What was asked for now.
+        stored: The settings in `run.json`, by group.
+        given: Those of `settings` that were said explicitly, by name.
+
+    Raises:
+        UserError: If one of them is another than the stored run's.
+    """
+    before = {name: value for group in stored.values() for name, value in group.items()}
+    for name, value in given.items():
+        value = list(value) if isinstance(value, tuple) else value  # as JSON keeps it
+        if name not in FREE_ON_RESUME and value != before.get(name):
+            raise UserError(
+                f"The run was begun with --{name}={before.get(name)} and cannot go on with "
+                f"--{name}={value}. Leave the flag out, or begin another run under another --name."
+            )
+    size = stored["data"]["image_size"]
+    data = {**stored["data"], "image_size": None if size is None else tuple(size)}
+    free = {"data_dir": settings.data.data_dir, "data_source": settings.data.data_source}
+    groups = {
+        name: type(getattr(settings, name))(**stored[name])
+        for name in ("model", "attack", "optimization", "device")
+    }
+    run = {**stored["run"], **{name: getattr(settings.run, name) for name in ("runs_dir", "name")}}
+    run |= {"resume": True, "overwrite": False}
+    return TrainSettings(
+        data=DataSettings(**{**data, **{k: v for k, v in free.items() if k in given}}),
+        run=type(settings.run)(**run),
+        **groups,
+    )
+
+
+def check_images(record: dict[str, Any], data: Dataset) -> None:
+    """Refuses to go on with other images than those that the run was begun with.
+
+    Raises:
+        UserError: If they are others.
+    """
+    before = record["data"]
+    if data.sha256 != before["sha256"]:
+        raise UserError(
+            f"The run was begun with other images: {before['counts']['train']} to train on from "
+            f"{record['data_source']}, where now there are {len(data.train)} from {data.source}. "
+            "Say with --data_dir and --data_source where the first ones are."
+        )

@@ -1,0 +1,167 @@
+"""The training itself: Keras' fit, resumable at every checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from pnil_tf.data import batches, training_stream
+from pnil_tf.errors import RunFailedError, reason
+from pnil_tf.progress import Progress
+from pnil_tf.runs.directory import RunDirectory
+from pnil_tf.runs.model import compiled
+from pnil_tf.runs.training_job import TrainingJob
+from pnil_tf.training.callbacks import (
+    HistoryFile,
+    InvalidLossError,
+    KeepBest,
+    SaveState,
+    ShowProgress,
+    StopOnInvalidLoss,
+)
+from pnil_tf.training.checkpoints import TrainingCheckpoints
+from pnil_tf.training.guard import OverfittingGuard
+from pnil_tf.training.model import AdversarialModel
+
+logger = logging.getLogger(__name__)
+
+_GUARD_IMAGES = 200
+# What TensorFlow raises in a worker when another one ends.
+_WORKER_LOST = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """What a training came to.
+
+    Args:
+        rows: One for each epoch: its losses, its learning rate, its seconds.
+        kept: The best classifier: its epoch, its loss, its checksum; see `KeepBest`.
+        guard_events: What the guard against catastrophic overfitting saw.
+    """
+
+    rows: list[dict[str, Any]]
+    kept: dict[str, Any]
+    guard_events: list[dict[str, Any]]
+
+
+def fit(job: TrainingJob, directory: RunDirectory, record: dict[str, Any], rate: Any) -> Fitted:
+    """Trains, from the newest checkpoint on if there is one.
+
+    Args:
+        job: The training.
+        directory: Where the checkpoints are.
+        record: What `run.json` says so far.
+        rate: The learning rate, or its schedule.
+
+    Raises:
+        RunFailedError: If a worker is lost or the loss is not finite; what is left is said.
+    """
+    model, accuracy = compiled(job, rate)
+    settings, data, chief = job.settings, job.data, job.chief
+    steps_per_epoch = job.steps_per_epoch
+    optimization = settings.optimization
+    validation = data.validation.take(settings.attack.validation_images)
+    adversarial = model.attack is not None and model.validation_attack is not None
+    monitor = "val_adversarial_loss" if adversarial else "val_loss"
+    history = HistoryFile(directory.history, chief)
+    kept = KeepBest(directory.best, monitor, chief)
+    guard = _guard(model, job, directory)
+    stateful = {"history": history, "kept": kept} | ({} if guard is None else {"guard": guard})
+    save = SaveState(
+        TrainingCheckpoints(directory.last, model),
+        stateful,
+        # Keras shows its compiled metrics only after the first step, hence by hand.
+        [accuracy, *(metric for metric in model.metrics if metric.name == "loss")],
+        steps_per_epoch,
+        settings.run.checkpoint_steps,
+        chief,
+    )
+    step, stopped = save.restore() if settings.run.resume else (0, False)
+    if step:
+        logger.info("Going on after step %d.", step)
+    total = optimization.epochs * steps_per_epoch
+    progress = Progress("training", total, "step", step) if chief else None
+    # The guard may put other weights in place: what was validated is kept before that.
+    callbacks = [StopOnInvalidLoss(), kept, *([] if guard is None else [guard])]
+    callbacks += [history, save]
+    if progress is not None:
+        callbacks.append(ShowProgress(progress, optimization.epochs))
+    if settings.run.tensorboard and chief:
+        callbacks.append(keras.callbacks.TensorBoard(str(directory.tensorboard)))
+    replicas = model.distribute_strategy.num_replicas_in_sync
+    validation_batch = min(optimization.batch_size, len(validation)) // replicas * replicas
+    validation_data = batches(validation, validation_batch, drop_remainder=replicas > 1)
+
+    def train(first_epoch: int, epochs: int, steps: int) -> None:
+        start = int(model.steps_taken.numpy())
+        model.fit(
+            training_stream(data.train, optimization.batch_size, optimization.seed, start),
+            initial_epoch=first_epoch,
+            epochs=epochs,
+            steps_per_epoch=steps,
+            validation_data=validation_data,
+            callbacks=callbacks,
+            shuffle=False,  # the stream is shuffled
+            verbose=0,
+        )
+
+    # An epoch that was interrupted is completed first: Keras counts whole epochs only.
+    epoch, done = divmod(step, steps_per_epoch)
+    try:
+        if done and not stopped:
+            train(epoch, epoch + 1, steps_per_epoch - done)
+            epoch, stopped = epoch + 1, model.stop_training
+        if epoch < optimization.epochs and not stopped:
+            train(epoch, optimization.epochs, steps_per_epoch)
+    except _WORKER_LOST as error:
+        if model.distribute_strategy.cluster_resolver is None:
+            raise
+        raise RunFailedError(
+            f"A worker of this training is gone: {reason(error)}. The checkpoints "
+            "are kept. Start all workers again with --resume."
+        ) from error
+    except InvalidLossError as error:
+        best = _best_so_far(directory, record, kept) if chief else ""
+        raise RunFailedError(
+            f"{error} {best}Lower --max_lr, or let --max_lr=auto find it."
+        ) from error
+    if progress is not None:
+        progress.close(f"{len(history.rows)} epochs")
+    events = [] if guard is None else guard.events
+    return Fitted(history.rows, kept.get_state(), events)
+
+
+def _best_so_far(directory: RunDirectory, record: dict[str, Any], kept: KeepBest) -> str:
+    """Leaves the best classifier of a training that failed, and says where."""
+    state = kept.get_state()
+    if state["epoch"] is None:
+        return ""
+    directory.publish(state)
+    directory.write({**record, "kept": state})
+    return f"The best classifier, of epoch {state['epoch']}, is {str(directory.classifier)!r}. "
+
+
+def _guard(
+    model: AdversarialModel, job: TrainingJob, directory: RunDirectory
+) -> OverfittingGuard | None:
+    settings = job.settings
+    if settings.attack.guard == "off" or model.attack is None:
+        return None
+    watched = job.data.validation.take(_GUARD_IMAGES)
+    return OverfittingGuard(
+        watched.unit_images,
+        watched.labels,
+        action=settings.attack.guard,
+        directory=directory.checkpoints,
+        writes=job.chief,
+    )

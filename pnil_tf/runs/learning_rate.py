@@ -1,0 +1,64 @@
+"""The learning rate of a training: its range test, and its schedule over the steps."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from pnil_tf.data import training_stream
+from pnil_tf.errors import RunFailedError, UserError
+from pnil_tf.runs.model import compiled
+from pnil_tf.runs.training_job import TrainingJob, prepare
+from pnil_tf.training.lr_range import LRRange, lr_range_test, write_curve
+from pnil_tf.training.schedules import OneCycle, Triangular
+from pnil_tf.training.settings import TrainSettings
+
+logger = logging.getLogger(__name__)
+
+
+def find_learning_rate(settings: TrainSettings) -> tuple[LRRange, Path]:
+    """Runs the LR range test of a training and writes its curve into `NAME_lr_range`.
+
+    Returns:
+        What was found, and the folder.
+
+    Raises:
+        UserError: If the settings cannot be followed.
+    """
+    job = prepare(settings)
+    folder = Path(settings.run.runs_dir) / f"{settings.run.name}_lr_range"
+    folder.mkdir(parents=True, exist_ok=True)
+    found = range_test(job)
+    write_curve(found, folder)
+    return found, folder
+
+
+def range_test(job: TrainingJob) -> LRRange:
+    """Runs the LR range test of a training, on a model of its own.
+
+    Raises:
+        RunFailedError: If no rate could be found.
+    """
+    optimization = job.settings.optimization
+    logger.info("LR range test ...")
+    stream = training_stream(job.data.train, optimization.batch_size, optimization.seed)
+    model, _ = compiled(job, 1e-3)
+    try:
+        found = lr_range_test(model, stream)
+    except UserError as error:  # its arguments are ours, so it is the training that failed
+        raise RunFailedError(f"{error} Or pass --max_lr.") from error
+    logger.info("LR range test: peak learning rate %.4g", found.suggested_max)
+    return found
+
+
+def schedule(job: TrainingJob, max_lr: float) -> Any:
+    """The learning rate over the steps, with its peak at `max_lr`: a number or a schedule."""
+    optimization, steps_per_epoch = job.settings.optimization, job.steps_per_epoch
+    if optimization.schedule == "constant":
+        return max_lr
+    if optimization.schedule == "one_cycle":
+        return OneCycle(max_lr, max(optimization.epochs * steps_per_epoch, 2))
+    min_lr = max_lr / 10 if optimization.min_lr is None else optimization.min_lr
+    period = max(round(optimization.cycle_epochs * steps_per_epoch), 2)
+    return Triangular(min_lr, max_lr, period)

@@ -1,0 +1,59 @@
+"""The model of a training, built from its seed and compiled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from pnil_tf.models import build_model, pnil_layer
+from pnil_tf.runs.training_job import TrainingJob
+from pnil_tf.training.model import AdversarialModel
+
+
+def compiled(job: TrainingJob, rate: Any) -> tuple[AdversarialModel, keras.metrics.Metric]:
+    """Builds the model from the seed and compiles it, with `accuracy` as its one metric.
+
+    Args:
+        job: The training.
+        rate: The learning rate, or its schedule.
+    """
+    settings = job.settings
+    keras.utils.set_random_seed(settings.optimization.seed)
+    with job.strategy.scope():
+        model = _new_model(job)
+        accuracy = keras.metrics.SparseCategoricalAccuracy("accuracy")
+        model.compile(
+            keras.optimizers.Adam(rate),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=[accuracy],
+            jit_compile={"auto": "auto", "true": True, "false": False}[settings.device.jit_compile],
+        )
+    return model, accuracy
+
+
+def _new_model(job: TrainingJob) -> AdversarialModel:
+    settings, data = job.settings, job.data
+    layer = None
+    if settings.model.pnil:
+        layer = pnil_layer(settings.model.pnil_sigma, settings.model.pnil_per_channel)
+        layer.noise_at_inference = settings.model.noise_at_inference
+    classifier = build_model(
+        str(settings.model.model),
+        data.input_shape,
+        data.num_classes,
+        width=settings.model.width,
+        pnil=layer,
+    )
+    # Without noise of its own a classifier has nothing to average over.
+    noisy = settings.model.pnil and settings.model.noise_at_inference
+    return AdversarialModel(
+        classifier,
+        "none" if job.attack is None else job.attack,
+        settings.attack.epsilon,
+        norm=settings.attack.norm,
+        validation_attack=settings.attack.validation_attack,
+        validation_eot_samples=settings.attack.validation_eot_samples if noisy else 1,
+        clean_weight=settings.attack.clean_weight,
+        seed=settings.optimization.seed,
+    )

@@ -1,0 +1,96 @@
+"""What a training needs before its first step: settings that were checked, devices and images."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import keras
+import tensorflow as tf
+
+from pnil_tf.attacks.eot import EOT
+from pnil_tf.attacks.one_step import StepAttack, step_attack
+from pnil_tf.data import Dataset, load
+from pnil_tf.training.settings import TrainSettings, require
+from pnil_tf.training.strategy import configure_precision, is_chief, make_strategy
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingJob:
+    """One training, ready to begin.
+
+    Args:
+        settings: Everything that was asked for.
+        attack: The training attack; `None` trains on unperturbed images.
+        strategy: The devices.
+        data: The images.
+    """
+
+    settings: TrainSettings
+    attack: StepAttack | None
+    strategy: tf.distribute.Strategy
+    data: Dataset
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches in the training images."""
+        return len(self.data.train) // self.settings.optimization.batch_size
+
+    @property
+    def chief(self) -> bool:
+        """Whether this process writes the files: of several workers, one does."""
+        return is_chief(self.strategy)
+
+
+def prepare(settings: TrainSettings) -> TrainingJob:
+    """Checks the settings, configures TensorFlow, and loads the images.
+
+    Raises:
+        UserError: If the settings cannot be followed.
+    """
+    attack = _training_attack(settings)
+    strategy = make_strategy(settings.device)
+    _check_batch(settings, strategy)
+    configure_precision(settings.device)
+    keras.utils.set_random_seed(settings.optimization.seed)
+    if settings.device.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    data = load(settings.data)
+    require(
+        settings.optimization.batch_size <= len(data.train),
+        f"A batch must not be larger than the training set of {len(data.train)} images, as "
+        f"--batch_size={settings.optimization.batch_size} is. Make it smaller.",
+    )
+    return TrainingJob(settings, attack, strategy, data)
+
+
+def _training_attack(settings: TrainSettings) -> StepAttack | None:
+    """The training attack's settings; also checks the validation attack's name."""
+    asked = settings.attack
+    assert asked.epsilon is not None  # filled in by TrainSettings
+    if asked.validation_attack != "none":
+        step_attack(asked.validation_attack, asked.epsilon, norm=asked.norm)
+    if asked.attack == "none":
+        return None
+    return step_attack(
+        asked.attack,
+        asked.epsilon,
+        step_size=asked.step_size,
+        norm=asked.norm,
+        eot=EOT(asked.eot_samples),
+        clip_start=asked.clip_start or None,
+    )
+
+
+def _check_batch(settings: TrainSettings, strategy: tf.distribute.Strategy) -> None:
+    replicas, batch = strategy.num_replicas_in_sync, settings.optimization.batch_size
+    require(
+        batch % replicas == 0,
+        f"The batch must divide over the {replicas} replicas, which --batch_size={batch} does not. "
+        f"Use {max(batch // replicas, 1) * replicas}.",
+    )
+    images = settings.attack.validation_images
+    require(
+        images >= replicas,
+        f"Each of the {replicas} replicas needs an image to validate. Received: "
+        f"--validation_images={images}.",
+    )

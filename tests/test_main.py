@@ -1,0 +1,79 @@
+"""The installed command, `pnil-tf`, and the flagfiles that come with it."""
+
+import re
+import runpy
+import sys
+
+import pytest
+from command import ROOT
+
+from pnil_tf import __main__ as installed
+from pnil_tf import flagfiles, flags
+from pnil_tf.errors import UserError
+from pnil_tf.version import __version__
+
+
+def called(monkeypatch, capsys, *arguments):
+    """Exit status, standard output and standard error."""
+    monkeypatch.setattr(sys, "argv", ["pnil-tf", *arguments])
+    with pytest.raises(SystemExit) as left:
+        installed.main()
+    out, err = capsys.readouterr()
+    return left.value.code, out, err
+
+
+def test_every_script_of_bin_is_an_installed_command_and_says_the_same(capsys, monkeypatch):
+    scripts = {file.stem for file in (ROOT / "bin").glob("*.py")}
+    assert {name.replace("-", "_") for name in installed.COMMANDS} == scripts
+    ran = []
+    monkeypatch.setattr("pnil_tf.cli.run", lambda main, *groups: ran.append((main, groups)))
+    for name in installed.COMMANDS:
+        monkeypatch.setattr(sys, "argv", ["pnil-tf", name, "--seed=1"])
+        installed.main()
+        assert sys.argv == [f"pnil-tf {name}", "--seed=1"]
+        runpy.run_path(str(ROOT / "bin" / f"{name.replace('-', '_')}.py"), run_name="__main__")
+        assert ran[-2] == ran[-1]
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
+def test_without_a_command_it_says_which_there_are(monkeypatch, capsys, arguments):
+    status, out, _ = called(monkeypatch, capsys, *arguments)
+    assert status == 0
+    for name in installed.COMMANDS:
+        assert re.search(rf"^  {name} +[A-Z].*\.$", out, re.MULTILINE), name
+    assert "{" not in out
+
+
+def test_a_misspelt_command_gets_the_right_one(monkeypatch, capsys):
+    status, out, err = called(monkeypatch, capsys, "tran")
+    assert (status, out) == (2, "")
+    assert err == "pnil-tf: there is no command 'tran'. Did you mean 'train'?\n"
+
+
+@pytest.mark.parametrize("arguments", [("--version",), ("train", "--version")])
+def test_the_version(monkeypatch, capsys, arguments):
+    monkeypatch.setattr("pnil_tf.cli.pnil_flags.define", lambda *groups: None)
+    assert called(monkeypatch, capsys, *arguments)[:2] == (0, f"pnil_tf {__version__}\n")
+
+
+def test_the_flagfiles_of_the_package_are_those_of_the_clone():
+    assert flagfiles.presets() == sorted(file.stem for file in (ROOT / "configs").glob("*.cfg"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--flagfile=preset:mnist_nfgsm_pnil"], ["--flagfile", "preset:mnist_nfgsm_pnil"]],
+)
+def test_a_flagfile_is_found_by_its_name(arguments):
+    values = flags.flags.FlagValues()
+    flags.define("data", "model", "attack", "optimization", "device", "run", flag_values=values)
+    flags.parse(["pnil-tf train", *arguments, "--seed=3"], values)
+    settings = flags.train_settings(values)
+    assert settings.model.pnil
+    assert settings.attack.attack == "nfgsm"
+    assert settings.optimization.seed == 3
+
+
+def test_a_misspelt_flagfile_gets_the_right_one():
+    with pytest.raises(UserError, match="Did you mean 'mnist_nfgsm_pnil'"):
+        flagfiles.preset("mnist_nfgms_pnil")
