@@ -126,6 +126,9 @@ class Trial:
             x, y = self.x[rows], self.y[rows]
             attacked = np.ones(len(x), bool) if after is None else after.share[rows] > 0
             standing = np.flatnonzero(attacked)
+            if after is not None and not len(standing):
+                kept = {"adversarial": after.adversarial[rows], "votes": after.votes[rows]}
+                return {**kept, "seconds": np.array(0.0)}
             start = time.monotonic()
             adversarial = attack.run(
                 x[standing],

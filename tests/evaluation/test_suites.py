@@ -128,5 +128,5 @@ def test_a_suite_leaves_less_with_every_attack_and_its_figure_has_its_name(tmp_p
     assert 0 < values[-1] < 1
     assert results["suites"][suite]["value"] == values[-1]
     assert results["effective_robustness"]["value"] == values[-1]
-    # Of a linear model gradients find all there is.
-    assert values[0] == values[-1]
+    # Of a linear model gradients find all there is (in l2, but for the edges of the range).
+    assert values[0] - values[-1] <= (0 if norm == "linf" else 1 / 30)
