@@ -15,7 +15,7 @@ from typing import NoReturn
 from absl import flags
 
 from pnil_tf import flags as pnil_flags
-from pnil_tf.errors import UserError, failure
+from pnil_tf.errors import UserError, failure, speaking_of_flags
 from pnil_tf.version import __version__
 
 
@@ -49,7 +49,8 @@ def run(command: Callable[[], None], *groups: str) -> NoReturn:
     logging.getLogger("pnil_tf").setLevel(logging.INFO)
     try:
         pnil_flags.parse(sys.argv)
-        command()
+        with speaking_of_flags():
+            command()
     except (flags.Error, UserError) as error:
         _exit(program, error, 2)
     except KeyboardInterrupt:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import re
 import sys
+from collections.abc import Iterator
+
+_OF_FLAGS = contextvars.ContextVar("pnil_tf_errors_speak_of_flags", default=False)
 
 
 class UserError(ValueError):
@@ -40,3 +45,24 @@ def failure(error: BaseException) -> str | None:
     if isinstance(error, MemoryError) or (of_tensorflow and "OOM when allocating" in str(error)):
         return f"The memory is full: {reason(error)}. Smaller batches need less of it."
     return reason(error) if of_tensorflow else None
+
+
+@contextlib.contextmanager
+def speaking_of_flags() -> Iterator[None]:
+    """Within it, errors call an argument by its flag: it is a command that the user gave."""
+    token = _OF_FLAGS.set(True)
+    try:
+        yield
+    finally:
+        _OF_FLAGS.reset(token)
+
+
+def argument(name: str, value: object = None) -> str:
+    """What an error calls an argument: `epsilon` in Python, `--epsilon` in a command.
+
+    Args:
+        name: The argument's name, which is the flag's.
+        value: What it was set to, if that is to be said: `epsilon=2` or `--epsilon=2`.
+    """
+    said = f"--{name}" if _OF_FLAGS.get() else name
+    return said if value is None else f"{said}={value}"

@@ -18,14 +18,17 @@ from typing import Any
 from absl import flags
 
 from pnil_tf.benchmark.settings import BenchmarkSettings
-from pnil_tf.errors import UserError
+from pnil_tf.contract.pixel_range import PixelRange
+from pnil_tf.data.names import check_spelling
+from pnil_tf.data.settings import DataSettings
+from pnil_tf.errors import UserError, speaking_of_flags
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.flagfiles import PREFIX, preset
 from pnil_tf.study.budgets import BUDGETS
 from pnil_tf.study.settings import ENGINES, StudySettings
 from pnil_tf.study.studies import STUDIES
 from pnil_tf.training import settings as training
-from pnil_tf.vocabulary import ATTACKS, AVERAGES, LOSSES, NORMS
+from pnil_tf.vocabulary import ATTACKS, AVERAGES, LOSSES, NORMS, OUTPUT_KINDS
 
 FLAGS = flags.FLAGS
 
@@ -91,6 +94,11 @@ def _parse_numbers(text: str) -> tuple[float, ...]:
     return tuple(parse_number(part) for part in text.split(",") if part.strip())
 
 
+def _parse_range(text: str) -> tuple[float, float]:
+    low, high = _parse_numbers(text)  # another count is a ValueError, too
+    return low, high
+
+
 def _parse_names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
@@ -109,6 +117,7 @@ _RATE = _Parser(_parse_rate, "number or auto")
 _SWITCH = _Parser(_parse_switch, "auto, true or false")
 _SIZE = _Parser(_parse_size, "pixels")
 
+_RANGE = _Parser(_parse_range, "two numbers with a comma between")
 _NUMBERS = _Parser(_parse_numbers, "numbers with commas between")
 _NAMES = _Parser(_parse_names, "names with commas between")
 
@@ -145,7 +154,9 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         "dataset": (
             _STRING,
             "TensorFlow Datasets name of an image classification set (mnist, fashion_mnist, "
-            "cifar10, ...) or folder:PATH with one folder of images per class.",
+            "cifar10, ...), folder:PATH with one folder of images per class (in train/, val/ and "
+            "test/ or not), or npz:FILE with the arrays x and y (or x_train, y_train, x_test, "
+            "y_test).",
         ),
         "data_dir": (_STRING, "Folder that holds prepared data sets or IDX files."),
         "data_source": (
@@ -162,10 +173,14 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
             "The classifier; the paper's for the data set unless given.",
         ),
         "width": (_INTEGER, "Channels of the classifier's first convolution."),
+        "pixel_range": (
+            _parsed(_RANGE),
+            "Pixels that the classifier takes, as 0,255, and those of float arrays in npz:FILE.",
+        ),
         "pnil": (_BOOLEAN, "Put a Pixelwise Noise Injection Layer in front."),
         "pnil_sigma": (
             _parsed(_NUMBER),
-            "Standard deviation with which the layer's noise starts (bias 2 ln sigma).",
+            "Standard deviation with which the layer's noise starts, a share of the pixel range.",
         ),
         "pnil_per_channel": (_BOOLEAN, "Share the layer's weights over positions."),
         "noise_at_inference": (_BOOLEAN, "Keep the layer's noise on at inference."),
@@ -178,7 +193,7 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         ),
         "epsilon": (
             _parsed(_NUMBER),
-            "Radius in units of pixels in [0, 1], as 0.03 or 8/255; the paper's unless given.",
+            "Radius, a share of the pixel range, as 0.03 or 8/255; the paper's unless given.",
         ),
         "step_size": (_parsed(_NUMBER), "Length of a step; the attack's own unless given."),
         "norm": (_choice(*NORMS), "Norm of the radius."),
@@ -239,7 +254,7 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         ),
         "epsilon": (
             _parsed(_NUMBER),
-            "Radius in units of pixels in [0, 1], as 0.3 or 8/255; the run's unless given.",
+            "Radius, a share of the pixel range, as 0.3 or 8/255; the run's unless given.",
         ),
         "norm": (_choice(*NORMS), "Norm of the radius; the run's unless given."),
         "steps": (_INTEGER, "Steps of pgd and pgd_strong; each its own unless given."),
@@ -264,6 +279,16 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
             "Radii of the curve of accuracy over epsilon; multiples of epsilon unless given.",
         ),
         "batch_size": (_INTEGER, "Images attacked at once; also what --resume can keep."),
+        "pixel_range": (
+            _parsed(_RANGE),
+            "Pixels that the model takes, as 0,255; its run's or export's, those that its own "
+            "preprocessing suits, or 0,1 unless given.",
+        ),
+        "outputs": (
+            _choice(*OUTPUT_KINDS),
+            "What the model answers, where nothing else tells: one output may be a logit or a "
+            "probability.",
+        ),
         "output": (_STRING, "Folder of the results; `evaluation` in the run's unless given."),
         "save_adversarial": (_BOOLEAN, "Write the adversarial images, too."),
         "resume": (_BOOLEAN, "Go on with an evaluation that was interrupted."),
@@ -325,12 +350,19 @@ _SETTINGS: dict[str, Any] = {
 }
 # Flags of `bin/evaluate.py` that are not about the evaluation itself.
 _PLACES = {"model": None, "output": None, "resume": False, "overwrite": False}
-_EXPORT = {"model": None, "output": None, "overwrite": False, "format": "saved_model"}
+_ABOUT_MODEL = {"pixel_range": None, "outputs": None}
+_EXPORT = {
+    "model": None,
+    "output": None,
+    "overwrite": False,
+    "format": "saved_model",
+    "pixel_range": None,
+}
 _TRAINING_GROUPS = ("model", "attack", "optimization", "device", "run")
 
 
 def _defaults(group: str) -> dict[str, Any]:
-    if group == "data":  # its settings live beside TensorFlow code
+    if group == "data":  # the settings know no default data set
         unset = dict.fromkeys(("data_dir", "image_size", "repeat", "fold"))
         return {"dataset": "mnist", "data_source": "auto", **unset}
     if group == "export":
@@ -338,7 +370,7 @@ def _defaults(group: str) -> dict[str, Any]:
     defaults = {field.name: field.default for field in dataclasses.fields(_SETTINGS[group])}
     # Only the command can do without a radius and a norm: it takes the run's.
     of_run = {"epsilon": None, "norm": None}
-    return {**_PLACES, **defaults, **of_run} if group == "evaluation" else defaults
+    return {**_PLACES, **_ABOUT_MODEL, **defaults, **of_run} if group == "evaluation" else defaults
 
 
 def define(*groups: str, flag_values: flags.FlagValues = FLAGS) -> None:
@@ -367,18 +399,18 @@ def parse(arguments: Sequence[str], flag_values: flags.FlagValues = FLAGS) -> No
         rest = flag_values(arguments)[1:]
     except UnicodeDecodeError as error:
         raise UserError(
-            f"A flagfile must be text in UTF-8. Received: one that is not ({error}). Check the "
-            "path after --flagfile."
+            f"A flagfile must be text in UTF-8, and this one is not ({error}). Check the path "
+            "after "
+            "--flagfile."
         ) from error
     except RecursionError as error:
         raise UserError(
-            "Flagfiles name each other too deeply. Received: more than Python can follow. Put the "
-            "flags into one file."
+            "Flagfiles name each other too deeply. Put the flags into one file."
         ) from error
     except ValueError as error:  # absl's own for --noflag=1, Python's for a path with a NUL
-        raise UserError(f"A flag cannot be read. Received: {error}. See --help.") from error
+        raise UserError(f"A flag cannot be read: {error}. See --help.") from error
     if rest:
-        raise UserError(f"Every argument is a --flag. Received: {rest[0]!r}. See --help.")
+        raise UserError(f"Every argument is a --flag, which {rest[0]!r} is not. See --help.")
 
 
 def _with_presets(arguments: Sequence[str]) -> list[str]:
@@ -413,6 +445,7 @@ def _values(group: str, flag_values: flags.FlagValues) -> dict[str, Any]:
     return {name: flag_values[name].value for name in _GROUPS[group]}
 
 
+@speaking_of_flags()
 def train_settings(flag_values: flags.FlagValues = FLAGS) -> training.TrainSettings:
     """Builds the settings of a training run from the flags.
 
@@ -420,11 +453,12 @@ def train_settings(flag_values: flags.FlagValues = FLAGS) -> training.TrainSetti
         UserError: If a value, or a combination of them, is not valid.
     """
     groups = {name: _SETTINGS[name](**_values(name, flag_values)) for name in _TRAINING_GROUPS}
-    from pnil_tf.data.settings import DataSettings  # imports TensorFlow: check the rest first
+    data = DataSettings(**_values("data", flag_values))
+    check_spelling(data)
+    return training.TrainSettings(data=data, **groups)
 
-    return training.TrainSettings(data=DataSettings(**_values("data", flag_values)), **groups)
 
-
+@speaking_of_flags()
 def evaluation_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any]:
     """Returns the arguments of `pnil_tf.runs.evaluate.evaluate_saved`.
 
@@ -432,9 +466,10 @@ def evaluation_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any
         UserError: If a value, or a combination of them, is not valid.
     """
     values = _values("evaluation", flag_values)
-    places = {name: values.pop(name) for name in _PLACES}
+    places = {name: values.pop(name) for name in (*_PLACES, *_ABOUT_MODEL)}
     if not places["model"]:
-        raise UserError("There is nothing to evaluate. Received: no --model. Pass a run's folder.")
+        raise UserError("There is nothing to evaluate: no --model was given. Pass a run's folder.")
+    _check_range(places["pixel_range"])
     if places["resume"] and places["overwrite"]:
         raise UserError(
             "--resume keeps what the output folder holds and --overwrite replaces it. "
@@ -448,9 +483,12 @@ def evaluation_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any
         **values,
     )
     data = {name: value for name, value in given(flag_values).items() if name in _GROUPS["data"]}
+    if "dataset" in data:
+        check_spelling(DataSettings(**data))
     return {**places, "epsilon": epsilon, "norm": norm, "data": data, "options": values}
 
 
+@speaking_of_flags()
 def export_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any]:
     """Returns the arguments of `pnil_tf.runs.export.export_saved`.
 
@@ -460,10 +498,16 @@ def export_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any]:
     values = _values("export", flag_values)
     for name, what in (("model", "a run's folder"), ("output", "the folder to write")):
         if not values[name]:
-            raise UserError(f"An export needs --{name}. Received: none. Pass {what}.")
+            raise UserError(f"An export needs --{name}: pass {what}.")
     return values
 
 
+def _check_range(pixel_range: tuple[float, float] | None) -> None:
+    if pixel_range is not None:
+        PixelRange.of(pixel_range)
+
+
+@speaking_of_flags()
 def benchmark_settings(flag_values: flags.FlagValues = FLAGS) -> BenchmarkSettings:
     """Builds the settings of a benchmark from the flags.
 
@@ -473,6 +517,7 @@ def benchmark_settings(flag_values: flags.FlagValues = FLAGS) -> BenchmarkSettin
     return BenchmarkSettings(**_values("benchmark", flag_values))
 
 
+@speaking_of_flags()
 def study_settings(flag_values: flags.FlagValues = FLAGS) -> StudySettings:
     """Builds the settings of a study from the flags.
 

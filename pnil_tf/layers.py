@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import numbers
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from pnil_tf import rng
+from pnil_tf.contract.pixel_range import PixelRange
+from pnil_tf.errors import UserError
+from pnil_tf.vocabulary import INITIAL_SIGMA
 
 
 @keras.saving.register_keras_serializable(package="pnil_tf")
@@ -20,6 +26,10 @@ class PNILLayer(keras.layers.Layer):
         Sigma = x * W + B                      (a LOG-variance, although called a variance there)
         output = x + N(0, 1) * exp(Sigma / 2)
 
+    That is for pixels in [0, 1]. For another `pixel_range` both are computed in shares of the
+    range, so that a layer means the same whatever its pixels are: with `u = (x - low) / width`,
+    `Sigma = u * W + B` and `output = x + width * N(0, 1) * exp(Sigma / 2)`.
+
     Noise is drawn in training and at inference, anew at every call; gradients reach the input,
     `W` and `B` through it. The output is not clipped. `pnil_tf.noise_scope` makes the noise
     repeatable.
@@ -28,14 +38,17 @@ class PNILLayer(keras.layers.Layer):
         per_channel: If `True`, one weight and one bias for each channel (last axis) are shared
             over all positions. Otherwise each feature of the input has its own.
         kernel_initializer: Initializer of `W`. Zeros by default.
-        bias_initializer: Initializer of `B`. Zeros by default, a standard deviation of 1; for
-            another start `s` use `keras.initializers.Constant(2 * log(s))`.
+        bias_initializer: Initializer of `B`, in place of the start that `initial_sigma` says;
+            the paper gives none.
         kernel_regularizer: Regularizer of `W`, or `None`.
         bias_regularizer: Regularizer of `B`, or `None`.
         kernel_constraint: Constraint of `W`, or `None`.
         bias_constraint: Constraint of `B`, or `None`.
         noise_at_inference: Whether noise is drawn when called with `training=False`. Switching
             it off makes predictions deterministic and leaves the method of the paper.
+        initial_sigma: Standard deviation with which the noise starts, > 0, as a share of the
+            pixel range.
+        pixel_range: Smallest and largest value of a pixel, `(low, high)`.
         **kwargs: As for `keras.layers.Layer`.
 
     Call arguments:
@@ -49,26 +62,29 @@ class PNILLayer(keras.layers.Layer):
     Raises:
         ValueError: If the shape of a feature is unknown when the layer is built (and
             `per_channel` does not make it unnecessary).
+        UserError: If `initial_sigma` or `pixel_range` is not valid.
 
     Example:
-    >>> layer = PNILLayer(bias_initializer=keras.initializers.Constant(-4.0))
+    >>> layer = PNILLayer(initial_sigma=0.25, pixel_range=(0, 255))
     >>> x = tf.zeros((2, 28, 28, 1))
     >>> layer(x).shape
     TensorShape([2, 28, 28, 1])
     >>> round(float(layer.sigma(x)[0, 0, 0, 0]), 4)
-    0.1353
+    0.25
     """
 
     def __init__(
         self,
         per_channel: bool = False,
         kernel_initializer: Any = "zeros",
-        bias_initializer: Any = "zeros",
+        bias_initializer: Any = None,
         kernel_regularizer: Any = None,
         bias_regularizer: Any = None,
         kernel_constraint: Any = None,
         bias_constraint: Any = None,
         noise_at_inference: bool = True,
+        initial_sigma: float = INITIAL_SIGMA,
+        pixel_range: Sequence[float] | PixelRange = (0.0, 1.0),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -85,6 +101,13 @@ class PNILLayer(keras.layers.Layer):
         self.kernel_constraint = keras.constraints.get(kernel_constraint)
         self.bias_constraint = keras.constraints.get(bias_constraint)
         self.noise_at_inference = noise_at_inference
+        if not (isinstance(initial_sigma, numbers.Real) and 0.0 < initial_sigma < math.inf):
+            raise UserError(
+                "The noise starts with a standard deviation above 0, a share of the pixel range. "
+                f"Received: initial_sigma={initial_sigma!r}. Pass for example {INITIAL_SIGMA}."
+            )
+        self.initial_sigma: float = float(initial_sigma)
+        self.pixel_range: PixelRange = PixelRange.of(pixel_range)
         self.supports_masking = True
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -108,7 +131,8 @@ class PNILLayer(keras.layers.Layer):
         self.bias = self.add_weight(
             name="bias",
             shape=shape,
-            initializer=self.bias_initializer,
+            initializer=self.bias_initializer
+            or keras.initializers.Constant(2.0 * math.log(self.initial_sigma)),
             regularizer=self.bias_regularizer,
             constraint=self.bias_constraint,
             autocast=False,
@@ -116,22 +140,30 @@ class PNILLayer(keras.layers.Layer):
         self.built = True
 
     def log_variance(self, x: Any) -> Any:
-        """Returns `Sigma = x * W + B` (equation 2), float32, in the shape of `x`."""
+        """Returns `Sigma` (equation 2), float32, in the shape of `x`."""
         return self._times_log_variance(1.0, x)
 
     def sigma(self, x: Any) -> Any:
-        """Returns the noise's standard deviation `exp(Sigma / 2)`, float32, shaped like `x`."""
+        """Returns the noise's standard deviation `exp(Sigma / 2)`, float32, shaped like `x`.
+
+        It is a share of the pixel range; times the range's width it is in the units of `x`.
+        """
         return tf.exp(self._times_log_variance(0.5, x))
 
     def _times_log_variance(self, factor: float, x: Any) -> Any:
         # W and B are as large as one image; multiplying them spares a pass over the batch.
-        return tf.cast(x, tf.float32) * (factor * self.kernel) + factor * self.bias
+        slope, start = factor * self.kernel, factor * self.bias
+        if not self.pixel_range.is_unit:
+            slope = slope / self.pixel_range.width
+            start = start - self.pixel_range.low * slope
+        return tf.cast(x, tf.float32) * slope + start
 
     def call(self, x: Any, training: bool = False) -> Any:
         """Adds the noise (equation 3)."""
         x = tf.cast(x, tf.float32)
         if training or self.noise_at_inference:
-            x += rng.layer_noise(tf.shape(x), training) * self.sigma(x)
+            noise = rng.layer_noise(tf.shape(x), training) * self.sigma(x)
+            x += noise if self.pixel_range.is_unit else self.pixel_range.width * noise
         return tf.cast(x, self.compute_dtype)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
@@ -150,4 +182,6 @@ class PNILLayer(keras.layers.Layer):
             "kernel_constraint": keras.constraints.serialize(self.kernel_constraint),
             "bias_constraint": keras.constraints.serialize(self.bias_constraint),
             "noise_at_inference": self.noise_at_inference,
+            "initial_sigma": self.initial_sigma,
+            "pixel_range": [self.pixel_range.low, self.pixel_range.high],
         }

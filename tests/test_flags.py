@@ -200,7 +200,7 @@ def test_export_flags():
         "format": "onnx",
     }
     for missing in (["--model=m"], ["--output=o"]):
-        with pytest.raises(UserError, match="Received: none"):
+        with pytest.raises(UserError, match="An export needs"):
             export(*missing)
 
 

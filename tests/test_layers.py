@@ -6,7 +6,10 @@ import pytest
 import tensorflow as tf
 
 from pnil_tf import rng
+from pnil_tf.contract.pixel_range import PixelRange
+from pnil_tf.errors import UserError
 from pnil_tf.layers import PNILLayer
+from pnil_tf.vocabulary import INITIAL_SIGMA
 
 
 def random_layer(**arguments):
@@ -25,14 +28,93 @@ def images(*shape, seed=0):
 @pytest.mark.parametrize(
     ("per_channel", "shape"), [(False, (8, 9, 3)), (True, (3,))], ids=["pixelwise", "per_channel"]
 )
-def test_it_has_a_weight_and_a_bias_that_start_at_zero(per_channel, shape):
-    layer = PNILLayer(per_channel=per_channel)
+def test_the_papers_layer_has_a_weight_and_a_bias_that_start_at_zero(per_channel, shape):
+    layer = PNILLayer(per_channel=per_channel, bias_initializer="zeros")
     layer.build((None, 8, 9, 3))
     assert [weight.path.split("/")[-1] for weight in layer.trainable_weights] == ["kernel", "bias"]
     for weight in layer.weights:
         assert weight.shape == shape
         assert not np.any(weight)
     assert not layer.non_trainable_variables
+
+
+@pytest.mark.parametrize("sigma", [0.1, 1.0, 3.0, INITIAL_SIGMA])
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("pixel_range", [(0, 1), (0, 255), (-3, 7)])
+def test_the_noise_starts_as_the_asked_share_of_the_pixel_range(sigma, per_channel, pixel_range):
+    asked = {} if sigma == INITIAL_SIGMA else {"initial_sigma": sigma}
+    layer = PNILLayer(per_channel, pixel_range=pixel_range, **asked)
+    low, width = pixel_range[0], pixel_range[1] - pixel_range[0]
+    x = (low + width * images(20, 40, 40, 3)).astype(np.float32)
+    noise = layer(x) - x
+    np.testing.assert_allclose(layer.sigma(x), np.full(x.shape, sigma), rtol=1e-4)
+    assert np.std(noise) == pytest.approx(width * sigma, rel=0.02)
+    assert layer.kernel.shape == ((3,) if per_channel else (40, 40, 3))
+
+
+@pytest.mark.parametrize("pixel_range", [(0, 255), (-1, 1), (-3.5, 0.25)])
+@pytest.mark.parametrize("training", [False, True])
+def test_a_layer_means_the_same_in_every_pixel_range(pixel_range, training):
+    low, width = pixel_range[0], pixel_range[1] - pixel_range[0]
+    unit, other = random_layer(), random_layer(pixel_range=pixel_range)
+    u = images(4, 6, 5, 2)
+    x = (low + width * u).astype(np.float32)
+    with rng.noise_scope(1):
+        expected = unit(u, training=training).numpy()
+    with rng.noise_scope(1):
+        found = other(x, training=training).numpy()
+    np.testing.assert_allclose((found - low) / width, expected, atol=1e-5)
+    np.testing.assert_allclose(other.log_variance(x), unit.log_variance(u), atol=1e-5)
+    np.testing.assert_allclose(other.sigma(x), unit.sigma(u), atol=1e-5)
+
+
+def test_gradients_in_another_range_are_those_of_the_unit_range():
+    width = 8.0
+    u, upstream = tf.constant(images(4, 3, 2)), images(4, 3, 2, seed=1)
+    found = []
+    for layer, x in ((random_layer(), u), (random_layer(pixel_range=(-2, 6)), -2 + width * u)):
+        layer.build(x.shape)
+        with tf.GradientTape() as tape, rng.noise_scope(1):
+            tape.watch(x)
+            value = tf.reduce_sum(upstream * layer(x, training=True))
+        found.append(tape.gradient(value, [x, layer.kernel.value, layer.bias.value]))
+    # d out / d x is the same share by share; W and B are shares, and out is in pixels.
+    for unit, other, factor in zip(*found, (1.0, width, width), strict=True):
+        np.testing.assert_allclose(other, factor * unit, rtol=1e-4, atol=1e-4)
+
+
+def test_the_unit_range_changes_no_bit():
+    layer, x = random_layer(), images(4, 6, 5, 2)
+    with rng.noise_scope(1):
+        found = layer(x)
+    with rng.noise_scope(1):
+        noise = rng.layer_noise(tf.constant(x.shape), False)
+    half = 0.5 * layer.kernel * x + 0.5 * layer.bias
+    np.testing.assert_array_equal(found, x + noise * tf.exp(half))
+
+
+def test_a_layer_that_was_saved_before_there_were_ranges_is_loaded():
+    old = PNILLayer(bias_initializer=keras.initializers.Constant(-4.0)).get_config()
+    del old["initial_sigma"], old["pixel_range"]
+    layer = PNILLayer.from_config(old)
+    layer.build((None, 3))
+    np.testing.assert_array_equal(layer.bias, np.full(3, -4.0))
+    assert layer.pixel_range.is_unit
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"initial_sigma": 0}, "initial_sigma=0"),
+        ({"initial_sigma": float("nan")}, "initial_sigma=nan"),
+        ({"initial_sigma": "large"}, "initial_sigma='large'"),
+        ({"pixel_range": (255, 0)}, "smaller one first"),
+        ({"pixel_range": 255}, "smaller one first"),
+    ],
+)
+def test_what_is_no_start_or_no_range_is_refused(arguments, message):
+    with pytest.raises(UserError, match=message):
+        PNILLayer(**arguments)
 
 
 @pytest.mark.parametrize("shape", [(5,), (7, 5), (6, 7, 5), (3, 6, 7, 5)])
@@ -71,11 +153,14 @@ def test_the_config_rebuilds_the_layer():
         kernel_constraint=keras.constraints.MaxNorm(3.0),
         bias_constraint=keras.constraints.NonNeg(),
         noise_at_inference=False,
+        initial_sigma=0.5,
+        pixel_range=(-1, 1),
         name="noisy",
     )
     again = PNILLayer.from_config(layer.get_config())
     assert again.get_config() == layer.get_config()
     assert again.noise_at_inference is False
+    assert again.pixel_range == PixelRange(-1, 1)
     again.build((None, 4))
     np.testing.assert_array_equal(again.bias, np.full(4, -2.0))
     assert isinstance(again.bias.constraint, keras.constraints.NonNeg)

@@ -6,7 +6,7 @@ import pytest
 
 from pnil_tf.errors import UserError
 from pnil_tf.layers import PNILLayer
-from pnil_tf.models import MODELS, build_model, pnil_layer, resnet11, small_cnn
+from pnil_tf.models import MODELS, build_model, hidden_weights, resnet11, small_cnn
 
 
 def conv(size, channels_in, channels_out, bias):
@@ -21,7 +21,7 @@ def test_small_cnn_has_two_convolutions_and_one_hidden_layer():
 
 def test_pnil_adds_a_weight_and_a_bias_for_each_pixel():
     plain = small_cnn((28, 28, 1), 10).count_params()
-    assert small_cnn((28, 28, 1), 10, pnil=pnil_layer()).count_params() == plain + 2 * 28 * 28
+    assert small_cnn((28, 28, 1), 10, pnil=PNILLayer()).count_params() == plain + 2 * 28 * 28
 
 
 def test_resnet11_has_eleven_weight_layers_beside_its_shortcuts():
@@ -49,7 +49,7 @@ def test_resnet11_has_eleven_weight_layers_beside_its_shortcuts():
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize(("shape", "classes"), [((28, 28, 1), 10), ((33, 17, 3), 4)])
 def test_models_map_any_image_size_to_float32_logits(name, shape, classes):
-    model = build_model(name, shape, classes, width=4, pnil=pnil_layer())
+    model = build_model(name, shape, classes, width=4, pnil=PNILLayer())
     assert model.input_shape == (None, *shape)
     assert model.output_shape == (None, classes)
     assert isinstance(model.layers[0 if name == "small_cnn" else 1], PNILLayer)
@@ -73,11 +73,10 @@ def test_an_unknown_name_lists_the_known_ones():
         build_model("resnet50", (28, 28, 1), 10)
 
 
-@pytest.mark.parametrize("sigma", [0.1, 1.0, 3.0])
-@pytest.mark.parametrize("per_channel", [False, True])
-def test_pnil_layer_starts_at_the_asked_standard_deviation(sigma, per_channel):
-    layer = pnil_layer(sigma, per_channel)
-    x = np.random.default_rng(0).random((2, 5, 5, 3), np.float32)
-    assert layer(x).shape == x.shape
-    np.testing.assert_allclose(layer.sigma(x), np.full(x.shape, sigma), rtol=1e-5)
-    assert layer.kernel.shape == ((3,) if per_channel else (5, 5, 3))
+@pytest.mark.parametrize("shape", [(28, 28, 1), (9, 30, 3)])
+@pytest.mark.parametrize("width", [None, 4])
+def test_the_weights_that_grow_with_the_images_are_known_beforehand(shape, width):
+    model = build_model("small_cnn", shape, 10, width=width)
+    hidden = next(layer for layer in model.layers if getattr(layer, "units", None) == 100)
+    assert hidden_weights("small_cnn", shape, width) == hidden.kernel.shape[0] * 100
+    assert hidden_weights("resnet11", shape, width) == 0

@@ -8,7 +8,7 @@ import pytest
 
 from pnil_tf.errors import UserError
 from pnil_tf.layers import PNILLayer
-from pnil_tf.models import pnil_layer, resnet11, small_cnn
+from pnil_tf.models import resnet11, small_cnn
 from pnil_tf.pictures import first_pnil, learning_curves, pnil_maps
 from pnil_tf.surgery import add_pnil
 
@@ -51,7 +51,7 @@ def test_learning_curves_of_nothing_are_refused(rows, tmp_path):
 
 
 def wrapped():
-    inner = small_cnn((8, 8, 1), 3, pnil=pnil_layer())
+    inner = small_cnn((8, 8, 1), 3, pnil=PNILLayer())
     inputs = keras.Input((8, 8, 1))
     return keras.Model(inputs, inner(inputs))
 
@@ -74,8 +74,8 @@ class Subclassed(keras.Model):
 @pytest.mark.parametrize(
     ("make", "found"),
     [
-        (lambda: small_cnn((8, 8, 1), 3, pnil=pnil_layer()), True),
-        (lambda: resnet11((8, 8, 3), 3, width=2, pnil=pnil_layer()), True),
+        (lambda: small_cnn((8, 8, 1), 3, pnil=PNILLayer()), True),
+        (lambda: resnet11((8, 8, 3), 3, width=2, pnil=PNILLayer()), True),
         (lambda: add_pnil(small_cnn((8, 8, 1), 3)), True),
         (wrapped, True),
         (lambda: small_cnn((8, 8, 1), 3), False),
@@ -90,7 +90,7 @@ def test_only_a_layer_at_the_input_is_the_first(make, found):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("per_channel", [False, True])
 def test_maps_grow_with_the_images_up_to_six(channels, per_channel, tmp_path):
-    model = small_cnn((8, 8, channels), 3, width=2, pnil=pnil_layer(0.3, per_channel))
+    model = small_cnn((8, 8, channels), 3, width=2, pnil=PNILLayer(per_channel, initial_sigma=0.3))
     heights = []
     for count in (1, 6, 9):
         pnil_maps(model, images(count, 8, 8, channels), tmp_path / "maps.png")
@@ -101,7 +101,7 @@ def test_maps_grow_with_the_images_up_to_six(channels, per_channel, tmp_path):
 def test_maps_without_a_first_layer_or_without_images_are_refused(tmp_path):
     with pytest.raises(UserError, match="no PNILLayer"):
         pnil_maps(small_cnn((8, 8, 1), 3), images(1, 8, 8, 1), tmp_path / "maps.png")
-    noisy = small_cnn((8, 8, 1), 3, pnil=pnil_layer())
+    noisy = small_cnn((8, 8, 1), 3, pnil=PNILLayer())
     for shape in ((8, 8, 1), (0, 8, 8, 1)):
         with pytest.raises(UserError, match="Received: shape"):
             pnil_maps(noisy, np.zeros(shape), tmp_path / "maps.png")

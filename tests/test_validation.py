@@ -4,8 +4,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pnil_tf.errors import UserError
-from pnil_tf.validation import check_types
+from pnil_tf.data.settings import DataSettings
+from pnil_tf.errors import UserError, speaking_of_flags
+from pnil_tf.training.settings import AttackTrainingSettings, OptimizationSettings, TrainSettings
+from pnil_tf.validation import LARGEST_COUNT, check_types, require_count, require_positive
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,3 +56,26 @@ def test_values_of_other_types_are_refused(wrong):
     (name,) = wrong
     with pytest.raises(UserError, match=f"{name} must be of the type .* Received"):
         check_types(Settings(**wrong))
+
+
+def test_errors_speak_of_arguments_in_python_and_of_flags_in_a_command():
+    with pytest.raises(UserError, match=r"^epochs must be a whole number.* Received: 0\.$"):
+        OptimizationSettings(epochs=0)
+    with speaking_of_flags(), pytest.raises(UserError, match=r"^--epochs must be"):
+        OptimizationSettings(epochs=0)
+    with pytest.raises(UserError, match=r"so norm=l2 needs a radius of its own\. Pass epsilon"):
+        TrainSettings(DataSettings("mnist"), attack=AttackTrainingSettings(norm="l2"))
+
+
+@pytest.mark.parametrize("wrong", [0.0, -1.0, float("nan"), float("inf")])
+def test_what_must_be_positive(wrong):
+    require_positive("x", 1e-9)
+    with pytest.raises(UserError, match="x must be greater than 0"):
+        require_positive("x", wrong)
+
+
+def test_what_must_be_a_count():
+    require_count("x", LARGEST_COUNT)
+    for wrong in (0, -1, LARGEST_COUNT + 1):
+        with pytest.raises(UserError, match=f"x must be a whole number.*Received: {wrong}"):
+            require_count("x", wrong)

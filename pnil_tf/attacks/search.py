@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pnil_tf import rng
+from pnil_tf.batching import batches_of
 
 Array = npt.NDArray[Any]
 
@@ -105,7 +106,7 @@ def attack_standing(
                 break
             count = min(stretch, search.steps - first)
             parts = []
-            for number, part in enumerate(_batches(len(active), search.batch)):
+            for number, part in enumerate(batches_of(len(active), search.batch)):
                 members = active[part]
                 parts.append(
                     search.advance(
@@ -156,7 +157,7 @@ def _prepared(search: Search, x: Array, y: Array, seed: Any) -> tuple[Array, ...
     return _joined(
         [
             search.prepare(x[part], y[part], rng.fold(seed, number))
-            for number, part in enumerate(_batches(len(x), search.batch))
+            for number, part in enumerate(batches_of(len(x), search.batch))
         ]
     )
 
@@ -166,7 +167,7 @@ def _started(
 ) -> tuple[Array, ...]:
     parts = [
         search.start(trial, x[part], tuple(array[part] for array in known), rng.fold(seed, number))
-        for number, part in enumerate(_batches(len(x), search.batch))
+        for number, part in enumerate(batches_of(len(x), search.batch))
     ]
     return _joined(parts) if parts else (x,)
 
@@ -183,7 +184,7 @@ def _survival(
     def withstood(judge: Judge, members: Array, look: int) -> Array:
         parts = [
             judge(x[members[part]], y[members[part]], rng.fold(rng.fold(seed, look), number))
-            for number, part in enumerate(_batches(len(members), at_once))
+            for number, part in enumerate(batches_of(len(members), at_once))
         ]
         correct = np.concatenate(parts).astype(np.float32)
         return 1.0 - correct if targeted else correct
@@ -193,10 +194,6 @@ def _survival(
     if len(doubtful):
         result[doubtful] = withstood(second, doubtful, 1) / 2
     return result
-
-
-def _batches(count: int, size: int) -> list[slice]:
-    return [slice(begin, min(begin + size, count)) for begin in range(0, count, size)]
 
 
 def _joined(parts: list[State]) -> tuple[Array, ...]:

@@ -12,7 +12,8 @@ import numpy as np
 
 from pnil_tf.benchmark.timing import alternate
 from pnil_tf.data import ImageSet, training_stream
-from pnil_tf.models import build_model, pnil_layer
+from pnil_tf.layers import PNILLayer
+from pnil_tf.models import build_model
 from pnil_tf.progress import Progress
 from pnil_tf.training.callbacks import HistoryFile, SaveState, ShowProgress, StopOnInvalidLoss
 from pnil_tf.training.checkpoints import TrainingCheckpoints
@@ -42,7 +43,7 @@ def epoch_benchmark(*, width: int | None, batch_size: int, rounds: int) -> list[
     )
     steps = _IMAGES // batch_size
     model = AdversarialModel(
-        build_model("small_cnn", _SHAPE, 10, width=width, pnil=pnil_layer(0.1)),
+        build_model("small_cnn", _SHAPE, 10, width=width, pnil=PNILLayer(initial_sigma=0.1)),
         "nfgsm",
         0.1,
         validation_attack="none",

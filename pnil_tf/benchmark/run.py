@@ -91,7 +91,7 @@ def _attacked(settings: BenchmarkSettings) -> tuple[Saved, Target, np.ndarray, n
     saved = settle(str(settings.benchmark_run)).load()
     test = saved.dataset.test.take(settings.images)
     x, y = test.unit_images, test.labels
-    target = as_target(saved.loaded.model, x)
+    target = as_target(saved.loaded.model, x, pixel_range=saved.loaded.pixel_range)
     if not target.stochastic:
         raise UserError(
             f"EOT is for stochastic classifiers. Received: {settings.benchmark_run}, which has no "

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from pnil_tf.errors import UserError
-from pnil_tf.validation import LARGEST_COUNT, check_types
+from pnil_tf.errors import UserError, argument
+from pnil_tf.validation import check_types, require_count
 
 WITHOUT_RUN = ("train", "epoch", "startup")
 ATTACKS = ("evaluate", "eot", "antithetic", "sweep")
@@ -70,23 +70,19 @@ class BenchmarkSettings:
         if self.benchmark_width is not None:
             counts.append(("benchmark_width", self.benchmark_width))
         for name, value in counts:
-            if not 1 <= value <= LARGEST_COUNT:
-                raise UserError(
-                    f"--{name} must be at least 1 and at most {LARGEST_COUNT}. Received: {value!r}."
-                )
+            require_count(name, value)
         names = (*WITHOUT_RUN, *WITH_RUN)
         if not any(getattr(self, name) for name in names):
             raise UserError(
-                "There is nothing to measure. Received: none of "
-                f"{', '.join(f'--{name}' for name in names)}. Pass one."
+                f"There is nothing to measure. Pass one of {', '.join(map(argument, names))}."
             )
         if any(getattr(self, name) for name in WITH_RUN) and not self.benchmark_run:
             raise UserError(
-                "Attacks need a trained classifier. Received: no --benchmark_run. "
-                "Pass the folder of a run that was trained with --pnil."
+                "Attacks need a trained classifier. Pass the folder of a run that was trained with "
+                f"{argument('pnil')} as {argument('benchmark_run')}."
             )
         if self.spsa_samples % 2:
             raise UserError(
-                f"SPSA evaluates pairs. Received: --spsa_samples={self.spsa_samples}. "
+                f"SPSA evaluates pairs. Received: {argument('spsa_samples', self.spsa_samples)}. "
                 f"Use {self.spsa_samples + 1}."
             )

@@ -54,11 +54,12 @@ def first_step() -> None:
     import keras
     import numpy as np
 
-    from pnil_tf.models import build_model, pnil_layer
+    from pnil_tf.layers import PNILLayer
+    from pnil_tf.models import build_model
     from pnil_tf.training.model import AdversarialModel
 
     model = AdversarialModel(
-        build_model("small_cnn", (28, 28, 1), 10, pnil=pnil_layer()), "nfgsm", 0.1
+        build_model("small_cnn", (28, 28, 1), 10, pnil=PNILLayer()), "nfgsm", 0.1
     )
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     model.fit(np.zeros((100, 28, 28, 1), np.float32), np.zeros(100, np.int32), verbose=0)

@@ -18,7 +18,8 @@ from pnil_tf.benchmark.floor import (
     forward_rate,
 )
 from pnil_tf.benchmark.timing import alternate
-from pnil_tf.models import build_model, pnil_layer
+from pnil_tf.layers import PNILLayer
+from pnil_tf.models import build_model
 from pnil_tf.training.model import AdversarialModel
 
 _SHAPES = {"small_cnn": (28, 28, 1), "resnet11": (32, 32, 3)}
@@ -54,7 +55,7 @@ def train_benchmark(
 
     def contender(attack: str | None, pnil: bool) -> Any:
         network: keras.Model = build_model(
-            model, shape, 10, width=width, pnil=pnil_layer() if pnil else None
+            model, shape, 10, width=width, pnil=PNILLayer() if pnil else None
         )
         if attack is not None:
             network = AdversarialModel(network, attack, _EPSILON, validation_attack="none")

@@ -13,13 +13,10 @@ import tensorflow as tf
 from pnil_tf.contract.trace import SAME_VALUES, Trace
 from pnil_tf.errors import UserError
 from pnil_tf.keras_internals import attached_logits
+from pnil_tf.vocabulary import OUTPUT_KINDS
 
-LOGITS = "logits"
-PROBABILITIES = "probabilities"
-LOGIT = "one logit"
-PROBABILITY = "one probability"
-INDEPENDENT = "independent probabilities"
-KINDS = (LOGITS, PROBABILITIES, LOGIT, PROBABILITY, INDEPENDENT)
+KINDS = OUTPUT_KINDS
+LOGITS, PROBABILITIES, LOGIT, PROBABILITY, INDEPENDENT = KINDS
 
 _ACTIVATIONS = {PROBABILITIES: "softmax", PROBABILITY: "sigmoid", INDEPENDENT: "sigmoid"}
 _FOUND = {"Softmax": "softmax", "Sigmoid": "sigmoid"}

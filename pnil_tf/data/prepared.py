@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import logging
 import os
 import re
@@ -15,7 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pnil_tf.data import jpeg, network, reading
+from pnil_tf.data import feature_safety, jpeg, network, reading
+from pnil_tf.data.names import NAME
 from pnil_tf.data.types import SourceData
 from pnil_tf.errors import UserError
 
@@ -29,15 +29,7 @@ LOSSLESS = {
     "svhn_cropped": "SVHN",
 }
 
-_NAME = re.compile(r"\w+(/[\w.-]+)?(:\d+\.\d+\.\d+)?", re.ASCII)
 _VERSION = re.compile(r"\d+\.\d+\.\d+", re.ASCII)
-_DEFAULT_DIR = "~/tensorflow_datasets"
-
-
-def data_dirs(data_dir: str | None) -> list[Path]:
-    """Where prepared data sets may lie, in the order of the search."""
-    places = [data_dir, os.environ.get("TFDS_DATA_DIR"), _DEFAULT_DIR]
-    return [Path(place).expanduser() for place in places if place]
 
 
 def find(name: str, places: Sequence[Path]) -> Any | None:
@@ -49,7 +41,7 @@ def find(name: str, places: Sequence[Path]) -> Any | None:
     import tensorflow_datasets as tfds
 
     # TensorFlow Datasets would look for 'huggingface:mnist' on the network.
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         return None
     base, _, version = name.partition(":")
     for place in places:
@@ -64,33 +56,13 @@ def find(name: str, places: Sequence[Path]) -> Any | None:
         ]
         if versions:
             return _from_directory(max(versions, key=_version_of))
-        # By its code, which knows the default configuration.
+        # By its code, which knows the default configuration, or by what lies there all the same.
+        feature_safety.check_all(place / re.split("[/:]", name)[0])
         with contextlib.suppress(tfds.core.DatasetNotFoundError, ValueError):
             builder = tfds.builder(name, data_dir=str(place))
             if builder.is_prepared():
                 return builder
     return None
-
-
-def check_name(name: str) -> None:
-    """Refuse a name that TensorFlow Datasets does not know; never asks the network.
-
-    Raises:
-        UserError: with the nearest known names.
-    """
-    import tensorflow_datasets as tfds
-
-    # The community's sets are listed on the network, which may not be there.
-    known = tfds.list_builders(with_community_datasets=False)
-    base = re.split("[/:]", name)[0]
-    if _NAME.fullmatch(name) and base in known:
-        return
-    near = difflib.get_close_matches(re.sub(r"\W+", "_", base.lower()), known, n=3)
-    hint = f"Did you mean {' or '.join(near)}? " if near else ""
-    raise UserError(
-        f"There is no data set of this name. Received: {name!r}. {hint}Give the name of a "
-        "TensorFlow Datasets image classification set, or folder:PATH for images of your own."
-    )
 
 
 def read(name: str, builder: Any, image_size: tuple[int, int] | None) -> SourceData:
@@ -99,7 +71,7 @@ def read(name: str, builder: Any, image_size: tuple[int, int] | None) -> SourceD
         Path(path).name
         for split in builder.info.splits.values()
         for path in split.filepaths
-        if not os.path.exists(path)
+        if not os.path.isfile(path)  # a pipe would be waited for
     ]
     if missing:
         raise UserError(
@@ -169,6 +141,7 @@ def download(builder: Any, place: Path) -> None:
 def _from_directory(folder: Path) -> Any:
     import tensorflow_datasets as tfds
 
+    feature_safety.check(folder / "features.json")
     # Its two JSON files are parsed by several libraries, each with its own errors.
     try:
         return tfds.builder_from_directory(str(folder))

@@ -10,7 +10,7 @@ import tensorflow as tf
 from pnil_tf.data import memory
 from pnil_tf.data.resizing import resize
 from pnil_tf.data.types import ImageSet, SourceData
-from pnil_tf.errors import UserError
+from pnil_tf.errors import UserError, reason
 
 TRAIN = "train"
 # In the order of preference: several sets publish their test images without labels.
@@ -151,8 +151,8 @@ def _read_split(
             filled += len(label_batch)
     except (tf.errors.OpError, OSError, ValueError, AssertionError) as error:
         raise UserError(
-            f"The {split} images of '{name}' cannot be read: {_first_line(error)}. Prepare the "
-            "data set again."
+            f"The {split} images of '{name}' cannot be read: {_damage(builder, split, error)}. "
+            "Prepare the data set again."
         ) from error
     classes, largest = builder.info.features[label_key].num_classes, labels[:filled].max(initial=0)
     if largest >= classes:
@@ -175,5 +175,14 @@ def _in_order() -> Any:
     return tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _damage(builder: Any, split: str, error: Exception) -> str:
+    """What is wrong, with the file that it is wrong with where its records say so."""
+    for path in builder.info.splits[split].filepaths:
+        if "tfrecord" not in str(path):
+            continue
+        try:
+            for _ in tf.data.TFRecordDataset(str(path)):
+                pass
+        except tf.errors.OpError as found:
+            return f"the file {path} is damaged ({reason(found)})"
+    return reason(error)

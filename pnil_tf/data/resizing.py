@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from pnil_tf.batching import batches_of
 from pnil_tf.data.types import ImageSet
 
 # Floats of enlarged images that are held at once.
@@ -31,6 +32,6 @@ def resize_set(images: ImageSet, size: tuple[int, int]) -> ImageSet:
     channels = images.images.shape[-1]
     resized = np.empty((len(images), *size, channels), images.images.dtype)
     batch = max(1, _BATCH_BYTES // (4 * size[0] * size[1] * channels))
-    for start in range(0, len(images), batch):
-        resized[start : start + batch] = resize(images.images[start : start + batch], size)
+    for rows in batches_of(len(images), batch):
+        resized[rows] = resize(images.images[rows], size)
     return ImageSet(resized, images.labels)

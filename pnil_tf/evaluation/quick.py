@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from pnil_tf.attacks.registry import attack_settings, build_attack
+from pnil_tf.batching import batches_of
 from pnil_tf.data.types import ImageSet
 from pnil_tf.evaluation.judge import Judge
 from pnil_tf.evaluation.statistics import wilson
@@ -30,6 +31,7 @@ def quick_evaluation(
     norm: str = "linf",
     eot_samples: int = 10,
     seed: int = 0,
+    pixel_range: Any = None,
 ) -> dict[str, Any]:
     """Measures clean accuracy, and accuracy under PGD-50 (steps of 2 eps / 50) with EOT.
 
@@ -39,10 +41,11 @@ def quick_evaluation(
         classifier: The classifier.
         images: Images it was neither trained on nor chosen by; clean accuracy is that of all.
         attacked: How many of them, from the first on, PGD attacks.
-        epsilon: Radius of the attack in units of the pixels.
+        epsilon: Radius of the attack, a share of the pixel range.
         norm: `"linf"` or `"l2"`.
         eot_samples: Draws per gradient; a deterministic classifier needs and gets one.
         seed: Seed of the attack and of the judgement.
+        pixel_range: `(low, high)` of the pixels that the classifier takes; as for `as_target`.
 
     Returns:
         `clean_accuracy` and `pgd_accuracy`, each `{value, low, high, images, eot_samples,
@@ -50,7 +53,7 @@ def quick_evaluation(
         and the setting.
     """
     x, y = images.unit_images, images.labels
-    target = as_target(classifier, x)
+    target = as_target(classifier, x, pixel_range=pixel_range)
     draws, judge_draws = (eot_samples, _JUDGE_DRAWS) if target.stochastic else (1, 1)
     judge = Judge(target.predict, judge_draws)
     # The plain procedure of the paper: every step averages over all draws.
@@ -66,11 +69,11 @@ def quick_evaluation(
             "judge_draws": judge_draws,
         }
 
-    clean = [judge(x[b], y[b], _seed(seed, _CLEAN, b.start)) for b in _batches(len(y))]
+    clean = [judge(x[b], y[b], _seed(seed, _CLEAN, b.start)) for b in batches_of(len(y), _BATCH)]
     attacked = min(attacked, len(y))
     progress = Progress("PGD-50", attacked)
     adversarial = []
-    for b in _batches(attacked):
+    for b in batches_of(attacked, _BATCH):
 
         def show(done: int, total: int, b: slice = b) -> None:
             progress.advance_to(b.start + done / total * (b.stop - b.start))
@@ -84,15 +87,12 @@ def quick_evaluation(
         "attack": "pgd",
         "epsilon": epsilon,
         "norm": norm,
+        "pixel_range": target.describe()["pixel_range"],
         "steps": settings.steps,
         "step_size": settings.step_size,
         "eot_samples": draws,
         "seed": seed,
     }
-
-
-def _batches(count: int) -> list[slice]:
-    return [slice(first, min(first + _BATCH, count)) for first in range(0, count, _BATCH)]
 
 
 def _seed(seed: int, purpose: int, first: int) -> int:

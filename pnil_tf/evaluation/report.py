@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pnil_tf.contract.pixel_range import PixelRange
 from pnil_tf.evaluation.plots import accuracy_bars, accuracy_curve, image_grid
 from pnil_tf.evaluation.statistics import majority
 from pnil_tf.files import write_text
@@ -91,7 +92,8 @@ def render(results: dict[str, Any], grid: bytes) -> str:
     sections.append(section("How it was measured", f"<pre>{escape(text)}</pre>"))
     return page(
         f"Robustness: {results['verdict']}",
-        f"Robustness at epsilon {epsilon:.4g} ({results['settings']['norm']})",
+        f"Robustness at epsilon {PixelRange.of(results['model']['pixel_range']).says(epsilon)}, "
+        f"{results['settings']['norm']}",
         sections,
     )
 

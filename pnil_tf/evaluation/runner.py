@@ -20,6 +20,12 @@ import tensorflow as tf
 
 from pnil_tf.attacks.registry import attack_named
 from pnil_tf.errors import UserError
+from pnil_tf.evaluation.images import (
+    check_accuracy_elsewhere,
+    check_classes,
+    first_images,
+    unit_images,
+)
 from pnil_tf.evaluation.obfuscation import run_checks
 from pnil_tf.evaluation.obfuscation.evidence import Evidence
 from pnil_tf.evaluation.probes import curve_epsilons, gather
@@ -28,7 +34,7 @@ from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.statistics import figure, weakest, wilson
 from pnil_tf.evaluation.store import Arrays, Store, check_identity, write_arrays
 from pnil_tf.evaluation.suites import Planned, last_of, planned
-from pnil_tf.evaluation.target import Target, as_target, unwrapped
+from pnil_tf.evaluation.target import Target, looked_at, target_of
 from pnil_tf.evaluation.trial import Outcome, Trial
 from pnil_tf.evaluation.verdict import decide, worst_per_image
 from pnil_tf.files import (
@@ -68,14 +74,17 @@ def evaluate(
     data: Mapping[str, Any] | None = None,
     model_identity: str | None = None,
     kind: str | None = None,
+    pixel_range: Any = None,
+    outputs: str | None = None,
 ) -> dict[str, Any]:
     """Evaluates a classifier and leaves `results.json`, `arrays.npz` and `report.html`.
 
     Args:
         model: A Keras model, an `AdversarialModel`, or a callable from images to logits or
-            probabilities.
-        images: float32 `(n, height, width, channels)` in [0, 1], or uint8. The first
-            `settings.images` are used, or all if there are fewer.
+            probabilities: of several classes, or one output that speaks for class 1 of two.
+        images: `(n, height, width, channels)`: uint8 from 0 to 255, or other numbers in the
+            model's own pixel range. The first `settings.images` are used, or all if there are
+            fewer.
         labels: int `(n,)`, class indices.
         settings: What to do.
         output: Folder for the results.
@@ -86,28 +95,37 @@ def evaluate(
         model_identity: Fingerprint of the model's file. A stochastic callable without one cannot
             be told from others, so its evaluation cannot be resumed.
         kind: What the model was on the disk, one phrase.
+        pixel_range: `(low, high)` of the pixels that the model takes. By default an
+            `AdversarialModel`'s own, that which the model's preprocessing suits (0 to 255 where it
+            begins with `Rescaling(1 / 255)`), and (0, 1) where nothing tells.
+        outputs: What the model answers, one of `pnil_tf.contract.outputs.KINDS`, where nothing
+            else tells: one output may be a logit or a probability.
 
     Returns:
-        The content of `results.json`.
+        The content of `results.json`. Adversarial images are kept in [0, 1].
 
     Raises:
-        UserError: If images, labels, model and settings do not fit each other, or `output`
-            holds results that are neither to be resumed nor to be replaced.
+        UserError: If images, labels, model and settings do not fit each other, the model guesses
+            in this pixel range and does not in another one, or `output` holds results that are
+            neither to be resumed nor to be replaced.
     """
     output = Path(output)
     refuse_odd_entries(output)
     if not (resume or overwrite):
         _refuse_existing(output)
     data = dict(data or {"source": "arrays"})
-    x, y = _checked(images, labels, settings.images)
-    target = as_target(model, x, kind)
-    _check_classes(target, y, data)
+    images, y = first_images(images, labels, settings.images)
+    classifier = looked_at(model, images.shape[1:], pixel_range, outputs)
+    x = unit_images(images, classifier.pixel_range)
+    target = target_of(classifier, x, kind)
+    check_classes(target, y, data)
     attacks = planned(settings, target)
     _check_losses(target, attacks)
     identity = {
         "settings": {**settings.to_json(), "save_adversarial": None},
         "data": _digest(x, y),
-        "model": model_identity or _fingerprint(model, target, x),
+        "model": model_identity or _fingerprint(target, x),
+        "pixel_range": target.describe()["pixel_range"],
         "version": __version__,
     }
     # While there is a state, the results beside it are those of an evaluation to be replaced.
@@ -123,6 +141,13 @@ def evaluate(
             )
         logger.info("The evaluation in %s is finished.", output)
         return results
+    check_accuracy_elsewhere(target, x, y)
+    logger.info(
+        "%s, pixels in %s; epsilon %s",
+        target.outputs,
+        target.pixel_range,
+        target.pixel_range.says(settings.epsilon),
+    )
     output.mkdir(parents=True, exist_ok=True)
     with lock_folder(output):
         if not (resume or overwrite):
@@ -200,52 +225,6 @@ def _work(
     write_record(folder / RESULTS, results)
 
 
-def _checked(images: np.ndarray, labels: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first images, float32 in [0, 1], and their labels, int32."""
-    images, labels = np.asarray(images), np.asarray(labels)
-    if images.ndim != 4 or not images.size or images.dtype.kind not in "buif":
-        raise UserError(
-            "Images must be numbers of the shape (n, height, width, channels). "
-            f"Received: {images.dtype} of shape {images.shape}."
-        )
-    if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
-        raise UserError(
-            f"{len(images)} images need as many whole-number labels. "
-            f"Received: {labels.dtype} of shape {labels.shape}."
-        )
-    limits = np.iinfo(np.int32)  # as which they are kept: others would come round again
-    if labels.min() < limits.min or labels.max() > limits.max:
-        raise UserError(
-            f"Labels must be class indices from 0. Received: {labels.min()} to {labels.max()}."
-        )
-    if count > len(images):
-        logger.warning("There are %d images, fewer than the %d asked for.", len(images), count)
-    x, y = images[:count], labels[:count].astype(np.int32)
-    x = x.astype(np.float32) / 255.0 if x.dtype == np.uint8 else x.astype(np.float32)
-    if not np.isfinite(x).all():
-        raise UserError("Pixels must be finite numbers. Received: NaN or infinity among them.")
-    if x.min() < 0 or x.max() > 1:
-        raise UserError(
-            f"Pixels must be from 0 to 1. Received: {x.min():.4g} to {x.max():.4g}. Scale the "
-            "images, and put what else the model needs into the model."
-        )
-    return x, y
-
-
-def _check_classes(target: Target, y: np.ndarray, data: Mapping[str, Any]) -> None:
-    classes = data.get("num_classes")
-    if classes is not None and classes != target.num_classes:
-        raise UserError(
-            f"The model distinguishes {target.num_classes} classes, but the data set has "
-            f"{classes}. Evaluate it on the data it was trained for."
-        )
-    if y.min() < 0 or y.max() >= target.num_classes:
-        raise UserError(
-            f"Labels must be from 0 to {target.num_classes - 1}, the model's classes. "
-            f"Received: {y.min()} to {y.max()}."
-        )
-
-
 def _check_losses(target: Target, attacks: Mapping[str, Planned]) -> None:
     for name, attack in attacks.items():
         if "dlr" in attack.settings.losses and target.num_classes < 3:
@@ -284,6 +263,7 @@ def _judgement(
         strongest,
         evidence.guessing,
         settings.epsilon,
+        trial.target.pixel_range,
     )
     without = {name: share for name, share in shares.items() if name != "pgd_strong"}
     return {
@@ -349,9 +329,9 @@ def _digest(x: np.ndarray, y: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def _fingerprint(model: Any, target: Target, x: np.ndarray) -> str:
+def _fingerprint(target: Target, x: np.ndarray) -> str:
     """Stands for a model that came from no file: its weights, or what it says of some images."""
-    model = unwrapped(model)
+    model = target.classifier.model
     if isinstance(model, keras.Layer):
         digest = hashlib.sha256(_config(model).encode())
         for weight in model.weights:

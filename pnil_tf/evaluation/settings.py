@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any
 
-from pnil_tf.errors import UserError
-from pnil_tf.validation import LARGEST_COUNT, check_types
+from pnil_tf.errors import UserError, argument
+from pnil_tf.validation import check_types, require_count, require_one_of, require_positive
 from pnil_tf.vocabulary import ATTACKS, AVERAGES, LOSSES, NORMS, SUITES
 
 _MAX_SEED = 2**63
@@ -76,26 +75,29 @@ class EvaluationSettings:
     def __post_init__(self) -> None:
         check_types(self)
         for name in ("images", "judge_draws", "spsa_images", "check_images", "check_draws"):
-            _at_least_one(name, getattr(self, name))
+            require_count(name, getattr(self, name))
         for name in ("eot_samples", "batch_size", *_OF_SPSA):
-            _at_least_one(name, getattr(self, name))
+            require_count(name, getattr(self, name))
         for name in ("steps", "restarts"):
             if getattr(self, name) is not None:
-                _at_least_one(name, getattr(self, name))
+                require_count(name, getattr(self, name))
         for name, value in [("epsilon", self.epsilon), *(("epsilons", e) for e in self.epsilons)]:
-            _positive(name, value)
+            require_positive(name, value)
         if self.step_size is not None:
-            _positive("step_size", self.step_size)
+            require_positive("step_size", self.step_size)
         if self.spsa_samples % 2:
             raise UserError(
-                f"SPSA evaluates pairs: spsa_samples must be even. Received: {self.spsa_samples}."
+                f"SPSA evaluates pairs: {argument('spsa_samples')} must be even. Received: "
+                f"{self.spsa_samples}."
             )
-        _one_of("norm", self.norm, NORMS)
-        _one_of("average", self.average, AVERAGES)
+        require_one_of("norm", self.norm, NORMS)
+        require_one_of("average", self.average, AVERAGES)
         for loss in [] if self.loss is None else self.loss.split("+"):
-            _one_of("loss", loss, LOSSES)
+            require_one_of("loss", loss, LOSSES)
         if not 0 <= self.seed < _MAX_SEED:
-            raise UserError(f"The seed must be from 0 to 2**63 - 1. Received: {self.seed!r}.")
+            raise UserError(
+                f"{argument('seed')} must be from 0 to 2**63 - 1. Received: {self.seed!r}."
+            )
         largest = max((self.epsilon, *self.epsilons))
         if self.norm == "linf" and largest > 1:
             raise UserError(
@@ -123,21 +125,3 @@ class EvaluationSettings:
             name: list(value) if isinstance(value, tuple) else value
             for name, value in dataclasses.asdict(self).items()
         }
-
-
-def _at_least_one(name: str, value: int) -> None:
-    if not 1 <= value <= LARGEST_COUNT:
-        raise UserError(
-            f"{name} must be a whole number, at least 1 and at most {LARGEST_COUNT}. "
-            f"Received: {value!r}."
-        )
-
-
-def _one_of(name: str, value: Any, names: tuple[str, ...]) -> None:
-    if value not in names:
-        raise UserError(f"The {name} must be one of {', '.join(names)}. Received: {value!r}.")
-
-
-def _positive(name: str, value: float) -> None:
-    if not math.isfinite(value) or value <= 0:
-        raise UserError(f"{name} must be a number greater than 0. Received: {value!r}.")

@@ -12,6 +12,7 @@ import numpy as np
 
 from pnil_tf.attacks.registry import RunnableAttack, build_attack
 from pnil_tf.attacks.settings import AttackSettings
+from pnil_tf.batching import batches_of
 from pnil_tf.evaluation.judge import Judge, check_adversarial
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.store import Arrays, Store
@@ -181,11 +182,7 @@ class Trial:
         return self._built[settings]
 
     def _batches(self, images: int) -> list[tuple[int, slice]]:
-        size = self.settings.batch_size
-        return [
-            (batch, slice(first, min(first + size, images)))
-            for batch, first in enumerate(range(0, images, size))
-        ]
+        return list(enumerate(batches_of(images, self.settings.batch_size)))
 
 
 def _put(array: np.ndarray, rows: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from pnil_tf.contract.pixel_range import UNIT, PixelRange
 from pnil_tf.evaluation.finding import Finding, Weight
 from pnil_tf.evaluation.obfuscation.floors import TOO_WEAK
 from pnil_tf.evaluation.obfuscation.guessing import GUESSES
@@ -45,6 +46,7 @@ def decide(
     weakest_attack: str,
     guessing: float,
     epsilon: float,
+    pixel_range: PixelRange = UNIT,
 ) -> Verdict:
     """Weighs the findings.
 
@@ -61,8 +63,10 @@ def decide(
         effective: Lowest accuracy over the attacks.
         weakest_attack: The attack that leaves it.
         guessing: Accuracy of always answering the most frequent class.
-        epsilon: The radius of the attacks.
+        epsilon: The radius of the attacks, a share of the pixel range.
+        pixel_range: The pixels that the model takes.
     """
+    radius = f"epsilon {pixel_range.says(epsilon)}"
     failed = {
         weight: [finding for finding in findings if finding.weight is weight and not finding.passed]
         for weight in Weight
@@ -71,9 +75,9 @@ def decide(
     if guesses:
         figure = f"no classifier: clean accuracy is {_percent(clean)}"
     elif effective.low <= guessing:
-        figure = f"not robust: accuracy at epsilon {epsilon:.4g} is {_percent(effective)}"
+        figure = f"not robust: accuracy at {radius} is {_percent(effective)}"
     else:
-        figure = f"robust accuracy at epsilon {epsilon:.4g} is {_percent(effective)}"
+        figure = f"robust accuracy at {radius} is {_percent(effective)}"
     figure += (
         f" (strongest attack: {weakest_attack}; clean {clean.value:.1%}; guessing {guessing:.1%})"
     )

@@ -34,8 +34,7 @@ def continued(
                 f"The run was begun with --{name}={before.get(name)} and cannot go on with "
                 f"--{name}={value}. Leave the flag out, or begin another run under another --name."
             )
-    size = stored["data"]["image_size"]
-    data = {**stored["data"], "image_size": None if size is None else tuple(size)}
+    stored = {name: settings_of(group) for name, group in stored.items()}
     free = {"data_dir": settings.data.data_dir, "data_source": settings.data.data_source}
     groups = {
         name: type(getattr(settings, name))(**stored[name])
@@ -44,10 +43,15 @@ def continued(
     run = {**stored["run"], **{name: getattr(settings.run, name) for name in ("runs_dir", "name")}}
     run |= {"resume": True, "overwrite": False}
     return TrainSettings(
-        data=DataSettings(**{**data, **{k: v for k, v in free.items() if k in given}}),
+        data=DataSettings(**{**stored["data"], **{k: v for k, v in free.items() if k in given}}),
         run=type(settings.run)(**run),
         **groups,
     )
+
+
+def settings_of(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as they were before JSON made lists of their tuples."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in group.items()}
 
 
 def check_images(record: dict[str, Any], data: Dataset) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from pnil_tf.contract.pixel_range import UNIT, PixelRange
 from pnil_tf.runs.training_job import TrainingJob
 from pnil_tf.training.settings import TrainSettings
 from pnil_tf.version import versions
@@ -49,7 +50,7 @@ def flagfile(settings: TrainSettings) -> str:
             if value is None or name in ("resume", "overwrite", "split_seed"):
                 continue
             if isinstance(value, tuple):
-                value = "x".join(str(side) for side in value)
+                value = ("x" if name == "image_size" else ",").join(map(str, value))
             lines.append(f"--{name}={str(value).lower() if isinstance(value, bool) else value}")
     return "\n".join(lines) + "\n"
 
@@ -66,7 +67,8 @@ def say_result(record: dict[str, Any]) -> None:
             f"{title:16}{figure['value']:>9.2%}  {figure['low']:.2%} - {figure['high']:.2%}"
             f"  {figure['images']:>6}"
         )
+    radius = PixelRange.of(result.get("pixel_range", UNIT)).says(result["epsilon"])
     print(
-        f"epsilon {result['epsilon']:.4g} ({result['norm']}), {result['eot_samples']} EOT draws, "
+        f"epsilon {radius}, {result['norm']}, {result['eot_samples']} EOT draws, "
         f"data source: {record['data_source']}"
     )

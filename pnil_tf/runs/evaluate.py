@@ -7,12 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from pnil_tf.contract.pixel_range import UNIT, PixelRange
 from pnil_tf.data import Dataset, DataSettings, load
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.runner import evaluate
 from pnil_tf.evaluation.settings import EvaluationSettings
+from pnil_tf.evaluation.target import looked_at
 from pnil_tf.files import refuse_file_in_the_way, sha256_of, understood
 from pnil_tf.interruption import interruption_told
+from pnil_tf.runs.continuation import settings_of
 from pnil_tf.runs.load import RUN, Loaded, load_model, no_model, read_run
 from pnil_tf.vocabulary import NORMS
 
@@ -55,14 +60,18 @@ class Settled:
     norm: str
     data: DataSettings
 
-    def load(self) -> Saved:
+    def load(self, pixel_range: PixelRange | None = None) -> Saved:
         """Loads the classifier and its images.
+
+        Args:
+            pixel_range: Of the model and of float images; by default the run's or export's.
 
         Raises:
             UserError: If one of them is missing or damaged.
         """
         loaded = load_model(self.model, self.run)
-        return Saved(loaded, self.epsilon, self.norm, load(self.data))
+        images = load(self.data, pixel_range or loaded.pixel_range or UNIT)
+        return Saved(loaded, self.epsilon, self.norm, images)
 
 
 def settle(
@@ -111,6 +120,8 @@ def evaluate_saved(
     overwrite: bool = False,
     data: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
+    pixel_range: tuple[float, ...] | None = None,
+    outputs: str | None = None,
 ) -> dict[str, Any]:
     """Evaluates a saved classifier on the test images of a data set.
 
@@ -123,6 +134,9 @@ def evaluate_saved(
         overwrite: As for `evaluate`.
         data: Fields of `DataSettings` that were said explicitly; the run's fill the rest.
         options: Further fields of `EvaluationSettings`.
+        pixel_range: `(low, high)` of the pixels that the model takes; by default what its run or
+            its export says, or else as for `evaluate`.
+        outputs: As for `evaluate`.
 
     Returns:
         The content of `results.json`.
@@ -139,13 +153,19 @@ def evaluate_saved(
             )
         output = str(Path(model) / EVALUATION)
     refuse_file_in_the_way("output", output)
-    saved = settled.load()
+    given = None if pixel_range is None else PixelRange.of(pixel_range)
+    saved = settled.load(given)
     test = saved.dataset.test.take(settings.images)
+    chosen = given or saved.loaded.pixel_range
+    images = test.images
+    if images.dtype != np.uint8:  # in [0, 1], which need not be the model's range
+        looked = looked_at(saved.loaded.model, images.shape[1:], chosen, outputs)
+        images = looked.pixel_range.from_unit(images)
     kept = f"Interrupted. What was finished is kept in {output}"
     with interruption_told(lambda: f"{kept}: the same command with --resume goes on."):
         return evaluate(
             saved.loaded.model,
-            test.images,
+            images,
             test.labels,
             settings,
             output,
@@ -154,6 +174,8 @@ def evaluate_saved(
             data=saved.dataset.describe(),
             model_identity=sha256_of(saved.loaded.file),
             kind=saved.loaded.kind,
+            pixel_range=chosen,
+            outputs=outputs,
         )
 
 
@@ -170,6 +192,4 @@ def _data_settings(model: str, run: Mapping[str, Any], given: Mapping[str, Any])
     values = {name: run[name] for name in names if run.get(name) is not None} | dict(given)
     if "dataset" not in values:
         raise UserError(f"{model} does not say on which data it was trained: give --dataset.")
-    if isinstance(values.get("image_size"), list):  # as JSON keeps it
-        values["image_size"] = tuple(values["image_size"])
-    return DataSettings(**values)
+    return DataSettings(**settings_of(values))

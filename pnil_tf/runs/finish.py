@@ -32,6 +32,7 @@ def finish(
     learning_curves(fitted.rows, directory.path / "learning_curves.png")
     if settings.model.pnil:
         pictured = data.test.take(_PICTURED_IMAGES).unit_images
+        pictured = job.pixel_range.from_unit(pictured)
         pnil_maps(classifier, pictured, directory.path / "pnil_maps.png")
     seconds = [row["seconds"] for row in fitted.rows]
     images = job.steps_per_epoch * settings.optimization.batch_size
@@ -55,6 +56,7 @@ def finish(
             norm=settings.attack.norm,
             eot_samples=settings.run.evaluation_eot_samples,
             seed=settings.optimization.seed,
+            pixel_range=job.pixel_range,
         )
     # Of all processes that worked on the run; the training's are in its history.
     after = time.monotonic() - started

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from pnil_tf.data import training_stream
-from pnil_tf.errors import RunFailedError, UserError
+from pnil_tf.errors import RunFailedError
 from pnil_tf.runs.model import compiled
 from pnil_tf.runs.training_job import TrainingJob, prepare
-from pnil_tf.training.lr_range import LRRange, lr_range_test, write_curve
+from pnil_tf.training.lr_range import LRRange, UndecidedError, lr_range_test, write_curve
 from pnil_tf.training.schedules import OneCycle, Triangular
-from pnil_tf.training.settings import TrainSettings
+from pnil_tf.training.settings import DEFAULT_MAX_LR, TrainSettings
 
 logger = logging.getLogger(__name__)
 
@@ -25,29 +25,45 @@ def find_learning_rate(settings: TrainSettings) -> tuple[LRRange, Path]:
 
     Raises:
         UserError: If the settings cannot be followed.
+        RunFailedError: If the curve decides nothing.
     """
     job = prepare(settings)
     folder = Path(settings.run.runs_dir) / f"{settings.run.name}_lr_range"
     folder.mkdir(parents=True, exist_ok=True)
-    found = range_test(job)
+    try:
+        found = _range_test(job)
+    except UndecidedError as error:  # no setting of the user's is wrong, the training failed
+        raise RunFailedError(str(error)) from error
     write_curve(found, folder)
     return found, folder
 
 
-def range_test(job: TrainingJob) -> LRRange:
-    """Runs the LR range test of a training, on a model of its own.
+def found_peak_rate(job: TrainingJob, folder: Path) -> float:
+    """The peak learning rate that a range test suggests; its curve is written into `folder`.
 
-    Raises:
-        RunFailedError: If no rate could be found.
+    Where the curve decides nothing it is the default, which a warning says.
     """
+    try:
+        found = _range_test(job)
+    except UndecidedError:
+        logger.warning(
+            "LR range test: the loss never fell, so the curve decides nothing. The peak learning "
+            "rate is the default, %.4g; pass --max_lr for another.",
+            DEFAULT_MAX_LR,
+        )
+        return DEFAULT_MAX_LR
+    if job.chief:
+        write_curve(found, folder)
+    return found.suggested_max
+
+
+def _range_test(job: TrainingJob) -> LRRange:
+    """Runs the LR range test of a training, on a model of its own."""
     optimization = job.settings.optimization
     logger.info("LR range test ...")
     stream = training_stream(job.data.train, optimization.batch_size, optimization.seed)
     model, _ = compiled(job, 1e-3)
-    try:
-        found = lr_range_test(model, stream)
-    except UserError as error:  # its arguments are ours, so it is the training that failed
-        raise RunFailedError(f"{error} Or pass --max_lr.") from error
+    found = lr_range_test(model, stream)
     logger.info("LR range test: peak learning rate %.4g", found.suggested_max)
     return found
 

@@ -13,10 +13,12 @@ import tensorflow as tf
 
 from pnil_tf import layers  # registers the layer that saved models refer to
 from pnil_tf.checksums import compare_checksums
+from pnil_tf.contract.pixel_range import UNIT, PixelRange
 from pnil_tf.data.memory import check_room
 from pnil_tf.errors import UserError
 from pnil_tf.files import read_json, sha256_of, understood
 from pnil_tf.runs.graph_safety import file_operations
+from pnil_tf.serving.record import PREPROCESSING
 
 CLASSIFIER = "classifier.keras"
 RUN = "run.json"
@@ -32,11 +34,13 @@ class Loaded:
         model: A Keras model or a callable from images to outputs.
         kind: What it was on the disk, one phrase.
         file: What its fingerprint is taken of: a file, or the folder of a SavedModel.
+        pixel_range: The pixels that it takes, where something beside it says so.
     """
 
     model: Any
     kind: str
     file: Path
+    pixel_range: PixelRange | None = None
 
 
 def load_model(path: str | Path, run: Mapping[str, Any] | None = None) -> Loaded:
@@ -51,8 +55,12 @@ def load_model(path: str | Path, run: Mapping[str, Any] | None = None) -> Loaded
     """
     path = Path(path)
     if path.is_dir() and (path / CLASSIFIER).is_file():
-        _compare_checksum(path, read_run(path) if run is None else run)
-        return dataclasses.replace(_load_keras(path / CLASSIFIER), kind="training run")
+        run = read_run(path) if run is None else run
+        _compare_checksum(path, run)
+        with understood(path / RUN):
+            pixel_range = _range_of_run(run)
+        loaded = _load_keras(path / CLASSIFIER)
+        return dataclasses.replace(loaded, kind="training run", pixel_range=pixel_range)
     if path.is_dir() and tf.saved_model.contains_saved_model(str(path)):
         variables = [file for file in path.glob("variables/*") if file.is_file()]
         compare_checksums(
@@ -86,6 +94,22 @@ def read_run(path: str | Path) -> dict[str, Any]:
     """
     file = Path(path) / RUN
     return read_json(file) if file.is_file() else {}
+
+
+def _range_of_run(run: Mapping[str, Any]) -> PixelRange:
+    # Before there was a choice, every run was trained on pixels in [0, 1].
+    model = (run.get("settings") or {}).get("model") or {}
+    return PixelRange.of(model.get("pixel_range", UNIT))
+
+
+def _range_of_export(folder: Path) -> PixelRange | None:
+    """The pixels that an export of ours takes; a SavedModel of others says nothing."""
+    file = folder / "assets" / PREPROCESSING
+    if not file.is_file():
+        return None
+    with understood(file):
+        said = read_json(file).get("pixel_range")
+        return None if said is None else PixelRange.of(said)
 
 
 def _compare_checksum(folder: Path, run: Mapping[str, Any]) -> None:
@@ -147,7 +171,7 @@ def _load_saved_model(folder: Path) -> Loaded:
             f"The SavedModel {folder} has neither a 'serving_default' signature nor a callable. "
             "Export it with bin/export.py or Keras' model.export()."
         )
-    return Loaded(call, "SavedModel", folder)
+    return Loaded(call, "SavedModel", folder, _range_of_export(folder))
 
 
 def _from_signature(folder: Path, loaded: Any, signature: Any) -> Callable[[Any], Any]:

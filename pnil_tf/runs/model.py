@@ -6,7 +6,8 @@ from typing import Any
 
 import keras
 
-from pnil_tf.models import build_model, pnil_layer
+from pnil_tf.layers import PNILLayer
+from pnil_tf.models import build_model
 from pnil_tf.runs.training_job import TrainingJob
 from pnil_tf.training.model import AdversarialModel
 
@@ -36,8 +37,12 @@ def _new_model(job: TrainingJob) -> AdversarialModel:
     settings, data = job.settings, job.data
     layer = None
     if settings.model.pnil:
-        layer = pnil_layer(settings.model.pnil_sigma, settings.model.pnil_per_channel)
-        layer.noise_at_inference = settings.model.noise_at_inference
+        layer = PNILLayer(
+            per_channel=settings.model.pnil_per_channel,
+            noise_at_inference=settings.model.noise_at_inference,
+            initial_sigma=settings.model.pnil_sigma,
+            name="pnil",
+        )
     classifier = build_model(
         str(settings.model.model),
         data.input_shape,

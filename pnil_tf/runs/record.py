@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pnil_tf.contract.pixel_range import UNIT, PixelRange
 from pnil_tf.evaluation.runner import RESULTS
 from pnil_tf.files import read_json, sha256_of, understood
 from pnil_tf.runs.evaluate import EVALUATION
@@ -62,6 +63,8 @@ def _training(settings: dict[str, Any]) -> dict[str, Any]:
 def _without_place(name: str | None) -> str | None:
     if name and name.startswith("folder:"):
         return f"images in the folder {Path(name.removeprefix('folder:')).name}"
+    if name and name.startswith("npz:"):
+        return f"arrays in {Path(name.removeprefix('npz:')).name}"
     return name
 
 
@@ -83,7 +86,7 @@ def _evaluated(
     if any(other.get(key) != data.get(key) for key in ("name", "sha256")):
         where = _without_place(other.get("name")) or "other images"
         return (), None, [f"There is an evaluation on {where}; it is not shown."]
-    ball = _ball(found["settings"])
+    ball = _ball(found["settings"], (found.get("model") or {}).get("pixel_range", UNIT))
     robust = found["effective_robustness"]
     accuracies = (
         _accuracy("unperturbed images", found["clean"]),
@@ -94,15 +97,16 @@ def _evaluated(
 
 
 def _quick(result: dict[str, Any]) -> tuple[Accuracy, ...]:
-    attack = f"under {result['attack']} ({result['steps']} steps), {_ball(result)}"
+    ball = _ball(result, result.get("pixel_range", UNIT))  # unsaid, where there was no choice
+    attack = f"under {result['attack']} ({result['steps']} steps), {ball}"
     return (
         _accuracy("unperturbed images", result["clean_accuracy"]),
         _accuracy(attack, result["pgd_accuracy"]),
     )
 
 
-def _ball(settings: dict[str, Any]) -> str:
-    return f"epsilon {settings['epsilon']:.4g} ({settings['norm']})"
+def _ball(settings: dict[str, Any], pixel_range: Any) -> str:
+    return f"epsilon {PixelRange.of(pixel_range).says(settings['epsilon'])}, {settings['norm']}"
 
 
 def _accuracy(name: str, found: dict[str, Any]) -> Accuracy:

@@ -13,11 +13,11 @@ from pnil_tf.runs.description import first_record, flagfile, say_result
 from pnil_tf.runs.directory import RunDirectory
 from pnil_tf.runs.finish import finish
 from pnil_tf.runs.fitting import fit
-from pnil_tf.runs.learning_rate import range_test, schedule
+from pnil_tf.runs.learning_rate import found_peak_rate, schedule
 from pnil_tf.runs.training_job import TrainingJob, prepare
 from pnil_tf.training.checkpoints import saved_steps
-from pnil_tf.training.lr_range import write_curve
-from pnil_tf.training.settings import TrainSettings, require
+from pnil_tf.training.settings import TrainSettings
+from pnil_tf.validation import require
 
 logger = logging.getLogger(__name__)
 
@@ -93,10 +93,7 @@ def _peak_rate(job: TrainingJob, directory: RunDirectory, record: dict[str, Any]
     if "max_lr" not in record:
         record["max_lr"] = job.settings.optimization.max_lr
         if record["max_lr"] == "auto":
-            found = range_test(job)
-            record["max_lr"] = found.suggested_max
-            if job.chief:
-                write_curve(found, directory.path)
+            record["max_lr"] = found_peak_rate(job, directory.path)
         if job.chief:
             directory.write(record)
     with understood(directory.description):

@@ -9,9 +9,19 @@ import tensorflow as tf
 
 from pnil_tf.attacks.eot import EOT
 from pnil_tf.attacks.one_step import StepAttack, step_attack
+from pnil_tf.contract.pixel_range import PixelRange
 from pnil_tf.data import Dataset, load
-from pnil_tf.training.settings import TrainSettings, require
+from pnil_tf.data.memory import check_room
+from pnil_tf.models import hidden_weights
+from pnil_tf.training.settings import TrainSettings
 from pnil_tf.training.strategy import configure_precision, is_chief, make_strategy
+from pnil_tf.validation import require
+
+_FLOAT_BYTES = 4
+# Of a batch at the least: images, start, adversarial images, and what each pass keeps of them.
+_BATCH_COPIES = 8
+# Of each weight: itself, its gradient, and Adam's two means.
+_WEIGHT_COPIES = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +46,11 @@ class TrainingJob:
         return len(self.data.train) // self.settings.optimization.batch_size
 
     @property
+    def pixel_range(self) -> PixelRange:
+        """The pixels that the classifier takes."""
+        return PixelRange.of(self.settings.model.pixel_range)
+
+    @property
     def chief(self) -> bool:
         """Whether this process writes the files: of several workers, one does."""
         return is_chief(self.strategy)
@@ -54,13 +69,30 @@ def prepare(settings: TrainSettings) -> TrainingJob:
     keras.utils.set_random_seed(settings.optimization.seed)
     if settings.device.deterministic:
         tf.config.experimental.enable_op_determinism()
-    data = load(settings.data)
+    data = load(settings.data, PixelRange.of(settings.model.pixel_range))
     require(
         settings.optimization.batch_size <= len(data.train),
         f"A batch must not be larger than the training set of {len(data.train)} images, as "
         f"--batch_size={settings.optimization.batch_size} is. Make it smaller.",
     )
+    _check_memory(settings, data)
     return TrainingJob(settings, attack, strategy, data)
+
+
+def _check_memory(settings: TrainSettings, data: Dataset) -> None:
+    """Refuses images so large that a batch of them, or the classifier, would fill the memory."""
+    height, width, channels = data.input_shape
+    batch = settings.optimization.batch_size
+    weights = hidden_weights(str(settings.model.model), data.input_shape, settings.model.width)
+    pixels = batch * height * width * channels
+    check_room(
+        f"A training on images of {height} x {width} x {channels}",
+        _FLOAT_BYTES * (_BATCH_COPIES * pixels + _WEIGHT_COPIES * weights),
+        f"batches of {batch} and a classifier of some {weights:,} weights"
+        if weights
+        else f"batches of {batch}",
+        "Ask for smaller images with --image_size, or for smaller batches with --batch_size.",
+    )
 
 
 def _training_attack(settings: TrainSettings) -> StepAttack | None:

@@ -6,6 +6,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+PREPROCESSING = "preprocessing.json"
+"""The file of an export that says how images become the classifier's input."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Accuracy:

@@ -16,12 +16,12 @@ from pnil_tf.checksums import write_checksums
 from pnil_tf.errors import RunFailedError, UserError
 from pnil_tf.files import refuse_file_in_the_way, replacing_folder, write_json, write_text
 from pnil_tf.serving.card import model_card, preprocessing
-from pnil_tf.serving.record import Record
+from pnil_tf.serving.record import PREPROCESSING, Record
 from pnil_tf.serving.signatures import DESCRIPTIONS, Servable, build_signatures, servable
 
 MARKER = "saved_model.pb"
 """The file by which a SavedModel is known."""
-CARD, CLASS_NAMES, PREPROCESSING = "model_card.md", "class_names.json", "preprocessing.json"
+CARD, CLASS_NAMES = "model_card.md", "class_names.json"
 
 
 def export_saved_model(

@@ -126,7 +126,8 @@ def _measure(kind: Kind) -> Rates:
     from pnil_tf.data import ImageSet, training_stream
     from pnil_tf.evaluation.judge import Judge
     from pnil_tf.evaluation.target import as_target
-    from pnil_tf.models import build_model, pnil_layer
+    from pnil_tf.layers import PNILLayer
+    from pnil_tf.models import build_model
     from pnil_tf.training.model import AdversarialModel
 
     name, width = kind
@@ -135,7 +136,7 @@ def _measure(kind: Kind) -> Rates:
     images = generator.integers(0, 256, (200, *shape)).astype(np.uint8)
     labels = generator.integers(0, 10, 200).astype(np.int32)
     model = AdversarialModel(
-        build_model(name, shape, 10, width=width, pnil=pnil_layer()),
+        build_model(name, shape, 10, width=width, pnil=PNILLayer()),
         "nfgsm",
         _EPSILON,
         validation_attack="none",

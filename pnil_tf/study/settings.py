@@ -6,11 +6,11 @@ import dataclasses
 import math
 from pathlib import Path
 
-from pnil_tf.errors import UserError
+from pnil_tf.errors import UserError, argument
 from pnil_tf.files import refuse_file_in_the_way
 from pnil_tf.study.budgets import BUDGETS
 from pnil_tf.study.studies import STUDIES
-from pnil_tf.validation import LARGEST_COUNT, check_types
+from pnil_tf.validation import check_types, require_count, require_one_of
 
 ENGINES = ("local", "ray")
 
@@ -48,37 +48,30 @@ class StudySettings:
     def __post_init__(self) -> None:
         check_types(self)
         for name, known in (("study", STUDIES), ("budget", BUDGETS), ("engine", ENGINES)):
-            if getattr(self, name) not in known:
-                raise UserError(
-                    f"--{name} must be one of {', '.join(known)}. "
-                    f"Received: {getattr(self, name)!r}."
-                )
-        if not 1 <= self.workers <= LARGEST_COUNT:
-            raise UserError(
-                f"--workers must be at least 1 and at most {LARGEST_COUNT}. "
-                f"Received: {self.workers!r}."
-            )
+            require_one_of(name, getattr(self, name), known)
+        require_count("workers", self.workers)
         if not math.isfinite(self.gpus_per_job) or self.gpus_per_job < 0:
             raise UserError(
-                f"--gpus_per_job must be 0 or greater. Received: {self.gpus_per_job!r}."
+                f"{argument('gpus_per_job')} must be 0 or greater. Received: {self.gpus_per_job!r}."
             )
         if self.gpus_per_job and self.engine != "ray":
             raise UserError(
                 "GPUs are shared out by Ray alone. Received: "
-                f"--gpus_per_job={self.gpus_per_job:g} with --engine={self.engine}. Add "
-                "--engine=ray, or leave it out: a local job takes the GPUs it finds."
+                f"{argument('gpus_per_job', self.gpus_per_job)} with "
+                f"{argument('engine', self.engine)}. Add {argument('engine', 'ray')}, or leave it "
+                "out: a local job takes the GPUs it finds."
             )
         if (self.study, self.budget) == ("cifar10_madry", "smoke"):
             raise UserError(
-                "The smoke budget has digits only. Received: --study=cifar10_madry "
-                "--budget=smoke. Use --budget=cpu or --budget=full."
+                "The smoke budget has digits only, which the study 'cifar10_madry' is not about. "
+                f"Use {argument('budget', 'cpu')} or {argument('budget', 'full')}."
             )
         refuse_file_in_the_way("output", self.folder)
         if self.report_only and not self.folder.is_dir():
             raise UserError(
-                "There is nothing to report on. Received: --report_only with "
-                f"{str(self.folder)!r}, which does not exist. Run the study first, or correct "
-                "--output."
+                f"There is nothing to report on: {str(self.folder)!r} does not exist. Run the "
+                "study "
+                f"first, or correct {argument('output')}."
             )
 
     @property

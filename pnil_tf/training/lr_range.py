@@ -16,6 +16,13 @@ import tensorflow as tf
 from pnil_tf.errors import UserError
 from pnil_tf.files import replacing
 
+# Less of the loss than this is left once the images have been learned by heart.
+_LEARNED = 0.1
+
+
+class UndecidedError(UserError):
+    """The curve of a range test says nothing about the learning rate."""
+
 
 @dataclasses.dataclass(frozen=True)
 class LRRange:
@@ -55,6 +62,10 @@ def lr_range_test(
     behind the loss, finds that point late. The suggested minimum is a tenth of the maximum
     (Smith takes a third to a quarter; Adam tolerates more).
 
+    Few images are learned by heart before the rate becomes large, and then the lowest point says
+    only when that was: where less than a tenth of the loss is left, the suggested maximum is
+    instead the rate at which the loss fell by the largest share of itself per step.
+
     The caller loses nothing: the test trains with a copy of the compiled optimizer, and all
     variables of the model (weights, moving statistics, states of random layers) get their
     values back, also after an error. The metrics are reset, as by `fit`.
@@ -71,8 +82,9 @@ def lr_range_test(
         safety: See above; at least 1.
 
     Raises:
-        UserError: If an argument is not valid, the model is not ready, or the loss never fell
-            (by a hundredth at least), so that nothing can be suggested.
+        UndecidedError: If the loss never fell (by a hundredth at least, and by more than it differs
+            from batch to batch), so that the curve decides nothing.
+        UserError: If an argument is not valid or the model is not ready.
     """
     _check(model, min_lr, max_lr, steps, smoothing, diverged, safety)
     growth = (max_lr / min_lr) ** (1.0 / (steps - 1))
@@ -186,16 +198,40 @@ def _with_rate(optimizer: Any, schedule: Any) -> Any:
 
 
 def _judge(probe: _Probe, safety: float) -> LRRange:
-    lowest = int(np.argmin(probe.smoothed)) if probe.smoothed else 0
-    # A hundredth is less than one batch differs from the next.
-    if not lowest or probe.smoothed[0] - probe.smoothed[lowest] < 0.01 * abs(probe.smoothed[0]):
-        raise UserError(
+    smoothed = probe.smoothed
+    lowest = int(np.argmin(smoothed)) if smoothed else 0
+    # A hundredth is less than one batch differs from the next in any training.
+    if not lowest or smoothed[0] - smoothed[lowest] < max(
+        0.01 * abs(smoothed[0]), _scatter(probe.losses[: lowest + 1])
+    ):
+        raise UndecidedError(
             "The loss never fell in the learning rate range test, so no rate can be suggested. "
             f"Received: losses {[round(loss, 3) for loss in probe.losses[:5]]} at the start. Begin "
             "with a smaller min_lr, take more steps, or check the data and the loss."
         )
-    suggested = probe.lrs[lowest] / safety
-    return LRRange(probe.lrs, probe.losses, probe.smoothed, suggested / 10.0, suggested)
+    if 0.0 < smoothed[lowest] < _LEARNED * smoothed[0]:
+        suggested = _steepest(probe.lrs[: lowest + 1], probe.losses[: lowest + 1])
+    else:
+        suggested = probe.lrs[lowest] / safety
+    return LRRange(probe.lrs, probe.losses, smoothed, suggested / 10.0, suggested)
+
+
+def _scatter(losses: list[float]) -> float:
+    """The standard deviation from batch to batch, free of any slow rise or fall."""
+    return float(np.std(np.diff(losses)) / math.sqrt(2.0)) if len(losses) > 2 else 0.0
+
+
+def _steepest(lrs: list[float], losses: list[float]) -> float:
+    """The rate at which the logarithm of the loss falls fastest.
+
+    Means over a window that looks ahead as far as back lag behind nothing, unlike the moving
+    average; of losses, not of their logarithms, so that a single tiny loss carries no weight.
+    """
+    length = max(5, len(losses) // 10)
+    window = np.ones(length) / length
+    heights = np.log(np.maximum(np.convolve(losses, window, "valid"), 1e-30))
+    middle = np.convolve(np.log(lrs), window, "valid")
+    return float(np.exp(middle[int(np.argmin(np.gradient(heights)))]))
 
 
 def _check(

@@ -6,37 +6,33 @@ The fields carry the names of the command line's flags.
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 from typing import Any
 
-from pnil_tf.errors import UserError
-from pnil_tf.validation import LARGEST_COUNT, check_types
+from pnil_tf.contract.pixel_range import PixelRange, check_epsilon
+from pnil_tf.errors import argument
+from pnil_tf.validation import (
+    LARGEST_COUNT,
+    check_types,
+    require,
+    require_count,
+    require_positive,
+)
+from pnil_tf.vocabulary import INITIAL_SIGMA
 
 # The paper's budgets, pixels in [0, 1].
 PAPER_EPSILON = {"mnist": 8 / 255, "fashion_mnist": 4 / 255, "cifar10": 0.03}
 PAPER_MODEL = {"mnist": "small_cnn", "fashion_mnist": "small_cnn", "cifar10": "resnet11"}
+DEFAULT_MAX_LR = 0.005
 # File systems take 255 bytes, and the learning rate test's folder is named after the run.
 _LONGEST_NAME = 240
 
 
-def require(condition: bool, message: str) -> None:
-    """Raises `UserError(message)` unless `condition` holds."""
-    if not condition:
-        raise UserError(message)
-
-
 def _require_positive(settings: Any, *names: str) -> None:
+    kinds = {field.name: str(field.type) for field in dataclasses.fields(settings)}
     for name in names:
-        value = getattr(settings, name)
-        require(
-            value > 0 and math.isfinite(value),
-            f"--{name} must be greater than 0. Received: {value!r}.",
-        )
-        require(
-            isinstance(value, float) or value <= LARGEST_COUNT,
-            f"--{name} must not exceed {LARGEST_COUNT}. Received: {value!r}.",
-        )
+        check = require_count if kinds[name].startswith("int") else require_positive
+        check(name, getattr(settings, name))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,23 +43,25 @@ class ModelSettings:
         model: `"small_cnn"` or `"resnet11"`; `None` takes the paper's for the data set.
         width: Channels of the first convolution; `None` takes the model's default.
         pnil: Whether a `PNILLayer` stands in front.
-        pnil_sigma: Standard deviation with which its noise starts, > 0, in units of the pixels.
-            The default, exp(-2), is a bias of -4. At a large epsilon a larger start (0.37) guards
-            better against catastrophic overfitting.
+        pnil_sigma: Standard deviation with which its noise starts, > 0, as a share of the pixel
+            range.
         pnil_per_channel: Whether its weights are shared over all positions.
         noise_at_inference: Whether its noise stays on at inference.
+        pixel_range: Smallest and largest pixel that the classifier takes; it scales them itself.
     """
 
     model: str | None = None
     width: int | None = None
     pnil: bool = False
-    pnil_sigma: float = 0.135
+    pnil_sigma: float = INITIAL_SIGMA
     pnil_per_channel: bool = False
     noise_at_inference: bool = True
+    pixel_range: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
         check_types(self)
         _require_positive(self, "pnil_sigma")
+        PixelRange.of(self.pixel_range)
         if self.width is not None:
             _require_positive(self, "width")
 
@@ -74,7 +72,7 @@ class AttackTrainingSettings:
 
     Args:
         attack: A name of `pnil_tf.attacks.one_step.step_attack`, or `"none"`.
-        epsilon: Radius in units of the pixels, > 0; `None` takes the paper's for the data set.
+        epsilon: Radius, a share of the pixel range, > 0; `None` takes the paper's for the data set.
         step_size: Length of the step; `None` takes the attack's own.
         norm: `"linf"` or `"l2"`.
         eot_samples: Draws of the noise per gradient of the training attack.
@@ -105,14 +103,12 @@ class AttackTrainingSettings:
         for name in ("epsilon", "step_size"):
             if getattr(self, name) is not None:
                 _require_positive(self, name)
-        require(
-            self.norm != "linf" or self.epsilon is None or self.epsilon <= 1.0,
-            f"Pixels are in [0, 1], so --epsilon must not exceed 1. Received: {self.epsilon!r}. "
-            "For 8-bit steps write 8/255.",
-        )
+        if self.epsilon is not None:
+            check_epsilon(self.epsilon, self.norm)
         require(
             0.0 <= self.clean_weight <= 1.0,
-            f"--clean_weight must lie between 0 and 1. Received: {self.clean_weight!r}.",
+            f"{argument('clean_weight')} must lie between 0 and 1. Received: "
+            f"{self.clean_weight!r}.",
         )
 
 
@@ -123,7 +119,8 @@ class OptimizationSettings:
     Args:
         epochs: Passes over the training images.
         batch_size: Images per step, over all replicas.
-        max_lr: Peak learning rate of Adam, or `"auto"` for an LR range test first.
+        max_lr: Peak learning rate of Adam, or `"auto"` for an LR range test first (and for the
+            default, if its curve decides nothing).
         min_lr: Lower bound of the `triangular` schedule; `None` takes a tenth of `max_lr`.
         schedule: `"one_cycle"`, `"triangular"` or `"constant"`.
         cycle_epochs: Period of the `triangular` schedule.
@@ -132,7 +129,7 @@ class OptimizationSettings:
 
     epochs: int = 10
     batch_size: int = 100
-    max_lr: float | str = 0.005
+    max_lr: float | str = DEFAULT_MAX_LR
     min_lr: float | None = None
     schedule: str = "one_cycle"
     cycle_epochs: float = 5.0
@@ -147,13 +144,13 @@ class OptimizationSettings:
             _require_positive(self, "min_lr")
         require(
             0 <= self.seed < 2**32,
-            f"--seed must lie between 0 and {2**32 - 1}. Received: {self.seed!r}.",
+            f"{argument('seed')} must lie between 0 and {2**32 - 1}. Received: {self.seed!r}.",
         )
         if self.schedule == "triangular" and self.max_lr != "auto" and self.min_lr is not None:
             require(
                 self.min_lr <= float(self.max_lr),
-                f"--min_lr must not exceed --max_lr. Received: {self.min_lr!r} and "
-                f"{self.max_lr!r}.",
+                f"{argument('min_lr')} must not exceed {argument('max_lr')}. Received: "
+                f"{self.min_lr!r} and {self.max_lr!r}.",
             )
 
 
@@ -209,23 +206,25 @@ class RunSettings:
         _require_positive(self, "checkpoint_steps", "evaluation_eot_samples")
         require(
             0 <= self.evaluation_images <= LARGEST_COUNT,
-            f"--evaluation_images must lie between 0 and {LARGEST_COUNT}. "
+            f"{argument('evaluation_images')} must lie between 0 and {LARGEST_COUNT}. "
             f"Received: {self.evaluation_images!r}.",
         )
         require(
             not (self.resume and self.overwrite),
-            "--resume goes on with a run and --overwrite replaces it. Received: both. Drop one.",
+            f"{argument('resume')} goes on with a run and {argument('overwrite')} replaces it. "
+            "Received: both. Drop one.",
         )
         require(
             self.name is None or len(os.fsencode(self.name)) <= _LONGEST_NAME,
-            f"--name, made from the settings unless given, must have at most {_LONGEST_NAME} "
+            f"{argument('name')}, made from the settings unless given, must have at most "
+            f"{_LONGEST_NAME} "
             f"bytes. Received: {self.name!r}. Pass a shorter one.",
         )
         require(
             self.name is None
             or (self.name not in ("", ".", "..") and not set(self.name) & set("/\\\0")),
-            "--name is the name of one folder within --runs_dir. Received: "
-            f"{self.name!r}. Leave out separators; use --runs_dir for the place.",
+            f"{argument('name')} is one folder within {argument('runs_dir')}. Received: "
+            f"{self.name!r}. Leave out separators; use {argument('runs_dir')} for the place.",
         )
 
 
@@ -246,14 +245,15 @@ class TrainSettings:
         if self.attack.epsilon is None:
             require(
                 self.attack.norm == "linf",
-                "The preset radii are of the l_inf norm. Received: --norm=l2 without --epsilon. "
-                "Pass one.",
+                f"The preset radii are of the l_inf norm, so {argument('norm', 'l2')} needs a "
+                f"radius of its own. Pass {argument('epsilon')}.",
             )
             require(
                 dataset in PAPER_EPSILON,
-                f"Radii are preset for {', '.join(PAPER_EPSILON)}. Received: --dataset={dataset} "
-                "without --epsilon. If the name is right, pass one in units of pixels in [0, 1], "
-                "for example --epsilon=8/255.",
+                f"Radii are preset for {', '.join(PAPER_EPSILON)}. Received: "
+                f"{argument('dataset', dataset)} without {argument('epsilon')}. If the name is "
+                f"right, pass one, a share of the pixel range, for example "
+                f"{argument('epsilon', '8/255')}.",
             )
             self._fill("attack", epsilon=PAPER_EPSILON.get(dataset))
         if self.model.model is None:

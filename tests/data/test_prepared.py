@@ -1,10 +1,12 @@
 import functools
+import json
 import os
+import shutil
 
 import numpy as np
 import pytest
 
-from pnil_tf.data import DataSettings, load, network, prepared
+from pnil_tf.data import DataSettings, feature_safety, load, names, network, prepared
 from pnil_tf.errors import UserError
 
 SPLITS = {
@@ -82,7 +84,7 @@ def closed_network(tmp_path, monkeypatch):
         raise AssertionError(f"the network was asked for {url}")
 
     monkeypatch.setattr(network, "answers", forbidden)
-    monkeypatch.setattr(prepared, "_DEFAULT_DIR", str(tmp_path / "default"))
+    monkeypatch.setattr(names, "_DEFAULT_DIR", str(tmp_path / "default"))
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
 
 
@@ -153,13 +155,11 @@ def test_the_search_goes_on_to_the_environment_and_the_default(place, tmp_path, 
     monkeypatch.setenv("TFDS_DATA_DIR", str(place))
     assert read(tmp_path / "none", "plain").source == "tfds"
     monkeypatch.delenv("TFDS_DATA_DIR")
-    monkeypatch.setattr(prepared, "_DEFAULT_DIR", str(place))
+    monkeypatch.setattr(names, "_DEFAULT_DIR", str(place))
     assert read(tmp_path / "none", "plain").source == "tfds"
 
 
 def test_other_versions_and_sets_without_code_are_found_by_their_files(place, tmp_path):
-    import shutil
-
     source = place / "tiny_pictures" / "plain" / "1.2.0"
     for version in ("1.9.0", "1.10.0"):
         target = tmp_path / "stranger" / version
@@ -169,14 +169,12 @@ def test_other_versions_and_sets_without_code_are_found_by_their_files(place, tm
     name = "stranger"
     assert load(DataSettings(name, str(tmp_path))).source_detail.endswith("1.10.0")
     assert load(DataSettings(f"{name}:1.9.0", str(tmp_path))).source_detail.endswith("1.9.0")
-    with pytest.raises(UserError, match="no data set of this name"):
+    with pytest.raises(UserError, match="name is not valid"):
         load(DataSettings(f"{name}:2.0.0", str(tmp_path)))
 
 
 @pytest.mark.faults
 def test_damaged_sets_are_refused(place, tmp_path):
-    import shutil
-
     broken = tmp_path / "tiny_pictures" / "plain" / "1.2.0"
     shutil.copytree(place / "tiny_pictures" / "plain" / "1.2.0", broken)
     (records,) = broken.glob("*train*")
@@ -194,6 +192,62 @@ def test_damaged_sets_are_refused(place, tmp_path):
         read(tmp_path, "plain")
     (broken / "dataset_info.json").write_text("{")
     with pytest.raises(UserError, match="cannot be read"):
+        read(tmp_path, "plain")
+
+
+@pytest.mark.parametrize("key", ["pythonClassName", "python_class_name", "type"])
+@pytest.mark.parametrize("depth", ["stranger/1.0.0", "stranger/small/1.0.0"])
+def test_a_prepared_set_imports_no_module_of_its_own(place, tmp_path, monkeypatch, key, depth):
+    source = place / "tiny_pictures" / "plain" / "1.2.0"
+    shutil.copytree(source, tmp_path / depth)
+    (tmp_path / "intruder.py").write_text(
+        f"open({str(tmp_path / 'was_here')!r}, 'w')\n"
+        "from tensorflow_datasets.core.features.features_dict import FeaturesDict as Features\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / depth / "features.json"
+    ours = '"pythonClassName": "tensorflow_datasets.core.features.features_dict.FeaturesDict"'
+    assert ours in file.read_text()
+    file.write_text(file.read_text().replace(ours, f'"{key}": "intruder.Features"'))
+    for name in ("stranger", "stranger/small"):
+        with pytest.raises(UserError):
+            load(DataSettings(name, str(tmp_path)))
+    assert not (tmp_path / "was_here").exists()
+
+
+def test_a_class_that_is_no_feature_is_named(tmp_path):
+    file = tmp_path / "features.json"
+    home = "tensorflow_datasets.core.features"
+    for bad in ("os.path", f"{home}.image_feature.os", f"{home}.x.y.Image", "Image"):
+        file.write_text(
+            json.dumps(
+                {"pythonClassName": f"{home}.image_feature.Image", "a": [{"pythonClassName": bad}]}
+            )
+        )
+        with pytest.raises(UserError, match=f"names the class '{bad}'"):
+            feature_safety.check(file)
+    file.write_text(json.dumps({"type": {"pythonClassName": f"{home}.image_feature.Image"}}))
+    feature_safety.check(file)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("pattern", ["*train*", "features.json", "label.labels.txt"])
+def test_pipes_are_not_waited_for(place, tmp_path, pattern):
+    folder = tmp_path / "tiny_pictures" / "plain" / "1.2.0"
+    shutil.copytree(place / "tiny_pictures" / "plain" / "1.2.0", folder)
+    (file,) = folder.glob(pattern)
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(UserError):
+        read(tmp_path, "plain")
+
+
+def test_the_damaged_file_is_named(place, tmp_path):
+    folder = tmp_path / "tiny_pictures" / "plain" / "1.2.0"
+    shutil.copytree(place / "tiny_pictures" / "plain" / "1.2.0", folder)
+    (records,) = folder.glob("*train*")
+    records.write_bytes(records.read_bytes()[:-9])
+    with pytest.raises(UserError, match=f"{records.name} is damaged"):
         read(tmp_path, "plain")
 
 

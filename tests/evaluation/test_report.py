@@ -44,7 +44,7 @@ RESULTS = {
         )
     },
     "settings": {"epsilon": 0.2, "norm": "linf", "eot_samples": 10, "check_draws": 4},
-    "model": {"num_classes": 10, "stochastic": True},
+    "model": {"num_classes": 10, "stochastic": True, "pixel_range": [0.0, 255.0]},
     "data": {"name": NASTY},
     "versions": {},
     "attack_seconds": 1.0,

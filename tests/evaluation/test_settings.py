@@ -10,7 +10,7 @@ from pnil_tf.vocabulary import ATTACKS, SUITES
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"epsilon": 0}, "epsilon must be a number greater than 0"),
+        ({"epsilon": 0}, "epsilon must be greater than 0"),
         ({"epsilon": float("nan")}, "epsilon must be"),
         ({"epsilons": (0.1, -0.1)}, "epsilons must be"),
         ({"eot_samples": 0}, "eot_samples must be a whole number, at least 1"),

@@ -197,12 +197,61 @@ def test_numpy_noise_is_not_baked_into_the_graph():
     assert gradient(target.predict).any()
 
 
+class NumPyNoise(keras.layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.random = np.random.default_rng(0)
+
+    def call(self, x):
+        return x + self.random.normal(size=(4, 4, 1)).astype(np.float32)
+
+
+def test_numpy_noise_in_a_keras_model_is_not_baked_into_the_graph():
+    target = as_target(classifier(NumPyNoise()), X)
+    assert target.stochastic
+    assert not target.repeatable
+    twice = tf.function(target.predict)
+    assert np.abs(twice(tf.constant(X)) - twice(tf.constant(X))).max() > 0.01
+    assert gradient(target.predict).any()
+
+
+def test_numpy_noise_is_not_hidden_by_noise_that_follows_the_graph():
+    target = as_target(classifier(PNILLayer(), NumPyNoise()), X)
+    assert not target.repeatable
+    quiet = tf.function(target.noise_free())
+    assert np.abs(quiet(tf.constant(X)) - quiet(tf.constant(X))).max() > 0.01
+
+
+def test_one_output_speaks_for_class_1_of_two():
+    model = sequential(keras.layers.Flatten(), keras.layers.Dense(1, activation="sigmoid"))
+    target = as_target(model, X)
+    assert (target.num_classes, target.outputs) == (2, "one probability")
+    z = X.reshape(-1, 16) @ model.layers[-1].kernel.numpy()
+    expected = np.concatenate([np.zeros_like(z), z], axis=1)
+    np.testing.assert_allclose(graph(target.predict), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_models_own_pixels():
+    model = classifier(keras.layers.Rescaling(1 / 255))
+    found = as_target(model, X)
+    assert (found.pixel_range.low, found.pixel_range.high) == (0, 255)
+    np.testing.assert_allclose(graph(found.predict), model(255 * X), rtol=1e-4, atol=1e-5)
+    given = as_target(model, X, pixel_range=(-1, 1))
+    np.testing.assert_allclose(graph(given.predict), model(2 * X - 1), rtol=1e-4, atol=1e-6)
+    assert given.describe()["pixel_range"] == [-1.0, 1.0]
+
+
+def test_a_model_that_mixes_the_images_of_a_batch_is_refused():
+    with pytest.raises(UserError, match="depends on the other images"):
+        as_target(lambda x: linear(x - tf.reduce_mean(x, axis=0)), X)
+
+
 @pytest.mark.parametrize(
     ("model", "said"),
     [
         (3, "must be a Keras model"),
-        (lambda x: x, "one row of logits for each image"),
-        (lambda x: linear(x)[:, :1], "two or more classes"),
+        (lambda x: x, "one row of numbers for each image"),
+        (lambda x: linear(x)[:, 0], "one row of logits for each image"),
         (lambda x: linear(x)[:5], "one row of logits for each image"),
         (lambda x: linear(x) / 0, "not finite"),
         (lambda x: "cat", "one array of logits"),

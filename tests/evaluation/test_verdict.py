@@ -50,7 +50,9 @@ def test_the_gravest_failed_finding_decides(weights, verdict):
 def test_no_robustness_is_a_credible_figure():
     found = decided([], effective=BROKEN)
     assert found.verdict == "credible"
-    assert found.reason.startswith("not robust: accuracy at epsilon 0.3 is 2.0%")
+    assert found.reason.startswith(
+        "not robust: accuracy at epsilon 0.3 of the range (76.5 of 255) is 2.0%"
+    )
 
 
 def named(name, weight=Weight.DOUBT):

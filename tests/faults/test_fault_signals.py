@@ -32,9 +32,11 @@ def test_ctrl_c_saves_the_last_step_of_a_training(trained, train_flags, tmp_path
     directory = tmp_path / "stopped"
     flags = [*train_flags, f"--runs_dir={tmp_path}", "--name=stopped", "--checkpoint_steps=5"]
     process = start("train.py", *flags)
-    status, _ = interrupted(process, lambda: steps(directory), signal.SIGINT)
+    status, err = interrupted(process, lambda: steps(directory), signal.SIGINT)
     assert status == 130
     reached = steps(directory)[-1]
+    assert f"The checkpoint of step {reached} is in" in err
+    assert "the same command with --resume goes on" in err
     status, _, err = run("train.py", *flags, "--resume")
     assert status == 0, err
     assert f"Going on after step {reached}." in err
@@ -49,8 +51,9 @@ def test_an_evaluation_leaves_and_goes_on(trained, evaluated, tmp_path, number, 
     state = tmp_path / "out" / "state"
     arguments = (f"--model={trained}", f"--output={tmp_path / 'out'}", *EVALUATE, "--resume")
     process = start("evaluate.py", *arguments)
-    status, _ = interrupted(process, lambda: len(list(state.glob("*.npz"))) > 3, number)
+    status, err = interrupted(process, lambda: len(list(state.glob("*.npz"))) > 3, number)
     assert status == expected
+    assert "the same command with --resume goes on" in err
     assert not list(state.glob(".*"))
     if number == signal.SIGTERM:
         return  # once is enough to see that it goes on

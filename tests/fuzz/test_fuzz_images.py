@@ -1,6 +1,7 @@
 """Images, labels and IDX files: taken, or refused with one sentence."""
 
 import gzip
+import io
 import os
 import shutil
 import struct
@@ -126,6 +127,26 @@ def test_a_class_that_cannot_be_shown_is_refused(name, tmp_path):
     (tmp_path / "cat").rename(tmp_path / name)
     with pytest.raises(UserError, match="cannot be shown"):
         load(DataSettings(f"folder:{tmp_path}"))
+
+
+def npz(**arrays):
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("many", SIZES)
+def test_files_of_arrays(many, tmp_path):
+    x, y = np.arange(160, dtype=np.uint8).reshape(40, 2, 2), np.arange(40) % 2
+    path = tmp_path / "own.npz"
+
+    def check(content):
+        path.write_bytes(content)
+        data = load(DataSettings(f"npz:{path}"))
+        assert sum(data.counts.values()) <= 120
+
+    wholes = [npz(x=x, y=y), npz(x_train=x / 255, y_train=y, x_test=x / 255, y_test=y)]
+    fuzz(many, damaged_bytes(*wholes), check, 100, 3000)
 
 
 DTYPES = st.sampled_from(

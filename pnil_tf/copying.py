@@ -1,0 +1,86 @@
+"""Copies of Keras layers and models that keep everything, not the weights alone."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import tempfile
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from pnil_tf.errors import UserError
+from pnil_tf.keras_internals import all_layers
+
+
+def copied(layer: Any) -> Any:
+    """Returns a layer that is equal to the given one and shares no variable with it.
+
+    It is saved and loaded, which is Keras' own way to bring along what is no weight: adapted
+    statistics, vocabularies, states of random generators. Python functions, of `Lambda` layers for
+    example, are not written down with it but shared. A copied model is not compiled.
+
+    Args:
+        layer: A layer or a model; or an operation of a functional model that is no layer.
+
+    Raises:
+        UserError: If it cannot be saved and loaded.
+    """
+    if not isinstance(layer, keras.Layer):
+        return type(layer).from_config(layer.get_config())
+    try:
+        with _known_to_keras(layer):
+            return _saved_and_loaded(layer)
+    except Exception as error:  # whatever a stranger's `get_config` or `build` may raise
+        raise UserError(
+            f"{type(layer).__name__} cannot be copied: {error} Give it a `get_config` that "
+            "returns its constructor's arguments (saving it needs that too)."
+        ) from error
+
+
+def as_graph(model: Any) -> keras.Model | None:
+    """A model as an uncompiled functional model over the same layers, if it is a graph."""
+    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
+        return None  # a subclassed model has no inputs
+    if isinstance(model, keras.Sequential):
+        return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    return keras.Model(model.input, model.output, name=model.name)
+
+
+def _saved_and_loaded(layer: keras.Layer) -> keras.Layer:
+    if not isinstance(layer, keras.Model):
+        return copy.deepcopy(layer)  # for which Keras saves and loads in memory
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.keras"
+        keras.saving.save_model(layer, path)
+        return keras.saving.load_model(path, compile=False, safe_mode=False)
+
+
+@contextlib.contextmanager
+def _known_to_keras(layer: keras.Layer) -> Iterator[None]:
+    """Within it Keras finds the classes and functions that a layer is made of by their names.
+
+    A function gets a name of its own for that time. So a lambda is found like any other, instead
+    of being written down as code that has lost what it refers to.
+    """
+    objects: dict[str, Any] = {}
+    names: dict[types.FunctionType, str] = {}
+    for part in all_layers(layer):
+        for value in (part, *vars(part).values()):
+            kind = value if isinstance(value, types.FunctionType) else type(value)
+            if (kind.__module__ or "").startswith("keras.") or kind in names:
+                continue
+            if isinstance(kind, types.FunctionType):
+                names[kind] = kind.__name__
+                kind.__name__ = f"{kind.__name__}_{len(names)}"
+            if kind in names or hasattr(kind, "get_config"):
+                objects[kind.__name__] = objects[keras.saving.get_registered_name(kind)] = kind
+    try:
+        with keras.saving.custom_object_scope(objects):
+            yield
+    finally:
+        for function, name in names.items():
+            function.__name__ = name

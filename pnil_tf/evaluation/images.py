@@ -1,0 +1,169 @@
+"""Images and labels as a user hands them in, and as the evaluation works on them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from pnil_tf.contract.pixel_range import BYTES, SIGNED, UNIT, PixelRange, range_like
+from pnil_tf.errors import UserError, argument
+from pnil_tf.evaluation.statistics import wilson
+from pnil_tf.evaluation.target import Target
+
+_TRIED = 500
+_BATCH = 100
+_ROUNDING = 1e-5
+
+logger = logging.getLogger(__name__)
+
+
+def first_images(images: Any, labels: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first images, as they are, and their labels, int32.
+
+    Args:
+        images: Numbers of the shape `(n, height, width, channels)`.
+        labels: Class numbers `(n,)` or `(n, 1)`.
+        count: How many of them; all if there are fewer.
+
+    Raises:
+        UserError: If they are none.
+    """
+    images, labels = np.asarray(images), np.asarray(labels)
+    if images.ndim != 4 or not images.size or images.dtype.kind not in "buif":
+        raise UserError(
+            "Images must be numbers of the shape (n, height, width, channels). "
+            f"Received: {images.dtype} of shape {images.shape}."
+        )
+    if labels.dtype.kind in "SUO":
+        raise UserError(
+            f"Labels are the numbers of classes. Received: {str(labels.flat[0])!r} among them. "
+            "Number the classes in the order of the model's outputs, for example by "
+            "numpy.unique(labels, return_inverse=True)."
+        )
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim == 2 and len(labels) == len(images):
+        raise UserError(
+            "An image has one label here, the number of its class. Received: labels of shape "
+            f"{labels.shape}. Pass labels.argmax(axis=1) if each row names one class; several "
+            "labels for one image are not supported."
+        )
+    if labels.shape != images.shape[:1] or labels.dtype.kind not in "buif":
+        raise UserError(
+            f"{len(images)} images need as many whole-number labels. "
+            f"Received: {labels.dtype} of shape {labels.shape}."
+        )
+    limits = np.iinfo(np.int32)  # as which they are kept: others would come round again
+    if not (labels.min() >= limits.min and labels.max() <= limits.max):
+        raise UserError(
+            f"Labels must be class indices from 0. Received: {labels.min()} to {labels.max()}."
+        )
+    if (labels != np.floor(labels)).any():
+        raise UserError(
+            f"Labels are the numbers of classes. Received: {labels[labels != np.floor(labels)][0]} "
+            "among them."
+        )
+    if count > len(images):
+        logger.warning("There are %d images, fewer than the %d asked for.", len(images), count)
+    return images[:count], labels[:count].astype(np.int32)
+
+
+def unit_images(images: np.ndarray, pixel_range: PixelRange) -> np.ndarray:
+    """Images as the evaluation works on them, float32 in [0, 1].
+
+    Args:
+        images: uint8, then from 0 to 255 whatever the range; other numbers in the range.
+        pixel_range: The pixels that the model takes.
+
+    Raises:
+        UserError: If they are not in this range, or obviously belong to another one.
+    """
+    if images.dtype == np.uint8:
+        return images.astype(np.float32) / 255.0
+    pixels = images.astype(np.float32)
+    if not np.isfinite(pixels).all():
+        raise UserError("Pixels must be finite numbers. Received: NaN or infinity among them.")
+    _check_pixels(pixels, pixel_range)
+    return np.clip(pixel_range.to_unit(pixels), 0.0, 1.0).astype(np.float32)
+
+
+def check_classes(target: Target, y: np.ndarray, data: Mapping[str, Any]) -> None:
+    """Refuses labels that are no classes of the model.
+
+    Args:
+        target: The model.
+        y: int32 labels.
+        data: What is known of the data; its `num_classes`, if there is one, must be the model's.
+
+    Raises:
+        UserError: If so.
+    """
+    classes = data.get("num_classes")
+    if classes is not None and classes != target.num_classes:
+        raise UserError(
+            f"The model distinguishes {target.num_classes} classes, but the data set has "
+            f"{classes}. Evaluate it on the data it was trained for."
+        )
+    if y.min() < 0 or y.max() >= target.num_classes:
+        raise UserError(
+            f"Labels must be from 0 to {target.num_classes - 1}, the model's classes. "
+            f"Received: {y.min()} to {y.max()}."
+        )
+
+
+def check_accuracy_elsewhere(target: Target, x: np.ndarray, y: np.ndarray) -> None:
+    """Refuses a pixel range in which a model only guesses, and does not in another one.
+
+    Args:
+        target: The model.
+        x: float32 images in [0, 1].
+        y: int32 labels.
+
+    Raises:
+        UserError: If so.
+    """
+    x, y = x[:_TRIED], y[:_TRIED]
+    guessing = np.bincount(y).max() / len(y)
+    here = wilson(_right(target, target.pixel_range, x, y))
+    if here.low > guessing:
+        return
+    others = [other for other in (UNIT, BYTES, SIGNED) if other != target.pixel_range]
+    found = {other: wilson(_right(target, other, x, y)) for other in others}
+    best = max(others, key=lambda other: found[other].value)
+    if found[best].low <= max(guessing, here.high):
+        return
+    raise UserError(
+        f"The model does not take pixels in {target.pixel_range}, it seems: on those its clean "
+        f"accuracy is {here.value:.1%} (guessing: {guessing:.1%}), on pixels in {best} it is "
+        f"{found[best].value:.1%}. Set {argument('pixel_range')} to {best.low:g},{best.high:g}."
+    )
+
+
+def _right(target: Target, pixel_range: PixelRange, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Whether each image is recognised in a pixel range, float32 `(n,)`; noise would blur it."""
+    pixels = target.pixel_range.to_unit(pixel_range.from_unit(x))
+    predict = tf.function(target.noise_free(), reduce_retracing=True)
+    logits = [predict(tf.constant(pixels[i : i + _BATCH])) for i in range(0, len(x), _BATCH)]
+    return (np.concatenate(logits).argmax(axis=1) == y).astype(np.float32)
+
+
+def _check_pixels(pixels: np.ndarray, pixel_range: PixelRange) -> None:
+    low, high = float(pixels.min()), float(pixels.max())
+    fractional = bool((pixels != np.floor(pixels)).any())
+    slack = _ROUNDING * pixel_range.width
+    inside = low >= pixel_range.low - slack and high <= pixel_range.high + slack
+    # Nearly black bytes are whole numbers.
+    tiny = pixel_range.width > 100 and low >= 0 and 0 < high <= 1 and fractional
+    if inside and not tiny:
+        return
+    seem = range_like(low, high, fractional)
+    hint = f" They look like {seem}." if seem is not None and seem != pixel_range else ""
+    raise UserError(
+        f"The pixels must lie in {pixel_range}, the model's range. Received: values from "
+        f"{low:.4g} to {high:.4g}.{hint} Scale the images, or pass the pixel_range that the model "
+        "takes."
+    )

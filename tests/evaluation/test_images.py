@@ -1,0 +1,195 @@
+"""Whatever pixels, labels and outputs a user has: the right figure, or one sentence."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pnil_tf.contract.pixel_range import BYTES, SIGNED, UNIT
+from pnil_tf.errors import UserError
+from pnil_tf.evaluation.images import first_images, unit_images
+from pnil_tf.evaluation.runner import evaluate
+from pnil_tf.evaluation.settings import EvaluationSettings
+from pnil_tf.training.model import AdversarialModel
+
+D = keras.layers
+BYTE_IMAGES = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 1)).astype(np.uint8)
+X = BYTE_IMAGES / np.float32(255)
+Y = (X[:, :4].mean((1, 2, 3)) > X[:, 4:].mean((1, 2, 3))).astype(np.int32)
+EPSILON = 0.02
+SETTINGS = EvaluationSettings(
+    epsilon=EPSILON, attacks=("pgd",), steps=3, images=60, checks=False, batch_size=60
+)
+TOP = np.repeat([1.0, -1.0], 32).astype(np.float32)[:, np.newaxis]
+"""Weights of a classifier that is always right: the upper half against the lower one."""
+
+
+def model(*first, outputs=2, activation=None):
+    """Right on all images in [0, 1], after the layers in front."""
+    head = D.Dense(outputs, activation=activation)
+    built = keras.Sequential([keras.Input((8, 8, 1)), *first, D.Flatten(), head])
+    head.kernel.assign(np.concatenate([-TOP, TOP], axis=1) if outputs == 2 else 2 * TOP)
+    return built
+
+
+def evaluated(tmp_path, model, images, settings=SETTINGS, **arguments):
+    found = evaluate(model, images, Y, settings, tmp_path / "e", **arguments)
+    return found, found["attacks"]["pgd"]["value"]
+
+
+def brighter_than_half(inputs=64):
+    """Right on pixels from 0 to 255 alone, and nothing in it says so."""
+    head = D.Dense(2)
+    built = keras.Sequential([keras.Input((8, 8, 1)), D.Flatten(), head])
+    ones = np.full((inputs, 1), 1 / inputs, np.float32)
+    head.set_weights([np.concatenate([-ones, ones], axis=1), np.array([127.5, -127.5], np.float32)])
+    return built
+
+
+@pytest.fixture(scope="module")
+def through_logits(tmp_path_factory):
+    """The right figure: the share of images whose margin exceeds what the attack can move."""
+    clean, value = evaluated(tmp_path_factory.mktemp("logits"), model(), X)
+    assert clean["clean"]["value"] == 1.0
+    margin = np.abs((X.reshape(-1, 64) @ TOP)[:, 0])
+    assert value == pytest.approx((margin > 64 * EPSILON).mean(), abs=0.05)
+    assert 0.1 < value < 0.9
+    return value
+
+
+@pytest.mark.parametrize(
+    ("make", "images", "said"),
+    [
+        (lambda: model(activation="softmax"), X, {}),
+        (lambda: model(outputs=1), BYTE_IMAGES, {}),
+        (lambda: model(outputs=1, activation="sigmoid"), X, {}),
+        (lambda: model(D.Rescaling(1 / 255), activation="softmax"), BYTE_IMAGES, {}),
+        (lambda: model(D.Rescaling(1 / 255), outputs=1), 255 * X, {}),
+        (lambda: model(D.Lambda(lambda x: x)), 2 * X - 1, {"pixel_range": (-1, 1)}),
+    ],
+    ids=["softmax", "logit", "probability", "bytes", "float bytes", "signed"],
+)
+def test_every_form_has_the_figure_of_its_logits(make, images, said, tmp_path, through_logits):
+    results, value = evaluated(tmp_path, make(), images, **said)
+    assert results["clean"]["value"] == 1.0
+    assert value == through_logits
+    assert results["model"]["num_classes"] == 2
+    assert results["verdict_reason"].count("0.02 of the range (5.1 of 255)") or said
+
+
+def test_the_wrapper_knows_its_range(tmp_path, through_logits):
+    wrapper = AdversarialModel(model(D.Rescaling(1 / 255)), "fgsm", 8 / 255, clip_max=255.0)
+    results, value = evaluated(tmp_path, wrapper, 255 * X)
+    assert results["model"]["pixel_range"] == [0.0, 255.0]
+    assert value == through_logits
+
+
+def test_a_wrong_range_gets_a_sentence_and_the_right_one_a_figure(tmp_path):
+    y = (X.mean((1, 2, 3)) > 0.5).astype(np.int32)
+    with pytest.raises(UserError, match=r"pixels in \[0, 255\] it is 100.0%.*pixel_range to 0,255"):
+        evaluate(brighter_than_half(), BYTE_IMAGES, y, SETTINGS, tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+    found = evaluate(
+        brighter_than_half(), BYTE_IMAGES, y, SETTINGS, tmp_path / "b", pixel_range=(0, 255)
+    )
+    assert found["clean"]["value"] == 1.0
+
+
+def test_one_output_that_nothing_explains_can_be_said(tmp_path, through_logits):
+    inner = model(outputs=1, activation="sigmoid")
+    hidden = tf.function(lambda x: inner(x))
+    with pytest.raises(UserError, match="a logit or a probability"):
+        evaluated(tmp_path, hidden, X)
+    _, value = evaluated(tmp_path, hidden, X, outputs="one probability")
+    assert value == through_logits
+
+
+@pytest.mark.parametrize(
+    ("images", "pixel_range", "words"),
+    [
+        (255 * X, UNIT, r"in \[0, 1\].*look like \[0, 255\]"),
+        (2 * X - 1, UNIT, r"in \[0, 1\].*look like \[-1, 1\]"),
+        (X, BYTES, r"in \[0, 255\].*look like \[0, 1\]"),
+        (255 * X, SIGNED, r"in \[-1, 1\].*look like \[0, 255\]"),
+        (X * np.nan, UNIT, "finite"),
+    ],
+)
+def test_pixels_of_another_range_are_refused(images, pixel_range, words):
+    with pytest.raises(UserError, match=words):
+        unit_images(images, pixel_range)
+
+
+@pytest.mark.parametrize("pixel_range", [UNIT, BYTES, SIGNED])
+def test_pixels_become_shares_of_the_range(pixel_range):
+    for images in (BYTE_IMAGES, pixel_range.from_unit(X)):
+        found = unit_images(images, pixel_range)
+        assert found.dtype == np.float32
+        assert found.min() >= 0
+        assert found.max() <= 1
+        np.testing.assert_allclose(found, X, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (np.array(["cat", "dog"] * 30), "'cat' among them"),
+        (np.eye(2)[Y], "labels.argmax"),
+        (Y[:5], "as many whole-number labels"),
+        (Y + 0.5, "numbers of classes"),
+        (np.full(60, np.nan), "class indices"),
+    ],
+)
+def test_labels_that_are_no_class_numbers(labels, words):
+    with pytest.raises(UserError, match=words):
+        first_images(X, labels, 10)
+
+
+def test_labels_in_a_column_and_as_floats_are_understood():
+    for labels in (Y[:, np.newaxis], Y.astype(np.float32), Y.astype(bool)):
+        np.testing.assert_array_equal(first_images(X, labels, 60)[1], Y)
+
+
+INPUT = keras.Input((8, 8, 1))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: keras.Model(INPUT, [D.Dense(2)(D.Flatten()(INPUT))] * 2), "has one output"),
+        (lambda: keras.Model(INPUT, {"a": D.Dense(2)(D.Flatten()(INPUT))}), "has one output"),
+        (
+            lambda: keras.Model(
+                [INPUT, keras.Input((1,), name="b")], D.Dense(2)(D.Flatten()(INPUT))
+            ),
+            "has one input",
+        ),
+        (lambda: keras.Sequential([keras.Input((8, 8, 1)), D.Conv2D(2, 3)]), "segmentation"),
+        (lambda: keras.Sequential([keras.Input((9, 9, 1)), D.Flatten(), D.Dense(2)]), "of shape"),
+    ],
+    ids=["two outputs", "a dictionary", "two inputs", "segmentation", "another size"],
+)
+def test_what_is_no_classifier_of_these_images_gets_one_sentence(make, words, tmp_path):
+    with pytest.raises(UserError, match=words) as error:
+        evaluate(make(), X, Y, SETTINGS, tmp_path / "e")
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_of_unknown_rank_is_evaluated(tmp_path, through_logits):
+    inner = model()
+
+    def unknown(x):
+        return tf.py_function(lambda values: inner(values), [x], tf.float32)
+
+    _, value = evaluated(tmp_path, unknown, X)
+    assert value == through_logits
+
+
+def test_a_radius_that_is_no_share_is_refused(tmp_path):
+    with pytest.raises(UserError, match="write 8"):
+        evaluate(
+            model(D.Rescaling(1 / 255)),
+            BYTE_IMAGES,
+            Y,
+            EvaluationSettings(epsilon=8.0),
+            tmp_path / "e",
+        )
