@@ -12,7 +12,7 @@ from classifiers import make_judge
 from pnil_tf import rng
 from pnil_tf.attacks.registry import attack_settings, build_attack
 
-IMAGES, CLASSES, SHAPE = 60, 6, (12, 12, 1)
+IMAGES, CLASSES, SHAPE = 60, 6, (15, 15, 1)
 RADIUS = {"linf": 0.06, "l2": 0.4}
 
 
@@ -36,7 +36,7 @@ def both():
     network.fit(x, y, epochs=15, verbose=0)
     twin = torch.nn.Sequential(
         torch.nn.Flatten(),
-        torch.nn.Linear(144, 48),
+        torch.nn.Linear(225, 48),
         torch.nn.ReLU(),
         torch.nn.Linear(48, CLASSES),
     )
@@ -82,7 +82,7 @@ def test_leaves_what_an_independent_implementation_leaves(both, name, norm):
             seed=seed,
             **their_options,
         )
-        found = np.moveaxis(other(images, torch.tensor(y).long()).numpy(), 1, -1)
+        found = np.moveaxis(other(images, torch.tensor(y).long()).detach().numpy(), 1, -1)
         if name == "fab_t":  # which hands over images beyond the radius, too
             flat = (found - x).reshape(len(x), -1)
             far = np.abs(flat).max(1) if norm == "linf" else np.linalg.norm(flat, axis=1)
