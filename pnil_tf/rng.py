@@ -25,6 +25,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from pnil_tf.keras_internals import ImagePreprocessing, all_layers
+
 Tensor = Any
 """A `tf.Tensor`; TensorFlow ships no types that a checker could use."""
 
@@ -243,7 +245,9 @@ def layer_noise(shape: Tensor, training: bool) -> Tensor:
 
 
 @contextlib.contextmanager
-def stateless_layers(model: keras.Model, seed: Tensor | None = None) -> Iterator[None]:
+def stateless_layers(
+    model: keras.Model, seed: Tensor | None = None, transforms: Tensor | None = None
+) -> Iterator[None]:
     """Runs a model without leaving a trace in its state.
 
     Stock random layers (Dropout and its kin) draw from the seed of the surrounding noise scope
@@ -253,21 +257,28 @@ def stateless_layers(model: keras.Model, seed: Tensor | None = None) -> Iterator
     Args:
         model: The model.
         seed: int32 seed pair of the stock layers, where there is no scope.
+        transforms: int32 seed pair of the layers that augment images (`RandomFlip` and its kin),
+            as for `reseed_layers`; that of the others by default.
     """
     seed = _local.scope.seeds[0] if seed is None else seed
-    mapping = [(state, _state_value(state, seed, i)) for i, state in _seed_states(model)]
-    with keras.StatelessScope(state_mapping=mapping):
+    with keras.StatelessScope(state_mapping=_state_values(model, seed, transforms)):
         yield
 
 
-def reseed_layers(model: keras.Model, seed: Tensor) -> None:
+def reseed_layers(model: keras.Model, seed: Tensor, transforms: Tensor | None = None) -> None:
     """Sets the state of every stock random layer in `model` from `seed`.
 
     Keras saves the state of a `SeedGenerator` in no checkpoint and gives every replica the
     same one; setting it at each step from the step's seed cures both.
+
+    Args:
+        model: The model.
+        seed: int32 seed pair.
+        transforms: That of the layers that augment images; `seed` by default. Two passes that
+            share it see their images flipped, turned and so on alike.
     """
-    for i, state in _seed_states(model):
-        state.assign(_state_value(state, seed, i))
+    for state, value in _state_values(model, seed, transforms):
+        state.assign(value)
 
 
 def has_random_layers(model: keras.Model) -> bool:
@@ -280,6 +291,24 @@ def _seed_states(model: keras.Model) -> list[tuple[int, Any]]:
         (i, variable)
         for i, variable in enumerate(model.non_trainable_variables)
         if variable.path.endswith("seed_generator_state")
+    ]
+
+
+def _state_values(
+    model: keras.Model, seed: Tensor, transforms: Tensor | None
+) -> list[tuple[Any, Tensor]]:
+    states = _seed_states(model)
+    augment: set[int] = set()
+    if states and transforms is not None:
+        augment = {
+            id(variable)
+            for layer in all_layers(model)
+            if isinstance(layer, ImagePreprocessing)
+            for variable in layer.non_trainable_variables
+        }
+    return [
+        (state, _state_value(state, transforms if id(state) in augment else seed, i))
+        for i, state in states
     ]
 
 

@@ -4,7 +4,16 @@ import keras
 import pytest
 import tensorflow as tf
 
-from pnil_tf.keras_internals import all_layers, attached_logits, operation_of, parse_saved_model
+from pnil_tf.keras_internals import (
+    ImagePreprocessing,
+    LossFunctionWrapper,
+    all_layers,
+    attached_logits,
+    is_operation,
+    operation_of,
+    parse_saved_model,
+    shapes_of_variables,
+)
 
 
 def functional():
@@ -54,3 +63,34 @@ def test_a_saved_model_is_read_and_not_run(tmp_path):
     (tmp_path / "saved_model.pb").write_bytes(b"nonsense")
     with pytest.raises(OSError, match=r"saved_model\.pb"):
         parse_saved_model(str(tmp_path))
+
+
+def test_shapes_are_known_before_any_memory_is_taken():
+    config = keras.saving.serialize_keras_object(functional())
+    config["config"]["layers"][1]["config"]["units"] = 2**50
+    assert shapes_of_variables(config) == [(4, 2**50), (2**50,)]
+    keras.layers.Dense(2).build((None, 3))  # nothing was left for the next one to make
+    with keras.StatelessScope():
+        pass
+
+
+def test_operations_are_known_by_name():
+    assert is_operation("ReadFile")
+    assert is_operation("_Arg")
+    assert not is_operation("__inference_call_1")
+
+
+def test_a_wrapped_loss_function_aligns_the_ranks():
+    wrapped = LossFunctionWrapper(lambda y, p: keras.ops.mean((y - p) ** 2, axis=-1))
+    values = wrapped.call(tf.constant([0.0, 1.0]), tf.constant([[0.5], [1.0]]))
+    tf.debugging.assert_near(values, [0.25, 0.0])
+
+
+def test_layers_that_augment_images_are_known():
+    layers = keras.layers
+    augment = [layers.RandomFlip(), layers.RandomZoom(0.1), layers.RandAugment(), layers.MixUp()]
+    assert all(isinstance(layer, ImagePreprocessing) for layer in augment)
+    assert not any(
+        isinstance(layer, ImagePreprocessing)
+        for layer in (layers.Dropout(0.5), layers.GaussianNoise(0.1), layers.Rescaling(1.0))
+    )

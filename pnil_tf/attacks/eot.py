@@ -15,6 +15,7 @@ from typing import Any
 import tensorflow as tf
 
 from pnil_tf import rng
+from pnil_tf.contract.outputs import Answer, split
 from pnil_tf.errors import UserError
 from pnil_tf.vocabulary import AVERAGES
 
@@ -82,14 +83,17 @@ class _Draws:
         values = x.shape[1:].num_elements() or 1
         self._chunk = min(eot.chunk, eot.draws, max(1, _VALUES_STACKED // values))
 
-    def logits(self, images: Any, first: Any, count: int) -> Any:
-        """Logits `(count * batch, classes)` of draws first, first + 1, ... of stacked images."""
+    def logits(self, images: Any, first: Any, count: int) -> tuple[Any, Answer]:
+        """Logits `(count * batch, classes)` of draws first, first + 1, ... of stacked images.
+
+        And what makes of them what `predict` returned, which the loss sees.
+        """
         numbers = [first + i for i in range(count)]
         paired = self._eot.antithetic
         seeds = [rng.fold(self._seed, n // 2 if paired else n) for n in numbers]
         signs = [1.0 - 2.0 * tf.cast(n % 2, tf.float32) for n in numbers] if paired else None
         with rng.noise_scope(*seeds, signs=signs):
-            return tf.cast(self._predict(images), tf.float32)
+            return split(self._predict(images))
 
     def sum(self, part: Callable[[Any, int], tuple[Any, ...]]) -> tuple[Any, ...]:
         """Sums `part(first, count)` over all draws, chunk by chunk."""
@@ -123,8 +127,8 @@ def eot_loss(predict: Predict, loss: Loss, x: Any, y: Any, seed: Any, eot: EOT) 
     draws = _Draws(predict, x, seed, eot)
 
     def part(first: Any, count: int) -> tuple[Any]:
-        logits = draws.logits(_stack(x, count), first, count)
-        return (_unstack_sum(loss(_stack(y, count), logits), count),)
+        logits, answer = draws.logits(_stack(x, count), first, count)
+        return (_unstack_sum(loss(_stack(y, count), answer(logits)), count),)
 
     return draws.sum(part)[0] / float(eot.draws)
 
@@ -185,15 +189,17 @@ def eot_look(
     """
     draws = _Draws(predict, x, seed, eot, unroll)
 
-    def loss_gradient(objective: Callable[[Any, int], Any]) -> Callable[..., tuple[Any, ...]]:
+    def loss_gradient(
+        objective: Callable[[Any, Answer, int], Any],
+    ) -> Callable[..., tuple[Any, ...]]:
         def part(first: Any, count: int) -> tuple[Any, ...]:
             images = _stack(x, count)
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(images)
-                logits = draws.logits(images, first, count)
+                logits, answer = draws.logits(images, first, count)
             with tf.GradientTape(watch_accessed_variables=False) as head:
                 head.watch(logits)
-                values = objective(logits, count)
+                values = objective(logits, answer, count)
             slope = head.gradient(values, logits, unconnected_gradients="zero")
             size = _slope_size(slope)
             gradient = tape.gradient(
@@ -202,32 +208,35 @@ def eot_look(
             gradient = tf.cast(gradient, tf.float32) * _like_images(size, images)
             gradient = _unstack_sum(gradient, count)
             gradient.set_shape(x.shape)  # which a SavedModel forgets, and loops must know
-            seen = values if observe is loss else observe(_stack(y, count), logits)
+            seen = values if observe is loss else observe(_stack(y, count), answer(logits))
             return _unstack_sum(values, count), gradient, _unstack_sum(seen, count)
 
         return part
 
     if eot.average == "loss":
         values, gradient, seen = draws.sum(
-            loss_gradient(lambda logits, count: loss(_stack(y, count), logits))
+            loss_gradient(lambda logits, answer, count: loss(_stack(y, count), answer(logits)))
         )
         values /= eot.draws
     else:
         # The loss of the mean logits couples all draws. A first pass finds the mean and the
         # loss' slope there; the second, with the same noise, carries that slope back.
-        (mean,) = draws.sum(
-            lambda first, count: (
-                _unstack_sum(draws.logits(_stack(x, count), first, count), count),
-            )
-        )
+        answers: list[Answer] = []
+
+        def summed(first: Any, count: int) -> tuple[Any]:
+            logits, answer = draws.logits(_stack(x, count), first, count)
+            answers.append(answer)
+            return (_unstack_sum(logits, count),)
+
+        (mean,) = draws.sum(summed)
         mean /= eot.draws
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(mean)
-            values = loss(y, mean)
+            values = loss(y, answers[0](mean))
         slope = tape.gradient(values, mean)
         _, gradient, seen = draws.sum(
             loss_gradient(
-                lambda logits, count: tf.reduce_sum(_stack(slope, count) * logits, axis=-1)
+                lambda logits, answer, count: tf.reduce_sum(_stack(slope, count) * logits, axis=-1)
             )
         )
     return values, gradient / eot.draws, seen / eot.draws

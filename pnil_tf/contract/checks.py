@@ -13,6 +13,7 @@ import tensorflow as tf
 from pnil_tf import rng
 from pnil_tf.contract.classifier import Classifier
 from pnil_tf.errors import UserError
+from pnil_tf.keras_internals import all_layers
 
 _TRIES = 3
 _SAME = 1e-5
@@ -32,16 +33,20 @@ def has_input_gradient(classifier: Classifier, unit: Any) -> bool:
         input), or where all gradients are zero although the images have different logits. A
         model that says the same of every image (just initialised with zeros) is not at fault.
     """
+
+    # By `tf.gradients`: a tape records nothing while another function is being traced.
+    def differentiated(images: Any) -> tuple[Any, Any]:
+        with _quiet(classifier):
+            logits = classifier.predict(images)
+        # Each image with a weight of its own, which a mean over the batch cannot cancel.
+        weights = tf.range(1.0, 1.0 + tf.cast(tf.shape(logits)[0], tf.float32))[:, tf.newaxis]
+        total = tf.reduce_sum(weights * logits * _signs(logits.shape[1]))
+        return logits, tf.gradients(total, images)[0]
+
     images = tf.constant(unit, tf.float32)
-    with _quiet(classifier), tf.GradientTape() as tape:
-        tape.watch(images)
-        logits = classifier.predict(images)
-        difference = tf.reduce_sum(logits * _signs(logits.shape[1]))
-    gradient = tape.gradient(difference, images)
+    logits, gradient = tf.function(differentiated, autograph=False)(images)
     if gradient is None:
         return False
-    if isinstance(gradient, tf.IndexedSlices):
-        gradient = tf.convert_to_tensor(gradient)
     return bool(tf.reduce_any(gradient != 0)) or not _differ(logits[:1].numpy(), logits.numpy())
 
 
@@ -122,6 +127,18 @@ def check_noise(classifier: Classifier, unit: Any, training: bool = False) -> No
             "draws it once and repeats it for ever. Draw it with keras.random and a "
             "SeedGenerator, or with tf.random, in the layer's call."
         )
+
+
+def only_stock_layers(model: keras.Model) -> bool:
+    """Whether a model consists of Keras' and this package's own layers, of no other code."""
+    for layer in all_layers(model):
+        package = type(layer).__module__.partition(".")[0]
+        if package not in ("keras", "pnil_tf") or isinstance(layer, keras.layers.Lambda):
+            return False
+        operations = getattr(layer, "operations", ())
+        if not all(isinstance(operation, keras.Layer) for operation in operations):
+            return False
+    return True
 
 
 def _vary(call: Callable[[Any], Any], pixels: Any) -> bool:

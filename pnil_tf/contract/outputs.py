@@ -18,6 +18,9 @@ from pnil_tf.vocabulary import OUTPUT_KINDS
 KINDS = OUTPUT_KINDS
 LOGITS, PROBABILITIES, LOGIT, PROBABILITY, INDEPENDENT = KINDS
 
+Answer = Callable[[Any], Any]
+"""Logits -> what a model answers with them."""
+
 _ACTIVATIONS = {PROBABILITIES: "softmax", PROBABILITY: "sigmoid", INDEPENDENT: "sigmoid"}
 _FOUND = {"Softmax": "softmax", "Sigmoid": "sigmoid"}
 # What ends in one of these is a score: no probability is made by it.
@@ -146,6 +149,32 @@ def outputs_by_value(examples: np.ndarray, kind: str | None = None) -> Outputs:
         f"Received: values from {examples.min():.3g} to {examples.max():.3g}. Say which it is: "
         f"outputs={LOGIT!r} or outputs={PROBABILITY!r}."
     )
+
+
+def split(outputs: Any) -> tuple[Any, Answer]:
+    """Takes what a model answered apart: logits, and what makes the answer of them.
+
+    A loss of Keras looks past a softmax or sigmoid, to the tensor that it was made of. Whoever
+    wants the gradient of a loss must start from that tensor: seen from the answer itself, such a
+    loss does not depend on it.
+
+    Args:
+        outputs: What a model returned just now, logits or probabilities `(batch, count)`.
+
+    Returns:
+        float32 logits (the outputs themselves, where no activation is found behind them), and a
+        function from these to the outputs.
+    """
+    if tf.is_symbolic_tensor(outputs):
+        name, logits = found_activation(outputs) or (None, None)
+    else:
+        logits, name = attached_logits(outputs), None
+        if logits is not None:
+            several = outputs.shape[-1] > 1 and _sum_to_one(np.asarray(outputs, np.float32))
+            name = "softmax" if several else "sigmoid"
+    if name is None or logits is None or logits.shape.rank != outputs.shape.rank:
+        return tf.identity(tf.cast(outputs, tf.float32)), lambda values: values
+    return tf.cast(logits, tf.float32), getattr(keras.activations, name)
 
 
 def found_activation(outputs: Any) -> tuple[str, Any] | None:

@@ -6,7 +6,13 @@ import dataclasses
 from typing import Any
 
 from pnil_tf.errors import UserError, argument
-from pnil_tf.validation import check_types, require_count, require_one_of, require_positive
+from pnil_tf.validation import (
+    MOST_DRAWS,
+    check_types,
+    require_count,
+    require_one_of,
+    require_positive,
+)
 from pnil_tf.vocabulary import ATTACKS, AVERAGES, LOSSES, NORMS, SUITES
 
 _MAX_SEED = 2**63
@@ -74,10 +80,10 @@ class EvaluationSettings:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("images", "judge_draws", "spsa_images", "check_images", "check_draws"):
+        for name in ("images", "spsa_images", "check_images", "batch_size", *_OF_SPSA):
             require_count(name, getattr(self, name))
-        for name in ("eot_samples", "batch_size", *_OF_SPSA):
-            require_count(name, getattr(self, name))
+        for name in ("judge_draws", "eot_samples", "check_draws", "spsa_eot_samples"):
+            require_count(name, getattr(self, name), MOST_DRAWS)
         for name in ("steps", "restarts"):
             if getattr(self, name) is not None:
                 require_count(name, getattr(self, name))

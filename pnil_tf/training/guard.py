@@ -142,8 +142,6 @@ class OverfittingGuard(keras.callbacks.Callback):
             one_step.epsilon,
             norm=one_step.norm,
             eot=EOT(4, antithetic=True),
-            clip_min=one_step.clip_min,
-            clip_max=one_step.clip_max,
         )
 
         @tf.function

@@ -1,4 +1,4 @@
-"""What a compiled Keras loss means for an attack: one loss per example, and its labels."""
+"""What a compiled Keras loss means for an attack: one loss per example."""
 
 from __future__ import annotations
 
@@ -7,15 +7,31 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
+from pnil_tf.contract.outputs import Outputs
 from pnil_tf.errors import UserError
-from pnil_tf.keras_internals import operation_of
+from pnil_tf.keras_internals import LossFunctionWrapper
+
+# Names of Keras' losses by what they can be asked.
+_NO_CLASSIFICATION = {"circle", "ctc", "dice", "tversky"}
+_OF_PROBABILITIES = {"categorical_generalized_cross_entropy", "kl_divergence", "poisson"}
+_OF_SEVERAL = {
+    *("categorical_crossentropy", "categorical_focal_crossentropy", "categorical_hinge"),
+    *("categorical_generalized_cross_entropy", "sparse_categorical_crossentropy"),
+}
+_OF_NUMBERS = {
+    *("cosine_similarity", "huber", "log_cosh", "mean_absolute_error"),
+    *("mean_absolute_percentage_error", "mean_squared_error", "mean_squared_logarithmic_error"),
+}
+_CHOSEN_BY_KERAS = {"ce", "crossentropy"}
 
 
 def example_loss(loss: Any) -> Callable[[Any, Any], Any]:
     """Returns `(labels, outputs) -> float32 (batch,)` for a loss as `compile` takes it.
+
+    Labels and outputs of a binary classifier may be `(batch,)` or `(batch, 1)` in any mix, as in
+    Keras.
 
     Args:
         loss: A Keras loss object, its name, or a function `(y_true, y_pred)` that returns one
@@ -24,7 +40,9 @@ def example_loss(loss: Any) -> Callable[[Any, Any], Any]:
     Raises:
         UserError: If no loss is given, or losses for several outputs.
     """
-    if isinstance(loss, (list, tuple, dict)):
+    if isinstance(loss, (list, tuple, dict)) and not (
+        isinstance(loss, dict) and "class_name" in loss
+    ):
         raise UserError(
             "Adversarial training needs a classifier with one output and one loss. Received: "
             f"a {type(loss).__name__} of losses. Pass the loss of the output that classifies."
@@ -35,11 +53,16 @@ def example_loss(loss: Any) -> Callable[[Any, Any], Any]:
             "loss=None. Pass one, for example keras.losses.SparseCategoricalCrossentropy("
             "from_logits=True)."
         )
-    loss = keras.losses.get(loss)
-    function = loss.call if isinstance(loss, keras.losses.Loss) else loss
+    if not _is_chosen_by_keras(loss):
+        _loss_object(loss)  # a wrong name is said now, not in the middle of a step
 
     def per_example(labels: Any, outputs: Any) -> Any:
-        values = tf.cast(function(labels, tf.cast(outputs, tf.float32)), tf.float32)
+        labels, outputs = tf.convert_to_tensor(labels), tf.cast(outputs, tf.float32)
+        chosen = _chosen(loss, labels, outputs) if _is_chosen_by_keras(loss) else loss
+        function = _loss_object(chosen)
+        # As Keras does before it calls a loss.
+        values = function.call(tf.cast(labels, function.dtype), outputs)
+        values = tf.cast(values, tf.float32)
         if values.shape.rank == 0:
             raise UserError(
                 "Adversarial training needs a loss with one value per example. Received: "
@@ -50,8 +73,20 @@ def example_loss(loss: Any) -> Callable[[Any, Any], Any]:
     return per_example
 
 
+def loss_name(loss: Any) -> str | None:
+    """The name of Keras' own function behind a loss, `None` for a stranger's."""
+    if _is_chosen_by_keras(loss):
+        return None
+    loss = keras.losses.get(loss)
+    function = getattr(loss, "fn", loss)
+    name = getattr(function, "__name__", None)
+    return name if name and getattr(keras.losses, name, None) is function else None
+
+
 def expects_logits(loss: Any) -> bool | None:
     """Whether a loss takes logits (not probabilities), or `None` where it does not say."""
+    if _is_chosen_by_keras(loss):
+        return False
     loss = keras.losses.get(loss)
     if isinstance(loss, keras.losses.Loss):
         return loss.get_config().get("from_logits")
@@ -60,95 +95,81 @@ def expects_logits(loss: Any) -> bool | None:
     return None if parameter is None else parameter.default
 
 
-def check_outputs(classifier: keras.Model, loss: Any) -> None:
-    """Refuses a loss that expects logits from a model of probabilities, or the reverse.
+def check_outputs(outputs: Outputs, loss: Any) -> None:
+    """Refuses a loss that does not fit what the classifier answers.
 
-    Only what can be known is refused: the last layer must say its activation, and the loss
-    whether it expects logits.
+    Only what can be known is refused: a stranger's loss passes.
 
     Raises:
-        UserError: If the two contradict each other.
+        UserError: If a loss of logits meets probabilities or the reverse, or Keras' loss is none
+            of this kind of classifier.
     """
-    from_logits, activation = expects_logits(loss), _last_activation(classifier)
-    if from_logits is None or activation is None:
-        return
-    if from_logits and activation in ("softmax", "sigmoid"):
+    name, from_logits, activation = loss_name(loss), expects_logits(loss), outputs.activation_name
+    if name in _NO_CLASSIFICATION:
+        raise UserError(
+            f"{name} is no loss of a classifier of images, one value for each image. Received: "
+            f"{loss!r}. Use a cross-entropy."
+        )
+    if _ignores_a_class(loss):
+        raise UserError(
+            "A loss with ignore_class leaves images out, and an accuracy that counts them says "
+            f"nothing. Received: {loss!r}. Leave these images out of the data."
+        )
+    if from_logits and activation:
         raise UserError(
             f"The loss expects logits, but the classifier ends in {activation}. Received: "
-            f"{loss!r}. Drop the last activation (best: gradients do not saturate) or use "
-            "from_logits=False."
+            f"{loss!r}. Use from_logits=False, or drop the last activation."
         )
-    if not from_logits and activation == "linear":
+    if from_logits is False and activation is None:
         raise UserError(
             "The loss expects probabilities, but the classifier ends in logits (no activation). "
             f"Received: {loss!r}. Pass a loss object with from_logits=True, for example "
             "keras.losses.SparseCategoricalCrossentropy(from_logits=True)."
         )
-
-
-def check_labels(labels: np.ndarray, loss: Any, classes: int | None) -> None:
-    """Refuses labels that a cross-entropy of several classes cannot take.
-
-    Args:
-        labels: All labels of a training.
-        loss: A loss as `compile` takes it.
-        classes: The number of the classifier's outputs, if known.
-
-    Raises:
-        UserError: If the labels have the other form, or name a class that does not exist.
-    """
-    name = getattr(keras.losses.get(loss), "name", None) or loss
-    if classes is None or classes < 2:
-        return
-    one_hot = labels.ndim == 2 and labels.shape[1] == classes
-    if name == "sparse_categorical_crossentropy":
-        if one_hot:
-            raise UserError(
-                f"The loss takes integer labels (batch,). Received: shape {labels.shape}. Use "
-                "CategoricalCrossentropy, or pass labels.argmax(axis=1)."
-            )
-        low, high = labels.min(), labels.max()
-        if not (low >= 0 and high < classes):
-            raise UserError(
-                f"Labels of {classes} classes lie between 0 and {classes - 1}. Received: values "
-                f"from {low} to {high}. Correct the labels, or give the classifier more outputs."
-            )
-    if name == "categorical_crossentropy" and not one_hot:
+    if name in _OF_PROBABILITIES and activation is None:
         raise UserError(
-            f"The loss takes one-hot labels (batch, {classes}). Received: shape {labels.shape}. "
-            "Use SparseCategoricalCrossentropy for integer labels."
+            "The loss expects probabilities, but the classifier ends in logits (no activation). "
+            f"Received: {loss!r}. Let the classifier end in a softmax, or use a cross-entropy with "
+            "from_logits=True."
+        )
+    if name in _OF_SEVERAL and outputs.count == 1:
+        raise UserError(
+            "The loss is one of several classes, but the classifier has one output. Received: "
+            f"{loss!r}. Use BinaryCrossentropy, or give the classifier an output for each class."
+        )
+    if name in _OF_NUMBERS and outputs.count == 1 and activation is None:
+        raise UserError(
+            "The loss makes the one output a number without bounds, and nothing says from where "
+            f"on it means class 1. Received: {loss!r}. Let the classifier end in a sigmoid, or use "
+            "BinaryCrossentropy(from_logits=True)."
         )
 
 
-def _last_activation(model: Any) -> str | None:
-    """The activation of the layer that makes the output, where the model says which it is."""
-    if isinstance(model, keras.Sequential):
-        return _last_activation(model.layers[-1]) if model.layers else None
-    if isinstance(model, keras.Model):
-        outputs = getattr(model, "outputs", None)
-        # A subclassed model has no symbolic output and does not say which layer comes last.
-        if not outputs or len(outputs) != 1:
-            return None
-        return _last_activation(operation_of(outputs[0]))
-    if isinstance(model, keras.layers.Softmax):
-        return "softmax"
-    return getattr(getattr(model, "activation", None), "__name__", None)
+def _loss_object(loss: Any) -> Any:
+    """The loss as Keras calls it: a function is wrapped, which aligns the ranks."""
+    try:
+        loss = keras.losses.get(loss)
+    except ValueError as error:
+        raise UserError(f"Keras knows no such loss. Received: {loss!r}.") from error
+    if isinstance(loss, keras.losses.Loss):
+        return loss
+    return LossFunctionWrapper(loss)
 
 
-def correct(labels: Any, outputs: Any, threshold: float = 0.5) -> Any:
-    """Returns float32 `(batch,)`: 1 where the prediction is right.
+def _is_chosen_by_keras(loss: Any) -> bool:
+    return isinstance(loss, str) and loss.lower() in _CHOSEN_BY_KERAS
 
-    Args:
-        labels: Integers `(batch,)` or `(batch, 1)`, or one-hot `(batch, classes)`.
-        outputs: Logits or probabilities `(batch, classes)`, or `(batch, 1)` for two classes.
-        threshold: With `(batch, 1)` outputs, what class 1 must exceed: 0 for logits.
-    """
-    classes = outputs.shape[-1]
-    if classes == 1:
-        predicted = tf.cast(outputs[:, 0] > threshold, tf.int32)
-    else:
-        predicted = tf.argmax(outputs, axis=-1, output_type=tf.int32)
-    if labels.shape.rank == 2 and labels.shape[-1] == classes and classes > 1:
-        labels = tf.argmax(labels, axis=-1)
-    labels = tf.cast(tf.reshape(labels, [-1]), tf.int32)
-    return tf.cast(predicted == labels, tf.float32)
+
+def _chosen(loss: Any, labels: Any, outputs: Any) -> str:
+    """The cross-entropy that Keras takes for the name of all of them."""
+    if outputs.shape[-1] == 1:
+        return "binary_crossentropy"
+    one_hot = labels.shape.rank == 2 and labels.shape[-1] == outputs.shape[-1]
+    return "categorical_crossentropy" if one_hot else "sparse_categorical_crossentropy"
+
+
+def _ignores_a_class(loss: Any) -> bool:
+    if _is_chosen_by_keras(loss):
+        return False
+    loss = keras.losses.get(loss)
+    return isinstance(loss, keras.losses.Loss) and loss.get_config().get("ignore_class") is not None

@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from pnil_tf import rng
 from pnil_tf.attacks.eot import EOT
 from pnil_tf.attacks.one_step import StepAttack, craft, step_attack
+from pnil_tf.contract.pixel_range import UNIT, check_epsilon
 from pnil_tf.errors import UserError
 from pnil_tf.input_gradient import quick_input_gradients
 from pnil_tf.keras_internals import all_layers
-from pnil_tf.training.distributed_fit import DistributedFit
-from pnil_tf.training.losses import (
-    check_labels,
-    check_outputs,
-    correct,
-    example_loss,
-    expects_logits,
-)
+from pnil_tf.training.checked_fit import CheckedFit
+from pnil_tf.training.losses import example_loss
 
 # What a seed is for. Two passes that share a seed share their noise, and an attacker who
 # knows the defender's noise is no honest opponent: every purpose has a number of its own.
-_CRAFT, _TRAIN, _VALIDATE_CLEAN, _VALIDATE_ATTACK, _VALIDATE_JUDGE = range(5)
+_CRAFT, _TRAIN, _VALIDATE_CLEAN, _VALIDATE_ATTACK, _VALIDATE_JUDGE, _TRANSFORM = range(6)
 
 
 @keras.saving.register_keras_serializable(package="pnil_tf")
-class AdversarialModel(DistributedFit):
+class AdversarialModel(CheckedFit):
     """Trains a classifier on adversarial images crafted at every step.
 
     It is used like any Keras model: `compile`, `fit`, `evaluate`, `predict`, callbacks, metrics
@@ -43,23 +38,29 @@ class AdversarialModel(DistributedFit):
     A training step makes two passes. The crafting pass runs the classifier in training mode
     (batch statistics, dropout, noise), takes gradients with respect to the images alone and
     leaves no trace: BatchNormalization's moving statistics move once per step, in the training
-    pass. The two passes draw independent noise. All randomness of a step follows from `seed`
+    pass. The two passes draw independent noise, but see their images through the same random
+    transforms, where the classifier holds layers that augment images: a flipped image's
+    perturbation is none of the image as it was. All randomness of a step follows from `seed`
     and the number of the step (`steps_taken`), so a training that goes on from a checkpoint
     repeats what an undisturbed one would have done.
 
     Args:
-        classifier: A Keras model from images to logits or probabilities `(batch, classes)`.
+        classifier: A Keras model from images to logits or probabilities `(batch, classes)`, or
+            `(batch, 1)` for two classes. Probabilities are attacked through the logits behind
+            them.
         attack: The training attack: a name (`"fgsm"`, `"r+fgsm"`, `"rfgsm"`, `"nfgsm"`,
             `"n-fgsm"`, `"pgd-7"`), `"none"` for ordinary training, or a `StepAttack`.
-        epsilon: Radius of the attack in units of the pixels, > 0; a `StepAttack` has its own.
+        epsilon: Radius of the attack as a share of the pixel range, > 0: 8/255 means 8 of 255
+            whatever the range. A `StepAttack` has its own, and all its sizes are such shares.
         norm: `"linf"` or `"l2"`; a `StepAttack` has its own.
         eot_samples: Draws of the noise per gradient of the training attack. Only with a name.
         validation_attack: The attack of `evaluate`: a name, a `StepAttack`, or `"none"`.
         validation_eot_samples: Draws per gradient of the validation attack (with a name).
         clean_weight: Share of the clean images in the training loss, from 0 (adversarial
             images alone, as in the paper) to 1.
-        clip_min: Smallest pixel value.
-        clip_max: Largest pixel value.
+        pixel_range: `(low, high)` of the pixels that the classifier takes. By default that which
+            its own preprocessing suits (a model that begins with `Rescaling(1 / 255)` takes 0 to
+            255), and (0, 1) where it has none.
         seed: Seed of all noise in training and evaluation.
         **kwargs: As for `keras.Model`.
 
@@ -84,12 +85,10 @@ class AdversarialModel(DistributedFit):
         validation_attack: str | StepAttack = "pgd-10",
         validation_eot_samples: int = 4,
         clean_weight: float = 0.0,
-        clip_min: float = 0.0,
-        clip_max: float = 1.0,
+        pixel_range: Any = None,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
         if not isinstance(classifier, keras.Model):
             raise UserError(
                 "AdversarialModel trains a keras.Model. Received: "
@@ -97,38 +96,33 @@ class AdversarialModel(DistributedFit):
             )
         if not 0.0 <= clean_weight <= 1.0:
             raise UserError(f"clean_weight is a share between 0 and 1. Received: {clean_weight!r}.")
-        if not clip_min < clip_max:
-            raise UserError(
-                "Pixels need clip_min < clip_max. Received: "
-                f"clip_min={clip_min!r}, clip_max={clip_max!r}."
-            )
+        super().__init__(classifier, pixel_range, **kwargs)
 
         if isinstance(attack, StepAttack):
             epsilon, norm = attack.epsilon, attack.norm
 
         def resolve(given: str | StepAttack, eot: EOT) -> StepAttack | None:
             if isinstance(given, StepAttack):
+                _check_shares(given)
                 return given
             if given == "none":
                 return None
             if epsilon is None:
                 raise UserError(
                     f"The attack {given!r} needs a radius. Received: epsilon=None. Pass epsilon, "
-                    "in units of the pixels (for example 8 / 255)."
+                    "a share of the pixel range (for example 8 / 255)."
                 )
-            return step_attack(
-                given, epsilon, norm=norm, eot=eot, clip_min=clip_min, clip_max=clip_max
-            )
+            check_epsilon(epsilon, norm, self.pixel_range)
+            return step_attack(given, epsilon, norm=norm, eot=eot)
 
-        self.classifier = classifier
         self.built = classifier.built
         self.attack = resolve(attack, EOT(eot_samples))
         if isinstance(validation_attack, str) and self.attack is None and epsilon is None:
             validation_attack = "none"
         validation_eot = EOT(validation_eot_samples, antithetic=validation_eot_samples > 1)
         self.validation_attack = resolve(validation_attack, validation_eot)
+        self._needs_gradients = bool(self.attack or self.validation_attack)
         self.clean_weight = clean_weight
-        self.clip_min, self.clip_max = clip_min, clip_max
         self.seed = seed
         # Not the optimizer's count, which stands still where a loss scale overflows.
         self.steps_taken = keras.Variable(
@@ -147,9 +141,6 @@ class AdversarialModel(DistributedFit):
         compiles on GPUs and not on CPUs, where XLA is slower.
         """
         self._example_loss = example_loss(loss)
-        check_outputs(self.classifier, loss)
-        # What the one output of a two-class model must exceed for class 1.
-        self._threshold = 0.0 if expects_logits(loss) else 0.5
         self._jit_crafting = False
         if self._replicated and kwargs.get("jit_compile", "auto"):
             wanted = kwargs.get("jit_compile", "auto")
@@ -177,44 +168,21 @@ class AdversarialModel(DistributedFit):
         with quick_input_gradients(self.classifier):
             return self.classifier(x, training=training)
 
-    def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
-        """As `keras.Model.fit`; refuses arrays that hold no such pixels or labels."""
-        self._check_pixels(x)
-        y = args[0] if args else kwargs.get("y")
-        if isinstance(y, np.ndarray) and y.size:
-            check_labels(y, self.loss, _classes(self.classifier))
-        return super().fit(x, *args, **kwargs)
-
-    def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.evaluate`; refuses arrays with other pixels than the attack's."""
-        self._check_pixels(x)
-        return super().evaluate(x, *args, **kwargs)
-
-    def _check_pixels(self, x: Any) -> None:
-        """Checks arrays and eager tensors; a dataset would have to be read for it."""
-        if not isinstance(x, np.ndarray | tf.Tensor) or not np.size(x):
-            return
-        low, high = float(np.min(x)), float(np.max(x))
-        if not (low >= self.clip_min and high <= self.clip_max):  # also catches NaN
-            raise UserError(
-                f"The pixels must lie in [{self.clip_min}, {self.clip_max}]. Received: values "
-                f"from {low} to {high}. Scale the images (often: / 255), or set clip_min and "
-                "clip_max."
-            )
-
     def train_step(self, data: Any) -> dict[str, Any]:
         """Crafts adversarial images, then takes one optimizer step on them."""
-        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-        x = tf.cast(x, tf.float32)
+        x, y, weight = self._checked_batch(data)
         step_seed = rng.replica_seed(rng.fold(rng.make_seed(self.seed), self.steps_taken))
+        transforms = rng.fold(step_seed, _TRANSFORM)
         x_train, y_train, train_weight = x, y, weight
         if self.attack is not None and self.clean_weight < 1.0:
-            x_train = self._craft_for_training(x, y, rng.fold(step_seed, _CRAFT), self.attack)
+            x_train = self._craft_for_training(
+                x, y, rng.fold(step_seed, _CRAFT), self.attack, transforms
+            )
             if self.clean_weight > 0.0:
                 x_train, y_train, train_weight = self._with_clean(x, x_train, y, weight)
 
         train_seed = rng.fold(step_seed, _TRAIN)
-        rng.reseed_layers(self.classifier, train_seed)
+        rng.reseed_layers(self.classifier, train_seed, transforms)
         with tf.GradientTape() as tape:
             with rng.noise_scope(train_seed):
                 outputs = self._classify(x_train, training=True)
@@ -236,8 +204,7 @@ class AdversarialModel(DistributedFit):
 
         The noise of a step follows from `seed` alone: epochs are compared on equal draws.
         """
-        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-        x = tf.cast(x, tf.float32)
+        x, y, weight = self._checked_batch(data)
         seed = rng.replica_seed(rng.make_seed(self.seed))
         with rng.noise_scope(rng.fold(seed, _VALIDATE_CLEAN)):
             outputs = self._classify(x)
@@ -262,31 +229,54 @@ class AdversarialModel(DistributedFit):
         Returns:
             The loss and the correctness (1 or 0) of each adversarial image, float32 `(batch,)`.
         """
-        x_adv = craft(
-            self._classify,
-            self._example_loss,
-            x,
-            y,
-            rng.fold(seed, _VALIDATE_ATTACK),
-            attack,
+        classifier = self._look(x.shape[1:])
+        x_adv = self._crafted(
+            classifier.logits, x, y, rng.fold(seed, _VALIDATE_ATTACK), attack, unroll=False
         )
         with rng.noise_scope(rng.fold(seed, _VALIDATE_JUDGE)):
             outputs = self._classify(x_adv)
-        return self._example_loss(y, outputs), correct(y, outputs, self._threshold)
+            logits = classifier.outputs.logits(outputs)
+        return self._example_loss(y, outputs), self._labels.correct(y, logits)
 
-    def _craft_for_training(self, x: Any, y: Any, seed: Any, attack: StepAttack) -> Any:
-        def predict(images: Any) -> Any:
-            with rng.stateless_layers(self.classifier):
-                return self._classify(images, training=True)
+    def _craft_for_training(
+        self, x: Any, y: Any, seed: Any, attack: StepAttack, transforms: Any = None
+    ) -> Any:
+        classifier = self._look(x.shape[1:])
+
+        def logits(pixels: Any) -> Any:
+            with rng.stateless_layers(self.classifier, transforms=transforms):
+                return classifier.logits(pixels, training=True)
 
         # Unrolled: a classifier in training mode may exchange batch statistics between
         # replicas, which TensorFlow cannot do inside a loop of the graph.
         def crafted(x: Any, y: Any, seed: Any) -> Any:
-            return craft(predict, self._example_loss, x, y, seed, attack, True)
+            return self._crafted(logits, x, y, seed, attack, unroll=True)
 
         if self._jit_crafting:
             return tf.function(crafted, jit_compile=True, autograph=False)(x, y, seed)
         return crafted(x, y, seed)
+
+    def _crafted(
+        self,
+        logits: Callable[[Any], Any],
+        x: Any,
+        y: Any,
+        seed: Any,
+        attack: StepAttack,
+        unroll: bool,
+    ) -> Any:
+        """Adversarial images in the classifier's pixels; the attack sees them in [0, 1]."""
+        pixel_range, outputs = self.pixel_range, self._look(x.shape[1:]).outputs
+        unit = craft(
+            lambda unit: logits(pixel_range.from_unit(unit)),
+            lambda labels, values: self._example_loss(labels, outputs.activation(values)),
+            pixel_range.to_unit(x),
+            y,
+            seed,
+            attack,
+            unroll,
+        )
+        return pixel_range.from_unit(unit)
 
     def _with_clean(self, x: Any, x_adv: Any, y: Any, weight: Any) -> tuple[Any, Any, Any]:
         """Adversarial images first, then the clean ones; weighted to the asked mix."""
@@ -309,14 +299,14 @@ class AdversarialModel(DistributedFit):
         def plain(attack: StepAttack | None) -> Any:
             return "none" if attack is None else dataclasses.asdict(attack)
 
+        given = self._given_range
         return {
             **super().get_config(),
             "classifier": keras.saving.serialize_keras_object(self.classifier),
             "attack": plain(self.attack),
             "validation_attack": plain(self.validation_attack),
             "clean_weight": self.clean_weight,
-            "clip_min": self.clip_min,
-            "clip_max": self.clip_max,
+            "pixel_range": given and [given.low, given.high],
             "seed": self.seed,
         }
 
@@ -338,7 +328,12 @@ def _exchanges_statistics(classifier: keras.Model) -> bool:
     return any(getattr(layer, "synchronized", False) for layer in all_layers(classifier))
 
 
-def _classes(classifier: keras.Model) -> int | None:
-    """The number of classes, where the classifier says it (a subclassed one does not)."""
-    outputs = getattr(classifier, "outputs", None)
-    return outputs[0].shape[-1] if outputs else None
+def _check_shares(attack: StepAttack) -> None:
+    """Refuses an attack that is given in pixels."""
+    if (attack.clip_min, attack.clip_max) != (UNIT.low, UNIT.high):
+        raise UserError(
+            "An attack works on pixels from 0 to 1, whatever the classifier takes. Received: "
+            f"clip_min={attack.clip_min!r}, clip_max={attack.clip_max!r}. Give its sizes as shares "
+            "of the pixel range, and the range itself to AdversarialModel(pixel_range=...)."
+        )
+    check_epsilon(attack.epsilon, attack.norm)

@@ -78,7 +78,7 @@ def test_every_form_has_the_figure_of_its_logits(make, images, said, tmp_path, t
 
 
 def test_the_wrapper_knows_its_range(tmp_path, through_logits):
-    wrapper = AdversarialModel(model(D.Rescaling(1 / 255)), "fgsm", 8 / 255, clip_max=255.0)
+    wrapper = AdversarialModel(model(D.Rescaling(1 / 255)), "fgsm", 8 / 255, pixel_range=(0, 255))
     results, value = evaluated(tmp_path, wrapper, 255 * X)
     assert results["model"]["pixel_range"] == [0.0, 255.0]
     assert value == through_logits

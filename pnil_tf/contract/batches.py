@@ -1,0 +1,105 @@
+"""Checks that the pixels of a training lie in the classifier's range, whatever holds them."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from pnil_tf.contract.pixel_range import PixelRange, range_like
+from pnil_tf.errors import UserError
+
+_ROUNDING = 1e-5
+"""What a resized image may leave the range by, as a share of its width."""
+
+
+def check_pixels(pixel_range: PixelRange, low: float, high: float, fractional: bool) -> None:
+    """Refuses pixels that belong to another range than the classifier's.
+
+    Args:
+        pixel_range: The classifier's.
+        low: Smallest pixel seen.
+        high: Largest pixel seen.
+        fractional: Whether some pixels are no whole numbers.
+
+    Raises:
+        UserError: If pixels lie outside, are not numbers, or are all within [0, 1] where 0 to 255
+            or the like is expected.
+    """
+    slack = _ROUNDING * pixel_range.width
+    inside = low >= pixel_range.low - slack and high <= pixel_range.high + slack
+    # Nearly black bytes are whole numbers.
+    tiny = pixel_range.width > 100 and low >= 0 and 0 < high <= 1 and fractional
+    if inside and not tiny:
+        if pixel_range.low < 0 <= low and high > 0:
+            warnings.warn(
+                f"All pixels so far lie above 0, but the classifier takes {pixel_range}. If they "
+                "are from 0 up, pass pixel_range=(0, 1), or scale them.",
+                stacklevel=2,
+            )
+        return
+    seem = range_like(low, high, fractional)
+    if seem is None or seem == pixel_range:
+        advice = f"Scale the images to {pixel_range}, or pass the pixel_range that they have."
+    else:
+        advice = (
+            f"They look like {seem}: pass pixel_range=({seem.low:g}, {seem.high:g}) if that is "
+            f"what the classifier takes, or scale the images to {pixel_range}."
+        )
+    raise UserError(
+        f"The pixels must lie in {pixel_range}, the classifier's range. Received: values from "
+        f"{low:g} to {high:g}. {advice}"
+    )
+
+
+def pixel_extremes(pixels: Any, pixel_range: PixelRange) -> tuple[Any, Any, Any]:
+    """Smallest and largest pixel, and 1.0 where some are no whole numbers: float32 scalars.
+
+    Args:
+        pixels: float32 `(batch, ...)`.
+        pixel_range: Only a wide one needs the last.
+    """
+    fractional = tf.constant(1.0)
+    if pixel_range.width > 100:
+        fractional = tf.cast(tf.reduce_any(pixels != tf.floor(pixels)), tf.float32)
+    return tf.reduce_min(pixels), tf.reduce_max(pixels), fractional
+
+
+class Extremes:
+    """The extremes of all batches since the last look, kept on the device.
+
+    It works in a graph, compiled by XLA, and on every replica of a strategy; there is nothing to
+    wait for until somebody looks.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._nothing = np.full([count], -np.inf, np.float32)
+        # Every replica keeps its own.
+        self._largest = tf.Variable(
+            self._nothing,
+            trainable=False,
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.MEAN,
+            name="extremes",
+        )
+
+    def note(self, values: list[Any]) -> Any:
+        """Takes in scalars, of which the largest are kept; returns the tensor that does it."""
+        largest = tf.maximum(self._largest, tf.stack(values))
+        with tf.control_dependencies([self._largest.assign(largest)]):
+            return tf.identity(largest)
+
+    def take(self, strategy: tf.distribute.Strategy) -> np.ndarray | None:
+        """The largest so far, from all replicas of this machine; `None` if there was no batch.
+
+        What comes afterwards is counted anew.
+        """
+        own = [part.numpy() for part in strategy.experimental_local_results(self._largest)]
+        largest = np.max(own, axis=0)
+        if np.isneginf(largest).all():
+            return None
+        for part in strategy.experimental_local_results(self._largest):
+            part.assign(self._nothing)
+        return largest

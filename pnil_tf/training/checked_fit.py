@@ -1,0 +1,219 @@
+"""What `fit` and `evaluate` look at before they give figures: classifier, loss, pixels, labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pnil_tf.contract.batches import Extremes, check_pixels, pixel_extremes
+from pnil_tf.contract.checks import (
+    check_each_alone,
+    check_input_gradient,
+    check_noise,
+    only_stock_layers,
+)
+from pnil_tf.contract.classifier import Classifier, classifier_of, image_shape_of, random_images
+from pnil_tf.contract.pixel_range import UNIT, PixelRange
+from pnil_tf.errors import UserError
+from pnil_tf.training.distributed_fit import DistributedFit
+from pnil_tf.training.labels import Labels
+from pnil_tf.training.losses import check_outputs, loss_name
+
+
+class CheckedFit(DistributedFit):
+    """A Keras model around a classifier that refuses what would give wrong figures.
+
+    The classifier is looked at as soon as the shape of its images is known: in `compile`, or at the
+    first batch. Arrays are checked as a whole before any work. Of every other container the
+    extremes of pixels and labels are kept on the device, and looked at after the first batch, after
+    ever more batches, and before a figure is returned.
+    """
+
+    classifier: keras.Model
+
+    def __init__(self, classifier: keras.Model, pixel_range: Any = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.classifier = classifier
+        self._given_range = None if pixel_range is None else PixelRange.of(pixel_range)
+        self._contract: Classifier | None = None
+        self._labels = Labels(count=2, loss=None)  # settled with the contract
+        self._sound = self._one_hot = False
+        self._needs_gradients = True
+        self._calls = 0
+        with self.distribute_strategy.scope():
+            self._extremes = Extremes(6)
+
+    @property
+    def pixel_range(self) -> PixelRange:
+        """The pixels that the classifier takes."""
+        if self._contract is not None:
+            return self._contract.pixel_range
+        return self._given_range or UNIT
+
+    def compile(self, optimizer: Any = "adam", loss: Any = None, *args: Any, **kwargs: Any) -> None:
+        """As `keras.Model.compile`; refuses a loss that does not fit the classifier."""
+        super().compile(optimizer, loss, *args, **kwargs)
+        self._contract, self._sound = None, False
+        if self.classifier.built:
+            try:
+                shape = image_shape_of(self.classifier)
+            except UserError:
+                return  # the first batch will show it
+            self._look(shape)
+
+    def _look(self, image_shape: Any) -> Classifier:
+        """Settles what the classifier is, once."""
+        if self._contract is None:
+            contract = classifier_of(
+                self.classifier, image_shape=image_shape, pixel_range=self._given_range
+            )
+            check_outputs(contract.outputs, self.loss)
+            self._labels = Labels(contract.outputs.count, loss_name(self.loss))
+            self._contract = contract
+        return self._contract
+
+    def _look_closely(self, image_shape: Any) -> None:
+        """Tries the classifier on a few random images, once."""
+        contract = self._look(image_shape)
+        if self._sound:
+            return
+        images = random_images(image_shape, self.classifier_batch or 4)
+        if self._needs_gradients:
+            check_input_gradient(contract, images[: self.classifier_batch or 2])
+        # Keras' own layers neither mix images at inference nor draw their noise in Python.
+        if not only_stock_layers(self.classifier):
+            if not self.run_eagerly:
+                check_noise(contract, images)
+                check_noise(contract, images, training=True)
+            check_each_alone(contract, images)
+        self._sound = True
+
+    @property
+    def classifier_batch(self) -> int | None:
+        """The batch size that the classifier is built for, if it takes no other."""
+        shape = getattr(self.classifier, "input_shape", None)
+        return shape[0] if isinstance(shape, tuple) and isinstance(shape[0], int) else None
+
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
+        if self._replicated:  # within a replica nothing can be tried
+            self._look_closely(image_shape_of(self.classifier))
+
+    def _checked_batch(self, data: Any) -> tuple[Any, Any, Any]:
+        """Takes a batch apart (images float32, labels, weights), and notes what it holds."""
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+        if isinstance(x, (dict, list, tuple)):
+            raise UserError(
+                "A classifier of images has one input. Received: batches with a "
+                f"{type(x).__name__} of {len(x)}. Let the data yield (images, labels)."
+            )
+        if y is None:
+            raise UserError(
+                "Adversarial training needs labels. Received: batches of images alone. Let the "
+                "data yield (images, labels)."
+            )
+        x = tf.cast(x, tf.float32)
+        if x.shape.rank is None:
+            x = self._with_known_rank(x)
+        if not (self._replicated and self._sound):
+            with tf.init_scope():
+                self._look_closely(x.shape[1:])
+        y = self._labels.with_known_rank(tf.convert_to_tensor(y))
+        self._labels.check_form(y)
+        self._one_hot = len(y.shape) == 2 and y.shape[1] != 1
+        low, high, fractional = pixel_extremes(x, self.pixel_range)
+        label_low, label_high, odd = self._labels.extremes(y)
+        noted = self._extremes.note([-low, high, fractional, -label_low, label_high, odd])
+        # First: an operation of the step may fail on what is wrong here, and say less.
+        with tf.control_dependencies([noted]):
+            return tf.identity(x), tf.identity(y), weight
+
+    def _with_known_rank(self, x: Any) -> Any:
+        try:
+            shape = image_shape_of(self.classifier)
+        except UserError:
+            raise UserError(
+                "The images come without a known shape. Received: shape <unknown>. Give the data "
+                "set's generator an output_signature, or use tf.ensure_shape."
+            ) from None
+        return tf.ensure_shape(x, [None, *shape])
+
+    def _check_extremes(self) -> None:
+        """Refuses what the batches since the last look should not have held."""
+        seen = self._extremes.take(self.distribute_strategy)
+        if seen is None:
+            return
+        low, high, fractional, label_low, label_high, odd = (float(value) for value in seen)
+        check_pixels(self.pixel_range, -low, high, fractional > 0)
+        self._labels.check_values(self._one_hot, -label_low, label_high, odd > 0)
+
+    def make_train_function(self, force: bool = False) -> Any:
+        """Builds the function of a training step; its batches are looked at."""
+        before = self.train_function
+        super().make_train_function(force)
+        if self.train_function is not before:
+            self.train_function = self._watched(self.train_function)
+        return self.train_function
+
+    def make_test_function(self, force: bool = False) -> Any:
+        """Builds the function of an evaluation step; its batches are looked at."""
+        before = self.test_function
+        super().make_test_function(force)
+        if self.test_function is not before:
+            self.test_function = self._watched(self.test_function)
+        return self.test_function
+
+    def _watched(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def run(data: Any) -> Any:
+            try:
+                logs = function(data)
+            except tf.errors.InvalidArgumentError:
+                self._check_extremes()  # a label out of range fails in the loss, on a CPU
+                raise
+            self._calls += 1
+            # A look waits for the device: seldom, then.
+            if self._calls & (self._calls - 1) == 0:
+                self._check_extremes()
+            return logs
+
+        return run
+
+    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.fit`; refuses images and labels that the classifier does not take."""
+        self._check_arrays(x, y)
+        validation = kwargs.get("validation_data")
+        if isinstance(validation, (list, tuple)) and len(validation) >= 2:
+            self._check_arrays(*validation[:2])
+        self._calls = 0
+        history = super().fit(x, y, *args, **kwargs)
+        self._check_extremes()
+        return history
+
+    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.evaluate`; refuses images and labels that `fit` refuses."""
+        self._check_arrays(x, y)
+        self._check_extremes()
+        result = super().evaluate(x, y, *args, **kwargs)
+        self._check_extremes()
+        return result
+
+    def _check_arrays(self, x: Any, y: Any) -> None:
+        """Checks arrays and eager tensors; other containers are looked at batch by batch."""
+        if not isinstance(x, np.ndarray | tf.Tensor) or not np.size(x) or len(x.shape) < 2:
+            return
+        if not self.compiled:
+            return  # Keras says it
+        self._look(x.shape[1:])
+        values = np.asarray(x)
+        whole = np.issubdtype(values.dtype, np.integer)
+        fractional = not whole and bool((values != np.floor(values)).any())
+        check_pixels(self.pixel_range, float(values.min()), float(values.max()), fractional)
+        if isinstance(y, np.ndarray | tf.Tensor) and np.size(y):
+            self._labels.check_form(y)
+            low, high, odd = (float(value) for value in self._labels.extremes(tf.constant(y)))
+            one_hot = len(y.shape) == 2 and y.shape[1] != 1
+            self._labels.check_values(one_hot, low, high, odd > 0)

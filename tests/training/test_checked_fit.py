@@ -1,0 +1,265 @@
+"""`fit` and `evaluate` refuse what would give wrong figures, whatever holds the data."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pnil_tf import rng
+from pnil_tf.attacks.one_step import StepAttack, craft, step_attack
+from pnil_tf.errors import UserError
+from pnil_tf.training.losses import example_loss
+from pnil_tf.training.model import AdversarialModel
+
+D, L = keras.layers, keras.losses
+CROSS_ENTROPY = L.SparseCategoricalCrossentropy(from_logits=True)
+ATTACK = StepAttack(0.1, 0.1)
+
+
+def sequential(*layers, dtype="float32"):
+    return keras.Sequential([keras.Input((8, 8, 1), dtype=dtype), *layers])
+
+
+def linear(*first, count=4, activation=None):
+    return sequential(*first, D.Flatten(), D.Dense(count, activation=activation))
+
+
+def compiled(classifier, loss=CROSS_ENTROPY, attack=ATTACK, **kwargs):
+    jit = kwargs.pop("jit_compile", "auto")
+    eager = kwargs.pop("run_eagerly", False)
+    model = AdversarialModel(classifier, attack, validation_attack=attack, **kwargs)
+    model.compile("sgd", loss, jit_compile=jit, run_eagerly=eager)
+    return model
+
+
+class Batches(keras.utils.PyDataset):
+    def __init__(self, x, y):
+        super().__init__()
+        self.x, self.y = x, y
+
+    def __len__(self):
+        return len(self.x) // 20
+
+    def __getitem__(self, i):
+        return self.x[20 * i : 20 * i + 20], self.y[20 * i : 20 * i + 20]
+
+
+CONTAINERS = {
+    "tf.data": lambda x, y: tf.data.Dataset.from_tensor_slices((x, y)).batch(20),
+    "PyDataset": Batches,
+    "generator": lambda x, y: (Batches(x, y)[i] for i in range(2)),
+}
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.parametrize("what", ["fit", "evaluate"])
+def test_pixels_of_another_range_are_refused_in_every_container(blobs, container, what):
+    x, y = blobs[0][:40], blobs[1][:40]
+    model = compiled(linear(), pixel_range=(0, 1))
+    with pytest.raises(UserError, match=r"look like \[0, 255\]: pass pixel_range=\(0, 255\)"):
+        getattr(model, what)(CONTAINERS[container](255 * x / x.max(), y), verbose=0)
+
+
+@pytest.mark.parametrize("settings", [{"jit_compile": True}, {"run_eagerly": True}])
+def test_pixels_are_checked_under_xla_and_eagerly(blobs, settings):
+    x, y = blobs[0][:40], blobs[1][:40]
+    model = compiled(linear(D.Rescaling(1 / 255)), **settings)
+    assert str(model.pixel_range) == "[0, 255]"
+    with pytest.raises(UserError, match=r"look like \[0, 1\]"):
+        model.evaluate(CONTAINERS["tf.data"](x / x.max(), y), verbose=0)
+
+
+def test_a_later_batch_is_checked_before_a_figure_is_given(blobs):
+    x, y = blobs[0][:200].copy(), blobs[1][:200]
+    x[-1] = 200.0
+    with pytest.raises(UserError, match="pixels must lie"):
+        compiled(linear()).evaluate(CONTAINERS["tf.data"](x, y), verbose=0)
+
+
+def test_nearly_black_bytes_are_no_mistake():
+    x = np.random.default_rng(0).integers(0, 2, (40, 8, 8, 1)).astype(np.float32)
+    compiled(linear(D.Rescaling(1 / 255))).evaluate(x, np.zeros(40, int), verbose=0)
+
+
+def test_pixels_above_zero_for_a_signed_range_are_warned_of(blobs):
+    x, y = blobs[0][:40], blobs[1][:40]
+    with pytest.warns(UserWarning, match="above 0"):
+        compiled(linear(), pixel_range=(-1, 1)).evaluate(x / x.max(), y, verbose=0)
+
+
+@pytest.mark.parametrize("epsilon", [8, 1.5])
+def test_a_radius_in_pixels_is_refused(epsilon):
+    with pytest.raises(UserError, match="a share of the pixel range"):
+        AdversarialModel(linear(), "fgsm", epsilon)
+    with pytest.raises(UserError, match="a share of the pixel range"):
+        AdversarialModel(linear(), StepAttack(epsilon, 1.0), pixel_range=(0, 255))
+
+
+def test_an_attack_in_pixels_is_refused():
+    with pytest.raises(UserError, match="works on pixels from 0 to 1"):
+        AdversarialModel(linear(), StepAttack(8.0, 8.0, clip_max=255.0), pixel_range=(0, 255))
+
+
+MULTI_HOT = np.eye(4)[np.arange(40) % 4] + np.eye(4)[(np.arange(40) + 1) % 4]
+
+
+@pytest.mark.parametrize(
+    ("make", "loss", "labels", "words"),
+    [
+        (lambda: linear(), CROSS_ENTROPY, np.full(40, 4), "between 0 and 3"),
+        (lambda: linear(), CROSS_ENTROPY, np.full(40, -1), "between 0 and 3"),
+        (lambda: linear(activation="sigmoid"), "binary_crossentropy", MULTI_HOT, "name one each"),
+        (
+            lambda: linear(count=1, activation="sigmoid"),
+            "binary_crossentropy",
+            np.resize([-1, 1], 40),
+            "0 and 1",
+        ),
+        (lambda: linear(), CROSS_ENTROPY, np.resize(["cat", "dog"], 40), "Labels are numbers"),
+        (lambda: linear(), L.CategoricalHinge(), np.zeros(40, int), "takes one-hot"),
+    ],
+)
+@pytest.mark.parametrize("container", ["arrays", "tf.data"])
+def test_labels_that_name_no_class_are_refused(blobs, make, loss, labels, words, container):
+    model = compiled(make(), loss)
+    x = blobs[0][:40]
+    data = (x, labels) if container == "arrays" else (CONTAINERS["tf.data"](x, labels),)
+    with pytest.raises(UserError, match=words):
+        model.evaluate(*data, verbose=0)
+
+
+@pytest.mark.parametrize("loss", ["hinge", L.SquaredHinge()])
+def test_the_labels_of_hinge_losses_are_understood(blobs, loss):
+    x = blobs[0][:100]
+    truth = (blobs[1][:100] % 2).astype(np.float32)
+    model = compiled(linear(count=1), loss)
+    figures = [
+        model.evaluate(x, labels, verbose=0, return_dict=True)["adversarial_accuracy"]
+        for labels in (truth, 2 * truth - 1, (2 * truth - 1)[:, None])
+    ]
+    assert figures[0] == figures[1] == figures[2]
+    assert 0 < figures[0] < 1
+
+
+@pytest.mark.parametrize(
+    ("make", "loss", "words"),
+    [
+        (
+            lambda: sequential(D.Flatten(), D.Dense(4, activation="softmax"), D.Identity()),
+            CROSS_ENTROPY,
+            "expects logits",
+        ),
+        (lambda: linear(), "sparse_categorical_crossentropy", "from_logits=True"),
+        (lambda: linear(), "kl_divergence", "expects probabilities"),
+        (lambda: linear(count=1), "mse", "from where on"),
+        (lambda: linear(count=1, activation="sigmoid"), "categorical_crossentropy", "one output"),
+        (lambda: linear(), L.Dice(), "no loss of a classifier"),
+        (
+            lambda: linear(),
+            L.SparseCategoricalCrossentropy(from_logits=True, ignore_class=0),
+            "ignore_class",
+        ),
+        (lambda: linear(), "crossentropi", "knows no such loss"),
+    ],
+)
+def test_a_loss_that_does_not_fit_is_refused_when_compiling(make, loss, words):
+    with pytest.raises(UserError, match=words):
+        compiled(make(), loss)
+
+
+def test_data_of_unknown_rank_is_understood(blobs):
+    x, y = blobs[0][:40], blobs[1][:40]
+
+    def batches():
+        yield from Batches(x, y)
+
+    unknown = tf.data.Dataset.from_generator(batches, output_types=(tf.float32, tf.int32))
+    model = compiled(linear())
+    expected = model.evaluate(CONTAINERS["tf.data"](x, y), verbose=0)
+    assert compiled(model.classifier).evaluate(unknown, verbose=0) == pytest.approx(expected)
+
+
+def test_a_linear_layer_behind_a_softmax_is_accepted(blobs):
+    classifier = sequential(
+        D.Flatten(), D.Dense(4, activation="softmax"), D.Activation("linear", dtype="float32")
+    )
+    model = compiled(classifier, L.SparseCategoricalCrossentropy())
+    model.fit(blobs[0][:40], blobs[1][:40], verbose=0)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class NumPyNoise(D.Layer):
+    def call(self, x):
+        return x + np.random.default_rng().normal(size=x.shape[1:]).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: linear(D.Lambda(lambda x: tf.round(255 * x) / 255)), "no gradient"),
+        (lambda: sequential(D.Rescaling(1 / 255), D.Flatten(), D.Dense(4), dtype="uint8"), "no gr"),
+        (lambda: linear(NumPyNoise()), "repeats it for ever"),
+        (lambda: linear(D.Lambda(lambda x: x - tf.reduce_mean(x, 0))), "depends on the other"),
+    ],
+    ids=["rounding", "uint8", "frozen noise", "mixed images"],
+)
+@pytest.mark.parametrize("what", ["fit", "evaluate"])
+def test_a_classifier_whose_figures_would_mean_nothing_is_refused(blobs, make, words, what):
+    x, y = blobs[0][:40], blobs[1][:40]
+    model = compiled(make(), pixel_range=(0, 2))
+    with pytest.raises(UserError, match=words):
+        getattr(model, what)(CONTAINERS["tf.data"](x, y), verbose=0)
+
+
+def test_crafting_and_training_see_the_same_random_transforms(blobs):
+    seen = []
+
+    @keras.saving.register_keras_serializable(package="tests")
+    class Recorder(D.Layer):
+        def call(self, x):
+            seen.append(x)
+            return x
+
+    model = compiled(
+        linear(D.RandomFlip(), D.RandomTranslation(0.3, 0.3), Recorder(), D.Dropout(0.5)),
+        attack=StepAttack(1e-6, 1e-6, steps=2),
+        run_eagerly=True,
+    )
+    model.train_on_batch(blobs[0][:20], blobs[1][:20])
+    first, second, training = (value.numpy() for value in seen[-3:])
+    np.testing.assert_allclose(first, training, atol=1e-4)
+    np.testing.assert_allclose(second, training, atol=1e-4)
+    assert np.abs(training - blobs[0][:20]).max() > 0.1
+
+
+@pytest.mark.parametrize("loss", [L.SparseCategoricalCrossentropy(), L.BinaryCrossentropy()])
+def test_craft_moves_the_images_of_a_plain_keras_model(blobs, loss):
+    x, y = 0.2 + blobs[0][:40] / 2, blobs[1][:40]
+    sparse = isinstance(loss, L.SparseCategoricalCrossentropy)
+    model = linear(count=4 if sparse else 1, activation="softmax" if sparse else "sigmoid")
+    y = y if sparse else y % 2
+    moved = craft(
+        model,
+        example_loss(loss),
+        tf.constant(x),
+        tf.constant(y),
+        rng.make_seed(0),
+        step_attack("fgsm", 0.1),
+    )
+    assert np.mean(np.abs(np.abs(moved - x) - 0.1) < 1e-6) > 0.9
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        "binary_crossentropy",
+        lambda y, p: keras.losses.binary_crossentropy(y, p),
+        lambda y, p: keras.ops.mean((y - p) ** 2, axis=-1),
+    ],
+)
+def test_labels_and_outputs_of_one_column_are_brought_to_one_rank(loss):
+    labels, outputs = np.array([0, 1, 1]), np.array([[0.2], [0.7], [0.4]], np.float32)
+    flat = example_loss(loss)(tf.constant(labels), tf.constant(outputs))
+    assert flat.shape == (3,)
+    column = example_loss(loss)(tf.constant(labels[:, None]), tf.constant(outputs))
+    np.testing.assert_allclose(flat, column)
