@@ -44,12 +44,15 @@ def configured(
         UserError: If the attack does not allow them.
     """
     values: dict[str, Any] = {"norm": settings.norm, "faithful": settings.faithful}
-    for field, option in attack_named(name).options.items():
+    attack = attack_named(name)
+    for field, option in attack.options.items():
         wanted = getattr(settings, option)
         if wanted is not None:
             values[field] = wanted
     if "step_size" in values:  # at other radii the checks keep its proportion
         values["step_size"] *= epsilon / settings.epsilon
+    if attack.most_draws and "draws" in values:
+        values["draws"] = min(values["draws"], attack.most_draws)
     if not target.stochastic:
         values["draws"] = 1
     if not target.noise_is_ours:

@@ -22,8 +22,10 @@ from pnil_tf.evaluation.runner import evaluate
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.layers import PNILLayer
 
+ATTACKS = ("pgd", "pgd_strong", "spsa", "fgsm", "noise")
 SETTINGS = EvaluationSettings(
     epsilon=EPSILON,
+    attacks=ATTACKS,
     images=120,
     batch_size=120,
     steps=20,
@@ -124,6 +126,7 @@ def test_token_settings_buy_no_verdict(plain, tmp_path):
     x, y = digits()
     settings = EvaluationSettings(
         epsilon=0.1,
+        attacks=ATTACKS,
         steps=1,
         restarts=1,
         spsa_images=1,
