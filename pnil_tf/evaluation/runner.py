@@ -19,7 +19,6 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf.attacks.registry import attack_named
-from pnil_tf.attacks.settings import AttackSettings
 from pnil_tf.data.memory import check_room
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.described import described
@@ -42,11 +41,12 @@ from pnil_tf.evaluation.output import (
     refuse_existing,
     refuse_foreign,
 )
-from pnil_tf.evaluation.probes import configured, curve_epsilons, gather
+from pnil_tf.evaluation.probes import curve_epsilons, gather
 from pnil_tf.evaluation.report import write_report
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.statistics import figure, weakest, wilson
 from pnil_tf.evaluation.store import Arrays, Store, write_arrays
+from pnil_tf.evaluation.suites import Planned, last_of, planned
 from pnil_tf.evaluation.target import Target, looked_at, target_of
 from pnil_tf.evaluation.trial import Outcome, Trial
 from pnil_tf.evaluation.verdict import decide, worst_per_image
@@ -124,11 +124,8 @@ def evaluate(
     target = target_of(classifier, x, kind)
     data = described(data, target.num_classes)
     check_classes(target, y, data)
-    _check_draws(target, settings, len(x))
-    attacks = {
-        name: configured(name, settings.epsilon, settings, target)
-        for name in settings.attacks or ()
-    }
+    attacks = planned(settings, target)
+    _check_draws(target, settings, len(attacks), len(x))
     _check_losses(target, attacks)
     identity = {
         "settings": {**settings.to_json(), "save_adversarial": None},
@@ -165,18 +162,24 @@ def evaluate(
     return read_json(output / RESULTS)
 
 
+def _attacked(trial: Trial, attacks: Mapping[str, Planned]) -> dict[str, Outcome]:
+    outcomes: dict[str, Outcome] = {}
+    for name, attack in attacks.items():
+        images = getattr(trial.settings, attack_named(name).images)
+        before = outcomes[attack.after] if attack.after else None
+        outcomes[name] = trial.attack(name, attack.settings, images, after=before)
+    return outcomes
+
+
 def _work(
-    trial: Trial, attacks: Mapping[str, AttackSettings], folder: Path, about: dict[str, Any]
+    trial: Trial, attacks: Mapping[str, Planned], folder: Path, about: dict[str, Any]
 ) -> None:
     """Attacks, judges, checks, and writes the results' files into a folder."""
     settings, y = trial.settings, trial.y
     started = time.monotonic()
     clean = trial.clean_votes()
     logger.info("clean: accuracy %.1f %% on %d images", 100 * trial.share(clean).mean(), len(y))
-    outcomes = {
-        name: trial.attack(name, attack, getattr(settings, attack_named(name).images))
-        for name, attack in attacks.items()
-    }
+    outcomes = _attacked(trial, attacks)
     worst_votes, worst_images = _worst_case(trial, outcomes)
     evidence = gather(trial, trial.share(clean), outcomes, curve_epsilons(settings))
     results = {
@@ -201,10 +204,10 @@ def _work(
     write_record(folder / RESULTS, results)
 
 
-def _check_draws(target: Target, settings: EvaluationSettings, images: int) -> None:
+def _check_draws(target: Target, settings: EvaluationSettings, attacks: int, images: int) -> None:
     """Refuses more votes of the judge than the memory can hold."""
     draws = settings.judge_draws if target.stochastic else 1
-    kinds = len(settings.attacks or ()) + 2  # unperturbed images, and the worst case
+    kinds = attacks + 2  # unperturbed images, and the worst case
     check_room(
         "The evaluation",
         kinds * images * draws * np.dtype(np.int32).itemsize,
@@ -213,9 +216,9 @@ def _check_draws(target: Target, settings: EvaluationSettings, images: int) -> N
     )
 
 
-def _check_losses(target: Target, attacks: Mapping[str, AttackSettings]) -> None:
+def _check_losses(target: Target, attacks: Mapping[str, Planned]) -> None:
     for name, attack in attacks.items():
-        if "dlr" in attack.losses and target.num_classes < 3:
+        if "dlr" in attack.settings.losses and target.num_classes < 3:
             raise UserError(
                 "The DLR loss needs three classes. Received: it as the loss of "
                 f"{name!r}, and a model of {target.num_classes}. Use the loss 'margin'."
@@ -264,6 +267,11 @@ def _judgement(
             _named(attacks, weakest(without)) if without else None
         ),
         "worst_case_per_image": figure(worst, y[: len(worst)]),
+        "suites": {
+            name: _named(attacks, last)
+            for name in settings.attacks
+            if (last := last_of(name, trial.target)) is not None
+        },
         "attacks": attacks,
         "findings": [finding.to_json() for finding in findings],
         "epsilon_curve": [
