@@ -184,7 +184,7 @@ def build_signatures(classifier: Servable, resized: bool) -> dict[str, Any]:
 
     Shapes are checked when a request comes, since a convolution may end the server's process
     over a wrong one. Pixels are not: a request cannot be refused for one bad image without
-    refusing those that a server put into the same batch, and audits probe just outside [0, 1].
+    refusing those that a server put into the same batch, and audits probe just outside the range.
     An image that is not `usable`, and a file that is bad as for `decode`, has NaN logits and the
     class -1.
     """
