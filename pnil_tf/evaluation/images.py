@@ -38,7 +38,7 @@ def first_images(images: Any, labels: Any, count: int) -> tuple[np.ndarray, np.n
             "Images must be numbers of the shape (n, height, width, channels). "
             f"Received: {images.dtype} of shape {images.shape}."
         )
-    if labels.dtype.kind in "SUO":
+    if labels.dtype.kind in "SUO" and labels.size:
         raise UserError(
             f"Labels are the numbers of classes. Received: {str(labels.flat[0])!r} among them. "
             "Number the classes in the order of the model's outputs, for example by "
