@@ -249,7 +249,8 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         "model": (_STRING, "What to evaluate: a run's folder, a .keras file or a SavedModel."),
         "attacks": (
             _parsed(_NAMES),
-            f"Attacks to run, out of {', '.join(ATTACKS)}; all that the norm allows unless given.",
+            "Attacks to run: auto (the lowest accuracy at the least cost), autoattack (the "
+            f"published ensemble), or names out of {', '.join(ATTACKS)}.",
         ),
         "epsilon": (
             _parsed(_NUMBER),
