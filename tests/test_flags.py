@@ -198,6 +198,7 @@ def test_export_flags():
         "output": "o",
         "overwrite": False,
         "format": "onnx",
+        "pixel_range": None,
     }
     for missing in (["--model=m"], ["--output=o"]):
         with pytest.raises(UserError, match="An export needs"):
@@ -225,3 +226,11 @@ def test_gpus_need_ray():
     with pytest.raises(UserError, match="by Ray alone"):
         study("--gpus_per_job=0.5")
     assert study("--gpus_per_job=1/2", "--engine=ray").gpus_per_job == 0.5
+
+
+def test_a_pixel_range_is_two_numbers():
+    assert export("--model=m", "--output=o", "--pixel_range=-1,1")["pixel_range"] == (-1, 1)
+    with pytest.raises(UserError, match="the smaller one first"):
+        export("--model=m", "--output=o", "--pixel_range=255,0")
+    with pytest.raises(absl_flags.IllegalFlagValueError):
+        export("--model=m", "--output=o", "--pixel_range=255")
