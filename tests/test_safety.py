@@ -200,7 +200,12 @@ def test_an_evaluations_page_escapes_names_from_files():
         "eot_curve": [],
         "noise_cells": None,
         "settings": {"epsilon": 0.1, "norm": NASTY, "eot_samples": 1, "check_draws": 1},
-        "model": {"num_classes": 2, "stochastic": False, "kind": NASTY},
+        "model": {
+            "num_classes": 2,
+            "stochastic": False,
+            "kind": NASTY,
+            "pixel_range": [0.0, 1.0],
+        },
         "data": {"name": NASTY, "class_names": [NASTY]},
         "versions": {NASTY: NASTY},
         "attack_seconds": 1.0,
