@@ -133,7 +133,12 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     workshop = _workshop(path)
     workshop.mkdir(exist_ok=True)
-    with lock_folder(workshop):
+    try:
+        lock = lock_folder(workshop)
+    except OSError:
+        _clear_away(workshop)
+        raise
+    with lock:
         _put_right(path)
         # Within a folder of its own the new one has the rights that any folder gets.
         new, old = workshop / _NEW, workshop / _OLD
@@ -229,7 +234,7 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
         if stated not in (None, _checksum(value)):
             raise UserError(
                 f"{str(path)!r} was damaged or changed since it was written: its {_CHECKSUM} is "
-                f"{_checksum(value)}. Received: a file that states {stated!r}. Make it anew; if "
+                f"{_checksum(value)}. Received: a file that states {stated!r}. Make it again; if "
                 f"the change is meant, remove the line {_CHECKSUM!r}."
             )
         return value
@@ -260,7 +265,7 @@ def understood(path: str | os.PathLike[str]) -> Iterator[None]:
     else:
         return
     raise UserError(
-        f"{path} does not say what it should ({reason[:300]}). It was damaged; make it anew."
+        f"{path} does not say what it should ({reason[:300]}). It was damaged; make it again."
     )
 
 

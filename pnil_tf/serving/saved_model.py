@@ -71,8 +71,8 @@ def export_saved_model(
             `path` is taken.
         RunFailedError: If the SavedModel does not answer as the model does.
 
-    Example:
-    >>> export_saved_model(classifier, "served/1", class_names=["cat", "dog"])
+    Examples:
+        >>> export_saved_model(classifier, "served/1", class_names=["cat", "dog"])
     """
     path = Path(path)
     check_output(path, overwrite, MARKER)

@@ -17,6 +17,7 @@ _INTACT, _BROKEN = 0.5, 0.1
 _STANDING = 0.75  # of clean accuracy, at half the radius
 
 _SQUARE = "square"
+# See docs/results/planted_models.json: 0 to 0.03 of honest models, 0.13 and more of fakes.
 _MUCH_BY_SCORES = 0.08
 
 
@@ -72,7 +73,7 @@ def collapse(evidence: Evidence) -> Finding | None:
             f"one gradient step (fgsm) leaves {one.value:.1%} of {clean:.1%} clean, while {name} "
             f"leaves {left.value:.1%}"
         ),
-        remedy="Train anew against catastrophic overfitting: with PNIL, N-FGSM, or PGD.",
+        remedy="Retrain against catastrophic overfitting: with PNIL, N-FGSM, or PGD.",
         weight=Weight.HIDES if nearer else Weight.DOUBT,
     )
 
