@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import hashlib
@@ -21,6 +22,7 @@ import tensorflow as tf
 from pnil_tf.attacks.registry import attack_named
 from pnil_tf.attacks.settings import AttackSettings
 from pnil_tf.errors import UserError
+from pnil_tf.evaluation.forecast import forecast, measured
 from pnil_tf.evaluation.images import (
     check_accuracy_elsewhere,
     check_classes,
@@ -29,11 +31,20 @@ from pnil_tf.evaluation.images import (
 )
 from pnil_tf.evaluation.obfuscation import run_checks
 from pnil_tf.evaluation.obfuscation.evidence import Evidence
-from pnil_tf.evaluation.probes import configured, curve_epsilons, gather
+from pnil_tf.evaluation.probes import announced, configured, curve_epsilons, gather
 from pnil_tf.evaluation.report import write_report
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.statistics import figure, weakest, wilson
-from pnil_tf.evaluation.store import Arrays, Store, check_identity, write_arrays
+from pnil_tf.evaluation.store import (
+    ADVERSARIAL,
+    ARRAYS,
+    REPORT,
+    RESULTS,
+    Arrays,
+    Store,
+    check_identity,
+    write_arrays,
+)
 from pnil_tf.evaluation.target import Target, looked_at, target_of
 from pnil_tf.evaluation.trial import Outcome, Trial
 from pnil_tf.evaluation.verdict import decide, worst_per_image
@@ -47,14 +58,9 @@ from pnil_tf.files import (
 )
 from pnil_tf.keras_internals import all_layers
 from pnil_tf.logs import errors_only
+from pnil_tf.progress import Stages, clock
 from pnil_tf.version import __version__, versions
 
-RESULTS, ARRAYS, ADVERSARIAL, REPORT = (
-    "results.json",
-    "arrays.npz",
-    "adversarial.npz",
-    "report.html",
-)
 _STATE = "state"
 
 logger = logging.getLogger(__name__)
@@ -76,6 +82,8 @@ def evaluate(
     kind: str | None = None,
     pixel_range: Any = None,
     outputs: str | None = None,
+    name: str | None = None,
+    verbose: int = 1,
 ) -> dict[str, Any]:
     """Evaluates a classifier and leaves `results.json`, `arrays.npz` and `report.html`.
 
@@ -100,6 +108,8 @@ def evaluate(
             begins with `Rescaling(1 / 255)`), and (0, 1) where nothing tells.
         outputs: What the model answers, one of `pnil_tf.contract.outputs.KINDS`, where nothing
             else tells: one output may be a logit or a probability.
+        name: What to call the model in the report; a Keras model has a name of its own.
+        verbose: 0 for silence, 1 for a bar (lines where there is no terminal), 2 for lines.
 
     Returns:
         The content of `results.json`. Adversarial images are kept in [0, 1].
@@ -125,7 +135,7 @@ def evaluate(
     }
     _check_losses(target, attacks)
     identity = {
-        "settings": {**settings.to_json(), "save_adversarial": None},
+        "settings": {**settings.to_json(), "save_adversarial": None, "effort": None},
         "data": _digest(x, y),
         "model": model_identity or _fingerprint(target, x),
         "pixel_range": target.describe()["pixel_range"],
@@ -156,8 +166,12 @@ def evaluate(
         if not (resume or overwrite):
             _refuse_existing(output)  # another process may have been faster
         store = Store(output / _STATE, identity, resume)
-        trial = Trial(target, x, y, settings, store)
-        _work(trial, attacks, output / _STATE, {"data": data, "identity": identity})
+        stages = Stages("evaluation", verbose)
+        trial = Trial(target, x, y, settings, store, stages)
+        seconds = _announced(trial, attacks)
+        about = {"data": data, "identity": identity, "model_name": name or _name(target)}
+        with contextlib.closing(stages):
+            _work(trial, attacks, output / _STATE, {**about, "predicted_seconds": seconds})
         # All that takes room is written: what was here before gives way only now.
         for name in (ADVERSARIAL, ARRAYS, REPORT, RESULTS):
             if (output / _STATE / name).exists():
@@ -166,6 +180,29 @@ def evaluate(
                 (output / name).unlink(missing_ok=True)
         store.remove()
     return read_json(output / RESULTS)
+
+
+def _announced(trial: Trial, attacks: Mapping[str, AttackSettings]) -> float:
+    """Predicts how many seconds the evaluation will take at most, and says so."""
+    settings = trial.settings
+    planned = {
+        name: (attack, getattr(settings, attack_named(name).images))
+        for name, attack in attacks.items()
+    }
+    planned |= announced(trial, attacks.get("pgd_strong"), curve_epsilons(settings))
+    seconds = forecast(trial, planned, measured(trial.target, trial.x))
+    total = sum(seconds.values())
+    trial.stages.say(
+        f"{len(trial.x)} images, effort {settings.effort}: this takes {clock(total)} at most, as "
+        "far as a short measurement tells; less where images fall early."
+    )
+    trial.stages.expect(seconds)
+    return total
+
+
+def _name(target: Target) -> str:
+    model = target.classifier.model
+    return str(getattr(model, "name", None) or getattr(model, "__name__", type(model).__name__))
 
 
 def _refuse_existing(output: Path) -> None:

@@ -22,6 +22,14 @@ from pnil_tf.files import (
     write_record,
 )
 
+RESULTS, ARRAYS, ADVERSARIAL, REPORT = (
+    "results.json",
+    "arrays.npz",
+    "adversarial.npz",
+    "report.html",
+)
+"""The files that an evaluation leaves."""
+
 Arrays = dict[str, np.ndarray]
 
 _IDENTITY = "identity.json"
