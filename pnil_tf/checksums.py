@@ -24,6 +24,17 @@ def write_checksums(folder: Path, skip: Collection[str] = ()) -> None:
     write_text(folder / CHECKSUMS, "".join(lines))
 
 
+def foreign_files(folder: Path, known: Collection[str]) -> list[str]:
+    """Returns the files of a folder that its own list of checksums does not name, sorted.
+
+    Args:
+        folder: The folder. Without a list in it, all of its files are foreign.
+        known: Names of further files that are not.
+    """
+    listed = set(_stated(folder)) | {CHECKSUMS} if (folder / CHECKSUMS).is_file() else set()
+    return [name for name in _names(folder) if name not in listed | set(known)]
+
+
 def compare_checksums(folder: Path, needed: Collection[str]) -> None:
     """Compares the files of a folder with what `write_checksums` wrote, if it did.
 
@@ -39,11 +50,7 @@ def compare_checksums(folder: Path, needed: Collection[str]) -> None:
         return
     if not file.is_file():
         raise UserError(f"{str(file)!r} must be a file. Received: something else. Remove it.")
-    with understood(file):
-        if file.stat().st_size > _MOST_BYTES:
-            raise ValueError("it is larger than any that we write")
-        pairs = [line.split("  ", 1) for line in file.read_text("utf-8").splitlines()]
-        stated = {name: digest for digest, name in pairs}
+    stated = _stated(folder)
     there = set(_names(folder))
     for name in {*stated, *needed}:
         if name not in there:
@@ -56,6 +63,16 @@ def compare_checksums(folder: Path, needed: Collection[str]) -> None:
             f"{str(folder)!r} was damaged or changed since it was written. Received: {found}. "
             f"Export it anew; if the change is meant, remove {CHECKSUMS}."
         )
+
+
+def _stated(folder: Path) -> dict[str, str]:
+    """The digests that the list of a folder states, by name."""
+    file = folder / CHECKSUMS
+    with understood(file):
+        if file.stat().st_size > _MOST_BYTES:
+            raise ValueError("it is larger than any that we write")
+        pairs = [line.split("  ", 1) for line in file.read_text("utf-8").splitlines()]
+        return {name: digest for digest, name in pairs}
 
 
 def _names(folder: Path) -> list[str]:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import inspect
 import logging
 import os
-import signal
 import sys
 import textwrap
 from collections.abc import Callable
-from types import FrameType
 from typing import NoReturn
 
 from absl import flags
 
 from pnil_tf import flags as pnil_flags
 from pnil_tf.errors import UserError, failure, speaking_of_flags
+from pnil_tf.signals import answer_signals
+from pnil_tf.standard_streams import guard, lost_output
 from pnil_tf.version import __version__
 
 
@@ -30,20 +30,18 @@ def run(command: Callable[[], None], *groups: str) -> NoReturn:
         *groups: Groups of flags it takes, see `pnil_tf.flags.define`.
     """
     _speak_utf8()
-    # A shell that starts a command in the background has it ignore SIGINT; one that is sent all
-    # the same is meant.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, _leave)
+    guard()
+    answer_signals()
     program = os.path.basename(sys.argv[0])
     pnil_flags.define(*groups)
     if any(argument in ("--help", "-h", "-help", "--helpfull") for argument in sys.argv[1:]):
         print(
             _help((inspect.getmodule(command).__doc__ or "").replace("{program}", _said(program)))
         )
-        sys.exit(0)
+        _leave_well(program)
     if "--version" in sys.argv[1:]:
         print(f"pnil_tf {__version__}")
-        sys.exit(0)
+        _leave_well(program)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
     logging.basicConfig(format="%(message)s")
     logging.getLogger("pnil_tf").setLevel(logging.INFO)
@@ -60,7 +58,7 @@ def run(command: Callable[[], None], *groups: str) -> NoReturn:
         if sentence is None:
             raise
         _exit(program, sentence, 1)
-    sys.exit(0)
+    _leave_well(program)
 
 
 def _speak_utf8() -> None:
@@ -74,14 +72,16 @@ def _speak_utf8() -> None:
         os.execv(sys.executable, sys.orig_argv)
 
 
+def _leave_well(program: str) -> NoReturn:
+    lost = lost_output()
+    if lost is not None:
+        _exit(program, f"What it says could not be written to standard output: {lost}.", 1)
+    sys.exit(0)
+
+
 def _said(program: str) -> str:
     """How the program is called: a script of a clone, or an installed command."""
     return f"python bin/{program}" if program.endswith(".py") else program
-
-
-def _leave(number: int, frame: FrameType | None) -> NoReturn:
-    """Unwinds the stack, so that nothing is left half done."""
-    sys.exit(128 + number)
 
 
 def _exit(program: str, error: Exception | str, status: int) -> NoReturn:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import fnmatch
 import hashlib
 import json
 import math
 import os
+import re
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +22,8 @@ from pnil_tf.errors import UserError
 
 LOCK = ".lock"
 """The file in a folder by which `lock_folder` keeps it."""
-_TEMPORARY = ".*.tmp*"
+# As `replacing` and TensorFlow's checkpoints make them; a user's own `.notes.tmp` is none.
+_TEMPORARY = re.compile(r"\.(.+\.\d+|step-\d+)\.tmp.*", re.DOTALL)
 _CHECKSUM = "sha256"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
@@ -57,7 +57,7 @@ def sync(path: Path) -> None:
 
 def is_leftover(name: str) -> bool:
     """Whether a name is that of a temporary file, as `replacing` makes them."""
-    return fnmatch.fnmatchcase(name, _TEMPORARY)
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -65,8 +65,10 @@ def remove_leftovers(folder: Path) -> None:
 
     Only who keeps the folder locked may call it: the files of a living process look the same.
     """
-    for path in folder.glob(_TEMPORARY):
-        if path.is_dir():  # TensorFlow's, half a checkpoint
+    for path in folder.glob(".*"):
+        if not is_leftover(path.name):
+            continue
+        if path.is_dir() and not path.is_symlink():  # TensorFlow's, half a checkpoint
             shutil.rmtree(path)
         else:
             path.unlink()
@@ -86,11 +88,15 @@ def lock_folder(folder: Path, wait: float = 0.0) -> IO[str]:
         UserError: If another process keeps it.
     """
     give_up = time.monotonic() + wait
-    file = open(folder / LOCK, "w")  # noqa: SIM115 - whoever asked closes it
+    file = _opened_lock(folder)
     while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return file
+            if _is_in_place(file, folder):
+                return file
+            # Whoever kept the folder has put it away in the meantime.
+            file.close()
+            file = _opened_lock(folder)
         except BlockingIOError as error:
             if time.monotonic() >= give_up:
                 file.close()
@@ -101,31 +107,85 @@ def lock_folder(folder: Path, wait: float = 0.0) -> IO[str]:
             time.sleep(0.2)
 
 
+def _opened_lock(folder: Path) -> IO[str]:
+    return open(folder / LOCK, "w")
+
+
+def _is_in_place(file: IO[str], folder: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(folder / LOCK))
+    except FileNotFoundError:
+        return False
+
+
 @contextlib.contextmanager
 def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields an empty folder beside `path`; renames it to `path` when the block succeeds.
 
     A folder at `path` is replaced; where `path` is a link, the folder it leads to. If the block
-    fails, it stays as it was and the new one is removed.
+    fails, it stays as it was and the new one is removed. If the process is killed, what it left
+    is put right by `restore_folder`, or by the next replacement.
+
+    Raises:
+        UserError: If another process replaces the same folder.
     """
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    place = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
-    # Within a folder of its own the new one has the rights that any folder gets.
-    temporary, old = place / "new", place / "old"
-    temporary.mkdir()
-    try:
-        yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                sync(file)
-        if path.exists():
-            path.rename(old)  # no file system replaces a folder that holds something
-        temporary.rename(path)
-    finally:
-        if old.exists() and not path.exists():
-            old.rename(path)
-        shutil.rmtree(place, ignore_errors=True)
+    workshop = _workshop(path)
+    workshop.mkdir(exist_ok=True)
+    with lock_folder(workshop):
+        _put_right(path)
+        # Within a folder of its own the new one has the rights that any folder gets.
+        new, old = workshop / _NEW, workshop / _OLD
+        try:
+            new.mkdir()
+            yield new
+            for file in new.rglob("*"):
+                if file.is_file():
+                    sync(file)
+            if path.exists():
+                path.rename(old)  # no file system replaces a folder that holds something
+            new.rename(path)
+        finally:
+            _put_right(path)
+            _clear_away(workshop)
+
+
+def restore_folder(path: str | os.PathLike[str]) -> None:
+    """Puts right what a killed `replacing_folder` left: the old folder, or else the new one.
+
+    Raises:
+        UserError: If another process replaces the folder at this moment.
+    """
+    path = Path(os.path.realpath(path))
+    workshop = _workshop(path)
+    if workshop.is_dir():
+        with lock_folder(workshop):
+            _put_right(path)
+            _clear_away(workshop)
+
+
+_NEW, _OLD, _DONE = "new", "old", "done"
+
+
+def _workshop(path: Path) -> Path:
+    return path.with_name(f".{path.name}.replacing")
+
+
+def _put_right(path: Path) -> None:
+    new, old, done = (_workshop(path) / name for name in (_NEW, _OLD, _DONE))
+    shutil.rmtree(done, ignore_errors=True)
+    if old.is_dir():
+        # Half removed, it must not be taken for a whole one.
+        old.rename(done if path.exists() else path)
+    for folder in (new, done):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _clear_away(workshop: Path) -> None:
+    (workshop / LOCK).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # whatever else somebody put there stays
+        workshop.rmdir()
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -255,7 +255,8 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         ),
         "attacks": (
             _parsed(_NAMES),
-            f"Attacks to run, out of {', '.join(ATTACKS)}; all that the norm allows unless given.",
+            "Attacks to run: auto (the lowest accuracy at the least cost), autoattack (the "
+            f"published ensemble), or names out of {', '.join(ATTACKS)}.",
         ),
         "epsilon": (
             _parsed(_NUMBER),

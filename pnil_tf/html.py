@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable
-from html import escape
+from html import escape as _escape
+
+from pnil_tf.visible import visible
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
@@ -18,6 +20,11 @@ th, td { text-align: left; vertical-align: top; padding: .3rem .6rem;
 .obfuscated { border-color: #b3261e } .failed { font-weight: 600; color: #b3261e }
 pre { overflow-x: auto; background: #f4f4f4; padding: .8rem; font-size: .8rem }
 """
+
+
+def escape(text: str) -> str:
+    """Returns a text as a page shows it."""
+    return _escape(visible(text))
 
 
 def page(title: str, heading: str, sections: Iterable[str]) -> str:

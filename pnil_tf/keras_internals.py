@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+from keras.src.backend.common import global_state
 from keras.src.layers.preprocessing.image_preprocessing.base_image_preprocessing_layer import (
     BaseImagePreprocessingLayer as ImagePreprocessing,
 )
 from keras.src.losses.losses import LossFunctionWrapper
+from tensorflow.python.framework import op_def_registry
 from tensorflow.python.saved_model import loader_impl
 
 __all__ = [
@@ -17,9 +19,13 @@ __all__ = [
     "LossFunctionWrapper",
     "all_layers",
     "attached_logits",
+    "is_operation",
     "operation_of",
     "parse_saved_model",
+    "shapes_of_variables",
 ]
+
+_UNINITIALIZED = "uninitialized_variables"
 
 
 def attached_logits(outputs: Any) -> Any | None:
@@ -44,3 +50,28 @@ def parse_saved_model(folder: str) -> Any:
         Exception: Whatever TensorFlow raises for a file that is damaged.
     """
     return loader_impl.parse_saved_model(folder)
+
+
+def shapes_of_variables(config: dict[str, Any]) -> list[tuple[int, ...]]:
+    """The shapes of the variables of a model that Keras' description would build.
+
+    No memory is taken for them: Keras puts off their values, and then forgets them.
+
+    Args:
+        config: The content of `config.json` in a `.keras` file.
+
+    Raises:
+        Exception: Whatever Keras raises for a description that it does not understand.
+    """
+    waiting = list(global_state.get_global_attribute(_UNINITIALIZED, None) or [])
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+        return [tuple(variable.shape) for variable in model.variables]
+    finally:
+        global_state.set_global_attribute(_UNINITIALIZED, waiting)
+
+
+def is_operation(name: str) -> bool:
+    """Whether TensorFlow has an operation of this name."""
+    return op_def_registry.get(name) is not None

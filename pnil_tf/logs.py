@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import re
+import sys
+import tempfile
 from collections.abc import Iterator
 
 
@@ -25,3 +29,29 @@ def errors_only(name: str) -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(only_errors)
+
+
+# What TensorFlow's C++ says of itself before it reads the level of its log.
+_CHATTER = re.compile(rb"I\d{4} |WARNING: All log messages before absl::InitializeLog")
+
+
+def import_tensorflow() -> None:
+    """Imports TensorFlow for a command, without the lines that say nothing to its user.
+
+    They come from C++ and go to the process' standard error, whatever Python's is; what is no
+    mere information is passed on.
+    """
+    if "tensorflow" in sys.modules:
+        return
+    with tempfile.TemporaryFile() as aside:
+        sys.stderr.flush()
+        shown = os.dup(2)
+        os.dup2(aside.fileno(), 2)
+        try:
+            import tensorflow  # noqa: F401
+        finally:
+            os.dup2(shown, 2)
+            os.close(shown)
+            aside.seek(0)
+            lines = [line for line in aside if not _CHATTER.match(line)]
+            os.write(2, b"".join(lines))

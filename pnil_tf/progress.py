@@ -42,7 +42,7 @@ class Progress:
                 initial=done,
                 desc=title,
                 unit=unit,
-                file=self._stream,
+                file=getattr(self._stream, "unfiltered", self._stream),  # it moves the cursor
                 leave=False,
                 bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total} "
                 "[{elapsed}<{remaining}, {rate_fmt}]",

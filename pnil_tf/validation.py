@@ -13,6 +13,8 @@ from pnil_tf.errors import UserError, argument
 
 # TensorFlow counts steps, images and draws in 32 bits here and there.
 LARGEST_COUNT = 2**31 - 1
+# Draws of the noise: no figure gains by more, and a machine would be busy or full for ever.
+MOST_DRAWS = 100_000
 
 _ABSTRACT = {int: numbers.Integral, float: numbers.Real}
 
@@ -42,18 +44,32 @@ def require(condition: bool, message: str) -> None:
 def require_positive(name: str, value: float) -> None:
     """Refuses a number that is not greater than 0, or not finite."""
     require(
-        math.isfinite(value) and value > 0,
-        f"{argument(name)} must be greater than 0. Received: {value!r}.",
+        _is_finite(value) and value > 0,
+        f"{argument(name)} must be greater than 0, and finite. Received: {_short(value)}.",
     )
 
 
-def require_count(name: str, value: int) -> None:
-    """Refuses a count below 1, or beyond what TensorFlow can count."""
+def require_count(name: str, value: int, most: int = LARGEST_COUNT) -> None:
+    """Refuses a count below 1, or beyond what TensorFlow can count, or else `most`."""
     require(
-        1 <= value <= LARGEST_COUNT,
-        f"{argument(name)} must be a whole number, at least 1 and at most {LARGEST_COUNT}. "
-        f"Received: {value!r}.",
+        1 <= value <= most,
+        f"{argument(name)} must be a whole number, at least 1 and at most {most}. "
+        f"Received: {_short(value)}.",
     )
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # Python's whole numbers go beyond its floats
+        return False
+
+
+def _short(value: float) -> str:
+    """A number as it is shown; one of very many digits cannot be turned into text."""
+    if isinstance(value, int) and value.bit_length() > 256:
+        return f"a whole number of more than {int(value.bit_length() * math.log10(2)):,} digits"
+    return repr(value)
 
 
 def require_one_of(name: str, value: Any, names: Collection[str]) -> None:

@@ -5,12 +5,20 @@ from __future__ import annotations
 ATTACKS = (
     "pgd",
     "pgd_strong",
+    "apgd_ce",
+    "apgd_dlr",
+    "apgd_t",
+    "fab_t",
+    "square",
     "spsa",
     "fgsm",
     "noise",
 )
 """The attacks of an evaluation. Each is a module of `pnil_tf.attacks` with this name, which says
 what it is, how it is set up and how it is built; this line is all that an attack needs outside."""
+
+SUITES = ("auto", "autoattack")
+"""Attacks that follow one another, each on the images that still stand, see `suites`."""
 
 NORMS = ("linf", "l2")
 """Norms in which a ball around an image is measured."""

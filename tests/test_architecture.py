@@ -20,12 +20,14 @@ FLOORS = [
     {"certificate", "evaluation"},
     {"training", "data", "surgery", "models", "pictures"},
     {"attacks"},
+    {"layers"},
     {"contract"},
-    {"layers", "input_gradient"},
+    {"input_gradient", "copying"},
     {"rng", "checksums", "flagfiles"},
     {"keras_internals"},
     {"files", "validation", "progress", "html", "logs", "interruption", "batching"},
-    {"errors", "vocabulary", "version", "registration"},
+    {"standard_streams"},
+    {"errors", "vocabulary", "version", "registration", "visible", "interpreter", "signals"},
 ]
 FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}
 

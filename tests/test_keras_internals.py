@@ -9,8 +9,10 @@ from pnil_tf.keras_internals import (
     LossFunctionWrapper,
     all_layers,
     attached_logits,
+    is_operation,
     operation_of,
     parse_saved_model,
+    shapes_of_variables,
 )
 
 
@@ -61,6 +63,21 @@ def test_a_saved_model_is_read_and_not_run(tmp_path):
     (tmp_path / "saved_model.pb").write_bytes(b"nonsense")
     with pytest.raises(OSError, match=r"saved_model\.pb"):
         parse_saved_model(str(tmp_path))
+
+
+def test_shapes_are_known_before_any_memory_is_taken():
+    config = keras.saving.serialize_keras_object(functional())
+    config["config"]["layers"][1]["config"]["units"] = 2**50
+    assert shapes_of_variables(config) == [(4, 2**50), (2**50,)]
+    keras.layers.Dense(2).build((None, 3))  # nothing was left for the next one to make
+    with keras.StatelessScope():
+        pass
+
+
+def test_operations_are_known_by_name():
+    assert is_operation("ReadFile")
+    assert is_operation("_Arg")
+    assert not is_operation("__inference_call_1")
 
 
 def test_a_wrapped_loss_function_aligns_the_ranks():

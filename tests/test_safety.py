@@ -13,7 +13,6 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from command import run
 
 from pnil_tf import html
@@ -357,44 +356,6 @@ def test_an_archive_that_is_vast_when_unpacked_is_refused(tmp_path):
     (tmp_path / "bomb.keras").write_bytes(claimed)
     with pytest.raises(UserError, match=r"too large|cannot be loaded"):
         load_model(tmp_path / "bomb.keras")
-
-
-def saved_model(folder, body):
-    """A SavedModel whose signature also does `body`."""
-    module = tf.Module()
-
-    @tf.function(input_signature=[tf.TensorSpec([None, 4, 4, 1], tf.float32, name="images")])
-    def serve(images):
-        body(images)
-        return {"logits": tf.reshape(images, [-1, 16])[:, :3]}
-
-    module.serve = serve
-    tf.saved_model.save(module, str(folder), signatures=serve)
-    return folder
-
-
-@pytest.mark.parametrize(
-    ("operation", "body"),
-    [
-        ("WriteFile", lambda path, x: tf.io.write_file(path, "evil")),
-        ("ReadFile", lambda path, x: tf.io.read_file(path)),
-        ("PrintV2", lambda path, x: tf.print("evil", output_stream=f"file://{path}")),
-        ("SaveV2", lambda path, x: tf.raw_ops.SaveV2(
-            prefix=path, tensor_names=["x"], shape_and_slices=[""], tensors=[x])),
-        ("PyFunc", lambda path, x: tf.numpy_function(lambda v: v, [x], tf.float32)),
-    ],
-)  # fmt: skip
-def test_a_saved_model_that_reaches_for_files_is_refused(operation, body, tmp_path):
-    evil = tmp_path / "evil"
-    folder = saved_model(tmp_path / "model", lambda x: body(str(evil), x))
-    with pytest.raises(UserError, match=operation):
-        load_model(folder)
-    assert not list(tmp_path.glob("evil*"))
-
-
-def test_a_saved_model_may_save_itself_and_print(tmp_path):
-    folder = saved_model(tmp_path / "model", lambda x: tf.print("fine"))
-    assert load_model(folder).model(tf.zeros((2, 4, 4, 1))).shape == (2, 3)
 
 
 # --- Runs.

@@ -79,3 +79,14 @@ def test_what_must_be_a_count():
     for wrong in (0, -1, LARGEST_COUNT + 1):
         with pytest.raises(UserError, match=f"x must be a whole number.*Received: {wrong}"):
             require_count("x", wrong)
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), float("inf"), float("nan"), 0])
+def test_numbers_that_are_too_large_or_none_are_said_to_be(value):
+    with pytest.raises(UserError, match=r"epsilon must be greater than 0, and finite.{0,80}$"):
+        require_positive("epsilon", value)
+
+
+def test_a_whole_number_of_very_many_digits_is_not_written_out():
+    with pytest.raises(UserError, match="more than 10,000 digits"):
+        require_count("draws", 10**10_000)

@@ -87,6 +87,7 @@ class Attack:
         options: Which of an evaluation's options it follows: `{field of its settings, or
             'draws' or 'average': name of the option}`.
         images: The evaluation's option that says how many images it attacks.
+        most_draws: Draws that are enough: an evaluation that asks for more gets these.
     """
 
     kind: Kind
@@ -96,3 +97,4 @@ class Attack:
     eot: Callable[[bool], EOT] = one_draw
     options: Mapping[str, str] = dataclasses.field(default_factory=dict)
     images: str = "images"
+    most_draws: int | None = None

@@ -12,6 +12,9 @@ from pnil_tf import rng
 ORDERS = {"linf": np.inf, "l2": 2}
 """The order of each norm, as Cleverhans takes it."""
 
+DUALS = {"linf": 1, "l2": 2}
+"""The order of the norm that a gradient has where a ball has this one."""
+
 
 def box(x: Any, epsilon: float, clip_min: float, clip_max: float) -> tuple[Any, Any]:
     """Returns the least and the largest pixels of the l_inf ball around `x` within the range."""

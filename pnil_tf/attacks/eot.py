@@ -67,6 +67,72 @@ def cross_entropy(labels: Any, logits: Any) -> Any:
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, tf.cast(logits, tf.float32))
 
 
+class _Draws:
+    """Draws of a classifier's noise, run in stacks and summed.
+
+    Args:
+        predict: The classifier.
+        x: float32 images `(batch, ...)`; they decide how many draws are stacked.
+        seed: int32 seed pair.
+        eot: Number and handling of the draws.
+        unroll: Whether they become a Python loop.
+    """
+
+    def __init__(self, predict: Predict, x: Any, seed: Any, eot: EOT, unroll: bool = False) -> None:
+        self._predict, self._seed, self._eot, self._unroll = predict, seed, eot, unroll
+        values = x.shape[1:].num_elements() or 1
+        self._chunk = min(eot.chunk, eot.draws, max(1, _VALUES_STACKED // values))
+
+    def logits(self, images: Any, first: Any, count: int) -> tuple[Any, Answer]:
+        """Logits `(count * batch, classes)` of draws first, first + 1, ... of stacked images.
+
+        And what makes of them what `predict` returned, which the loss sees.
+        """
+        numbers = [first + i for i in range(count)]
+        paired = self._eot.antithetic
+        seeds = [rng.fold(self._seed, n // 2 if paired else n) for n in numbers]
+        signs = [1.0 - 2.0 * tf.cast(n % 2, tf.float32) for n in numbers] if paired else None
+        with rng.noise_scope(*seeds, signs=signs):
+            return split(self._predict(images))
+
+    def sum(self, part: Callable[[Any, int], tuple[Any, ...]]) -> tuple[Any, ...]:
+        """Sums `part(first, count)` over all draws, chunk by chunk."""
+        chunk = self._chunk
+        full, rest = divmod(self._eot.draws, chunk)
+        total = part(0, chunk)
+        if self._unroll or full == 1:
+            for i in range(1, full):
+                total = _add(total, part(i * chunk, chunk))
+        else:
+            _, total = tf.while_loop(
+                lambda i, _: i < full,
+                lambda i, total: (i + 1, _add(total, part(i * chunk, chunk))),
+                (1, total),
+                parallel_iterations=1,
+            )
+        return _add(total, part(full * chunk, rest)) if rest else total
+
+
+def eot_loss(predict: Predict, loss: Loss, x: Any, y: Any, seed: Any, eot: EOT) -> Any:
+    """Returns the losses `(batch,)` of the draws that `eot_gradient` takes; no gradient.
+
+    Args:
+        predict: The classifier.
+        loss: Loss per example; averaged over the draws, whatever `eot.average` says.
+        x: float32 images `(batch, ...)`.
+        y: Labels, as `loss` takes them.
+        seed: int32 seed pair.
+        eot: Number and handling of the draws.
+    """
+    draws = _Draws(predict, x, seed, eot)
+
+    def part(first: Any, count: int) -> tuple[Any]:
+        logits, answer = draws.logits(_stack(x, count), first, count)
+        return (_unstack_sum(loss(_stack(y, count), answer(logits)), count),)
+
+    return draws.sum(part)[0] / float(eot.draws)
+
+
 def eot_gradient(
     predict: Predict,
     loss: Loss,
@@ -95,47 +161,42 @@ def eot_gradient(
     Returns:
         Losses `(batch,)` and gradients shaped like `x`, both float32.
     """
+    values, gradient, _ = eot_look(predict, loss, loss, x, y, seed, eot, unroll)
+    return values, gradient
 
-    def run(images: Any, first: Any, count: int) -> tuple[Any, Answer]:
-        """Logits `(count * batch, classes)` of draws first, first + 1, ... of stacked images.
 
-        And what makes of them what `predict` returned, which the loss sees.
-        """
-        numbers = [first + i for i in range(count)]
-        pairs = [n // 2 if eot.antithetic else n for n in numbers]
-        seeds = [rng.fold(seed, pair) for pair in pairs]
-        signs = (
-            [1.0 - 2.0 * tf.cast(n % 2, tf.float32) for n in numbers] if eot.antithetic else None
-        )
-        with rng.noise_scope(*seeds, signs=signs):
-            return split(predict(images))
+def eot_look(
+    predict: Predict,
+    loss: Loss,
+    observe: Loss,
+    x: Any,
+    y: Any,
+    seed: Any,
+    eot: EOT,
+    unroll: bool = False,
+) -> tuple[Any, Any, Any]:
+    """Returns what `eot_gradient` does, and the mean of a second loss over the same draws.
 
-    def over_draws(part: Callable[[Any, int], tuple[Any, ...]]) -> tuple[Any, ...]:
-        """Sums `part(first, count)` over all draws, chunk by chunk."""
-        values = x.shape[1:].num_elements() or 1
-        chunk = min(eot.chunk, eot.draws, max(1, _VALUES_STACKED // values))
-        full, rest = divmod(eot.draws, chunk)
-        total = part(0, chunk)
-        if unroll or full == 1:
-            for i in range(1, full):
-                total = _add(total, part(i * chunk, chunk))
-        else:
-            _, total = tf.while_loop(
-                lambda i, _: i < full,
-                lambda i, total: (i + 1, _add(total, part(i * chunk, chunk))),
-                (1, total),
-                parallel_iterations=1,
-            )
-        return _add(total, part(full * chunk, rest)) if rest else total
+    Args:
+        predict: The classifier.
+        loss: Loss per example whose gradient is wanted.
+        observe: Loss per example of which the values `(batch,)` alone are.
+        x: float32 images `(batch, ...)`.
+        y: Labels, as both losses take them.
+        seed: int32 seed pair.
+        eot: Number and handling of the draws.
+        unroll: As for `eot_gradient`.
+    """
+    draws = _Draws(predict, x, seed, eot, unroll)
 
     def loss_gradient(
         objective: Callable[[Any, Answer, int], Any],
-    ) -> Callable[..., tuple[Any, Any]]:
-        def part(first: Any, count: int) -> tuple[Any, Any]:
+    ) -> Callable[..., tuple[Any, ...]]:
+        def part(first: Any, count: int) -> tuple[Any, ...]:
             images = _stack(x, count)
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(images)
-                logits, answer = run(images, first, count)
+                logits, answer = draws.logits(images, first, count)
             with tf.GradientTape(watch_accessed_variables=False) as head:
                 head.watch(logits)
                 values = objective(logits, answer, count)
@@ -147,38 +208,38 @@ def eot_gradient(
             gradient = tf.cast(gradient, tf.float32) * _like_images(size, images)
             gradient = _unstack_sum(gradient, count)
             gradient.set_shape(x.shape)  # which a SavedModel forgets, and loops must know
-            return tf.reduce_sum(tf.reshape(values, [count, -1]), axis=0), gradient
+            seen = values if observe is loss else observe(_stack(y, count), answer(logits))
+            return _unstack_sum(values, count), gradient, _unstack_sum(seen, count)
 
         return part
 
-    draws = float(eot.draws)
     if eot.average == "loss":
-        values, gradient = over_draws(
+        values, gradient, seen = draws.sum(
             loss_gradient(lambda logits, answer, count: loss(_stack(y, count), answer(logits)))
         )
-        values /= draws
+        values /= eot.draws
     else:
         # The loss of the mean logits couples all draws. A first pass finds the mean and the
         # loss' slope there; the second, with the same noise, carries that slope back.
         answers: list[Answer] = []
 
         def summed(first: Any, count: int) -> tuple[Any]:
-            logits, answer = run(_stack(x, count), first, count)
+            logits, answer = draws.logits(_stack(x, count), first, count)
             answers.append(answer)
             return (_unstack_sum(logits, count),)
 
-        (mean,) = over_draws(summed)
-        mean /= draws
+        (mean,) = draws.sum(summed)
+        mean /= eot.draws
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(mean)
             values = loss(y, answers[0](mean))
         slope = tape.gradient(values, mean)
-        _, gradient = over_draws(
+        _, gradient, seen = draws.sum(
             loss_gradient(
                 lambda logits, answer, count: tf.reduce_sum(_stack(slope, count) * logits, axis=-1)
             )
         )
-    return values, gradient / draws
+    return values, gradient / eot.draws, seen / eot.draws
 
 
 def peak_scaled(gradient: Any) -> Any:

@@ -53,6 +53,45 @@ def _targeted_dlr(labels: Any, logits: Any) -> Any:
     return -margin(labels, logits) / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + 1e-12)
 
 
+def scale_free_margin(labels: Any, logits: Any) -> Any:
+    """`dlr`; for two classes, where no third logit gives a scale, the margin."""
+    return margin(labels, logits) if _classes(logits) == 2 else dlr(labels, logits)
+
+
+def targeted_dlr(pairs: Any, logits: Any) -> Any:
+    """The gap of a target's logit to the label's, over that of the largest logit to the next.
+
+    Croce and Hein 2020, equation 7: `(z_t - z_y) / (z_1 - (z_3 + z_4) / 2)`, with the logits in
+    descending order in the denominator. Of three classes the third stands for the fourth, too;
+    two leave no scale, and the gap alone is taken.
+
+    Args:
+        pairs: int `(batch, 2)`, the true class and the target.
+        logits: `(batch, classes)`.
+    """
+    logits = tf.cast(logits, tf.float32)
+    gap = tf.gather(logits, pairs[:, 1], batch_dims=1) - tf.gather(
+        logits, pairs[:, 0], batch_dims=1
+    )
+    classes = _classes(logits)
+    if classes == 2:
+        return gap
+    top = tf.math.top_k(logits, min(classes or 4, 4)).values
+    return gap / (top[:, 0] - (top[:, 2] + top[:, -1]) / 2 + 1e-12)
+
+
+def wrong(labels: Any, logits: Any) -> Any:
+    """1 where the prediction is another class than the label, else 0."""
+    logits = tf.cast(logits, tf.float32)
+    best = tf.argmax(logits, axis=-1, output_type=labels.dtype)
+    return tf.cast(best != labels, tf.float32)
+
+
+def _classes(logits: Any) -> int | None:
+    classes: int | None = logits.shape[-1]
+    return classes
+
+
 def _top(logits: Any, count: int) -> Any:
     classes = logits.shape[-1]
     if classes is not None and classes < count:

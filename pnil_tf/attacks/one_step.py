@@ -29,7 +29,7 @@ _NAMED = {
     "n-fgsm": ("uniform", 2.0, 1.0, False),
 }
 ATTACK_NAMES = ("none", *_NAMED, "pgd")
-_PGD_STEPS = 7
+_PGD_STEPS, _MOST_PGD_STEPS = 7, 9999
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,8 +124,12 @@ def step_attack(
         UserError: If the name or a number is not valid.
     """
     _require_positive("epsilon", epsilon)
-    multi_step = re.fullmatch(r"pgd(?:-([1-9]\d{0,3}))?", name)
+    multi_step = re.fullmatch(r"pgd(?:-(\d+))?", name)
     if multi_step:
+        if not re.fullmatch(r"[1-9]\d{0,3}", multi_step[1] or str(_PGD_STEPS)):
+            raise UserError(
+                f"PGD in training takes from 1 to {_MOST_PGD_STEPS} steps. Received: {name[:50]!r}."
+            )
         steps = steps or int(multi_step[1] or _PGD_STEPS)
         start, start_size, step, project = "uniform", 1.0, 2.5 / steps, True
     elif name in _NAMED:

@@ -28,7 +28,7 @@ Progress = Callable[[int, int], None]
 State = tuple[Any, ...]
 """Arrays `(n, ...)` that a search carries along; the first is the images it has reached."""
 
-_START, _NOISE, _JUDGE = 0, 1, 2
+_START, _NOISE, _JUDGE, _PREPARE = 0, 1, 2, -1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,17 +40,23 @@ class Search:
         steps: Steps of one trial.
         batch: Most images in one call.
         judged_at_once: Most images in one call of the judge.
-        start: `(x, seed) -> state`.
+        start: `(trial, x, known, seed) -> state`.
         advance: `(trial, x, y, state, seed, first, count) -> state`: takes the steps `first`
             to `first + count - 1`.
+        given_up: `state -> bool (n,)`: images that leave the trial since it will not get
+            further with them. They are not lost.
+        prepare: `(x, y, seed) -> known`: what all trials need to know of their images, worked
+            out once.
     """
 
     trials: int
     steps: int
     batch: int
     judged_at_once: int
-    start: Callable[[Any, Any], State]
+    start: Callable[[int, Any, State, Any], State]
     advance: Callable[[int, Any, Any, State, Any, int, int], State]
+    prepare: Callable[[Any, Any, Any], State] | None = None
+    given_up: Callable[[tuple[Array, ...]], Array] | None = None
 
 
 def attack_standing(
@@ -88,11 +94,13 @@ def attack_standing(
     standing = np.arange(len(x))
     stretch = check_every or search.steps
     total = search.trials * search.steps * len(x)
+    known = _prepared(search, x, y, rng.fold(seed, _PREPARE))
 
     for trial in range(search.trials):
         trial_seed = rng.fold(seed, trial)
         active = standing
-        state = _start(search, x[active], rng.fold(trial_seed, _START))
+        of_active = tuple(array[active] for array in known)
+        state = _started(search, trial, x[active], of_active, rng.fold(trial_seed, _START))
         for first in range(0, search.steps, stretch):
             if not len(active):
                 break
@@ -129,9 +137,12 @@ def attack_standing(
                 targeted,
                 search.judged_at_once,
             )
-            leaving = survived < survival[active] if ended else survived == 0
-            kept[active[leaving]] = state[0][leaving]
-            survival[active[leaving]] = survived[leaving]
+            leaving = survived == 0
+            if search.given_up is not None and not ended:
+                leaving |= search.given_up(state)
+            better = (leaving | ended) & (survived < survival[active])
+            kept[active[better]] = state[0][better]
+            survival[active[better]] = survived[better]
             active, state = active[~leaving], tuple(array[~leaving] for array in state)
         if check_every:
             standing = standing[survival[standing] > 0]
@@ -140,9 +151,22 @@ def attack_standing(
     return kept
 
 
-def _start(search: Search, x: Array, seed: Any) -> tuple[Array, ...]:
+def _prepared(search: Search, x: Array, y: Array, seed: Any) -> tuple[Array, ...]:
+    if search.prepare is None or not len(x):
+        return ()
+    return _joined(
+        [
+            search.prepare(x[part], y[part], rng.fold(seed, number))
+            for number, part in enumerate(batches_of(len(x), search.batch))
+        ]
+    )
+
+
+def _started(
+    search: Search, trial: int, x: Array, known: tuple[Array, ...], seed: Any
+) -> tuple[Array, ...]:
     parts = [
-        search.start(x[part], rng.fold(seed, number))
+        search.start(trial, x[part], tuple(array[part] for array in known), rng.fold(seed, number))
         for number, part in enumerate(batches_of(len(x), search.batch))
     ]
     return _joined(parts) if parts else (x,)

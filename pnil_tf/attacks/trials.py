@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from pnil_tf.attacks.ball import uniform_in_ball
 from pnil_tf.attacks.eot import Loss
+from pnil_tf.attacks.graphs import BatchFunction
 from pnil_tf.attacks.losses import attack_loss
 from pnil_tf.attacks.search import Search, State
 from pnil_tf.attacks.settings import AttackSettings
@@ -16,6 +18,9 @@ from pnil_tf.attacks.settings import AttackSettings
 Steps = Callable[..., State]
 """`(x, y, state, seed, first, count) -> state`, for a graph: takes `count` steps from `first` on.
 All are tensors; `state` is a tuple."""
+
+Start = Callable[[int, Any, State, Any], State]
+"""`(trial, x, known, seed) -> state`, see `Search.start`."""
 
 
 def step_search(
@@ -36,23 +41,16 @@ def step_search(
         count_in_graph: Whether the number of steps may be a tensor; otherwise each number of
             them needs a graph of its own.
     """
-    by_trial = [
-        tf.function(steps_with(attack_loss(name, settings.targeted)), reduce_retracing=True)
+    by_loss = [
+        graph(steps_with(attack_loss(name, settings.targeted)), count_in_graph)
         for name in settings.losses
     ]
 
-    def advance(
-        trial: int, x: Any, y: Any, state: State, seed: Any, first: int, count: int
-    ) -> State:
-        steps = by_trial[trial % len(by_trial)]
-        tensors = tuple(tf.constant(array) for array in state)
-        number = tf.constant(count) if count_in_graph else count
-        result: State = steps(
-            tf.constant(x), tf.constant(y, tf.int32), tensors, seed, tf.constant(first), number
-        )
-        return result
+    def advance(trial: int, *arguments: Any) -> State:
+        return by_loss[trial % len(by_loss)](*arguments)
 
-    def start(x: Any, seed: Any) -> State:
+    def start(trial: int, x: Any, known: State, seed: Any) -> State:
+        del trial, known
         moved = x
         if settings.random_start:
             moved = x + uniform_in_ball(tf.shape(x), seed, settings.epsilon, settings.norm)
@@ -61,3 +59,21 @@ def step_search(
 
     trials = settings.restarts * len(settings.losses)
     return Search(trials, settings.steps, batch, settings.max_evaluations_in_flight, start, advance)
+
+
+def graph(steps: Steps, count_in_graph: bool = True) -> Callable[..., State]:
+    """Returns steps as a search calls them: with arrays, and numbers from Python."""
+
+    def unpacked(arrays: State, seed: Any, first: Any, count: Any) -> State:
+        x, y, *state = arrays
+        return steps(x, y, tuple(state), seed, first, count)
+
+    compiled = BatchFunction(unpacked)
+
+    def call(x: Any, y: Any, state: State, seed: Any, first: int, count: int) -> State:
+        number = tf.constant(count) if count_in_graph else count
+        labels = np.asarray(y, np.int32)
+        moved: State = compiled((x, labels, *state), seed, tf.constant(first), number)
+        return moved
+
+    return call

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pnil_tf.errors import RunFailedError
+from pnil_tf.interpreter import run_code
 from pnil_tf.progress import Progress
 
 _SCRIPT = Path(__file__).resolve().parents[2] / "bin" / "evaluate.py"
@@ -44,9 +45,7 @@ def memory_benchmark(run: str) -> list[dict[str, Any]]:
             flags |= {"attacks": "pgd", "faithful": "true", "checks": "false"}
             flags["output"] = str(Path(folder) / "evaluation")
             command = [sys.executable, str(_SCRIPT), *(f"--{k}={v}" for k, v in flags.items())]
-            done = subprocess.run(
-                [sys.executable, "-c", _LAUNCHER, *command], stdout=subprocess.PIPE, check=True
-            )
+            done = subprocess.run(run_code(_LAUNCHER, *command), stdout=subprocess.PIPE, check=True)
         status, peak = map(int, done.stdout.split())
         if status:
             raise RunFailedError(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pnil_tf.benchmark.timing import alternate
+from pnil_tf.interpreter import run_code
 
 _SCRIPTS = Path(__file__).resolve().parents[2] / "bin"
 _IN_PYTHON = {
@@ -31,12 +32,12 @@ def startup_benchmark(rounds: int) -> list[dict[str, Any]]:
 
     def contender(*arguments: str) -> Callable[[], Any]:
         return lambda: subprocess.run(
-            [sys.executable, *arguments], check=True, stdin=subprocess.DEVNULL, capture_output=True
+            arguments, check=True, stdin=subprocess.DEVNULL, capture_output=True
         )
 
-    contenders = {name: contender("-c", code) for name, code in _IN_PYTHON.items()}
+    contenders = {name: contender(*run_code(code)) for name, code in _IN_PYTHON.items()}
     for script in sorted(_SCRIPTS.glob("*.py")):
-        contenders[f"bin/{script.name} --help"] = contender(str(script), "--help")
+        contenders[f"bin/{script.name} --help"] = contender(sys.executable, str(script), "--help")
     timings = alternate(contenders, 1, rounds, "start-up")
     return [
         {

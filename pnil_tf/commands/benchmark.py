@@ -9,6 +9,7 @@ and prints tables.
 """
 
 from pnil_tf import flags
+from pnil_tf.logs import import_tensorflow
 
 FLAGS = ("benchmark",)
 
@@ -16,6 +17,7 @@ FLAGS = ("benchmark",)
 def main() -> None:
     """Reads the flags, runs the benchmarks, writes and prints the rows."""
     settings = flags.benchmark_settings()
+    import_tensorflow()
     from pnil_tf.benchmark.run import run_benchmarks
 
     run_benchmarks(settings)

@@ -6,6 +6,7 @@ runs/NAME/evaluation by default. The same command with --resume goes on after an
 """
 
 from pnil_tf import flags
+from pnil_tf.logs import import_tensorflow
 
 FLAGS = ("evaluation", "data")
 
@@ -13,6 +14,7 @@ FLAGS = ("evaluation", "data")
 def main() -> None:
     """Reads the flags, evaluates, prints the verdict."""
     arguments = flags.evaluation_arguments()
+    import_tensorflow()
     from pnil_tf.runs.evaluate import evaluate_saved
 
     print(evaluate_saved(**arguments)["verdict_reason"])

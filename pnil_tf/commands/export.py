@@ -6,6 +6,7 @@ ONNX model, with onnx_noise_input one whose caller draws the noise.
 """
 
 from pnil_tf import flags
+from pnil_tf.logs import import_tensorflow
 
 FLAGS = ("export",)
 
@@ -13,6 +14,7 @@ FLAGS = ("export",)
 def main() -> None:
     """Reads the flags, exports, says where."""
     arguments = flags.export_arguments()
+    import_tensorflow()
     from pnil_tf.runs.export import export_saved
 
     print(f"Exported to {export_saved(**arguments)}")

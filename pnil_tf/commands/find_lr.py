@@ -7,6 +7,7 @@ curve to runs/NAME_lr_range/ as lr_range.csv and lr_range.png. Nothing is traine
 """
 
 from pnil_tf import flags
+from pnil_tf.logs import import_tensorflow
 
 FLAGS = ("data", "model", "attack", "optimization", "device", "run")
 
@@ -14,6 +15,7 @@ FLAGS = ("data", "model", "attack", "optimization", "device", "run")
 def main() -> None:
     """Reads the flags, runs the test, prints the suggested bounds."""
     settings = flags.train_settings()
+    import_tensorflow()
     from pnil_tf.runs.learning_rate import find_learning_rate
 
     found, directory = find_learning_rate(settings)

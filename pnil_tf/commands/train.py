@@ -7,6 +7,7 @@ pictures and result. The same command with --resume goes on after an interruptio
 """
 
 from pnil_tf import flags
+from pnil_tf.logs import import_tensorflow
 
 FLAGS = ("data", "model", "attack", "optimization", "device", "run")
 
@@ -14,6 +15,7 @@ FLAGS = ("data", "model", "attack", "optimization", "device", "run")
 def main() -> None:
     """Reads the flags, trains, prints the result."""
     settings = flags.train_settings()
+    import_tensorflow()
     from pnil_tf.runs.train import train
 
     train(settings, given=flags.given())

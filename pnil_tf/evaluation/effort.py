@@ -27,6 +27,7 @@ _OF_EFFORT: dict[str, dict[str, Any]] = {
     },
     "standard": {},
     "thorough": {
+        "attacks": ("autoattack", "pgd_strong", "pgd", "fgsm", "noise"),
         "images": 10_000,
         "restarts": 5,
         "steps": 200,

@@ -14,6 +14,8 @@ import tensorflow as tf
 from pnil_tf import rng
 from pnil_tf.evaluation.target import Predict
 
+_DRAWS_AT_ONCE = 1000
+
 
 class Judge:
     """Judges images by fresh draws of one classifier's noise.
@@ -40,10 +42,22 @@ class Judge:
             int32 `(n, draws)`; -1 where the logits are not finite.
         """
         if self._compiled is None:
-            image = tf.TensorSpec([None, *x.shape[1:]], tf.float32)
-            self._compiled = tf.function(self._vote, [image, tf.TensorSpec([2], tf.int32)])
+            image, number = (
+                tf.TensorSpec([None, *x.shape[1:]], tf.float32),
+                tf.TensorSpec([], "int32"),
+            )
+            pair = tf.TensorSpec([2], tf.int32)
+            self._compiled = tf.function(self._vote, [image, pair, number, number])
         pair = rng.make_seed(seed) if isinstance(seed, int) else seed
-        return self._compiled(tf.convert_to_tensor(x, tf.float32), pair).numpy().T
+        x = tf.convert_to_tensor(x, tf.float32)
+        # Between two calls of TensorFlow, Python answers a signal.
+        starts = range(0, self.draws, _DRAWS_AT_ONCE)
+        ends = [min(start + _DRAWS_AT_ONCE, self.draws) for start in starts]
+        parts = [
+            self._compiled(x, pair, tf.constant(start), tf.constant(end)).numpy()
+            for start, end in zip(starts, ends, strict=True)
+        ]
+        return np.concatenate(parts).T
 
     def __call__(self, x: Any, y: Any, seed: Any) -> np.ndarray:
         """Returns for each image the share of draws that are right, float32 `(n,)`.
@@ -53,7 +67,7 @@ class Judge:
         right = self.votes(x, seed) == np.asarray(y)[:, np.newaxis]
         return right.mean(axis=1, dtype=np.float32)
 
-    def _vote(self, x: Any, seed: Any) -> Any:
+    def _vote(self, x: Any, seed: Any, start: Any, end: Any) -> Any:
         def one(draw: Any) -> Any:
             with rng.noise_scope(rng.fold(seed, draw)):
                 logits = self._predict(x)
@@ -62,7 +76,7 @@ class Judge:
             return tf.where(tf.reduce_all(tf.math.is_finite(logits), axis=-1), best, -1)
 
         return tf.map_fn(
-            one, tf.range(self.draws), fn_output_signature=tf.int32, parallel_iterations=1
+            one, tf.range(start, end), fn_output_signature=tf.int32, parallel_iterations=1
         )
 
 

@@ -12,9 +12,11 @@ import tensorflow as tf
 from pnil_tf import rng
 from pnil_tf.attacks.registry import attack_named, attack_settings
 from pnil_tf.attacks.settings import ALL_DRAWS, AttackSettings
+from pnil_tf.evaluation.features import spy
 from pnil_tf.evaluation.gradient_probe import probe_gradients
 from pnil_tf.evaluation.judge import Judge
 from pnil_tf.evaluation.obfuscation.evidence import CHECKS, EVALUATION, Evidence, NoiseCells
+from pnil_tf.evaluation.planted import MOST, planted_examples
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.target import Target
 from pnil_tf.evaluation.trial import Outcome, Trial
@@ -42,12 +44,15 @@ def configured(
         UserError: If the attack does not allow them.
     """
     values: dict[str, Any] = {"norm": settings.norm, "faithful": settings.faithful}
-    for field, option in attack_named(name).options.items():
+    attack = attack_named(name)
+    for field, option in attack.options.items():
         wanted = getattr(settings, option)
         if wanted is not None:
             values[field] = wanted
     if "step_size" in values:  # at other radii the checks keep its proportion
         values["step_size"] *= epsilon / settings.epsilon
+    if attack.most_draws and "draws" in values:
+        values["draws"] = min(values["draws"], attack.most_draws)
     if not target.stochastic:
         values["draws"] = 1
     if not target.noise_is_ours:
@@ -100,6 +105,7 @@ def gather(
         eot_curve=_eot_curve(trial, images),
         stronger=_stronger(trial, at_epsilon if main is None else _first(main, images), images),
         gradients=probe_gradients(trial, images),
+        planted=planted_examples(trial, _for_two_classes(_strong(trial, settings.epsilon)), images),
         cells=_cells(trial, at_epsilon, images) if target.noise_is_ours else None,
         sigma=mean_sigma(target, trial.x[:images]),
     )
@@ -130,7 +136,10 @@ def announced(
         one_draw = _strong(trial, settings.epsilon, draws=1)
         attacks |= dict.fromkeys(("check-noise-free", "check-frozen"), one_draw)
     images = min(settings.check_images, len(trial.x))
-    return {name: (attack, images) for name, attack in attacks.items()}
+    return {
+        **{name: (attack, images) for name, attack in attacks.items()},
+        "check-planted": (_for_two_classes(at_epsilon), min(images, MOST)),
+    }
 
 
 def guessed(labels: np.ndarray) -> np.ndarray:
@@ -146,7 +155,7 @@ def spent(trial: Trial, attacks: dict[str, Outcome]) -> dict[str, dict[str, int]
             **{
                 field: value
                 for field, value in dataclasses.asdict(outcome.settings).items()
-                if field in ("steps", "samples", "queries")
+                if field in ("steps", "samples")
             },
             "starts": outcome.settings.restarts * len(outcome.settings.losses),
             "images": len(outcome.share),
@@ -202,19 +211,9 @@ def mean_sigma(target: Target, images: np.ndarray) -> dict[str, float]:
 
 
 def _input_of(layer: Any, target: Target, images: np.ndarray) -> Any:
-    seen = []
-    call = layer.call
-
-    def spy(x: Any, *args: Any, **kwargs: Any) -> Any:
-        seen.append(x)
-        return call(x, *args, **kwargs)
-
-    layer.call = spy
-    try:
+    with spy([layer]) as calls:
         target.noise_free()(tf.constant(images))
-    finally:
-        layer.call = call
-    return seen[0]
+    return calls[0][1]
 
 
 def _strong(trial: Trial, epsilon: float, **overrides: Any) -> AttackSettings:
@@ -227,6 +226,10 @@ def _strong(trial: Trial, epsilon: float, **overrides: Any) -> AttackSettings:
         trial.target,
         **{"draws": draws, "faithful": False, "schedule": ALL_DRAWS, **overrides},
     )
+
+
+def _for_two_classes(attack: AttackSettings) -> AttackSettings:
+    return dataclasses.replace(attack, loss="margin") if "dlr" in attack.losses else attack
 
 
 def _whole_range(trial: Trial) -> float:
@@ -299,12 +302,12 @@ def _stronger_attacks(plain: AttackSettings) -> dict[str, AttackSettings]:
 def _cells(trial: Trial, with_noise: Outcome, images: int) -> NoiseCells:
     target = trial.target
     noise_free = target.noise_free()
-    judge = Judge(noise_free, 1)
     plain = _strong(trial, trial.settings.epsilon, draws=1)
     without = trial.attack("check-noise-free", plain, images, noise_free)
-    frozen = trial.attack("check-frozen", plain, images, target.frozen(_FROZEN_SEED))
+    frozen_noise = target.frozen(_FROZEN_SEED)
+    frozen = trial.attack("check-frozen", plain, images, frozen_noise)
 
-    def judged_without(x: np.ndarray) -> np.ndarray:
+    def judged(judge: Judge, x: np.ndarray) -> np.ndarray:
         size = trial.settings.batch_size
         return np.concatenate(
             [
@@ -313,11 +316,14 @@ def _cells(trial: Trial, with_noise: Outcome, images: int) -> NoiseCells:
             ]
         )
 
+    noiseless, known = Judge(noise_free, 1), Judge(frozen_noise, 1)
     return NoiseCells(
-        clean_without=judged_without(trial.x[:images]),
+        clean_without=judged(noiseless, trial.x[:images]),
         with_with=with_noise.share,
-        with_without=judged_without(with_noise.adversarial),
+        with_without=judged(noiseless, with_noise.adversarial),
         without_with=without.share,
-        without_without=judged_without(without.adversarial),
+        without_without=judged(noiseless, without.adversarial),
         frozen_with=frozen.share,
+        clean_frozen=judged(known, trial.x[:images]),
+        frozen_frozen=judged(known, frozen.adversarial),
     )

@@ -138,15 +138,16 @@ def _accuracies(results: dict[str, Any]) -> str:
 
 def _cells(cells: dict[str, Any]) -> str:
     rows = [
-        (what, _figure(cells[with_noise]) if with_noise else "", _figure(cells[without]))
-        for what, with_noise, without in (
-            ("no attack", None, "clean_without"),
-            ("attack sees the noise", "with_with", "with_without"),
-            ("attack sees no noise", "without_with", "without_without"),
+        (what, *(_figure(cells[name]) if name else "" for name in names))
+        for what, names in (
+            ("no attack", (None, "clean_without", "clean_frozen")),
+            ("attack sees the noise", ("with_with", "with_without", None)),
+            ("attack sees no noise", ("without_with", "without_without", None)),
+            ("attack knows one draw", ("frozen_with", None, "frozen_frozen")),
         )
     ]
-    rows.append(("attack sees one frozen noise", _figure(cells["frozen_with"]), ""))
-    return table(("", "judged with noise", "judged without noise"), rows)
+    heads = ("", "judged by fresh draws", "judged without noise", "judged by that one draw")
+    return table(heads, rows)
 
 
 def _findings(findings: list[dict[str, Any]]) -> str:

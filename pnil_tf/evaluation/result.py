@@ -16,8 +16,8 @@ from pnil_tf import html
 from pnil_tf.contract.pixel_range import PixelRange
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.finding import Finding, Weight
+from pnil_tf.evaluation.output import ADVERSARIAL, ARRAYS, REPORT, RESULTS, refuse_foreign
 from pnil_tf.evaluation.statistics import Interval
-from pnil_tf.evaluation.store import ADVERSARIAL, ARRAYS, REPORT, RESULTS
 from pnil_tf.evaluation.summary import HEADS, accuracies, rows, text_table
 from pnil_tf.files import read_json, refuse_file_in_the_way, replacing, understood
 
@@ -168,11 +168,14 @@ class Evaluation:
                 f"{folder} holds an evaluation. Choose another folder, or replace it with "
                 "overwrite=True."
             )
+        refuse_foreign(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for name in _FILES:
             if (self.folder / name).is_file():
                 with replacing(folder / name) as temporary:
                     shutil.copyfile(self.folder / name, temporary)
+            else:
+                (folder / name).unlink(missing_ok=True)
 
     def plot(self, axes: Axes | None = None) -> Axes:
         """Draws the accuracies and their intervals as bars.

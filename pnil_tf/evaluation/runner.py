@@ -20,8 +20,9 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf.attacks.registry import attack_named
-from pnil_tf.attacks.settings import AttackSettings
+from pnil_tf.data.memory import check_room
 from pnil_tf.errors import UserError
+from pnil_tf.evaluation.described import described
 from pnil_tf.evaluation.forecast import forecast, measured
 from pnil_tf.evaluation.images import (
     check_accuracy_elsewhere,
@@ -31,20 +32,23 @@ from pnil_tf.evaluation.images import (
 )
 from pnil_tf.evaluation.obfuscation import run_checks
 from pnil_tf.evaluation.obfuscation.evidence import Evidence
-from pnil_tf.evaluation.probes import announced, configured, curve_epsilons, gather
-from pnil_tf.evaluation.report import write_report
-from pnil_tf.evaluation.settings import EvaluationSettings
-from pnil_tf.evaluation.statistics import figure, weakest, wilson
-from pnil_tf.evaluation.store import (
+from pnil_tf.evaluation.output import (
     ADVERSARIAL,
     ARRAYS,
     REPORT,
     RESULTS,
-    Arrays,
-    Store,
-    check_identity,
-    write_arrays,
+    STATE,
+    finished,
+    put_in_place,
+    refuse_existing,
+    refuse_foreign,
 )
+from pnil_tf.evaluation.probes import announced, curve_epsilons, gather
+from pnil_tf.evaluation.report import write_report
+from pnil_tf.evaluation.settings import EvaluationSettings
+from pnil_tf.evaluation.statistics import figure, weakest, wilson
+from pnil_tf.evaluation.store import Arrays, Store, write_arrays
+from pnil_tf.evaluation.suites import Planned, last_of, planned
 from pnil_tf.evaluation.target import Target, looked_at, target_of
 from pnil_tf.evaluation.trial import Outcome, Trial
 from pnil_tf.evaluation.verdict import decide, worst_per_image
@@ -53,15 +57,12 @@ from pnil_tf.files import (
     read_json,
     refuse_odd_entries,
     sha256_of,
-    understood,
     write_record,
 )
 from pnil_tf.keras_internals import all_layers
 from pnil_tf.logs import errors_only
 from pnil_tf.progress import Stages, clock
 from pnil_tf.version import __version__, versions
-
-_STATE = "state"
 
 logger = logging.getLogger(__name__)
 
@@ -122,17 +123,16 @@ def evaluate(
     output = Path(output)
     refuse_odd_entries(output)
     if not (resume or overwrite):
-        _refuse_existing(output)
-    data = dict(data or {"source": "arrays"})
+        refuse_existing(output)
+    refuse_foreign(output)
     images, y = first_images(images, labels, settings.images)
     classifier = looked_at(model, images.shape[1:], pixel_range, outputs)
     x = unit_images(images, classifier.pixel_range)
     target = target_of(classifier, x, kind)
+    data = described(data, target.num_classes)
     check_classes(target, y, data)
-    attacks = {
-        name: configured(name, settings.epsilon, settings, target)
-        for name in settings.attacks or ()
-    }
+    attacks = planned(settings, target)
+    _check_draws(target, settings, len(attacks), len(x))
     _check_losses(target, attacks)
     identity = {
         "settings": {**settings.to_json(), "save_adversarial": None, "effort": None},
@@ -141,12 +141,8 @@ def evaluate(
         "pixel_range": target.describe()["pixel_range"],
         "version": __version__,
     }
-    # While there is a state, the results beside it are those of an evaluation to be replaced.
-    if resume and (output / RESULTS).is_file() and not (output / _STATE).exists():
-        results = read_json(output / RESULTS)
-        with understood(output / RESULTS):
-            check_identity(results["identity"], identity, output)
-            _check_files(output, results)
+    results = finished(output, identity) if resume else None
+    if results is not None:
         if settings.save_adversarial and not (output / ADVERSARIAL).is_file():
             raise UserError(
                 f"The evaluation in {output} is finished and has not kept its adversarial images. "
@@ -164,33 +160,29 @@ def evaluate(
     output.mkdir(parents=True, exist_ok=True)
     with lock_folder(output):
         if not (resume or overwrite):
-            _refuse_existing(output)  # another process may have been faster
-        store = Store(output / _STATE, identity, resume)
+            refuse_existing(output)  # another process may have been faster
+        store = Store(output / STATE, identity, resume)
         stages = Stages("evaluation", verbose)
         trial = Trial(target, x, y, settings, store, stages)
-        seconds = _announced(trial, attacks)
         about = {"data": data, "identity": identity, "model_name": name or _name(target)}
+        about["predicted_seconds"] = _announce(trial, attacks)
         with contextlib.closing(stages):
-            _work(trial, attacks, output / _STATE, {**about, "predicted_seconds": seconds})
-        # All that takes room is written: what was here before gives way only now.
-        for name in (ADVERSARIAL, ARRAYS, REPORT, RESULTS):
-            if (output / _STATE / name).exists():
-                (output / _STATE / name).replace(output / name)
-            else:
-                (output / name).unlink(missing_ok=True)
+            _work(trial, attacks, output / STATE, about)
+        put_in_place(output)
         store.remove()
     return read_json(output / RESULTS)
 
 
-def _announced(trial: Trial, attacks: Mapping[str, AttackSettings]) -> float:
+def _announce(trial: Trial, attacks: Mapping[str, Planned]) -> float:
     """Predicts how many seconds the evaluation will take at most, and says so."""
     settings = trial.settings
-    planned = {
-        name: (attack, getattr(settings, attack_named(name).images))
+    work = {
+        name: (attack.settings, getattr(settings, attack_named(name).images))
         for name, attack in attacks.items()
     }
-    planned |= announced(trial, attacks.get("pgd_strong"), curve_epsilons(settings))
-    seconds = forecast(trial, planned, measured(trial.target, trial.x))
+    main = attacks["pgd_strong"].settings if "pgd_strong" in attacks else None
+    work |= announced(trial, main, curve_epsilons(settings))
+    seconds = forecast(trial, work, measured(trial.target, trial.x))
     total = sum(seconds.values())
     trial.stages.say(
         f"{len(trial.x)} images, effort {settings.effort}: this takes {clock(total)} at most, as "
@@ -205,36 +197,24 @@ def _name(target: Target) -> str:
     return str(getattr(model, "name", None) or getattr(model, "__name__", type(model).__name__))
 
 
-def _refuse_existing(output: Path) -> None:
-    if any((output / name).exists() for name in (RESULTS, _STATE)):
-        raise UserError(
-            f"{output} holds an evaluation. Received: neither --resume (go on with it) nor "
-            "--overwrite (replace it). Pass one, or choose another --output."
-        )
-
-
-def _check_files(output: Path, results: dict[str, Any]) -> None:
-    for stated in (results[key] for key in ("arrays", "adversarial") if key in results):
-        file = output / stated["file"]
-        if not file.is_file() or sha256_of(file) != stated["sha256"]:
-            raise UserError(
-                f"{file} is missing, or was damaged since the evaluation wrote it. Received: "
-                f"results with the sha256 {stated['sha256']}. Evaluate anew with --overwrite."
-            )
+def _attacked(trial: Trial, attacks: Mapping[str, Planned]) -> dict[str, Outcome]:
+    outcomes: dict[str, Outcome] = {}
+    for name, attack in attacks.items():
+        images = getattr(trial.settings, attack_named(name).images)
+        before = outcomes[attack.after] if attack.after else None
+        outcomes[name] = trial.attack(name, attack.settings, images, after=before)
+    return outcomes
 
 
 def _work(
-    trial: Trial, attacks: Mapping[str, AttackSettings], folder: Path, about: dict[str, Any]
+    trial: Trial, attacks: Mapping[str, Planned], folder: Path, about: dict[str, Any]
 ) -> None:
     """Attacks, judges, checks, and writes the results' files into a folder."""
     settings, y = trial.settings, trial.y
     started = time.monotonic()
     clean = trial.clean_votes()
     logger.info("clean: accuracy %.1f %% on %d images", 100 * trial.share(clean).mean(), len(y))
-    outcomes = {
-        name: trial.attack(name, attack, getattr(settings, attack_named(name).images))
-        for name, attack in attacks.items()
-    }
+    outcomes = _attacked(trial, attacks)
     worst_votes, worst_images = _worst_case(trial, outcomes)
     evidence = gather(trial, trial.share(clean), outcomes, curve_epsilons(settings))
     results = {
@@ -259,9 +239,21 @@ def _work(
     write_record(folder / RESULTS, results)
 
 
-def _check_losses(target: Target, attacks: Mapping[str, AttackSettings]) -> None:
+def _check_draws(target: Target, settings: EvaluationSettings, attacks: int, images: int) -> None:
+    """Refuses more votes of the judge than the memory can hold."""
+    draws = settings.judge_draws if target.stochastic else 1
+    kinds = attacks + 2  # unperturbed images, and the worst case
+    check_room(
+        "The evaluation",
+        kinds * images * draws * np.dtype(np.int32).itemsize,
+        f"{draws:,} draws for each of {images:,} images, {kinds} times,",
+        "Judge by fewer draws, or fewer images.",
+    )
+
+
+def _check_losses(target: Target, attacks: Mapping[str, Planned]) -> None:
     for name, attack in attacks.items():
-        if "dlr" in attack.losses and target.num_classes < 3:
+        if "dlr" in attack.settings.losses and target.num_classes < 3:
             raise UserError(
                 "The DLR loss needs three classes. Received: it as the loss of "
                 f"{name!r}, and a model of {target.num_classes}. Use the loss 'margin'."
@@ -310,6 +302,11 @@ def _judgement(
             _named(attacks, weakest(without)) if without else None
         ),
         "worst_case_per_image": figure(worst, y[: len(worst)]),
+        "suites": {
+            name: _named(attacks, last)
+            for name in settings.attacks
+            if (last := last_of(name, trial.target)) is not None
+        },
         "attacks": attacks,
         "findings": [finding.to_json() for finding in findings],
         "epsilon_curve": [

@@ -6,8 +6,14 @@ import dataclasses
 from typing import Any
 
 from pnil_tf.errors import UserError, argument
-from pnil_tf.validation import check_types, require_count, require_one_of, require_positive
-from pnil_tf.vocabulary import ATTACKS, AVERAGES, EFFORTS, LOSSES, NORMS
+from pnil_tf.validation import (
+    MOST_DRAWS,
+    check_types,
+    require_count,
+    require_one_of,
+    require_positive,
+)
+from pnil_tf.vocabulary import ATTACKS, AVERAGES, EFFORTS, LOSSES, NORMS, SUITES
 
 _MAX_SEED = 2**63
 _OF_SPSA = ("spsa_samples", "spsa_steps", "spsa_eot_samples")
@@ -19,7 +25,7 @@ class EvaluationSettings:
 
     Args:
         epsilon: Radius of the ball, > 0, in units of pixels in [0, 1].
-        attacks: Names out of `ATTACKS`; None for all that the norm allows (SPSA: `"linf"` alone).
+        attacks: Names out of `ATTACKS`, or of `SUITES` for those that belong to it.
         steps: Steps of `pgd` and `pgd_strong`; None keeps each attack's default. So for the
             next three.
         step_size: Length of their steps (of `pgd_strong`, of the first), > 0, in units of pixels.
@@ -51,7 +57,7 @@ class EvaluationSettings:
     """
 
     epsilon: float
-    attacks: tuple[str, ...] | None = None
+    attacks: tuple[str, ...] = ("auto",)
     steps: int | None = None
     step_size: float | None = None
     restarts: int | None = None
@@ -77,10 +83,10 @@ class EvaluationSettings:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("images", "judge_draws", "spsa_images", "check_images", "check_draws"):
+        for name in ("images", "spsa_images", "check_images", "batch_size", *_OF_SPSA):
             require_count(name, getattr(self, name))
-        for name in ("eot_samples", "batch_size", *_OF_SPSA):
-            require_count(name, getattr(self, name))
+        for name in ("judge_draws", "eot_samples", "check_draws", "spsa_eot_samples"):
+            require_count(name, getattr(self, name), MOST_DRAWS)
         for name in ("steps", "restarts"):
             if getattr(self, name) is not None:
                 require_count(name, getattr(self, name))
@@ -113,14 +119,11 @@ class EvaluationSettings:
                 "The curve over epsilon is one of the checks. Received: epsilons="
                 f"{self.epsilons} and checks=False. Leave one out."
             )
-        if self.attacks is None:
-            all_attacks = [name for name in ATTACKS if self.norm == "linf" or name != "spsa"]
-            object.__setattr__(self, "attacks", tuple(all_attacks))
-        assert self.attacks is not None
-        unknown = [name for name in self.attacks if name not in ATTACKS]
+        known = (*SUITES, *ATTACKS)
+        unknown = [name for name in self.attacks if name not in known]
         if unknown or not self.attacks:
             raise UserError(
-                f"The attacks must be one or more of {', '.join(ATTACKS)}. "
+                f"The attacks must be one or more of {', '.join(known)}. "
                 f"Received: {', '.join(map(repr, unknown)) or 'none'}."
             )
         if len(set(self.attacks)) != len(self.attacks):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 
 from pnil_tf.errors import UserError
 from pnil_tf.files import (
+    is_leftover,
     read_json,
     remove_leftovers,
     replacing,
@@ -21,14 +23,6 @@ from pnil_tf.files import (
     unsealed,
     write_record,
 )
-
-RESULTS, ARRAYS, ADVERSARIAL, REPORT = (
-    "results.json",
-    "arrays.npz",
-    "adversarial.npz",
-    "report.html",
-)
-"""The files that an evaluation leaves."""
 
 Arrays = dict[str, np.ndarray]
 
@@ -49,19 +43,22 @@ class Store:
         resume: Whether pieces of an earlier process count.
 
     Raises:
-        UserError: If the folder holds pieces of an evaluation with another identity.
+        UserError: If the folder holds pieces of an evaluation with another identity, or files of
+            somebody else.
     """
 
     def __init__(self, folder: Path, identity: dict[str, Any], resume: bool) -> None:
         self._folder = folder
         file = folder / _IDENTITY
         identity = json.loads(json.dumps(identity))
+        refuse_foreign_state(folder)
         if resume and file.is_file():
             check_identity(read_json(file), identity, folder.parent)
-        else:  # pieces that nobody answers for are those of a removal that was cut off
-            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            self.remove()
         folder.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(folder)
+        for place in (folder, folder.parent):
+            remove_leftovers(place)
         write_record(file, identity)
 
     def once(self, name: str, compute: Callable[[], Arrays]) -> Arrays:
@@ -77,7 +74,37 @@ class Store:
 
     def remove(self) -> None:
         """Deletes all pieces; the evaluation has its results."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self.discard(self._folder)
+
+    @staticmethod
+    def discard(folder: Path) -> None:
+        """Deletes the pieces in a folder, which is gone at once."""
+        if folder.is_dir():
+            # Half removed, they must not be taken for those of an evaluation that goes on.
+            removed = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+            folder.rename(removed)
+            shutil.rmtree(removed)
+
+
+def holds_pieces(folder: Path) -> bool:
+    """Whether a folder holds pieces of an evaluation, which says so."""
+    return (folder / _IDENTITY).is_file()
+
+
+def refuse_foreign_state(folder: Path) -> None:
+    """Refuses a folder that holds something, but no pieces of an evaluation.
+
+    Raises:
+        UserError: If so.
+    """
+    if not folder.is_dir() or holds_pieces(folder):
+        return
+    foreign = [entry.name for entry in folder.iterdir() if not is_leftover(entry.name)]
+    if foreign:
+        raise UserError(
+            f"{str(folder)!r} is where an evaluation keeps its pieces, and holds files that no "
+            f"evaluation wrote, such as {foreign[0]!r}. Move them, or choose another --output."
+        )
 
 
 def write_arrays(file: Path, arrays: Arrays) -> None:

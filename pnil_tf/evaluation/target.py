@@ -16,6 +16,7 @@ from pnil_tf.contract.checks import check_each_alone, noise_freezes
 from pnil_tf.contract.classifier import Classifier, checked_outputs, classifier_of
 from pnil_tf.contract.pixel_range import PixelRange
 from pnil_tf.errors import UserError
+from pnil_tf.evaluation.features import penultimate
 from pnil_tf.keras_internals import all_layers
 from pnil_tf.layers import PNILLayer
 from pnil_tf.training.model import AdversarialModel
@@ -43,6 +44,8 @@ class Target:
         noise_is_ours: Whether all of the noise comes from them, so that it can be frozen,
             mirrored or removed.
         kind: What the user handed in, one phrase.
+        features: Images -> what the last layer of a Keras model is given, float32
+            `(batch, number)`, one draw of the noise per call; None where it cannot be told.
     """
 
     classifier: Classifier
@@ -53,6 +56,7 @@ class Target:
     pnil_layers: tuple[PNILLayer, ...] = ()
     noise_is_ours: bool = False
     kind: str = "callable"
+    features: Predict | None = None
 
     @property
     def num_classes(self) -> int:
@@ -166,8 +170,12 @@ def target_of(classifier: Classifier, images: np.ndarray, kind: str | None = Non
     noise_is_ours = bool(layers) and stochastic and repeatable and _all_off(predict, examples)
     if noise_is_ours or not stochastic:
         check_each_alone(classifier, images[:_EXAMPLES])
+    features: Predict | None = None
+    if isinstance(model, keras.Layer) and predict == classifier.predict:
+        features = penultimate(model, predict, examples)
     return Target(
         classifier=classifier,
+        features=features,
         predict=predict,
         input_shape=tuple(examples.shape[1:]),
         stochastic=stochastic,

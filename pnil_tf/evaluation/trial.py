@@ -113,6 +113,7 @@ class Trial:
         settings: AttackSettings,
         images: int,
         predict: Predict | None = None,
+        after: Outcome | None = None,
     ) -> Outcome:
         """Attacks the first images and judges the result.
 
@@ -122,6 +123,8 @@ class Trial:
             images: How many; no more than there are.
             predict: The classifier that the attack sees, if it is not the target itself. The
                 target is what the images are judged by in any case.
+            after: What an earlier attack left of the same images. Those of which no draw was
+                right any more are not attacked again: they keep what it left.
         """
         images = min(images, len(self.x))
         attack = self._build(settings, predict)
@@ -129,20 +132,27 @@ class Trial:
 
         def piece(batch: int, rows: slice) -> Arrays:
             x, y = self.x[rows], self.y[rows]
+            attacked = np.ones(len(x), bool) if after is None else after.share[rows] > 0
+            standing = np.flatnonzero(attacked)
+            if after is not None and not len(standing):
+                kept = {"adversarial": after.adversarial[rows], "votes": after.votes[rows]}
+                return {**kept, "seconds": np.array(0.0)}
             start = time.monotonic()
             adversarial = attack.run(
-                x,
-                y,
+                x[standing],
+                y[standing],
                 self.seed(name, "attack", batch),
-                lambda done, total: progress.advance_to(rows.start + len(x) * done / total),
+                lambda done, total: progress.advance_to(
+                    rows.start + len(x) * (done / total if total else 1)
+                ),
             )
             seconds = time.monotonic() - start
-            check_adversarial(x, adversarial, settings.epsilon, settings.norm, name)
-            return {
-                "adversarial": adversarial,
-                "votes": self.judge.votes(adversarial, self.seed(name, "judge", batch)),
-                "seconds": np.array(seconds),
-            }
+            check_adversarial(x[standing], adversarial, settings.epsilon, settings.norm, name)
+            votes = self.judge.votes(adversarial, self.seed(name, "judge", batch))
+            if after is not None:
+                adversarial = _put(after.adversarial[rows], standing, adversarial)
+                votes = _put(after.votes[rows], standing, votes)
+            return {"adversarial": adversarial, "votes": votes, "seconds": np.array(seconds)}
 
         pieces = []
         for batch, rows in self._batches(images):
@@ -180,3 +190,10 @@ class Trial:
 
     def _batches(self, images: int) -> list[tuple[int, slice]]:
         return list(enumerate(batches_of(images, self.settings.batch_size)))
+
+
+def _put(array: np.ndarray, rows: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """A copy of an array with other values in some rows."""
+    result = array.copy()
+    result[rows] = values
+    return result

@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from pnil_tf.contract.pixel_range import UNIT, PixelRange
+from pnil_tf.runs.own_files import FLAGS_BEGIN
 from pnil_tf.runs.training_job import TrainingJob
 from pnil_tf.training.settings import TrainSettings
 from pnil_tf.version import versions
@@ -44,7 +45,7 @@ def first_record(job: TrainingJob) -> dict[str, Any]:
 
 def flagfile(settings: TrainSettings) -> str:
     """The flags that repeat the run, `--flagfile=PATH` (absl)."""
-    lines = ["# python bin/train.py --flagfile=THIS_FILE --name=ANOTHER_NAME repeats this run."]
+    lines = [f"{FLAGS_BEGIN}THIS_FILE --name=ANOTHER_NAME repeats this run."]
     for field in dataclasses.fields(settings):
         for name, value in dataclasses.asdict(getattr(settings, field.name)).items():
             if value is None or name in ("resume", "overwrite", "split_seed"):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pnil_tf.errors import RunFailedError, UserError
 from pnil_tf.files import (
@@ -19,10 +20,11 @@ from pnil_tf.files import (
     write_record,
     write_text,
 )
+from pnil_tf.runs.own_files import FLAGS, RUN, holds_nothing, is_own_run, remove_own_files
+from pnil_tf.runs.replacing import Replaced, failed_name
 from pnil_tf.training.settings import RunSettings
 
-_MARKER = "run.json"
-_STARTING = "starting"
+_STARTING, FINISHED = "starting", "finished"
 
 
 class RunDirectory:
@@ -38,8 +40,8 @@ class RunDirectory:
 
     def __init__(self, settings: RunSettings) -> None:
         self.path = Path(settings.runs_dir) / str(settings.name)
-        self.description = self.path / _MARKER
-        self.flagfile = self.path / "flags.cfg"
+        self.description = self.path / RUN
+        self.flagfile = self.path / FLAGS
         self.history = self.path / "history.csv"
         self.checkpoints = self.path / "checkpoints"
         self.best = self.checkpoints / "best.keras"
@@ -47,18 +49,39 @@ class RunDirectory:
         self.classifier = self.path / "classifier.keras"
         self.tensorboard = self.path / "tensorboard"
         self._settings = settings
+        self._locks: list[IO[str]] = []
+        self._replaced = Replaced(self.path)
         refuse_file_in_the_way("runs_dir", settings.runs_dir)
+        self._put_right()
         if not self.path.exists():
             return
-        if not self.path.is_dir() or (
-            not self.description.exists() and set(self.path.iterdir()) - {self.path / LOCK}
-        ):
-            raise UserError(
-                f"{str(self.path)!r} exists and holds no run (no {_MARKER}). Choose another --name "
-                "or --runs_dir."
-            )
+        self._refuse_foreign()
         refuse_odd_entries(self.path)
         self._refuse_existing()
+
+    def _put_right(self) -> None:
+        """Puts right what an earlier process left that was killed while it replaced this run."""
+        status = None
+        if self.description.is_file():
+            with contextlib.suppress(UserError):
+                status = read_json(self.description).get("status")
+        self._replaced.put_right(
+            begun=self.description.exists() and status != _STARTING, finished=status == FINISHED
+        )
+
+    def _refuse_foreign(self) -> None:
+        """Refuses a folder that may become no run's, since others wrote into it."""
+        if not self.path.is_dir() or not (self.description.exists() or holds_nothing(self.path)):
+            raise UserError(
+                f"{str(self.path)!r} exists and holds no run (no {RUN}). Received: this name. "
+                "Choose another --name or --runs_dir."
+            )
+        replaces = self._settings.overwrite or not self.exists
+        if replaces and not holds_nothing(self.path) and not is_own_run(self.path):
+            raise UserError(
+                f"The {RUN} in {str(self.path)!r} was not written by a training of ours, so "
+                "nothing there is replaced. Choose another --name or --runs_dir."
+            )
 
     def _refuse_existing(self) -> None:
         if self._settings.overwrite or self._settings.resume:
@@ -89,20 +112,52 @@ class RunDirectory:
         write_record(self.description, record)
 
     def begin(self, record: dict[str, Any], flagfile: str) -> None:
-        """Makes the folder and its first files; an existing run is replaced if that is asked."""
+        """Makes the folder and its first files.
+
+        An existing run, if it is to be replaced, is put aside until `keep_new` or `keep_old`.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
         self.lock()
         self._refuse_existing()  # another process may have been faster
-        # Killed from here on, the folder is neither the old run nor yet the new one, and says so.
+        if self.description.exists() and not self._replaced.exists and self._begun():
+            self._replaced.put_aside()
+            self.path.mkdir()
+            self._locks.append(lock_folder(self.path))
+        # Killed from here on, the folder holds no run yet, and says so.
         self.write({**record, "status": _STARTING})
-        for entry in self.path.iterdir():
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            elif entry.name not in (LOCK, _MARKER):
-                entry.unlink()
+        remove_own_files(self.path, keep=(LOCK, RUN))
         self.checkpoints.mkdir()
         write_text(self.flagfile, flagfile)
         self.write(record)
+
+    def _begun(self) -> bool:
+        """Whether there is a run here that is worth keeping, if only a damaged one."""
+        try:
+            return self.exists
+        except UserError:
+            return True
+
+    def keep_new(self) -> None:
+        """Removes the run that was put aside: the new one is whole."""
+        self._replaced.discard()
+
+    def keep_old(self) -> Path | None:
+        """Puts the run that was put aside in its place again: the new one failed.
+
+        Returns:
+            Where the new one is now; `None` if nothing was put aside, or nothing was reached.
+        """
+        if not self._replaced.exists:
+            return None
+        if self.read().get("status") == FINISHED:
+            self.keep_new()
+            return None
+        if not self.best.exists() and not any(self.last.glob("step-*.index")):
+            self._replaced.put_back()
+            return None
+        new = failed_name(self.path)
+        self._replaced.put_back_beside(new)
+        return new
 
     def publish(self, kept: dict[str, Any]) -> None:
         """Makes the best classifier so far the run's.
@@ -132,6 +187,7 @@ class RunDirectory:
         Raises:
             UserError: If another process writes here.
         """
-        self._lock = lock_folder(self.path)
+        self._locks.append(lock_folder(self.path))
+        self._replaced.lock()
         for folder in (self.path, self.checkpoints, self.last):
             remove_leftovers(folder)

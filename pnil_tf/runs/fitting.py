@@ -39,6 +39,10 @@ _WORKER_LOST = (
 )
 
 
+class WorkerLostError(RunFailedError):
+    """Another process of the training ended; the same command on all machines goes on."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Fitted:
     """What a training came to.
@@ -126,7 +130,7 @@ def fit(job: TrainingJob, directory: RunDirectory, record: dict[str, Any], rate:
     except _WORKER_LOST as error:
         if model.distribute_strategy.cluster_resolver is None:
             raise
-        raise RunFailedError(
+        raise WorkerLostError(
             f"A worker of this training is gone: {reason(error)}. The checkpoints "
             "are kept. Start all workers again with --resume."
         ) from error

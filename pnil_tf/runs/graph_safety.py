@@ -1,4 +1,4 @@
-"""What the graph of a SavedModel could do to files, known before it is loaded.
+"""What the graph of a SavedModel may do, known before it is loaded.
 
 A SavedModel is a program: its operations run when it is loaded and called.
 """
@@ -8,24 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from pnil_tf.keras_internals import parse_saved_model
+from pnil_tf.keras_internals import is_operation, parse_saved_model
+from pnil_tf.runs.allowed_operations import ALLOWED
 
-_SAVING = {"Save", "SaveSlices", "SaveV2", "MergeV2Checkpoints"}
-_FORBIDDEN = {
-    *("ReadFile", "WriteFile", "MatchingFiles", "WholeFileReader", "WholeFileReaderV2"),
-    *("CacheDataset", "CacheDatasetV2", "SnapshotDataset", "SnapshotDatasetV2"),
-    *("SaveDataset", "SaveDatasetV2", "DatasetToTFRecord", "DatasetToTFRecordV2"),
-    *("CreateSummaryFileWriter", "CreateSummaryDbWriter", "WriteGraphSummary"),
-    *("DebugIdentity", "DebugIdentityV2", "DebugIdentityV3"),
-    *("PyFunc", "PyFuncStateless", "EagerPyFunc"),
-}
+# Every SavedModel of TensorFlow 2 brings functions that save and restore its own variables. The
+# loader reads the variables without them.
+_SAVING = {"SaveV2", "MergeV2Checkpoints", "ShardedFilename", "RestoreV2"}
 
 
-def file_operations(folder: str) -> list[str]:
-    """Returns the kinds of operations that read, write or look for files, or call Python.
+def refused_operations(folder: str) -> list[str]:
+    """Returns the operations of a SavedModel that are not known to compute in memory alone.
 
-    Every SavedModel of TensorFlow 2 holds functions that save its own variables. They are passed
-    over if nothing can call them that we call.
+    Functions count, and functions of functions. Those that save and restore the model's own
+    variables are passed over where nothing calls them.
 
     Args:
         folder: The folder of the SavedModel.
@@ -33,25 +28,38 @@ def file_operations(folder: str) -> list[str]:
     Raises:
         Exception: Whatever TensorFlow raises for a file that is damaged.
     """
-    found = set()
-    for graph in parse_saved_model(folder).meta_graphs:  # as the loader reads it
+    graphs = parse_saved_model(folder).meta_graphs  # as the loader reads it
+    # Otherwise the loader goes the way of TensorFlow 1, on which the main graph is what runs.
+    by_objects = len(graphs) == 1 and graphs[0].HasField("object_graph_def")
+    refused: set[str] = set()
+    for graph in graphs:
         functions = graph.graph_def.library.function
-        # Without an object graph, as TensorFlow 1 leaves it, the main graph is what is called.
-        called = set(graph.object_graph_def.concrete_functions)
+        names = {function.signature.name for function in functions}
+        # A function cannot stand in for an operation by taking its name.
+        known = ALLOWED | {name for name in names if not is_operation(name)}
+        called = _called_from_outside(graph)
         called |= {name for function in functions for name in _called(function.node_def)}
-        found |= _kinds(graph.graph_def.node, not graph.HasField("object_graph_def"))
+        if not by_objects:
+            called |= set(_called(graph.graph_def.node))
+            refused |= _kinds(graph.graph_def.node) - known
         for function in functions:
-            found |= _kinds(function.node_def, function.signature.name in called)
-    return sorted(found)
+            passed_over = set() if function.signature.name in called else _SAVING
+            refused |= _kinds(function.node_def) - known - passed_over
+    return sorted(refused)
 
 
-def _kinds(nodes: Iterable[Any], called: bool) -> set[str]:
-    forbidden = _FORBIDDEN | (_SAVING if called else set())
-    return {node.op for node in nodes if node.op in forbidden or _prints_to_file(node)}
+def _called_from_outside(graph: Any) -> set[str]:
+    """Functions that Python calls: those of objects, and gradients."""
+    library = graph.graph_def.library
+    return {
+        *graph.object_graph_def.concrete_functions,
+        *(gradient.gradient_func for gradient in library.gradient),
+        *(gradient.gradient_func for gradient in library.registered_gradients),
+    }
 
 
-def _prints_to_file(node: Any) -> bool:
-    return node.op == "PrintV2" and node.attr["output_stream"].s.startswith(b"file:")
+def _kinds(nodes: Iterable[Any]) -> set[str]:
+    return {node.op for node in nodes}
 
 
 def _called(nodes: Iterable[Any]) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,10 @@ import tensorflow as tf
 from pnil_tf import layers  # registers the layer that saved models refer to
 from pnil_tf.checksums import compare_checksums
 from pnil_tf.contract.pixel_range import UNIT, PixelRange
-from pnil_tf.data.memory import check_room
 from pnil_tf.errors import UserError
 from pnil_tf.files import read_json, sha256_of, understood
-from pnil_tf.runs.graph_safety import file_operations
+from pnil_tf.runs.graph_safety import refused_operations
+from pnil_tf.runs.keras_archive import check_archive
 from pnil_tf.serving.record import PREPROCESSING
 
 CLASSIFIER = "classifier.keras"
@@ -131,15 +130,10 @@ def _compare_checksum(folder: Path, run: Mapping[str, Any]) -> None:
 
 def _load_keras(file: Path) -> Loaded:
     try:
-        with zipfile.ZipFile(file) as archive:
-            unpacked = sum(member.file_size for member in archive.infolist())
-    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        raise UserError(
-            f"{file} is not a Keras model: it is not a zip archive, or it was cut off ({error})."
-        ) from error
-    check_room(str(file), unpacked, "its contents", "Train the model again, or get the file again.")
-    try:
+        check_archive(file)
         model = keras.saving.load_model(file, compile=False, safe_mode=True)
+    except UserError:
+        raise
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(
@@ -151,15 +145,17 @@ def _load_keras(file: Path) -> Loaded:
 
 def _load_saved_model(folder: Path) -> Loaded:
     try:
-        unsafe = file_operations(str(folder))
+        unsafe = refused_operations(str(folder))
         loaded = None if unsafe else tf.saved_model.load(str(folder))
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{folder} cannot be loaded as a SavedModel ({reason}).") from error
     if unsafe:
         raise UserError(
-            f"The SavedModel {folder} is not loaded: its graph reaches for files. Received: the "
-            f"operations {', '.join(unsafe)}. Export it again without them, with TensorFlow 2."
+            f"The SavedModel {folder} was not loaded: it holds the operation"
+            f"{'' if len(unsafe) == 1 else 's'} {', '.join(unsafe)[:300]}, which may reach files, "
+            "the network or other processes. Export it again with TensorFlow 2 and without; or, "
+            "if you trust it, load it yourself and hand the signature to pnil_tf.evaluate."
         )
     signature = getattr(loaded, "signatures", {}).get("serving_default")
     if signature is not None:

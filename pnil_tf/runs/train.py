@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pnil_tf.files import understood
@@ -12,7 +13,7 @@ from pnil_tf.runs.continuation import FREE_ON_RESUME, check_images, continued
 from pnil_tf.runs.description import first_record, flagfile, say_result
 from pnil_tf.runs.directory import RunDirectory
 from pnil_tf.runs.finish import finish
-from pnil_tf.runs.fitting import fit
+from pnil_tf.runs.fitting import WorkerLostError, fit
 from pnil_tf.runs.learning_rate import found_peak_rate, schedule
 from pnil_tf.runs.training_job import TrainingJob, prepare
 from pnil_tf.training.checkpoints import saved_steps
@@ -47,12 +48,32 @@ def train(settings: TrainSettings, given: Mapping[str, Any] | None = None) -> di
                 return record
     job = prepare(settings)
     record = _begun(job, directory, record)
-    with interruption_told(lambda: _left(directory)):
+    with interruption_told(lambda: _left(directory)), _earlier_run_kept(job, directory):
         rate = schedule(job, _peak_rate(job, directory, record))
         fitted = fit(job, directory, record, rate)
         if job.chief:
             finish(job, directory, record, fitted)
     return record
+
+
+@contextlib.contextmanager
+def _earlier_run_kept(job: TrainingJob, directory: RunDirectory) -> Iterator[None]:
+    """Gives a run that was to be replaced up for the new one, or the new one up if it fails."""
+    try:
+        yield
+    except WorkerLostError:
+        raise
+    except Exception:
+        new = directory.keep_old() if job.chief else None
+        if new is not None:
+            logger.error(
+                "%s is the earlier run again. What the new one reached is in %s: go on with it by "
+                "--resume --name=%s.",
+                *(directory.path, new, new.name),
+            )
+        raise
+    if job.chief:
+        directory.keep_new()
 
 
 def _found(

@@ -8,20 +8,25 @@ from typing import Any
 
 from pnil_tf.serving.record import Accuracy, Record
 from pnil_tf.serving.signatures import Servable
+from pnil_tf.visible import visible
 
 _FRESH = (
     "The model adds noise to what it sees, anew at every call and in every process that loads it: "
     "two answers to one image differ, and no restart repeats them. The seeded signatures repeat an "
-    "answer for tests and audits. Decide by the others: who knows the noise can attack the model "
-    "as if it had none."
+    "answer for tests and audits: all images get the noise of the seed, whatever their batch. "
+    "The draws of `monte_carlo_seeded` differ from each other and are the same for all images, so "
+    "what one image is told is right, while a mean over images under one seed has the luck of that "
+    "seed: take several. Decide by the unseeded ones: who knows the noise can attack the model as "
+    "if it had none."
 )
 _NOT_REPEATABLE = (
     "The model draws random numbers of its own: two answers to one image differ, and no seed "
     "repeats them."
 )
 _PIXELS = (
-    "The batch may have any size. An image with pixels that are not finite has the class -1; "
-    "pixels outside [0, 1] are not refused."
+    "The batch may have any size. An image with pixels that are not finite, or farther outside "
+    "[0, 1] than 1, has the class -1, and so has a file that is damaged, too large, or of another "
+    "size where nothing is resized. The others of its batch are answered as without it."
 )
 _QUIET = "The model draws no noise: it gives one answer to one image."
 
@@ -141,9 +146,10 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def _code(name: str) -> str:
     """Text that stays within backticks and a table's cell."""
-    return re.sub(r"[`|\s]", "", name)
+    return re.sub(r"[`|\s]", "", visible(name))
 
 
 def _plain(value: Any) -> str:
     """Text that Markdown and HTML show as it is, on one line."""
-    return re.sub(r"([\\`*_{}\[\]<>#|!&~$])", r"\\\1", " ".join(str(value).split()))
+    text = " ".join(visible(str(value)).split())
+    return re.sub(r"([\\`*_{}\[\]<>#|!&~$])", r"\\\1", text)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from pnil_tf import rng
 from pnil_tf.checksums import write_checksums
 from pnil_tf.errors import RunFailedError, UserError
 from pnil_tf.files import replacing_folder, write_text
+from pnil_tf.interpreter import run_code
 from pnil_tf.serving.card import model_card
 from pnil_tf.serving.record import Record
 from pnil_tf.serving.saved_model import (
@@ -28,7 +28,14 @@ from pnil_tf.serving.saved_model import (
     completed,
     write_descriptions,
 )
-from pnil_tf.serving.signatures import ANSWER, Servable, answer, servable
+from pnil_tf.serving.signatures import (
+    ANSWER,
+    Servable,
+    answer,
+    servable,
+    usable,
+    without_unusable,
+)
 
 MODEL = "model.onnx"
 OUTPUTS = ["logits", "probabilities", "class"]
@@ -147,7 +154,7 @@ def _write_with_noise(classifier: Servable, file: Path) -> None:
 
     def call(images: Any) -> dict[str, Any]:
         with rng.noise_from(_drawn_within):
-            return answer(classifier.target.predict(images))
+            return _answer(classifier, images)
 
     _convert(call, [_images_spec(classifier)], file)
     images = _some_images(classifier)
@@ -192,7 +199,7 @@ def _check_fresh(file: Path, images: np.ndarray) -> None:
     with tempfile.TemporaryDirectory() as folder:
         elsewhere = Path(folder) / "elsewhere.npy"
         np.save(elsewhere, images, allow_pickle=False)
-        command = [sys.executable, "-c", script, str(file), str(elsewhere)]
+        command = run_code(script, str(file), str(elsewhere))
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode:
             raise RunFailedError(f"The ONNX model cannot be run ({result.stderr.strip()[-300:]}).")
@@ -215,7 +222,7 @@ def _write_with_noise_input(classifier: Servable, file: Path) -> list[tuple[int,
 
     def call(images: Any, *noise: Any) -> dict[str, Any]:
         with rng.noise_from(lambda shape, call: tf.reshape(noise[call], shape)):
-            return answer(classifier.target.predict(images))
+            return _answer(classifier, images)
 
     specs = [
         tf.TensorSpec([None, *shape], tf.float32, name=_name(i)) for i, shape in enumerate(shapes)
@@ -231,6 +238,10 @@ def _write_with_noise_input(classifier: Servable, file: Path) -> list[tuple[int,
     if not np.allclose(found["logits"], expected, _TOLERANCE, _TOLERANCE):
         raise RunFailedError("The ONNX model's logits are not the model's. Serve a SavedModel.")
     return shapes
+
+
+def _answer(classifier: Servable, images: Any) -> dict[str, Any]:
+    return answer(without_unusable(classifier.target.predict(images), usable(images)))
 
 
 def _convert(call: Any, specs: list[Any], file: Path) -> None:

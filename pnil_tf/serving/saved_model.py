@@ -12,9 +12,15 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf import rng
-from pnil_tf.checksums import write_checksums
+from pnil_tf.checksums import CHECKSUMS, foreign_files, write_checksums
 from pnil_tf.errors import RunFailedError, UserError
-from pnil_tf.files import refuse_file_in_the_way, replacing_folder, write_json, write_text
+from pnil_tf.files import (
+    refuse_file_in_the_way,
+    replacing_folder,
+    restore_folder,
+    write_json,
+    write_text,
+)
 from pnil_tf.serving.card import model_card, preprocessing
 from pnil_tf.serving.record import PREPROCESSING, Record
 from pnil_tf.serving.signatures import DESCRIPTIONS, Servable, build_signatures, servable
@@ -46,7 +52,8 @@ def export_saved_model(
             `(batch, height, width, channels)` in [0, 1] to logits or probabilities.
         path: The folder to write.
         class_names: One name per class, in the order of the logits; none if unknown.
-        resized: Whether `serving_bytes` resizes images; otherwise it refuses other sizes.
+        resized: Whether `serving_bytes` resizes images; otherwise those of other sizes get no
+            class.
         image_shape: `(height, width, channels)`, needed where the model leaves it open.
         overwrite: Whether an export at `path` is replaced.
         record: What else the model card says.
@@ -105,6 +112,7 @@ def check_output(path: Path, overwrite: bool, marker: str) -> None:
         UserError: If it may not be written.
     """
     refuse_file_in_the_way("output", path)
+    restore_folder(path)
     if not path.exists():
         return
     if not path.is_dir() or (any(path.iterdir()) and not (path / marker).is_file()):
@@ -116,6 +124,14 @@ def check_output(path: Path, overwrite: bool, marker: str) -> None:
         raise UserError(
             f"There is an export already. Received: {str(path)!r} without --overwrite. Pass it, or "
             "choose another --output."
+        )
+    foreign = foreign_files(path, known=(CARD,)) if overwrite else []
+    if foreign:
+        raise UserError(
+            f"--overwrite replaces what an earlier export wrote, by its {CHECKSUMS}, and nothing "
+            f"else. {str(path)!r} also holds {', '.join(map(repr, foreign[:3]))}"
+            f"{' and more' if len(foreign) > 3 else ''}. Move that away, or choose another "
+            "--output."
         )
 
 

@@ -14,7 +14,7 @@ from pnil_tf import rng
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.target import Target, as_target, unwrapped
 from pnil_tf.keras_internals import operation_of
-from pnil_tf.serving.decoding import DECODABLE_CHANNELS, decode
+from pnil_tf.serving.decoding import DECODABLE_CHANNELS, MAX_PIXELS, decode
 from pnil_tf.serving.monte_carlo import MAX_DRAWS, decided, monte_carlo
 
 ANSWER = "`logits`, `probabilities` (float32, one per class), `class` (int64)"
@@ -26,7 +26,7 @@ _SUMMARY = (
 DESCRIPTIONS = {
     "serving_default": ("`images` float32 in [0, 1]", ANSWER),
     "serving_uint8": ("`images` uint8, 0 to 255", ANSWER),
-    "serving_bytes": ("`image_bytes`, PNG or JPEG files", ANSWER),
+    "serving_bytes": (f"`image_bytes`, PNG or JPEG files of at most {MAX_PIXELS:,} pixels", ANSWER),
     "monte_carlo": (f"`images` as above, `draws` int32 from 1 to {MAX_DRAWS:,}", _SUMMARY),
     "seeded": ("`images` as above, `seed` int64, at least 0", ANSWER),
     "monte_carlo_seeded": ("`images`, `draws`, `seed` as above", _SUMMARY),
@@ -53,20 +53,30 @@ class Servable:
 
         Args:
             images: float32 `(batch, height, width, channels)` in [0, 1].
-            seed: int32 seed pair of the noise; by default the noise is fresh at every run of
-                the graph and in every process.
+            seed: int32 seed pair of the noise, which is then the same for every image, whatever
+                the batch; by default it is fresh at every run of the graph and in every process.
         """
         if not tf.executing_eagerly():
             # In an unseeded graph, layers outside this package draw afresh too: a seed that was
             # set globally while exporting must not become part of the model.
             tf.compat.v1.set_random_seed(None)
         if seed is not None:
-            with rng.noise_scope(seed):
-                return self.target.predict(images)
+            return self._seeded(images, seed)
         if not rng.has_random_layers(self.model):
             return self.target.predict(images)
         # Stock random layers know no fresh noise: they repeat from the state they are saved with.
         with rng.stateless_layers(self.model, rng.fresh_seed()):
+            return self.target.predict(images)
+
+    def _seeded(self, images: Any, seed: Any) -> Any:
+        def alone(image: Any) -> Any:
+            with rng.noise_scope(seed):
+                return self.target.predict(image[tf.newaxis])[0]
+
+        if rng.has_random_layers(self.model):
+            # Stock random layers draw for a batch at once, and for each place in it another noise.
+            return tf.map_fn(alone, images, fn_output_signature=tf.float32)
+        with rng.noise_scope(seed, frozen=True):
             return self.target.predict(images)
 
 
@@ -103,6 +113,23 @@ def servable(model: Any, image_shape: tuple[int, int, int] | None = None) -> Ser
     return Servable(model, as_target(model, images), shape)
 
 
+def usable(images: Any) -> Any:
+    """Returns which images have pixels near enough to [0, 1] for a class, bool `(batch,)`.
+
+    Audits probe just outside. What is farther off than the range is wide is an overflow or a
+    mistake, which would have a class in one draw and none in another.
+    """
+    # Neither holds for what is no number.
+    near = (images >= -1.0) & (images <= 2.0)
+    return tf.reduce_all(near, axis=[1, 2, 3])
+
+
+def without_unusable(logits: Any, good: Any) -> Any:
+    """Returns logits `(batch, classes)` with NaN, and thus the class -1, where `good` is false."""
+    # Some layers turn NaN into numbers, and with them into a class.
+    return tf.where(good[:, tf.newaxis], logits, np.float32("nan"))
+
+
 def answer(logits: Any) -> dict[str, Any]:
     """Returns `logits`, `probabilities` and `class` of float32 logits `(batch, classes)`."""
     probabilities = tf.nn.softmax(logits)
@@ -119,7 +146,8 @@ def build_signatures(classifier: Servable, resized: bool) -> dict[str, Any]:
     Shapes are checked when a request comes, since a convolution may end the server's process
     over a wrong one. Pixels are not: a request cannot be refused for one bad image without
     refusing those that a server put into the same batch, and audits probe just outside [0, 1].
-    An image that is not finite has NaN logits and the class -1.
+    An image that is not `usable`, and a file that is bad as for `decode`, has NaN logits and the
+    class -1.
     """
     shape = classifier.image_shape
     images_spec = tf.TensorSpec([None, *shape], tf.float32, name="images")
@@ -129,14 +157,12 @@ def build_signatures(classifier: Servable, resized: bool) -> dict[str, Any]:
     seed_spec = tf.TensorSpec([], tf.int64, name="seed")
 
     def logits(received: Any, seed: Any = None) -> Any:
-        finite = tf.reduce_all(tf.math.is_finite(received), axis=[1, 2, 3])
-        count = tf.size(finite)
+        good = usable(received)
+        count = tf.size(good)
         # Some convolutions fail on no image at all: then there is one that is dropped again.
         none = tf.cast(count == 0, tf.int32)
         padded = tf.pad(received, [[0, none], [0, 0], [0, 0], [0, 0]])
-        found = classifier.logits(padded, seed)[:count]
-        # Some layers turn NaN into numbers, and with them into a class.
-        return tf.where(finite[:, tf.newaxis], found, np.float32("nan"))
+        return without_unusable(classifier.logits(padded, seed)[:count], good)
 
     def serving_default(images: Any) -> dict[str, Any]:
         return answer(logits(_as(images_spec, images)))
@@ -145,7 +171,8 @@ def build_signatures(classifier: Servable, resized: bool) -> dict[str, Any]:
         return answer(logits(_scaled(_as(pixels, images))))
 
     def serving_bytes(image_bytes: Any) -> dict[str, Any]:
-        return answer(logits(_scaled(decode(_as(files, image_bytes), shape, resized))))
+        decoded, good = decode(_as(files, image_bytes), shape, resized)
+        return answer(without_unusable(logits(_scaled(decoded)), good))
 
     def summary(images: Any, draws: Any, seed: Callable[[Any], Any]) -> dict[str, Any]:
         images = _as(images_spec, images)

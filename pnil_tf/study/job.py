@@ -1,4 +1,4 @@
-"""Does one job in a process of its own: `python -m pnil_tf.study.job FOLDER`.
+"""Does one job in a process of its own, as `pnil_tf.study.process` starts it.
 
 The process ends when its standard input does: whoever started it is gone then, however it ended,
 and a job that went on would meet the next grid in its folder.
@@ -19,6 +19,7 @@ from pnil_tf.errors import failure, reason
 from pnil_tf.files import lock_folder, remove_leftovers
 from pnil_tf.runs.evaluate import evaluate_saved
 from pnil_tf.runs.train import train
+from pnil_tf.standard_streams import guard
 from pnil_tf.study.job_folder import JobFolder
 from pnil_tf.study.studies import Evaluation, Job
 from pnil_tf.training.settings import (
@@ -121,6 +122,7 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
+    guard()
     _end_with_parent()
     logging.basicConfig(format="%(message)s")
     logging.getLogger("pnil_tf").setLevel(logging.INFO)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 
+from pnil_tf.interpreter import run_module
 from pnil_tf.study.job_folder import JobFolder
 
 _SECONDS_TO_SAVE = 60.0
@@ -24,7 +24,7 @@ def start(folder: JobFolder, threads: int | None = None) -> subprocess.Popen[byt
         environment |= {"TF_NUM_INTRAOP_THREADS": str(threads), "TF_NUM_INTEROP_THREADS": "1"}
     with open(folder.log, "ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "pnil_tf.study.job", str(folder.path)],
+            run_module("pnil_tf.study.job", str(folder.path)),
             stdin=subprocess.PIPE,  # the job ends when this end of it closes
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -13,6 +13,7 @@ from pnil_tf.contract.pixel_range import PixelRange, check_epsilon
 from pnil_tf.errors import argument
 from pnil_tf.validation import (
     LARGEST_COUNT,
+    MOST_DRAWS,
     check_types,
     require,
     require_count,
@@ -31,8 +32,11 @@ _LONGEST_NAME = 240
 def _require_positive(settings: Any, *names: str) -> None:
     kinds = {field.name: str(field.type) for field in dataclasses.fields(settings)}
     for name in names:
-        check = require_count if kinds[name].startswith("int") else require_positive
-        check(name, getattr(settings, name))
+        if kinds[name].startswith("int"):
+            most = MOST_DRAWS if name.endswith("eot_samples") else LARGEST_COUNT
+            require_count(name, getattr(settings, name), most)
+        else:
+            require_positive(name, getattr(settings, name))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,6 +229,11 @@ class RunSettings:
             or (self.name not in ("", ".", "..") and not set(self.name) & set("/\\\0")),
             f"{argument('name')} is one folder within {argument('runs_dir')}. Received: "
             f"{self.name!r}. Leave out separators; use {argument('runs_dir')} for the place.",
+        )
+        require(
+            self.name is None or (not self.name.startswith(".") and self.name.isprintable()),
+            f"{argument('name')} must not begin with a dot, as our own hidden files do, nor hold "
+            f"characters that a terminal does not show. Received: {self.name!r}.",
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 
@@ -10,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from pnil_tf.errors import UserError
+from pnil_tf.training.cluster import check_cluster
 from pnil_tf.training.settings import DeviceSettings
 
 
@@ -25,11 +25,11 @@ def make_strategy(settings: DeviceSettings) -> tf.distribute.Strategy:
     """
     _make_cpu_devices(settings.num_cpu_devices)
     if os.environ.get("TF_CONFIG"):
-        _check_cluster(os.environ["TF_CONFIG"])
+        check_cluster(os.environ["TF_CONFIG"])
         return tf.distribute.MultiWorkerMirroredStrategy(
             tf.distribute.cluster_resolver.TFConfigClusterResolver()
         )
-    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
+    tasks = _slurm_tasks()
     if tasks > 1:
         # The resolver asks nvidia-smi for GPUs and makes a worker for each share of them. Where
         # there are none it is told of one for every task, and not to assign them.
@@ -47,16 +47,15 @@ def make_strategy(settings: DeviceSettings) -> tf.distribute.Strategy:
     return tf.distribute.get_strategy()
 
 
-def _check_cluster(text: str) -> None:
+def _slurm_tasks() -> int:
+    text = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
     try:
-        known = isinstance(json.loads(text), dict)
-    except json.JSONDecodeError:
-        known = False
-    if not known:
+        return int(text)
+    except ValueError as error:
         raise UserError(
-            f"TF_CONFIG describes a cluster as a JSON object. Received: {text!r}. Correct it, or "
-            "unset it to train on this machine alone."
-        )
+            "The environment variable SLURM_STEP_NUM_TASKS must be the number of tasks of this job "
+            f"step. Found {text!r}. Unset it to train on this machine alone."
+        ) from error
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:

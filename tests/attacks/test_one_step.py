@@ -175,7 +175,13 @@ def test_wrong_settings_are_refused(wrong):
         StepAttack(**{"epsilon": 0.1, "step_size": 0.1, **wrong})
 
 
-@pytest.mark.parametrize("name", ["FGSM", "pgd-0", "pgd-", "none", "bim"])
+@pytest.mark.parametrize("steps", ["0", "07", "10000", "1000000", "9" * 5000])
+def test_numbers_of_steps_that_nobody_wants_are_named(steps):
+    with pytest.raises(UserError, match=r"from 1 to 9999 steps. Received: 'pgd-\d{1,50}'"):
+        step_attack(f"pgd-{steps}", EPS)
+
+
+@pytest.mark.parametrize("name", ["FGSM", "pgd-", "none", "bim"])
 def test_unknown_names_are_refused(name):
     with pytest.raises(UserError, match="No attack has this name"):
         step_attack(name, EPS)

@@ -1,5 +1,7 @@
 """Who leaves the work, who is kept, and that it changes no result."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from classifiers import make_judge
@@ -18,7 +20,7 @@ class Counting:
         self.calls = []
         self.search = Search(trials, steps, batch, 4, self.start, self.advance)
 
-    def start(self, x, seed):
+    def start(self, trial, x, known, seed):
         del seed
         return (x, np.zeros_like(x))
 
@@ -148,7 +150,7 @@ def test_a_screen_does_not_choose_between_restarts():
 
 def test_each_image_keeps_its_best_restart():
     class Offsets(Counting):
-        def start(self, x, seed):
+        def start(self, trial, x, known, seed):
             self.trial = getattr(self, "trial", -1) + 1
             return (x + self.trial, np.zeros_like(x))
 
@@ -169,6 +171,39 @@ def test_targeted_images_are_lost_once_they_reach_the_class():
     reached = lambda x, y, seed: 1 - judge(x, y, seed)  # noqa: E731
     result = attack_standing(counting.search, X, FALLS, SEED, reached, targeted=True, check_every=2)
     assert result[:, 0].tolist() == [2, 2, 4, 4, 6, 6, 10, 10]
+
+
+def test_images_that_a_trial_gives_up_leave_it_and_begin_the_next():
+    counting = Counting(trials=2, steps=6)
+    search = dataclasses.replace(counting.search, given_up=lambda state: state[0][:, 0] >= 4)
+    result = attack_standing(search, X, FALLS, SEED, judge, check_every=2)
+    # Those that fell by 4 are lost; the others leave there, and stand in the next trial.
+    assert result[:, 0].tolist() == [2, 2, 4, 4, 4, 4, 4, 4]
+    assert [call[1:] for call in counting.calls if call[0] == 1 and call[2] == 0] == [
+        (3, 0, 2),
+        (1, 0, 2),
+    ]
+    assert max(call[2] for call in counting.calls) == 2
+
+
+def test_what_all_trials_need_is_prepared_once_and_follows_its_image():
+    counting = Counting(trials=2)
+    asked = []
+
+    def prepare(x, y, seed):
+        asked.append(len(x))
+        return (np.asarray(y, np.float32),)
+
+    def start(trial, x, known, seed):
+        return (x, np.zeros_like(x), known[0])
+
+    def advance(trial, x, y, state, seed, first, count):
+        np.testing.assert_array_equal(state[2], y)
+        return (state[0] + count, state[1] + count, state[2])
+
+    search = dataclasses.replace(counting.search, start=start, advance=advance, prepare=prepare)
+    attack_standing(search, X, FALLS, SEED, judge, check_every=5)
+    assert asked == [3, 3, 2]
 
 
 def test_no_images_is_no_work():

@@ -5,14 +5,27 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
-from zoo import EPSILON, Quantised, RandomShift, behind, digits, network, trained
+from zoo import (
+    EPSILON,
+    Decoy,
+    Quantised,
+    RandomShift,
+    Shattered,
+    behind,
+    digits,
+    network,
+    noisy,
+    trained,
+)
 
 from pnil_tf.evaluation.runner import evaluate
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.layers import PNILLayer
 
+ATTACKS = ("pgd", "pgd_strong", "spsa", "fgsm", "noise")
 SETTINGS = EvaluationSettings(
     epsilon=EPSILON,
+    attacks=ATTACKS,
     images=120,
     batch_size=120,
     steps=20,
@@ -113,6 +126,7 @@ def test_token_settings_buy_no_verdict(plain, tmp_path):
     x, y = digits()
     settings = EvaluationSettings(
         epsilon=0.1,
+        attacks=ATTACKS,
         steps=1,
         restarts=1,
         spsa_images=1,
@@ -146,3 +160,34 @@ def network_of(answer):
     """A layer that always gives one of two classes."""
     bias = keras.initializers.Constant([5.0 - 10 * answer, 0.0])
     return keras.layers.Dense(2, kernel_initializer="zeros", bias_initializer=bias)
+
+
+FAKES = {
+    "rounded": lambda plain: behind(Quantised(), plain),
+    "decoy": lambda plain: keras.Sequential(
+        [keras.Input((8, 8, 1)), Decoy(plain, network(seed=99))]
+    ),
+    "rippled": lambda plain: behind(Shattered(), plain),
+    "of huge logits": lambda plain: keras.Sequential([plain, keras.layers.Rescaling(1e4)]),
+}
+FRONTS = {
+    "alone": lambda model: model,
+    "behind noise": noisy,
+    "behind noise that follows no seed": lambda model: behind(RandomShift(), model),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("front", FRONTS)
+@pytest.mark.parametrize("fake", FAKES)
+def test_every_fake_is_flagged_with_noise_as_without(fake, front, plain, evaluated):
+    results, failed = evaluated(FRONTS[front](FAKES[fake](plain)))
+    assert results["verdict"] == "obfuscated", failed
+
+
+@pytest.mark.slow
+def test_the_decoy_is_found_out_on_a_small_budget(plain, evaluated):
+    """The settings with which 64.9 % once stood, of a model that is left with nothing."""
+    decoy = keras.Sequential([keras.Input((8, 8, 1)), Decoy(plain, network(seed=99))])
+    _, failed = evaluated(noisy(decoy), images=60, spsa_images=20, spsa_samples=256, spsa_steps=50)
+    assert {"gradients_wrong", "planted_not_found", "settings_too_weak"} <= failed

@@ -41,6 +41,7 @@ RESULTS = {
         for name in (
             "clean_without", "with_with", "with_without",
             "without_with", "without_without", "frozen_with",
+            "clean_frozen", "frozen_frozen",
         )
     },
     "settings": {"epsilon": 0.2, "norm": "linf", "eot_samples": 10, "check_draws": 4},

@@ -22,6 +22,7 @@ from pnil_tf.runs.load import load_model
 
 SMALL = {
     "epsilon": 0.1,
+    "attacks": ("pgd", "pgd_strong", "spsa", "fgsm", "noise"),
     "images": 12,
     "batch_size": 5,
     "steps": 2,
@@ -170,7 +171,10 @@ def test_an_interrupted_evaluation_gives_the_same_numbers(change, tmp_path, monk
 
 def test_another_attack_changes_no_number_of_the_others(whole, tmp_path):
     alone = evaluate(
-        noisy_linear(), *images(), EvaluationSettings(**FAST, attacks=("fgsm",)), tmp_path / "out"
+        noisy_linear(),
+        *images(),
+        EvaluationSettings(**{**FAST, "attacks": ("fgsm",)}),
+        tmp_path / "out",
     )
     assert alone["attacks"]["fgsm"]["value"] == whole[1]["attacks"]["fgsm"]["value"]
     assert alone["verdict"] == "doubtful"
@@ -235,7 +239,7 @@ def test_a_loss_that_needs_more_classes_is_refused_before_the_work(tmp_path):
 
 
 def test_adversarial_images_that_were_not_kept_are_asked_for_in_vain(tmp_path):
-    settings = EvaluationSettings(**FAST, attacks=("noise",))
+    settings = EvaluationSettings(**{**FAST, "attacks": ("noise",)})
     evaluate(noisy_linear(), *images(), settings, tmp_path / "out")
     keep = dataclasses.replace(settings, save_adversarial=True)
     with pytest.raises(UserError, match="has not kept"):
@@ -291,7 +295,7 @@ def test_gradients_that_are_no_numbers_are_a_finding_and_no_crash(tmp_path):
         ({"labels": images()[1] + 0.5}, "whole-number"),
         ({"data": {"num_classes": 10}}, "3 classes, but the data set has 10"),
         ({"model": "runs/mnist"}, "must be a Keras model"),
-        ({"settings": EvaluationSettings(**FAST, norm="l2", attacks=("spsa",))}, "SPSA"),
+        ({"settings": EvaluationSettings(**{**FAST, "norm": "l2", "attacks": ("spsa",)})}, "SPSA"),
     ],
 )
 def test_bad_input_before_the_work_begins(change, said, tmp_path):
@@ -310,7 +314,7 @@ def test_bad_input_before_the_work_begins(change, said, tmp_path):
 
 def test_byte_images_are_scaled_and_all_used_if_there_are_too_few(tmp_path, caplog):
     x, y = images(9)
-    settings = EvaluationSettings(**FAST, attacks=("noise",))
+    settings = EvaluationSettings(**{**FAST, "attacks": ("noise",)})
     as_bytes = evaluate(noisy_linear(), np.round(255 * x).astype(np.uint8), y, settings, tmp_path)
     assert as_bytes["clean"]["value"] > 0.5
     assert as_bytes["clean"]["images"] == 9

@@ -4,7 +4,7 @@ import pytest
 
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.settings import EvaluationSettings
-from pnil_tf.vocabulary import ATTACKS
+from pnil_tf.vocabulary import ATTACKS, SUITES
 
 
 @pytest.mark.parametrize(
@@ -37,10 +37,14 @@ def test_bad_settings(change, said):
         EvaluationSettings(**{"epsilon": 0.1, **change})
 
 
-def test_all_attacks_that_the_norm_allows_are_the_default():
-    assert EvaluationSettings(epsilon=0.1).attacks == ATTACKS
-    euclidean = EvaluationSettings(epsilon=2.0, norm="l2")
-    assert set(euclidean.attacks) == set(ATTACKS) - {"spsa"}
+def test_the_suite_of_the_lowest_accuracy_at_the_least_cost_is_the_default():
+    assert EvaluationSettings(epsilon=0.1).attacks == ("auto",)
+    assert EvaluationSettings(epsilon=2.0, norm="l2").attacks == ("auto",)
+
+
+@pytest.mark.parametrize("name", [*ATTACKS, *SUITES])
+def test_every_attack_and_suite_can_be_asked_for(name):
+    assert EvaluationSettings(epsilon=0.1, attacks=(name,)).attacks == (name,)
 
 
 def test_settings_become_json_and_come_back():

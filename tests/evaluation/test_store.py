@@ -37,8 +37,9 @@ def test_pieces_without_an_identity_are_not_taken_over(tmp_path):
     calls = []
     Store(tmp_path / "state", IDENTITY, resume=False).once("piece", counted(calls))
     (tmp_path / "state" / "identity.json").unlink()
-    Store(tmp_path / "state", {"settings": 2}, resume=True).once("piece", counted(calls))
-    assert len(calls) == 2
+    with pytest.raises(UserError, match=r"no evaluation wrote, such as 'piece\.npz'"):
+        Store(tmp_path / "state", {"settings": 2}, resume=True)
+    assert (tmp_path / "state" / "piece.npz").exists()
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 torn", b"no archive"])

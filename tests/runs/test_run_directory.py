@@ -6,13 +6,16 @@ from pnil_tf.errors import UserError
 from pnil_tf.runs.directory import RunDirectory
 from pnil_tf.training.settings import RunSettings
 
+OURS = {"versions": {"pnil_tf": "0.1.0"}}
+FLAGS = "# python bin/train.py --flagfile=THIS_FILE"
+
 
 def settings(folder, **change):
     return RunSettings(runs_dir=str(folder), name="mine", **change)
 
 
 def test_an_existing_run_is_neither_replaced_nor_continued_unasked(tmp_path):
-    RunDirectory(settings(tmp_path)).begin({"status": "finished"}, "--pnil")
+    RunDirectory(settings(tmp_path)).begin({**OURS, "status": "finished"}, FLAGS)
     with pytest.raises(UserError, match="neither --resume"):
         RunDirectory(settings(tmp_path))
     assert RunDirectory(settings(tmp_path, resume=True)).exists
@@ -20,7 +23,7 @@ def test_an_existing_run_is_neither_replaced_nor_continued_unasked(tmp_path):
 
 def test_a_damaged_run_can_be_replaced_and_nothing_else(tmp_path):
     run = RunDirectory(settings(tmp_path))
-    run.begin({"status": "unfinished"}, "--pnil")
+    run.begin({**OURS, "status": "unfinished"}, FLAGS)
     del run  # lets go of the lock
     marker = tmp_path / "mine" / "run.json"
     marker.write_text("{")
@@ -29,12 +32,12 @@ def test_a_damaged_run_can_be_replaced_and_nothing_else(tmp_path):
     with pytest.raises(UserError, match="damaged"):
         assert RunDirectory(settings(tmp_path, resume=True)).exists
     new = RunDirectory(settings(tmp_path, overwrite=True))
-    new.begin({"status": "unfinished", "seed": 7}, "--pnil")
+    new.begin({**OURS, "status": "unfinished", "seed": 7}, FLAGS)
     assert new.read()["seed"] == 7
 
 
 def test_two_processes_do_not_share_a_run(tmp_path):
     first = RunDirectory(settings(tmp_path))
-    first.begin({"status": "unfinished"}, "--pnil")
+    first.begin({**OURS, "status": "unfinished"}, FLAGS)
     with pytest.raises(UserError, match="Another process"):
-        RunDirectory(settings(tmp_path, overwrite=True)).begin({}, "--pnil")
+        RunDirectory(settings(tmp_path, overwrite=True)).begin(OURS, FLAGS)

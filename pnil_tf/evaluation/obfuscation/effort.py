@@ -10,6 +10,7 @@ from pnil_tf.evaluation.obfuscation.evidence import Evidence
 from pnil_tf.evaluation.statistics import wilson
 
 _MAX_HALF_WIDTH = 0.1
+_FOUND = 0.9
 
 _STRONGER = {
     "more_steps": "twice the steps",
@@ -67,6 +68,33 @@ def attack_converged(evidence: Evidence) -> Finding | None:
     )
 
 
+def planted_found(evidence: Evidence) -> Finding | None:
+    """Raised if the attack misses adversarial examples that are there by construction.
+
+    On a sample of images a read-out of the model's features is made to have one inside the ball
+    (Zimmermann et al. 2022). It counts as found if the attack's image fools a share of the draws
+    that is nearer to the planted one's than to the unperturbed image's.
+    """
+    if evidence.planted is None:
+        return None
+    planted = evidence.planted
+    halfway = (planted.by_image + planted.by_construction) / 2
+    found = wilson(planted.by_attack >= halfway)
+    return Finding(
+        name="planted_not_found",
+        passed=found.high >= _FOUND,
+        value=found.value,
+        threshold=_FOUND,
+        explanation=(
+            f"the attack is too weak for this model: of {len(planted.by_attack)} "
+            f"adversarial examples planted inside the ball it found {found.value:.1%}"
+        ),
+        remedy="Give the attack more steps, restarts and draws. If that does not help, look for "
+        "what hides the gradients.",
+        weight=Weight.DOUBT,
+    )
+
+
 def coverage(evidence: Evidence) -> Finding:
     """Raised unless an attack with gradients, one without, and the checks were run."""
     missing = [
@@ -108,4 +136,4 @@ def images(evidence: Evidence) -> Finding:
     )
 
 
-EFFORT_CHECKS = (eot_converged, attack_converged, coverage, images)
+EFFORT_CHECKS = (eot_converged, attack_converged, planted_found, coverage, images)

@@ -40,9 +40,10 @@ class Gradients:
 
 @dataclasses.dataclass(frozen=True)
 class NoiseCells:
-    """For a model whose noise can be removed: {attack, judge} x {with, without noise}.
+    """For a model whose noise can be removed: {attack, judge} x {with, without, frozen noise}.
 
-    Each is `(n,)`, the share of right draws (without noise there is one).
+    Frozen noise is one draw, the same for all images, that attack and judge know. Each is
+    `(n,)`, the share of right draws (without noise, and of frozen noise, there is one).
     """
 
     clean_without: np.ndarray
@@ -51,6 +52,25 @@ class NoiseCells:
     without_with: np.ndarray
     without_without: np.ndarray
     frozen_with: np.ndarray
+    clean_frozen: np.ndarray
+    frozen_frozen: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Planted:
+    """Adversarial examples that are there by construction, see `evaluation.planted`.
+
+    All are `(m,)`, the share of draws that are fooled.
+
+    Args:
+        by_image: By the image itself.
+        by_construction: By the planted example itself.
+        by_attack: By the one that the attack came up with.
+    """
+
+    by_image: np.ndarray
+    by_construction: np.ndarray
+    by_attack: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +95,7 @@ class Evidence:
         eot_curve: `(draws, share)` under one attack, draws increasing; stochastic models only.
         stronger: Share under stronger versions of the attack, by what was made stronger.
         gradients: Input gradients.
+        planted: Planted adversarial examples; None where none could be.
         cells: Attacks on copies of the model without noise.
         sigma: For each PNIL layer the mean standard deviation of its noise on the images.
     """
@@ -95,6 +116,7 @@ class Evidence:
     eot_curve: tuple[tuple[int, np.ndarray], ...] = ()
     stronger: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     gradients: Gradients | None = None
+    planted: Planted | None = None
     cells: NoiseCells | None = None
     sigma: dict[str, float] = dataclasses.field(default_factory=dict)
 

@@ -42,7 +42,7 @@ FLOORS = (
     Floor("spsa", "steps", 20),
     Floor("spsa", "samples", 128),
     Floor("spsa", "images", 50),
-    Floor("square", "queries", 1000),
+    Floor("square", "steps", 1000),
     Floor("square", "images", 50),
     Floor(EVALUATION, "images", 50),
     Floor(CHECKS, "check_images", 50),

@@ -34,6 +34,32 @@ def noise_free(evidence: Evidence) -> Finding | None:
     )
 
 
+def known_draws(evidence: Evidence) -> Finding | None:
+    """Raised if the robustness rests on the attacker not knowing the noise that is drawn.
+
+    Whoever can foresee the draws attacks a model without randomness. The figure stands for
+    attackers who cannot.
+    """
+    cells = evidence.cells
+    if cells is None:
+        return None
+    lost = drop(cells.with_with, cells.frozen_frozen)
+    return Finding(
+        name="rests_on_unknown_draws",
+        passed=not beyond(lost),
+        value=lost.value,
+        threshold=TOLERANCE,
+        explanation=(
+            f"the same attack leaves {cells.with_with.mean():.1%} with fresh draws, "
+            f"{cells.frozen_frozen.mean():.1%} with one draw that the attacker knows and "
+            f"{cells.without_without.mean():.1%} with the noise off"
+        ),
+        remedy="Count on the lower figures wherever an attacker could learn or influence the "
+        "draws: see that noise is fresh in every answer.",
+        weight=Weight.NOTE,
+    )
+
+
 def sigma(evidence: Evidence) -> Finding | None:
     """Raised if a PNIL layer does nothing (sigma near 0), or its noise has exploded."""
     if not evidence.sigma:
@@ -95,4 +121,4 @@ def _transfer(evidence: Evidence, name: str, share: np.ndarray, how: str) -> Fin
     )
 
 
-NOISE_CHECKS = (frozen, noise_free, sigma, repeatable)
+NOISE_CHECKS = (frozen, noise_free, known_draws, sigma, repeatable)

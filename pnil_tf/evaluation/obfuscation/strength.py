@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
+
 from pnil_tf.attacks.attack import Kind
 from pnil_tf.attacks.registry import attacks_of_kind
 from pnil_tf.evaluation.finding import Finding, Weight
@@ -13,6 +15,9 @@ from pnil_tf.evaluation.statistics import wilson
 
 _INTACT, _BROKEN = 0.5, 0.1
 _STANDING = 0.75  # of clean accuracy, at half the radius
+
+_SQUARE = "square"
+_MUCH_BY_SCORES = 0.08
 
 
 def one_step(evidence: Evidence) -> Finding | None:
@@ -75,9 +80,11 @@ def collapse(evidence: Evidence) -> Finding | None:
 def gradient_free(evidence: Evidence) -> Finding | None:
     """Raised if an attack without gradients lowers accuracy further than all with them.
 
-    Gradients are more information; where they hurt, they mislead (Athalye et al. 2018).
+    Gradients are more information; where they hurt, they mislead (Athalye et al. 2018). Square has
+    a check of its own.
     """
-    without = evidence.strongest(attacks_of_kind(Kind.GRADIENT_FREE))
+    names = attacks_of_kind(Kind.GRADIENT_FREE)
+    without = evidence.strongest(tuple(name for name in names if name != _SQUARE))
     with_gradients = evidence.strongest(attacks_of_kind(Kind.GRADIENT))
     if without is None or with_gradients is None:
         return None
@@ -95,6 +102,43 @@ def gradient_free(evidence: Evidence) -> Finding | None:
         ),
         remedy="Believe the gradient-free figure, and look for what hides the gradients.",
         weight=by_size(advantage),
+    )
+
+
+def score_search(evidence: Evidence) -> Finding | None:
+    """Raised if Square, which sees scores alone, fools images that withstood all gradients.
+
+    A few points are usual for honest models: the figure takes them in, and this is a note. Where
+    it is much more, gradients are hidden.
+    """
+    square = evidence.attacks.get(_SQUARE)
+    names = attacks_of_kind(Kind.GRADIENT)
+    if square is None or evidence.strongest(names) is None:
+        return None
+    n = min(
+        len(square), *(len(evidence.attacks[name]) for name in names if name in evidence.attacks)
+    )
+    by_gradients = [evidence.attacks[name][:n] for name in names if name in evidence.attacks]
+    if evidence.stochastic:  # of several noisy shares of one image the lowest is too low
+        left = min(by_gradients, key=lambda share: float(share.mean()))
+        lowered = drop(left, square)
+    else:
+        left = np.min(by_gradients, axis=0)
+        lowered = drop(left, np.minimum(left, square[:n]))
+    much = lowered.value > _MUCH_BY_SCORES and lowered.low > TOLERANCE
+    return Finding(
+        name="score_search_stronger",
+        passed=not beyond(lowered),
+        value=lowered.value,
+        threshold=_MUCH_BY_SCORES if much else TOLERANCE,
+        explanation=(
+            f"of the same {len(left)} images gradients leave {left.mean():.1%}, and square, which "
+            f"sees scores alone, takes a further {lowered.value:.1%}"
+        ),
+        remedy="Believe the figure that has square in it, and look for what hides the gradients."
+        if much
+        else "Count square in: the worst case per image does.",
+        weight=Weight.HIDES if much else Weight.NOTE,
     )
 
 
@@ -176,4 +220,4 @@ def rising(evidence: Evidence) -> Finding | None:
     )
 
 
-STRENGTH_CHECKS = (one_step, collapse, gradient_free, random_noise, unbounded, rising)
+STRENGTH_CHECKS = (one_step, collapse, gradient_free, score_search, random_noise, unbounded, rising)

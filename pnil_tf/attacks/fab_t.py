@@ -1,0 +1,125 @@
+"""FAB: looks for the nearest image across a boundary, towards one class after another.
+
+Croce and Hein 2020, "Minimally Distorted Adversarial Examples with a Fast Adaptive Boundary
+Attack", in the targeted version of AutoAttack. Each step goes to the boundary as it would be if
+the logits were linear, biased towards the original image, and a little beyond; once across, the
+search steps back towards the original.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from pnil_tf import rng
+from pnil_tf.attacks import apgd
+from pnil_tf.attacks.apgd import like
+from pnil_tf.attacks.apgd_t import TargetedSettings, targeted_search
+from pnil_tf.attacks.attack import OF_AVERAGED_GRADIENTS, Attack, Kind, Wishes
+from pnil_tf.attacks.eot import Predict, eot_gradient, eot_loss
+from pnil_tf.attacks.hyperplane import to_hyperplane
+from pnil_tf.attacks.losses import margin
+from pnil_tf.attacks.search import Search, State
+
+_BIAS = 0.1  # alpha_max: most of the way that is counted from the original
+_BEYOND = 1.05  # eta: how far over the boundary
+_BACK = 0.9  # beta: what is left of the way after a step back
+
+
+def fab_steps(
+    predict: Predict,
+    settings: TargetedSettings,
+    x: Any,
+    pairs: Any,
+    state: State,
+    seed: Any,
+    first: Any,
+    count: Any,
+) -> State:
+    """Takes `count` steps, from number `first` on.
+
+    Args:
+        predict: The classifier.
+        settings: The attack's settings.
+        x: float32 images `(batch, ...)`.
+        pairs: int32 `(batch, 2)`, labels and targets.
+        state: What the attack would hand over (an image of the ball that is across a boundary,
+            or else the original); where it is; the least distance at which it was across.
+        seed: int32 seed pair of the whole search.
+        first: Number of the first step.
+        count: Steps to take.
+    """
+    pixels = [tf.shape(x)[0], x.shape[1:].num_elements()]
+    edges = (settings.norm, settings.clip_min, settings.clip_max)
+
+    def gap(pairs: Any, logits: Any) -> Any:
+        of_label, of_target = (tf.gather(logits, pairs[:, i], batch_dims=1) for i in (0, 1))
+        return of_target - of_label
+
+    def distance(points: Any) -> Any:
+        order = np.inf if settings.norm == "linf" else 2
+        return tf.norm(tf.reshape(points - x, pixels), ord=order, axis=1)
+
+    def body(i: Any, found: Any, current: Any, nearest: Any) -> tuple[Any, ...]:
+        step_seed = rng.fold(seed, i)
+        value, gradient = eot_gradient(
+            predict, gap, current, pairs, rng.fold(step_seed, 0), settings.eot
+        )
+        gradient = tf.where(tf.math.is_finite(gradient), gradient, tf.zeros_like(gradient))
+        normal, here, origin = (tf.reshape(a, pixels) for a in (gradient, current, x))
+        there = value + tf.reduce_sum(normal * (origin - here), axis=1)
+        to_here = tf.reshape(to_hyperplane(here, normal, value, *edges), tf.shape(x))
+        to_there = tf.reshape(to_hyperplane(origin, normal, there, *edges), tf.shape(x))
+        short, long = (tf.maximum(distance(x + way), 1e-8) for way in (to_here, to_there))
+        bias = like(tf.minimum(short / (short + long), _BIAS), x)
+        moved = (1 - bias) * (current + _BEYOND * to_here) + bias * (x + _BEYOND * to_there)
+        moved = tf.clip_by_value(moved, settings.clip_min, settings.clip_max)
+        labels = pairs[:, 0]
+        across = eot_loss(predict, margin, moved, labels, rng.fold(step_seed, 1), settings.eot) > 0
+        far = distance(moved)
+        better = across & (far < nearest)
+        inside = better & (far <= settings.epsilon)
+        return (
+            i + 1,
+            tf.where(like(inside, x), moved, found),
+            tf.where(like(across, x), x + _BACK * (moved - x), moved),
+            tf.where(better, far, nearest),
+        )
+
+    _, *fields = tf.while_loop(
+        lambda i, *_: i < first + count, body, (first, *state), parallel_iterations=1
+    )
+    return tuple(fields)
+
+
+def _defaults(wishes: Wishes) -> dict[str, Any]:
+    return {
+        "steps": wishes.steps or 100,
+        "step_size": wishes.epsilon,
+        "loss": "margin",
+        "check_every": 10,
+    }
+
+
+def _build(predict: Predict, settings: TargetedSettings) -> Search:
+    def start(x: Any, seed: Any) -> State:
+        del seed
+        return x, x, np.full(len(x), np.inf, np.float32)
+
+    def step(x: Any, pairs: Any, state: State, seed: Any, first: Any, count: Any) -> State:
+        return fab_steps(predict, settings, x, pairs, state, seed, first, count)
+
+    return targeted_search(predict, settings, steps=settings.steps, start=start, step=step)
+
+
+ATTACK = Attack(
+    kind=Kind.GRADIENT,
+    defaults=_defaults,
+    build=_build,
+    settings=TargetedSettings,
+    eot=apgd.draws,
+    most_draws=apgd.MOST_DRAWS,
+    options=OF_AVERAGED_GRADIENTS,
+)

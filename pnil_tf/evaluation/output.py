@@ -1,0 +1,108 @@
+"""The folder of an evaluation's results: what is ours in it, what is finished, what gives way."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from pathlib import Path
+from typing import Any
+
+from pnil_tf.errors import UserError
+from pnil_tf.evaluation.store import Store, check_identity, holds_pieces, refuse_foreign_state
+from pnil_tf.files import lock_folder, read_json, sha256_of, understood
+
+RESULTS, ARRAYS, ADVERSARIAL, REPORT = (
+    "results.json",
+    "arrays.npz",
+    "adversarial.npz",
+    "report.html",
+)
+STATE = "state"
+_OURS = b'"verdict"'
+
+logger = logging.getLogger(__name__)
+
+
+def refuse_existing(output: Path) -> None:
+    """Refuses a folder that holds an evaluation, begun or finished.
+
+    Raises:
+        UserError: If so.
+    """
+    if any((output / name).exists() for name in (RESULTS, STATE)):
+        raise UserError(
+            f"{output} holds an evaluation. Received: neither --resume (go on with it) nor "
+            "--overwrite (replace it). Pass one, or choose another --output."
+        )
+
+
+def refuse_foreign(output: Path) -> None:
+    """Refuses a folder in which results would take the place of files of somebody else.
+
+    Raises:
+        UserError: If so.
+    """
+    refuse_foreign_state(output / STATE)
+    if _is_ours(output / RESULTS) or holds_pieces(output / STATE):
+        return
+    for name in (RESULTS, ARRAYS, ADVERSARIAL, REPORT):
+        if (output / name).exists():
+            raise UserError(
+                f"{str(output / name)!r} was not written by an evaluation of ours, and is not "
+                "replaced. Move it, or choose another --output."
+            )
+
+
+def _is_ours(results: Path) -> bool:
+    # By its text: it may be damaged, which is why it is to be replaced.
+    return results.is_file() and _OURS in results.read_bytes()
+
+
+def finished(output: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
+    """Returns the results of an evaluation that is finished, if it is the one asked for.
+
+    Args:
+        output: The folder.
+        identity: Everything that the results depend on.
+
+    Raises:
+        UserError: If the folder holds the results of another evaluation, or damaged ones.
+    """
+    if not (output / RESULTS).is_file():
+        return None
+    if not (output / STATE).exists():
+        return _compared(output, identity)
+    # There are pieces beside the results: those of an evaluation that is to replace them, or of
+    # this one, killed before it had removed them.
+    with contextlib.suppress(UserError), lock_folder(output):
+        results = _compared(output, identity)
+        Store.discard(output / STATE)
+        return results
+    return None
+
+
+def _compared(output: Path, identity: dict[str, Any]) -> dict[str, Any]:
+    results = read_json(output / RESULTS)
+    with understood(output / RESULTS):
+        check_identity(results["identity"], identity, output)
+        _check_files(output, results)
+    return results
+
+
+def _check_files(output: Path, results: dict[str, Any]) -> None:
+    for stated in (results[key] for key in ("arrays", "adversarial") if key in results):
+        file = output / stated["file"]
+        if not file.is_file() or sha256_of(file) != stated["sha256"]:
+            raise UserError(
+                f"{file} is missing, or was damaged since the evaluation wrote it. Received: "
+                f"results with the sha256 {stated['sha256']}. Evaluate anew with --overwrite."
+            )
+
+
+def put_in_place(output: Path) -> None:
+    """Moves the finished files out of the state; what was here before gives way only now."""
+    for name in (ADVERSARIAL, ARRAYS, REPORT, RESULTS):
+        if (output / STATE / name).exists():
+            (output / STATE / name).replace(output / name)
+        else:
+            (output / name).unlink(missing_ok=True)

@@ -1,0 +1,227 @@
+"""Adversarial examples that are known to be there: does the attack find them?
+
+A read-out is put on the model's own features, one for each image, that tells a single point of the
+ball's surface from the inside of the ball. So that point is adversarial by construction, while the
+image and random points around it are not; an attack that does not find one there will not find one
+of the model's either. After Zimmermann, Brendel, Tramer and Carlini (2022), "Increasing Confidence
+in Adversarial Robustness Evaluations"; the read-out is a linear discriminant in closed form.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from pnil_tf import rng
+from pnil_tf.attacks.ball import uniform_in_ball
+from pnil_tf.attacks.settings import AttackSettings
+from pnil_tf.evaluation.judge import distances
+from pnil_tf.evaluation.obfuscation.evidence import Planted
+from pnil_tf.evaluation.store import Arrays
+from pnil_tf.evaluation.target import Predict
+from pnil_tf.evaluation.trial import Trial
+
+MOST = 32
+"""Images with a planted example."""
+
+_FEWEST = 10
+
+_INSIDE = {False: 200, True: 400}
+"""Points inside the ball that a read-out knows, without noise and with it."""
+
+_DEPTH = 0.95
+"""Radius within which they lie, in radii of the ball."""
+
+_CANDIDATES = 16
+"""Points of the surface; the one that is easiest to tell from the inside is planted. Half of them
+lie towards other images: behind noise a random one can hardly be told from the inside."""
+
+_DRAWS = {False: 1, True: 16}
+"""Draws of the noise for each of those."""
+
+_RIDGE = 0.1
+"""Share of the mean variance by which every variance is raised, so that few points do."""
+
+_WITHIN = {False: 1.0, True: 0.95}
+"""Share of the inside that a read-out must tell from its point; with noise some draws go astray."""
+
+_HEIGHT = {False: 0.5, True: 0.25}
+"""Where the threshold lies, from the edge of the inside (0) to the point (1)."""
+
+_INTACT, _FOOLED = 0.9, 0.3
+"""Least shares of draws in which an image must be right and its point adversarial."""
+
+_APART = 2.5
+"""Radii between images, so that every point of a ball, and near it, has one nearest image."""
+
+
+def planted_examples(trial: Trial, attack: AttackSettings, images: int) -> Planted | None:
+    """Plants adversarial examples and lets an attack search for them.
+
+    Args:
+        trial: The target and its images.
+        attack: The attack.
+        images: The first so many images may be used.
+
+    Returns:
+        What it found; None where fewer than 10 images allow for a planted example.
+    """
+    settings = trial.settings
+    centres = _apart(trial.x[:images], _APART * settings.epsilon, settings.norm)
+    if len(centres) < _FEWEST:
+        return None
+    planted = trial.store.once("check-plant", lambda: _plant(trial, centres))
+    usable = planted["separated"]
+    centres, points = centres[usable], planted["points"][usable]
+    if len(centres) < _FEWEST:
+        return None
+    predict = _read_out(trial, centres, planted["weights"][usable], planted["bias"][usable])
+    target = dataclasses.replace(trial.target, predict=predict)
+    labels = np.zeros(len(centres), np.int32)
+    inner = Trial(target, centres, labels, settings, trial.store, trial.stages)
+    intact = inner.share(inner.votes("check-plant-clean", centres))
+    fooled = 1.0 - inner.share(inner.votes("check-plant-points", points))
+    # With noise some of them are adversarial in too few draws.
+    sound = (intact >= _INTACT) & (fooled >= _FOOLED)
+    if sound.sum() < _FEWEST:
+        return None
+    found = 1.0 - inner.attack("check-planted", attack, len(centres)).share
+    return Planted(1.0 - intact[sound], by_construction=fooled[sound], by_attack=found[sound])
+
+
+def _apart(x: np.ndarray, distance: float, norm: str) -> np.ndarray:
+    """The first images that are further than this from all before them."""
+    chosen: list[np.ndarray] = []
+    for image in x:
+        if not chosen or distances(np.stack(chosen), image[np.newaxis], norm).min() > distance:
+            chosen.append(image)
+        if len(chosen) == MOST:
+            break
+    return np.stack(chosen)
+
+
+def _plant(trial: Trial, centres: np.ndarray) -> Arrays:
+    """One read-out for each image: `weights (n, features)`, `bias (n,)`, `points` like images."""
+    features = tf.function(_features(trial), reduce_retracing=True)
+    stochastic = trial.target.stochastic
+    rows: list[Arrays] = []
+    for number, centre in enumerate(centres):
+        seed = rng.make_seed(trial.seed("plant", "attack", number))
+        inside = _inside(centre, rng.fold(seed, 0), trial)
+        towards = np.roll(centres, -number, axis=0)[1 : _CANDIDATES // 2 + 1]
+        surface = _surface(centre, towards, rng.fold(seed, 1), trial)
+        of_inside = _in_parts(features, inside, rng.fold(seed, 2), trial.settings.batch_size)
+        of_surface = [
+            _in_parts(features, surface, rng.fold(rng.fold(seed, 3), i), trial.settings.batch_size)
+            for i in range(_DRAWS[stochastic])
+        ]
+        rows.append(_discriminant(of_inside, np.mean(of_surface, axis=0), surface, stochastic))
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def _features(trial: Trial) -> Any:
+    function = trial.target.features or trial.target.predict
+
+    def features(x: Any, seed: Any) -> Any:
+        with rng.noise_scope(seed):
+            return function(x)
+
+    return features
+
+
+def _in_parts(features: Any, x: np.ndarray, seed: Any, size: int) -> np.ndarray:
+    return np.concatenate(
+        [
+            features(tf.constant(x[first : first + size]), rng.fold(seed, first)).numpy()
+            for first in range(0, len(x), size)
+        ]
+    ).astype(np.float64)
+
+
+def _inside(centre: np.ndarray, seed: Any, trial: Trial) -> np.ndarray:
+    """The image itself and random points around it."""
+    settings = trial.settings
+    moves = uniform_in_ball(
+        [_INSIDE[trial.target.stochastic], *centre.shape],
+        seed,
+        _DEPTH * settings.epsilon,
+        settings.norm,
+    ).numpy()
+    return np.clip(np.concatenate([centre[np.newaxis], centre + moves]), 0.0, 1.0)
+
+
+def _surface(centre: np.ndarray, towards: np.ndarray, seed: Any, trial: Trial) -> np.ndarray:
+    """Points as far from the image as ball and range allow, towards others and at random."""
+    epsilon, pixels = trial.settings.epsilon, math.prod(centre.shape)
+    step = epsilon if trial.settings.norm == "linf" else epsilon / math.sqrt(pixels)
+    random = rng.uniform([_CANDIDATES - len(towards), *centre.shape], seed).numpy()
+    return np.clip(centre + step * np.sign(np.concatenate([towards - centre, random])), 0.0, 1.0)
+
+
+def _discriminant(
+    inside: np.ndarray, surface: np.ndarray, points: np.ndarray, stochastic: bool
+) -> Arrays:
+    """The linear read-out that tells one of the surface's points from the inside best.
+
+    Args:
+        inside: `(n, features)`.
+        surface: `(m, features)`, means over draws.
+        points: The images of the latter.
+        stochastic: Whether the model is.
+    """
+    mean = inside.mean(axis=0)
+    centred = inside - mean
+    n = len(centred)
+    ridge = _RIDGE * (centred**2).sum() / n / min(n, centred.shape[1])
+    best: Arrays = {
+        "weights": np.zeros(len(mean), np.float32),
+        "bias": np.array(-1.0, np.float32),
+        "points": points[0],
+        "separated": np.array(False),
+    }
+    if not ridge > 0 or not np.isfinite(ridge):
+        return best
+    # (covariance + ridge)^-1 by Woodbury's identity: there may be more features than points.
+    gram = np.linalg.inv(centred @ centred.T + n * ridge * np.eye(n))
+    widest = 0.0
+    for feature, point in zip(surface, points, strict=True):
+        shift = feature - mean
+        weights = shift - centred.T @ (gram @ (centred @ shift))
+        scores = centred @ weights
+        size = scores.std()
+        if not size > 0:
+            continue
+        edge = np.quantile(scores, _WITHIN[stochastic])
+        gap = (shift @ weights - edge) / size
+        if gap > widest:
+            widest = gap
+            weights = weights / size
+            threshold = edge / size + _HEIGHT[stochastic] * gap
+            best = {
+                "weights": weights.astype(np.float32),
+                "bias": np.array(-mean @ weights - threshold, np.float32),
+                "points": point,
+                "separated": np.array(True),
+            }
+    return best
+
+
+def _read_out(trial: Trial, centres: np.ndarray, weights: np.ndarray, bias: np.ndarray) -> Predict:
+    """Two logits, `(0, score)`, by the read-out of the image that is nearest."""
+    function = trial.target.features or trial.target.predict
+    flat = tf.constant(centres.reshape(len(centres), -1))
+    linf = trial.settings.norm == "linf"
+
+    def predict(x: Any) -> Any:
+        away = tf.abs(tf.reshape(x, [tf.shape(x)[0], 1, -1]) - flat)
+        distance = tf.reduce_max(away, axis=2) if linf else tf.reduce_sum(away**2, axis=2)
+        nearest = tf.argmin(tf.stop_gradient(distance), axis=1)
+        own = tf.gather(tf.constant(weights), nearest)
+        score = tf.reduce_sum(function(x) * own, axis=1) + tf.gather(tf.constant(bias), nearest)
+        return tf.stack([tf.zeros_like(score), score], axis=1)
+
+    return predict

@@ -1,0 +1,107 @@
+"""Which attacks an evaluation runs, with which settings, and which go on from which.
+
+A suite is a cascade: each of its attacks sees the images that still stand, so that the dear ones
+see few.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from pnil_tf.attacks.settings import AttackSettings
+from pnil_tf.errors import UserError
+from pnil_tf.evaluation.probes import configured
+from pnil_tf.evaluation.settings import EvaluationSettings
+from pnil_tf.evaluation.target import Target
+from pnil_tf.vocabulary import SUITES
+
+_SANITY = ("fgsm", "noise")
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    """An attack of an evaluation.
+
+    Args:
+        settings: Its settings.
+        after: The attack whose survivors it attacks; None for all images.
+    """
+
+    settings: AttackSettings
+    after: str | None = None
+
+
+def cascade(suite: str, target: Target) -> dict[str, dict[str, Any]]:
+    """Returns the attacks of a suite in their order, with what they have of their own.
+
+    `auto` is made for the lowest accuracy at the least cost. Long steps with two losses find
+    nearly all that gradients find, and the rest falls to few targets chosen by their gradients
+    (Melamed et al. 2024); Square, which is left for what hides from gradients, gives up images
+    that it gets no nearer to.
+
+    `autoattack` is the ensemble of Croce and Hein 2020 as published ('standard'): APGD on the
+    cross-entropy, targeted APGD and targeted FAB on nine classes, Square with 5,000 queries. For
+    stochastic models it is their 'rand' (APGD on two losses with 20 draws), and beyond it the
+    targets and Square, too.
+
+    Args:
+        suite: A name out of `SUITES`.
+        target: The classifier.
+    """
+    targets = min(9, target.num_classes - 1)
+    if suite == "auto":
+        few = min(3, targets)
+        return {
+            "pgd_strong": {},
+            "apgd_t": {"targets": few, "order": "gradients"},
+            "square": {"patience": 4.0},
+        }
+    if target.stochastic:
+        return {"apgd_ce": {}, "apgd_dlr": {}, "apgd_t": {"targets": targets}, "square": {}}
+    return {
+        "apgd_ce": {},
+        "apgd_t": {"targets": targets},
+        "fab_t": {"targets": targets},
+        "square": {},
+    }
+
+
+def last_of(name: str, target: Target) -> str | None:
+    """Returns the attack that leaves what a whole suite leaves; None for a single attack."""
+    return list(cascade(name, target))[-1] if name in SUITES else None
+
+
+def planned(settings: EvaluationSettings, target: Target) -> dict[str, Planned]:
+    """Returns the attacks that an evaluation runs, in their order.
+
+    Beside `auto` run the attacks that any other must beat: the checks compare with them.
+
+    Raises:
+        UserError: If an attack does not allow what was asked for, or belongs to a suite and is
+            named besides.
+    """
+    plan: dict[str, Planned] = {}
+
+    def add(name: str, after: str | None = None, **own: Any) -> None:
+        if name in plan:
+            raise UserError(
+                f"The attack {name!r} is part of a suite that is run, too. Received: attacks "
+                f"{', '.join(settings.attacks)}. Name one of them."
+            )
+        chosen = configured(name, settings.epsilon, settings, target, **own)
+        plan[name] = Planned(chosen, after)
+
+    for name in settings.attacks:
+        if name not in SUITES:
+            add(name)
+            continue
+        after = None
+        for stage, own in cascade(name, target).items():
+            add(stage, after, **own)
+            after = stage
+    if "auto" in settings.attacks:
+        for name in _SANITY:
+            if name not in plan:
+                add(name)
+    return plan

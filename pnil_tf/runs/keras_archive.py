@@ -1,0 +1,72 @@
+"""What a `.keras` file would take to build, known before it is built.
+
+Some kilobytes can describe a layer of a billion units, or a hundred thousand layers.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pnil_tf.data.memory import check_room
+from pnil_tf.errors import UserError
+from pnil_tf.keras_internals import shapes_of_variables
+
+MOST_PARTS = 25_000
+"""Layers, initializers and the like: several times those of the largest keras.applications."""
+
+_CONFIG = "config.json"
+_MOST_BYTES = 2**26
+# Variables as they are made, and then the values that are read into them; float32.
+_BYTES = 2 * 4
+
+
+def check_archive(file: Path) -> None:
+    """Refuses a file that unpacks, or builds, to more than this machine has room for.
+
+    Args:
+        file: A `.keras` file.
+
+    Raises:
+        UserError: If so, or if the file is no archive.
+        Exception: Whatever Keras raises for a description that it does not understand.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            sizes = {member.filename: member.file_size for member in archive.infolist()}
+            advice = "Get the file again from whom you had it, or train the model anew."
+            check_room(str(file), sum(sizes.values()), "its contents", advice)
+            if sizes.get(_CONFIG, 0) > _MOST_BYTES:
+                raise UserError(f"{file} is no Keras model: its description is too long. {advice}")
+            config = json.loads(archive.read(_CONFIG))
+    except (zipfile.BadZipFile, NotImplementedError) as error:
+        raise UserError(
+            f"{file} is not a Keras model: it is not a zip archive, or it was cut off ({error})."
+        ) from error
+    parts = sum(1 for _ in _parts(config))
+    if parts > MOST_PARTS:
+        raise UserError(
+            f"{file} describes {parts:,} layers and parts of layers, more than the {MOST_PARTS:,} "
+            "that are built from a file. If you trust it, build the model in Python, and evaluate "
+            "that."
+        )
+    config.pop("compile_config", None)
+    parameters = sum(math.prod(shape) for shape in shapes_of_variables(config))
+    check_room(str(file), parameters * _BYTES, f"{parameters:,} parameters", advice)
+
+
+def _parts(config: Any) -> Iterator[Any]:
+    """Everything that a description would have Keras make."""
+    waiting = [config]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            if "class_name" in value:
+                yield value
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)

@@ -1,0 +1,67 @@
+"""Which files of a run's folder we wrote. No others are ever deleted."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from pnil_tf.errors import UserError
+from pnil_tf.evaluation.output import ADVERSARIAL, ARRAYS, REPORT, RESULTS, STATE
+from pnil_tf.files import LOCK, is_leftover, read_json
+
+RUN, FLAGS = "run.json", "flags.cfg"
+FLAGS_BEGIN = "# python bin/train.py --flagfile="
+"""How the file of flags of every run begins."""
+
+_FILES = {
+    *(RUN, FLAGS, "history.csv", "classifier.keras", LOCK, "learning_curves.png"),
+    *("pnil_maps.png", "lr_range.csv", "lr_range.png"),
+}
+_FOLDERS = {"checkpoints", "tensorboard"}
+EVALUATION = "evaluation"
+_OF_EVALUATION = {RESULTS, ARRAYS, ADVERSARIAL, REPORT, LOCK}
+
+
+def is_own_run(folder: Path) -> bool:
+    """Whether a folder holds a run of ours: by its description or, if damaged, by its flags."""
+    try:
+        versions = read_json(folder / RUN).get("versions")
+        if isinstance(versions, dict) and "pnil_tf" in versions:
+            return True
+    except UserError:
+        pass
+    try:
+        with open(folder / FLAGS, encoding="utf-8") as file:
+            return file.read(len(FLAGS_BEGIN)) == FLAGS_BEGIN
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def holds_nothing(folder: Path) -> bool:
+    """Whether there is nothing in a folder but what a process leaves that is killed at once."""
+    return all(entry.name == LOCK or is_leftover(entry.name) for entry in folder.iterdir())
+
+
+def remove_own_files(folder: Path, keep: tuple[str, ...] = ()) -> None:
+    """Removes what a run wrote into its folder, the description last.
+
+    Args:
+        folder: The folder of a run of ours.
+        keep: Names of entries that stay.
+    """
+    _remove(folder / EVALUATION, _OF_EVALUATION, {STATE})
+    _remove(folder, _FILES - set(keep), _FOLDERS)
+
+
+def _remove(folder: Path, files: set[str], folders: set[str]) -> None:
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    for entry in sorted(folder.iterdir(), key=lambda entry: (entry.name in (RUN, LOCK), entry)):
+        if entry.is_symlink():
+            continue
+        if entry.is_dir() and entry.name in folders:
+            shutil.rmtree(entry)
+        elif entry.is_file() and (entry.name in files or is_leftover(entry.name)):
+            entry.unlink()
+    if folder.name == EVALUATION and not any(folder.iterdir()):
+        folder.rmdir()

@@ -1,0 +1,45 @@
+"""Ctrl-C and SIGTERM: answered at once, or without TensorFlow if that does not return."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType
+from typing import NoReturn
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SECONDS = 10.0
+"""How long TensorFlow is waited for. It does not hear signals, and an operation may take hours."""
+
+_heard = threading.Event()
+
+
+def answer_signals(seconds: float = _SECONDS) -> None:
+    """Has this process unwind its stack at a signal, so that what can be kept is kept.
+
+    Python does so between two operations of TensorFlow. Where that takes longer than `seconds`,
+    the process ends as if it was killed: all files are whole or absent at any moment.
+    """
+    # A shell that starts a command in the background has it ignore SIGINT; one that is sent all
+    # the same is meant.
+    for number in _SIGNALS:
+        signal.signal(number, _unwind)
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    threading.Thread(target=_wait, args=(reading, seconds), daemon=True).start()
+
+
+def _unwind(number: int, frame: FrameType | None) -> NoReturn:
+    _heard.set()
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    raise SystemExit(128 + number)
+
+
+def _wait(reading: int, seconds: float) -> None:
+    """Python's part of a signal's handling writes its number at once, whatever else runs."""
+    while number := os.read(reading, 1):
+        if number[0] in _SIGNALS and not _heard.wait(seconds):
+            os._exit(128 + number[0])

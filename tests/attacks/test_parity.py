@@ -1,0 +1,95 @@
+"""APGD, FAB and Square beside an independent implementation, torchattacks, on one small model.
+
+Both see the same weights. What they leave may differ by the luck of their random numbers; that is
+measured over several seeds of each.
+"""
+
+import keras
+import numpy as np
+import pytest
+from classifiers import make_judge
+
+from pnil_tf import rng
+from pnil_tf.attacks.registry import attack_settings, build_attack
+
+IMAGES, CLASSES, SHAPE = 60, 6, (15, 15, 1)
+RADIUS = {"linf": 0.06, "l2": 0.4}
+
+
+@pytest.fixture(scope="module")
+def both():
+    """Images, labels, and one network twice: for TensorFlow and for PyTorch."""
+    torch = pytest.importorskip("torch")
+    generator = np.random.default_rng(0)
+    network = keras.Sequential(
+        [
+            keras.Input(SHAPE),
+            keras.layers.Flatten(),
+            keras.layers.Dense(48, activation="relu"),
+            keras.layers.Dense(CLASSES),
+        ]
+    )
+    centres = generator.uniform(0.3, 0.7, (CLASSES, *SHAPE))
+    y = generator.integers(0, CLASSES, 1200)
+    x = np.clip(centres[y] + 0.25 * generator.normal(size=(1200, *SHAPE)), 0, 1).astype(np.float32)
+    network.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    network.fit(x, y, epochs=15, verbose=0)
+    twin = torch.nn.Sequential(
+        torch.nn.Flatten(),
+        torch.nn.Linear(225, 48),
+        torch.nn.ReLU(),
+        torch.nn.Linear(48, CLASSES),
+    )
+    with torch.no_grad():
+        for layer, number in ((network.layers[1], 1), (network.layers[2], 3)):
+            kernel, bias = (torch.tensor(np.asarray(w)) for w in layer.get_weights())
+            twin[number].weight.copy_(kernel.T)
+            twin[number].bias.copy_(bias)
+    right = network(x[:200]).numpy().argmax(axis=1) == y[:200]
+    return x[:200][right][:IMAGES], y[:200][right][:IMAGES].astype(np.int32), network, twin
+
+
+THEIRS = {
+    "apgd_ce": ("APGD", {"steps": 50, "loss": "ce"}, {"steps": 50}),
+    "apgd_t": ("APGDT", {"steps": 50, "n_classes": CLASSES}, {"steps": 50, "targets": 5}),
+    "fab_t": (
+        "FAB",
+        {"steps": 50, "multi_targeted": True, "n_classes": CLASSES},
+        {"steps": 50, "targets": 5},
+    ),
+    "square": ("Square", {"n_queries": 1000}, {"steps": 1000}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("name", THEIRS)
+def test_leaves_what_an_independent_implementation_leaves(both, name, norm):
+    torchattacks = pytest.importorskip("torchattacks")
+    torch = pytest.importorskip("torch")
+    x, y, network, twin = both
+    judge = make_judge(network, 1)
+    theirs, their_options, our_options = THEIRS[name]
+    left = {"theirs": [], "ours": []}
+    settings = attack_settings(name, RADIUS[norm], norm=norm, draws=1, **our_options)
+    attack = build_attack(network, settings, judge)
+    images = torch.tensor(np.moveaxis(x, -1, 1))
+    for seed in range(3):
+        other = getattr(torchattacks, theirs)(
+            twin,
+            norm={"linf": "Linf", "l2": "L2"}[norm],
+            eps=RADIUS[norm],
+            seed=seed,
+            **their_options,
+        )
+        found = np.moveaxis(other(images, torch.tensor(y).long()).detach().numpy(), 1, -1)
+        if name == "fab_t":  # which hands over images beyond the radius, too
+            flat = (found - x).reshape(len(x), -1)
+            far = np.abs(flat).max(1) if norm == "linf" else np.linalg.norm(flat, axis=1)
+            found = np.where((far > RADIUS[norm] * 1.0001)[:, None, None, None], x, found)
+        left["theirs"].append(judge(found, y, rng.make_seed(0)).mean())
+        left["ours"].append(judge(attack.run(x, y, seed), y, rng.make_seed(0)).mean())
+    assert 0.05 < np.mean(left["theirs"]) < 0.95  # else there is nothing to compare
+    assert np.mean(left["ours"]) <= np.mean(left["theirs"]) + 0.03, left
+    if name != "square":
+        assert np.mean(left["ours"]) >= np.mean(left["theirs"]) - 0.05, left

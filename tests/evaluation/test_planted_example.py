@@ -1,0 +1,95 @@
+"""What is planted is there by construction; working attacks find it, and blind ones do not."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from zoo import Decoy, Quantised, behind, digits, network, noisy, trained
+
+from pnil_tf.attacks.registry import attack_settings
+from pnil_tf.evaluation import planted
+from pnil_tf.evaluation.features import penultimate
+from pnil_tf.evaluation.planted import planted_examples
+from pnil_tf.evaluation.settings import EvaluationSettings
+from pnil_tf.evaluation.store import Store
+from pnil_tf.evaluation.target import as_target
+from pnil_tf.evaluation.trial import Trial
+
+EPSILON = 0.15
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return trained(network(seed=0), epochs=15)
+
+
+@pytest.fixture
+def searched(tmp_path, monkeypatch):
+    """Plants examples into a model and searches for them."""
+    monkeypatch.setattr(planted, "_MOST", 12)
+
+    def run(model, norm="linf", epsilon=EPSILON):
+        x, y = (array[1400:1440] for array in digits())
+        target = as_target(model, x)
+        settings = EvaluationSettings(epsilon=epsilon, norm=norm, judge_draws=20)
+        trial = Trial(
+            target,
+            x,
+            y,
+            settings,
+            Store(tmp_path / str(len(list(tmp_path.iterdir()))), {}, resume=False),
+        )
+        draws = 4 if target.stochastic else 1
+        options = {"steps": 10, "restarts": 1, "loss": "margin", "norm": norm, "draws": draws}
+        return planted_examples(trial, attack_settings("pgd_strong", epsilon, **options), 40)
+
+    return run
+
+
+@pytest.mark.parametrize(("norm", "epsilon"), [("linf", EPSILON), ("l2", 1.0)])
+def test_an_attack_that_works_finds_what_is_planted(norm, epsilon, plain, searched):
+    found = searched(plain, norm, epsilon)
+    assert len(found.by_attack) >= 10
+    assert (found.by_image == 0).all()
+    assert (found.by_construction == 1).all()
+    assert found.by_attack.mean() > 0.85
+
+
+def test_the_read_out_of_a_callable_is_of_its_logits(plain, searched):
+    assert searched(lambda x: plain(x)).by_attack.mean() > 0.85
+
+
+def test_noise_in_front_does_not_hide_it(plain, searched):
+    found = searched(noisy(plain, 0.1))
+    assert found.by_construction.min() > 0.3
+    assert found.by_image.max() <= 0.1
+    assert found.by_attack.mean() > 0.7
+
+
+@pytest.mark.parametrize("front", [lambda model: model, lambda model: noisy(model, 0.1)])
+def test_a_blind_attack_does_not_find_it(front, plain, searched):
+    decoy = keras.Sequential([keras.Input((8, 8, 1)), Decoy(plain, network(seed=99))])
+    assert searched(front(decoy)).by_attack.mean() < 0.3
+    assert searched(behind(Quantised(), plain)).by_attack.mean() < 0.3
+
+
+def test_where_nothing_can_be_planted_there_is_nothing_to_say(plain, searched):
+    assert searched(plain, epsilon=0.9) is None  # no two images are far enough apart
+    constant = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Rescaling(0.0), plain])
+    assert searched(constant) is None
+
+
+def test_features_are_what_the_last_layer_is_given(plain):
+    x = tf.constant(digits()[0][:5])
+    features = penultimate(plain, lambda x: plain(x), x)
+    expected = keras.Model(plain.inputs, plain.layers[-2].output)(x)
+    np.testing.assert_allclose(features(x), expected, atol=1e-5)
+    head = plain.layers[-1]
+    np.testing.assert_allclose(head(features(x)), plain(x), atol=1e-4)
+    assert "call" not in vars(head)
+
+
+def test_what_a_gradient_of_its_own_hides_is_no_feature(plain):
+    x = tf.constant(digits()[0][:5])
+    decoy = Decoy(plain, network(seed=99))
+    assert penultimate(decoy, decoy, x) is None

@@ -1,0 +1,132 @@
+"""Suites: which attacks they are, and that each goes on from what stands."""
+
+import types
+
+import keras
+import numpy as np
+import pytest
+
+from pnil_tf.errors import UserError
+from pnil_tf.evaluation.runner import evaluate
+from pnil_tf.evaluation.settings import EvaluationSettings
+from pnil_tf.evaluation.store import Store
+from pnil_tf.evaluation.suites import cascade, last_of, planned
+from pnil_tf.evaluation.target import as_target
+from pnil_tf.evaluation.trial import Trial
+from pnil_tf.vocabulary import ATTACKS, SUITES
+
+SHAPE = (6, 6, 1)
+
+
+def images(count=30, classes=4):
+    x = np.random.default_rng(0).random((count, *SHAPE)).astype(np.float32)
+    return x, model(classes).predict(x, verbose=0).argmax(axis=1)
+
+
+def model(classes=4):
+    network = keras.Sequential(
+        [keras.Input(SHAPE), keras.layers.Flatten(), keras.layers.Dense(classes)]
+    )
+    network.layers[-1].kernel.assign(np.random.default_rng(1).normal(size=(36, classes)))
+    return network
+
+
+def target(stochastic=False, classes=10):
+    return types.SimpleNamespace(stochastic=stochastic, num_classes=classes, noise_is_ours=False)
+
+
+def names(suite, **about):
+    return list(cascade(suite, target(**about)))
+
+
+def test_auto_begins_with_gradients_and_ends_without():
+    assert names("auto") == ["pgd_strong", "apgd_t", "square"]
+
+
+def test_autoattack_is_the_published_ensemble_in_its_order():
+    assert names("autoattack") == ["apgd_ce", "apgd_t", "fab_t", "square"]
+    plan = planned(EvaluationSettings(epsilon=0.3, attacks=("autoattack",)), target())
+    assert [attack.after for attack in plan.values()] == [None, "apgd_ce", "apgd_t", "fab_t"]
+    settings = {name: attack.settings for name, attack in plan.items()}
+    assert settings["apgd_ce"].steps == settings["apgd_t"].steps == settings["fab_t"].steps == 100
+    assert settings["apgd_t"].targets == settings["fab_t"].targets == 9
+    assert (settings["square"].steps, settings["square"].patience) == (5000, 0)
+    assert all(attack.eot.draws == 1 for attack in settings.values())
+
+
+def test_autoattack_for_stochastic_models_is_more_than_the_published_one():
+    assert names("autoattack", stochastic=True) == ["apgd_ce", "apgd_dlr", "apgd_t", "square"]
+    asked = EvaluationSettings(epsilon=0.3, attacks=("autoattack",))
+    plan = planned(asked, target(stochastic=True))
+    assert plan["apgd_ce"].settings.eot.draws == 20
+
+
+def test_there_are_no_more_targets_than_other_classes():
+    for suite in SUITES:
+        assert cascade(suite, target(classes=2))["apgd_t"]["targets"] == 1
+
+
+def test_the_last_attack_of_a_suite_leaves_what_the_suite_leaves():
+    assert last_of("auto", target()) == "square"
+    assert last_of("pgd", target()) is None
+
+
+def test_beside_auto_run_the_attacks_that_any_other_must_beat():
+    plan = planned(EvaluationSettings(epsilon=0.1), target())
+    assert [name for name, attack in plan.items() if attack.after is None] == [
+        "pgd_strong",
+        "fgsm",
+        "noise",
+    ]
+
+
+@pytest.mark.parametrize("attacks", [("auto", "square"), ("apgd_ce", "autoattack")])
+def test_an_attack_that_belongs_to_a_suite_is_not_run_besides(attacks):
+    with pytest.raises(UserError, match="part of a suite"):
+        planned(EvaluationSettings(epsilon=0.1, attacks=attacks), target())
+
+
+def test_every_attack_of_a_suite_is_one():
+    for suite in SUITES:
+        for stochastic in (False, True):
+            assert set(names(suite, stochastic=stochastic)) <= set(ATTACKS)
+
+
+def test_attacks_that_follow_see_the_survivors_alone(tmp_path, monkeypatch):
+    x, y = images()
+    settings = EvaluationSettings(epsilon=0.1, batch_size=8, attacks=("apgd_ce", "square"))
+    trial = Trial(as_target(model(), x), x, y, settings, Store(tmp_path / "state", {}, False))
+    plan = planned(settings, trial.target)
+    first = trial.attack("apgd_ce", plan["apgd_ce"].settings, 30)
+    standing = first.share > 0
+    assert 0 < standing.sum() < 30
+    seen = []
+    attack = trial._build(plan["square"].settings, None)
+
+    def run(x, y, seed, progress):
+        seen.append(x)
+        return x
+
+    monkeypatch.setattr(trial, "_build", lambda *_: types.SimpleNamespace(run=run))
+    second = trial.attack("square", attack.settings, 30, after=first)
+    np.testing.assert_array_equal(np.concatenate(seen), x[standing])
+    np.testing.assert_array_equal(second.adversarial[standing], x[standing])
+    np.testing.assert_array_equal(second.adversarial[~standing], first.adversarial[~standing])
+    np.testing.assert_array_equal(second.votes[~standing], first.votes[~standing])
+
+
+@pytest.mark.parametrize(("suite", "norm"), [("auto", "linf"), ("autoattack", "l2")])
+def test_a_suite_leaves_less_with_every_attack_and_its_figure_has_its_name(tmp_path, suite, norm):
+    x, y = images()
+    settings = EvaluationSettings(
+        epsilon=0.05 if norm == "linf" else 0.3, norm=norm, attacks=(suite,), checks=False
+    )
+    results = evaluate(model(), x, y, settings, tmp_path)
+    stages = [results["attacks"][name] for name in names(suite, classes=4)]
+    values = [stage["value"] for stage in stages]
+    assert values == sorted(values, reverse=True)
+    assert 0 < values[-1] < 1
+    assert results["suites"][suite]["value"] == values[-1]
+    assert results["effective_robustness"]["value"] == values[-1]
+    # Of a linear model gradients find all there is (in l2, but for the edges of the range).
+    assert values[0] - values[-1] <= (0 if norm == "linf" else 1 / 30)

@@ -1,0 +1,39 @@
+"""What other libraries log stays off the screen, unless it matters."""
+
+import logging
+import subprocess
+import sys
+
+from pnil_tf.logs import errors_only
+
+
+def test_within_it_only_errors_are_shown(caplog):
+    logger = logging.getLogger("somebody")
+    with errors_only("somebody"):
+        logger.warning("a worry")
+        logger.error("an error")
+    logger.warning("afterwards")
+    assert [record.message for record in caplog.records] == ["an error", "afterwards"]
+
+
+def test_tensorflow_is_imported_without_a_line_before_our_own():
+    code = (
+        "from pnil_tf.logs import import_tensorflow; import_tensorflow(); import tensorflow as tf"
+    )
+    code += "; import sys; print(tf.__version__); print('ours', file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "ours\n"
+
+
+def test_what_is_no_chatter_is_passed_on(tmp_path):
+    (tmp_path / "tensorflow.py").write_text(
+        "import os\nos.write(2, b'I0000 chatter\\nW0000 a warning\\n')\nraise ImportError('no')\n"
+    )
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+    code += "from pnil_tf.logs import import_tensorflow\nimport_tensorflow()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    lines = done.stderr.splitlines()
+    assert "W0000 a warning" in lines
+    assert "ImportError: no" in done.stderr
+    assert "I0000 chatter" not in lines

@@ -1,0 +1,49 @@
+"""A signal ends a process, whether or not TensorFlow lets Python answer it."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+SETUP = "from pnil_tf.signals import answer_signals; answer_signals(2.0)\n"
+PYTHON = (
+    "import time\ntry:\n    print('ready', flush=True); time.sleep(60)\nfinally:\n    print('kept')"
+)
+# One operation of TensorFlow that takes for ever, during which Python answers no signal.
+DEAF = """
+import tensorflow as tf
+
+@tf.function
+def endless():
+    return tf.while_loop(lambda i: i >= 0, lambda i: [i + 1 - tf.cast(i > 9, tf.int32)], [0])
+
+print("ready", flush=True)
+endless()
+"""
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 1)])
+def test_python_unwinds_its_stack(number, status):
+    process = subprocess.Popen([sys.executable, "-c", SETUP + PYTHON], stdout=-1, stderr=-1)
+    assert process.stdout.readline() == b"ready\n"
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=20)
+    assert out == b"kept\n"
+    assert process.returncode in (status, -number, 130)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_operation_that_does_not_return_is_left(number):
+    process = subprocess.Popen([sys.executable, "-c", SETUP + DEAF], stdout=-1, stderr=-1)
+    try:
+        assert process.stdout.readline() == b"ready\n"
+        time.sleep(5)  # it is being traced
+        sent = time.monotonic()
+        process.send_signal(number)
+        process.communicate(timeout=30)
+        assert time.monotonic() - sent < 20
+        assert process.returncode == 128 + number
+    finally:
+        process.kill()
