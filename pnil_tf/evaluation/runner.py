@@ -164,8 +164,12 @@ def evaluate(
         store = Store(output / STATE, identity, resume)
         stages = Stages("evaluation", verbose)
         trial = Trial(target, x, y, settings, store, stages)
-        about = {"data": data, "identity": identity, "model_name": name or _name(target)}
-        about["predicted_seconds"] = _announce(trial, attacks)
+        about = {
+            "data": data,
+            "identity": identity,
+            "model_name": name or _name(target),
+            "predicted_seconds": _announce(trial, attacks),
+        }
         with contextlib.closing(stages):
             _work(trial, attacks, output / STATE, about)
         put_in_place(output)
