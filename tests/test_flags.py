@@ -225,3 +225,9 @@ def test_gpus_need_ray():
     with pytest.raises(UserError, match="by Ray alone"):
         study("--gpus_per_job=0.5")
     assert study("--gpus_per_job=1/2", "--engine=ray").gpus_per_job == 0.5
+
+
+def test_an_effort_sets_what_no_flag_sets():
+    options = evaluation("--effort=quick", "--images=7")["options"]
+    assert (options["effort"], options["images"], options["check_images"]) == ("quick", 7, 25)
+    assert evaluation("--images=7")["options"]["check_images"] == 100

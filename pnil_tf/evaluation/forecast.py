@@ -1,7 +1,7 @@
 """How long an evaluation will take, from a short measurement and what is planned.
 
 Images that fall leave an attack, and no measurement can tell how many will: what is predicted is
-the longest time, in which none does.
+the time in which none does.
 """
 
 from __future__ import annotations
@@ -17,14 +17,26 @@ from pnil_tf import rng
 from pnil_tf.attacks.attack import Kind
 from pnil_tf.attacks.registry import attack_named
 from pnil_tf.attacks.settings import AttackSettings
+from pnil_tf.evaluation.planted import MOST
 from pnil_tf.evaluation.target import Target
 from pnil_tf.evaluation.trial import SCREENING_DRAWS, Trial
 
 _MOST_IMAGES, _MOST_PIXELS = 100, 2_000_000
 """Size of a measurement, at most: about what the attacks work on at once."""
 
-_GRAPHS = 3.0
-"""An attack is traced in about so many times the time that a gradient takes."""
+_GRAPHS = 6.0
+"""For each loss and number of draws an attack takes so many times a gradient's tracing."""
+
+_GIVEN_UP = 1 / 6
+"""Share of its steps that a search with patience spends on an image; measured on digits."""
+
+_GRADIENT_PROBE = (3, 72)
+"""Gradients and answers for each image and draw of the probe of gradients."""
+
+_PLANT = (400, 16)
+"""Answers for each planted example: those without several draws, and those for each draw."""
+
+_PLANT_DRAWS = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,10 +95,26 @@ def forecast(
     judging = trial.judge.draws * costs.forward
     seconds = {
         name: (_seconds_of_image(attack, trial.target, costs) + judging) * min(images, len(trial.x))
-        + _GRAPHS * costs.tracing
+        + _GRAPHS * len(attack.losses) * len(attack.schedule) * costs.tracing
         for name, (attack, images) in attacks.items()
     }
+    if trial.settings.checks:
+        seconds |= _of_probes(trial, costs)
     return {**seconds, "clean": judging * len(trial.x), "worst-case": judging * len(trial.x)}
+
+
+def _of_probes(trial: Trial, costs: Costs) -> dict[str, float]:
+    settings = trial.settings
+    images = min(settings.check_images, len(trial.x))
+    draws = settings.eot_samples if trial.target.stochastic else 1
+    gradients, answers = _GRADIENT_PROBE
+    each = draws * (gradients * costs.gradient + answers * costs.forward)
+    once, drawn = _PLANT
+    planted = (once + drawn * (_PLANT_DRAWS if trial.target.stochastic else 1)) * costs.forward
+    return {
+        "check-gradients": images * each + 2 * _GRAPHS * costs.tracing,
+        "check-plant": min(images, MOST) * planted + costs.tracing,
+    }
 
 
 def _seconds_of_image(attack: AttackSettings, target: Target, costs: Costs) -> float:
@@ -97,7 +125,8 @@ def _seconds_of_image(attack: AttackSettings, target: Target, costs: Costs) -> f
     if attack.check_every and target.stochastic:
         one_step += SCREENING_DRAWS * costs.forward / attack.check_every
     searches = attack.restarts * len(attack.losses) * getattr(attack, "targets", 1)
-    return attack.steps * searches * one_step
+    steps = attack.steps * (_GIVEN_UP if getattr(attack, "patience", 0) else 1)
+    return steps * searches * one_step
 
 
 def _timed(function: Callable[[Any], Any], images: Any) -> tuple[float, float]:

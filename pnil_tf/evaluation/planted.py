@@ -109,6 +109,7 @@ def _plant(trial: Trial, centres: np.ndarray) -> Arrays:
     features = tf.function(_features(trial), reduce_retracing=True)
     stochastic = trial.target.stochastic
     rows: list[Arrays] = []
+    progress = trial.stages.begin("check-plant", len(centres))
     for number, centre in enumerate(centres):
         seed = rng.make_seed(trial.seed("plant", "attack", number))
         inside = _inside(centre, rng.fold(seed, 0), trial)
@@ -120,6 +121,8 @@ def _plant(trial: Trial, centres: np.ndarray) -> Arrays:
             for i in range(_DRAWS[stochastic])
         ]
         rows.append(_discriminant(of_inside, np.mean(of_surface, axis=0), surface, stochastic))
+        progress.advance_to(number + 1)
+    progress.close()
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 

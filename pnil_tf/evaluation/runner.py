@@ -189,8 +189,8 @@ def _announce(trial: Trial, attacks: Mapping[str, Planned]) -> float:
     seconds = forecast(trial, work, measured(trial.target, trial.x))
     total = sum(seconds.values())
     trial.stages.say(
-        f"{len(trial.x)} images, effort {settings.effort}: this takes {clock(total)} at most, as "
-        "far as a short measurement tells; less where images fall early."
+        f"{len(trial.x)} images, effort {settings.effort}: this will take about {clock(total)}, "
+        "less where images fall early."
     )
     trial.stages.expect(seconds)
     return total
