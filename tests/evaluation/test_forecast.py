@@ -2,7 +2,6 @@ import dataclasses
 
 import keras
 import numpy as np
-import pytest
 import tensorflow as tf
 
 from pnil_tf.attacks.registry import attack_settings
@@ -23,8 +22,8 @@ SMALL = {
     "judge_draws": 3,
     "check_images": 12,
     "check_draws": 2,
-    "epsilons": (0.1, 0.2),
-    "attacks": ("pgd_strong", "fgsm", "square"),
+    "epsilons": (0.1,),
+    "attacks": ("pgd_strong", "fgsm"),
 }
 
 
@@ -83,8 +82,7 @@ def test_a_model_that_takes_longer_is_measured_to():
     assert min(dataclasses.astuple(quick)) >= 0
 
 
-@pytest.mark.parametrize("noise", [False, True])
-def test_every_stage_of_an_evaluation_was_announced(noise, tmp_path, monkeypatch):
+def test_every_stage_of_an_evaluation_was_announced(tmp_path, monkeypatch):
     begun, expected = [], []
 
     class Recorded(Stages):
@@ -98,7 +96,7 @@ def test_every_stage_of_an_evaluation_was_announced(noise, tmp_path, monkeypatch
 
     monkeypatch.setattr(runner, "Stages", Recorded)
     runner.evaluate(
-        linear(noise), *images(), EvaluationSettings(**SMALL), tmp_path / "out", verbose=0
+        linear(noise=True), *images(), EvaluationSettings(**SMALL), tmp_path / "out", verbose=0
     )
     # Judgements of the checks are short. Whether there is anything to plant shows on the way.
     unexpected = {"check-twice-the-restarts", "check-plant-clean", "check-plant-points"}
