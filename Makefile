@@ -1,4 +1,4 @@
-.PHONY: train test test-all lint format lock
+.PHONY: train test test-all lint format docs lock
 
 train:
 	bin/in_env python bin/train.py --dataset=mnist --pnil
@@ -18,8 +18,12 @@ format:
 	bin/in_env ruff check --fix .
 	bin/in_env ruff format .
 
+# Written into site/; every warning is an error, dead links among them.
+docs:
+	NO_MKDOCS_2_WARNING=1 bin/in_env mkdocs build --strict
+
 # Keeps the versions already locked where they still fit; LOCK_FLAGS=--upgrade takes the newest.
 lock:
 	UV_CUSTOM_COMPILE_COMMAND="make lock" bin/in_env uv pip compile setup.py \
-	  --extra dev --extra offline --universal --python-version 3.10 --generate-hashes \
+	  --extra dev --extra docs --extra offline --universal --python-version 3.10 --generate-hashes \
 	  --quiet $(LOCK_FLAGS) --output-file requirements.lock

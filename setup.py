@@ -40,6 +40,8 @@ EXTRAS_REQUIRE = {
     "onnx": ["onnx>=1.16", "onnxruntime>=1.18", "tf2onnx>=1.16.1"],
     # The messages of TensorFlow Serving, for the test that speaks its protocol.
     "servers": ["tensorflow-serving-api>=2.16"],
+    # `make docs`: the documentation as a site.
+    "docs": ["mkdocs-material>=9.6,<10", "mkdocstrings[python]>=0.29,<2"],
     # For bin/reproduce.py --engine=ray.
     "ray": ["ray>=2.9"],
     "dev": [

@@ -56,7 +56,7 @@ def _saved_and_loaded(layer: keras.Layer) -> keras.Layer:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
         keras.saving.save_model(layer, path)
-        return keras.saving.load_model(path, compile=False, safe_mode=False)
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
 
 
 @contextlib.contextmanager

@@ -133,7 +133,12 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     workshop = _workshop(path)
     workshop.mkdir(exist_ok=True)
-    with lock_folder(workshop):
+    try:
+        lock = lock_folder(workshop)
+    except OSError:
+        _clear_away(workshop)
+        raise
+    with lock:
         _put_right(path)
         # Within a folder of its own the new one has the rights that any folder gets.
         new, old = workshop / _NEW, workshop / _OLD

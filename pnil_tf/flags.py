@@ -304,6 +304,11 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         "model": (_STRING, "What to export: a run's folder or a .keras file."),
         "output": (_STRING, "Folder to write."),
         "overwrite": (_BOOLEAN, "Replace an earlier export there."),
+        "pixel_range": (
+            _parsed(_RANGE),
+            "Pixels that the model takes, as 0,255; its run's, those that its own preprocessing "
+            "suits, or 0,1 unless given.",
+        ),
         "format": (
             _choice("saved_model", "onnx", "onnx_noise_input"),
             "What to write. onnx needs the extra of this name; onnx_noise_input leaves drawing "
@@ -508,6 +513,7 @@ def export_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any]:
     for name, what in (("model", "a run's folder"), ("output", "the folder to write")):
         if not values[name]:
             raise UserError(f"An export needs --{name}: pass {what}.")
+    _check_range(values["pixel_range"])
     return values
 
 

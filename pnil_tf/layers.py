@@ -64,13 +64,13 @@ class PNILLayer(keras.layers.Layer):
             `per_channel` does not make it unnecessary).
         UserError: If `initial_sigma` or `pixel_range` is not valid.
 
-    Example:
-    >>> layer = PNILLayer(initial_sigma=0.25, pixel_range=(0, 255))
-    >>> x = tf.zeros((2, 28, 28, 1))
-    >>> layer(x).shape
-    TensorShape([2, 28, 28, 1])
-    >>> round(float(layer.sigma(x)[0, 0, 0, 0]), 4)
-    0.25
+    Examples:
+        >>> layer = PNILLayer(initial_sigma=0.25, pixel_range=(0, 255))
+        >>> x = tf.zeros((2, 28, 28, 1))
+        >>> layer(x).shape
+        TensorShape([2, 28, 28, 1])
+        >>> round(float(layer.sigma(x)[0, 0, 0, 0]), 4)
+        0.25
     """
 
     def __init__(

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from pnil_tf.contract.pixel_range import UNIT, PixelRange
 from pnil_tf.errors import UserError
 from pnil_tf.layers import PNILLayer
 
@@ -16,7 +17,11 @@ _HIDDEN = 100
 
 
 def small_cnn(
-    input_shape: tuple[int, int, int], num_classes: int, width: int = _WIDTH, pnil: Any = None
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    width: int = _WIDTH,
+    pnil: Any = None,
+    pixel_range: PixelRange = UNIT,
 ) -> keras.Model:
     """Two convolutions and one fully connected layer; logits out.
 
@@ -24,16 +29,17 @@ def small_cnn(
     on MNIST (Wong et al. 2020); the paper gives no sizes.
 
     Args:
-        input_shape: `(height, width, channels)` of images in [0, 1].
+        input_shape: `(height, width, channels)` of the images.
         num_classes: Number of logits.
         width: Channels of the first convolution; the second has twice as many.
         pnil: A layer to put in front, for example a `PNILLayer`, or `None`.
+        pixel_range: The pixels of the images; those other than [0, 1] are scaled to it.
     """
     layers = keras.layers
     return keras.Sequential(
         [
             keras.Input(input_shape),
-            *([] if pnil is None else [pnil]),
+            *_in_front(pnil, pixel_range),
             layers.Conv2D(width, 4, strides=2, padding="same", activation="relu"),
             layers.Conv2D(2 * width, 4, strides=2, padding="same", activation="relu"),
             layers.Flatten(),
@@ -45,7 +51,11 @@ def small_cnn(
 
 
 def resnet11(
-    input_shape: tuple[int, int, int], num_classes: int, width: int = 64, pnil: Any = None
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    width: int = 64,
+    pnil: Any = None,
+    pixel_range: PixelRange = UNIT,
 ) -> keras.Model:
     """A residual network with eleven weight layers; logits out.
 
@@ -54,10 +64,11 @@ def resnet11(
     the image and double the channels. Batch statistics are shared between replicas.
 
     Args:
-        input_shape: `(height, width, channels)` of images in [0, 1].
+        input_shape: `(height, width, channels)` of the images.
         num_classes: Number of logits.
         width: Channels of the first stage.
         pnil: A layer to put in front, for example a `PNILLayer`, or `None`.
+        pixel_range: The pixels of the images; those other than [0, 1] are scaled to it.
     """
     layers = keras.layers
 
@@ -67,8 +78,10 @@ def resnet11(
     def convolve(x: Any, channels: int, size: int = 3, strides: int = 1) -> Any:
         return layers.Conv2D(channels, size, strides, padding="same", use_bias=False)(x)
 
-    inputs = keras.Input(input_shape)
-    x = convolve(inputs if pnil is None else pnil(inputs), width)
+    inputs = x = keras.Input(input_shape)
+    for layer in _in_front(pnil, pixel_range):
+        x = layer(x)
+    x = convolve(x, width)
     for stage in range(4):
         channels, strides = width * 2**stage, 1 if stage == 0 else 2
         activated = activate(x)
@@ -81,6 +94,14 @@ def resnet11(
     return keras.Model(inputs, outputs, name="resnet11")
 
 
+def _in_front(pnil: Any, pixel_range: PixelRange) -> list[Any]:
+    layers = [] if pnil is None else [pnil]
+    if not pixel_range.is_unit:
+        scale = 1.0 / pixel_range.width
+        layers.append(keras.layers.Rescaling(scale, -pixel_range.low * scale))
+    return layers
+
+
 MODELS: dict[str, Callable[..., keras.Model]] = {"small_cnn": small_cnn, "resnet11": resnet11}
 
 
@@ -91,6 +112,7 @@ def build_model(
     *,
     width: int | None = None,
     pnil: PNILLayer | None = None,
+    pixel_range: PixelRange = UNIT,
 ) -> keras.Model:
     """Returns the classifier that a name stands for, freshly initialised.
 
@@ -102,7 +124,7 @@ def build_model(
             f"No model has this name. Received: {name!r}. Choose one of {', '.join(MODELS)}."
         )
     sizes = {} if width is None else {"width": width}
-    return MODELS[name](input_shape, num_classes, pnil=pnil, **sizes)
+    return MODELS[name](input_shape, num_classes, pnil=pnil, pixel_range=pixel_range, **sizes)
 
 
 def hidden_weights(name: str, input_shape: tuple[int, int, int], width: int | None = None) -> int:

@@ -56,8 +56,8 @@ def add_pnil(
             layer of this name, the layer takes several tensors, or a subclassed model is to be
             opened or cannot be copied (it needs `get_config`).
 
-    Example:
-    >>> hardened = add_pnil(keras.applications.MobileNetV2(weights=None), name="pnil")
+    Examples:
+        >>> hardened = add_pnil(keras.applications.MobileNetV2(weights=None), name="pnil")
     """
     if isinstance(getattr(model, "classifier", None), keras.Model):
         raise UserError(

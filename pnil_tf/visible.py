@@ -16,9 +16,9 @@ def visible(text: str) -> str:
     These are control characters but for the end of a line and the tabulator, marks of the reading
     direction, and halves of surrogate pairs, which stand for bytes that are no UTF-8.
 
-    Example:
-    >>> visible("run\x1b[2J")
-    'run\\x1b[2J'
+    Examples:
+        >>> visible("run\x1b[2J")
+        'run\\x1b[2J'
     """
     return "".join(_spelt(c) if _hides(c) else c for c in text)
 

@@ -198,6 +198,7 @@ def test_export_flags():
         "output": "o",
         "overwrite": False,
         "format": "onnx",
+        "pixel_range": None,
     }
     for missing in (["--model=m"], ["--output=o"]):
         with pytest.raises(UserError, match="An export needs"):
@@ -231,3 +232,11 @@ def test_an_effort_sets_what_no_flag_sets():
     options = evaluation("--effort=quick", "--images=7")["options"]
     assert (options["effort"], options["images"], options["check_images"]) == ("quick", 7, 25)
     assert evaluation("--images=7")["options"]["check_images"] == 100
+
+
+def test_a_pixel_range_is_two_numbers():
+    assert export("--model=m", "--output=o", "--pixel_range=-1,1")["pixel_range"] == (-1, 1)
+    with pytest.raises(UserError, match="the smaller one first"):
+        export("--model=m", "--output=o", "--pixel_range=255,0")
+    with pytest.raises(absl_flags.IllegalFlagValueError):
+        export("--model=m", "--output=o", "--pixel_range=255")

@@ -1,4 +1,4 @@
-"""What the README shows runs as it stands there."""
+"""What the README and the pages of the documentation show runs as it stands there."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,12 @@ import tensorflow as tf
 import pnil_tf
 
 ROOT = Path(__file__).resolve().parent.parent
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCKS = [
+    block
+    for page in PAGES
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+]
 
 
 def classifier(*first):
@@ -22,7 +27,7 @@ def classifier(*first):
 
 @pytest.fixture
 def names(blobs, tmp_path, monkeypatch):
-    """What the README's examples find, in a folder of their own."""
+    """What the examples find, in a folder of their own."""
     monkeypatch.chdir(tmp_path)
     x, y = blobs
     return {
@@ -43,7 +48,7 @@ def run(mark, names):
 
 
 def test_examples_are_short():
-    assert len(BLOCKS) == 6
+    assert len(BLOCKS) == 11
     for block in BLOCKS:
         lines = block.strip().splitlines()
         assert len(lines) <= 8
@@ -52,7 +57,7 @@ def test_examples_are_short():
 
 def test_three_lines_train_a_model_of_ones_own(names):
     names["classifier"] = classifier()
-    block = next(block for block in BLOCKS if "AdversarialModel" in block)
+    (block,) = [block for block in BLOCKS if "model.fit(x, y, epochs=5, val" in block]
     assert len(block.strip().splitlines()) == 3
     exec(block, names)
     history = names["model"].history.history
@@ -97,11 +102,48 @@ def test_a_network_that_is_not_ours(names, tmp_path):
     assert (tmp_path / "mobile_net" / "1" / "saved_model.pb").exists()
 
 
+@pytest.fixture
+def photos(tmp_path):
+    """Class folders of small photographs, as the page on getting started finds them."""
+    random = np.random.default_rng(0)
+    for split, count in (("train", 20), ("test", 4)):
+        for i, name in enumerate(("cat", "dog")):
+            folder = tmp_path / "photos" / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = random.integers(0, 128, (96, 96, 3)) + 127 * i
+                keras.utils.save_img(folder / f"{number}.png", pixels, scale=False)
+
+
+@pytest.mark.slow
+def test_getting_started_goes_from_photographs_to_a_server(names, photos, tmp_path, monkeypatch):
+    mobile_net = keras.applications.MobileNetV2
+
+    def without_download(*args, **kwargs):
+        return mobile_net(*args, **kwargs, weights=None, alpha=0.35)
+
+    monkeypatch.setattr(keras.applications, "MobileNetV2", without_download)
+    page = (ROOT / "docs" / "getting-started.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    for block in blocks:
+        exec(block, names)
+    model = names["model"]
+    assert (model.pixel_range.low, model.pixel_range.high) == (0, 255)
+    assert "val_adversarial_accuracy" in model.history.history
+    assert (tmp_path / "hardened.keras").exists()
+    served = tf.saved_model.load(str(tmp_path / "served" / "1"))
+    image = (tmp_path / "photos" / "test" / "cat" / "0.png").read_bytes()
+    answer = served.signatures["serving_bytes"](image_bytes=tf.constant([image]))
+    assert answer["logits"].shape == (1, 2)
+
+
 def test_every_public_name_can_be_imported_and_is_documented():
-    table = (ROOT / "README.md").read_text().partition("## In Python")[2]
+    table = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    reference = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     for name in pnil_tf.__all__:
         assert getattr(pnil_tf, name) is not None
         assert f"`{name}" in table or name == "__version__"
+        assert f".{name}\n" in reference or name == "__version__"
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = pnil_tf.no_such_name
 

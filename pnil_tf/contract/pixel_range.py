@@ -27,9 +27,9 @@ class PixelRange:
     Raises:
         UserError: If these are no two finite numbers, the smaller one first.
 
-    Example:
-    >>> PixelRange(0, 255).says(8 / 255)
-    '8/255 of the range (8 of 255)'
+    Examples:
+        >>> PixelRange(0, 255).says(8 / 255)
+        '8/255 of the range (8 of 255)'
     """
 
     low: float = 0.0

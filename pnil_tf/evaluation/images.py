@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from pnil_tf.contract.pixel_range import BYTES, SIGNED, UNIT, PixelRange, range_like
+from pnil_tf.contract.batches import check_pixels
+from pnil_tf.contract.pixel_range import BYTES, SIGNED, UNIT, PixelRange
 from pnil_tf.errors import UserError, argument
 from pnil_tf.evaluation.statistics import wilson
 from pnil_tf.evaluation.target import Target
 
 _TRIED = 500
 _BATCH = 100
-_ROUNDING = 1e-5
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def first_images(images: Any, labels: Any, count: int) -> tuple[np.ndarray, np.n
             "Images must be numbers of the shape (n, height, width, channels). "
             f"Received: {images.dtype} of shape {images.shape}."
         )
-    if labels.dtype.kind in "SUO":
+    if labels.dtype.kind in "SUO" and labels.size:
         raise UserError(
             f"Labels are the numbers of classes. Received: {str(labels.flat[0])!r} among them. "
             "Number the classes in the order of the model's outputs, for example by "
@@ -87,7 +87,8 @@ def unit_images(images: np.ndarray, pixel_range: PixelRange) -> np.ndarray:
     pixels = images.astype(np.float32)
     if not np.isfinite(pixels).all():
         raise UserError("Pixels must be finite numbers. Received: NaN or infinity among them.")
-    _check_pixels(pixels, pixel_range)
+    fractional = bool((pixels != np.floor(pixels)).any())
+    check_pixels(pixel_range, float(pixels.min()), float(pixels.max()), fractional)
     return np.clip(pixel_range.to_unit(pixels), 0.0, 1.0).astype(np.float32)
 
 
@@ -149,21 +150,3 @@ def _right(target: Target, pixel_range: PixelRange, x: np.ndarray, y: np.ndarray
     predict = tf.function(target.noise_free(), reduce_retracing=True)
     logits = [predict(tf.constant(pixels[i : i + _BATCH])) for i in range(0, len(x), _BATCH)]
     return (np.concatenate(logits).argmax(axis=1) == y).astype(np.float32)
-
-
-def _check_pixels(pixels: np.ndarray, pixel_range: PixelRange) -> None:
-    low, high = float(pixels.min()), float(pixels.max())
-    fractional = bool((pixels != np.floor(pixels)).any())
-    slack = _ROUNDING * pixel_range.width
-    inside = low >= pixel_range.low - slack and high <= pixel_range.high + slack
-    # Nearly black bytes are whole numbers.
-    tiny = pixel_range.width > 100 and low >= 0 and 0 < high <= 1 and fractional
-    if inside and not tiny:
-        return
-    seem = range_like(low, high, fractional)
-    hint = f" They look like {seem}." if seem is not None and seem != pixel_range else ""
-    raise UserError(
-        f"The pixels must lie in {pixel_range}, the model's range. Received: values from "
-        f"{low:.4g} to {high:.4g}.{hint} Scale the images, or pass the pixel_range that the model "
-        "takes."
-    )

@@ -27,7 +27,11 @@ FORMATS: dict[str, tuple[Callable[..., Path], str]] = {
 
 
 def export_saved(
-    model: str, output: str, overwrite: bool = False, format: str = "saved_model"
+    model: str,
+    output: str,
+    overwrite: bool = False,
+    format: str = "saved_model",
+    pixel_range: tuple[float, float] | None = None,
 ) -> Path:
     """Exports a saved classifier, with what its run knows of it.
 
@@ -36,6 +40,8 @@ def export_saved(
         output: The folder to write.
         overwrite: Whether an export there is replaced.
         format: One of `FORMATS`.
+        pixel_range: `(low, high)` of the pixels that the model takes; by default what its run
+            says, or else as for `export_saved_model`.
 
     Returns:
         The folder written.
@@ -54,4 +60,10 @@ def export_saved(
             ".keras file."
         )
     record = record_of(model, loaded.file, run)
-    return export(loaded.model, output, overwrite=overwrite, record=record)
+    return export(
+        loaded.model,
+        output,
+        overwrite=overwrite,
+        record=record,
+        pixel_range=loaded.pixel_range if pixel_range is None else pixel_range,
+    )

@@ -104,12 +104,16 @@ def fit(job: TrainingJob, directory: RunDirectory, record: dict[str, Any], rate:
         callbacks.append(keras.callbacks.TensorBoard(str(directory.tensorboard)))
     replicas = model.distribute_strategy.num_replicas_in_sync
     validation_batch = min(optimization.batch_size, len(validation)) // replicas * replicas
-    validation_data = batches(validation, validation_batch, drop_remainder=replicas > 1)
+    validation_data = job.in_range(
+        batches(validation, validation_batch, drop_remainder=replicas > 1)
+    )
 
     def train(first_epoch: int, epochs: int, steps: int) -> None:
         start = int(model.steps_taken.numpy())
         model.fit(
-            training_stream(data.train, optimization.batch_size, optimization.seed, start),
+            job.in_range(
+                training_stream(data.train, optimization.batch_size, optimization.seed, start)
+            ),
             initial_epoch=first_epoch,
             epochs=epochs,
             steps_per_epoch=steps,
@@ -163,7 +167,7 @@ def _guard(
         return None
     watched = job.data.validation.take(_GUARD_IMAGES)
     return OverfittingGuard(
-        watched.unit_images,
+        job.pixel_range.from_unit(watched.unit_images),
         watched.labels,
         action=settings.attack.guard,
         directory=directory.checkpoints,

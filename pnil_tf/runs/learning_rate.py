@@ -61,7 +61,9 @@ def _range_test(job: TrainingJob) -> LRRange:
     """Runs the LR range test of a training, on a model of its own."""
     optimization = job.settings.optimization
     logger.info("LR range test ...")
-    stream = training_stream(job.data.train, optimization.batch_size, optimization.seed)
+    stream = job.in_range(
+        training_stream(job.data.train, optimization.batch_size, optimization.seed)
+    )
     model, _ = compiled(job, 1e-3)
     found = lr_range_test(model, stream)
     logger.info("LR range test: peak learning rate %.4g", found.suggested_max)

@@ -41,6 +41,7 @@ def _new_model(job: TrainingJob) -> AdversarialModel:
             per_channel=settings.model.pnil_per_channel,
             noise_at_inference=settings.model.noise_at_inference,
             initial_sigma=settings.model.pnil_sigma,
+            pixel_range=job.pixel_range,
             name="pnil",
         )
     classifier = build_model(
@@ -49,6 +50,7 @@ def _new_model(job: TrainingJob) -> AdversarialModel:
         data.num_classes,
         width=settings.model.width,
         pnil=layer,
+        pixel_range=job.pixel_range,
     )
     # Without noise of its own a classifier has nothing to average over.
     noisy = settings.model.pnil and settings.model.noise_at_inference
@@ -60,5 +62,6 @@ def _new_model(job: TrainingJob) -> AdversarialModel:
         validation_attack=settings.attack.validation_attack,
         validation_eot_samples=settings.attack.validation_eot_samples if noisy else 1,
         clean_weight=settings.attack.clean_weight,
+        pixel_range=job.pixel_range,
         seed=settings.optimization.seed,
     )

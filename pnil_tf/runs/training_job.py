@@ -50,6 +50,12 @@ class TrainingJob:
         """The pixels that the classifier takes."""
         return PixelRange.of(self.settings.model.pixel_range)
 
+    def in_range(self, stream: tf.data.Dataset) -> tf.data.Dataset:
+        """A stream of images in [0, 1] and labels, with the pixels that the classifier takes."""
+        if self.pixel_range.is_unit:
+            return stream
+        return stream.map(lambda x, y: (self.pixel_range.from_unit(x), y))
+
     @property
     def chief(self) -> bool:
         """Whether this process writes the files: of several workers, one does."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pnil_tf.contract.pixel_range import BYTES, PixelRange
 from pnil_tf.serving.record import Accuracy, Record
 from pnil_tf.serving.signatures import Servable
 from pnil_tf.visible import visible
@@ -22,11 +23,6 @@ _FRESH = (
 _NOT_REPEATABLE = (
     "The model draws random numbers of its own: two answers to one image differ, and no seed "
     "repeats them."
-)
-_PIXELS = (
-    "The batch may have any size. An image with pixels that are not finite, or farther outside "
-    "[0, 1] than 1, has the class -1, and so has a file that is damaged, too large, or of another "
-    "size where nothing is resized. The others of its batch are answered as without it."
 )
 _QUIET = "The model draws no noise: it gives one answer to one image."
 
@@ -64,7 +60,7 @@ def model_card(
                     ("signature", "inputs", "outputs"),
                     [(f"`{name}`", *words) for name, words in signatures.items()],
                 ),
-                _PIXELS,
+                _pixels(classifier),
                 "## Classes",
                 _classes(record, classifier.target.num_classes),
                 "## Training",
@@ -80,13 +76,32 @@ def preprocessing(classifier: Servable, record: Record) -> dict[str, Any]:
     height, width, channels = classifier.image_shape
     return {
         "image_shape": [height, width, channels],
-        "pixel_range": [0.0, 1.0],
-        "uint8": "divided by 255",
+        "pixel_range": [classifier.pixel_range.low, classifier.pixel_range.high],
+        "uint8": _of_bytes(classifier.pixel_range),
         "resize": {"size": [height, width], "method": "bilinear", "antialias": True}
         if record.resized
         else None,
         "trained_on": record.data,
     }
+
+
+def _pixels(classifier: Servable) -> str:
+    pixels = _plain(classifier.pixel_range)
+    return (
+        f"The model takes pixels in {pixels}; uint8 images and files are brought there. The batch "
+        "may have any size. An image with pixels that are not finite, or farther outside "
+        f"{pixels} than that is wide, has the class -1, and so has a file that is damaged, too "
+        "large, or of another size where nothing is resized. The others of its batch are answered "
+        "as without it."
+    )
+
+
+def _of_bytes(pixel_range: PixelRange) -> str:
+    if pixel_range == BYTES:
+        return "taken as they are"
+    if pixel_range.is_unit:
+        return "divided by 255"
+    return f"divided by 255, times {pixel_range.width:g}, plus {pixel_range.low:g}"
 
 
 def _use(record: Record) -> str:

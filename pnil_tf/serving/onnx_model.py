@@ -32,8 +32,8 @@ from pnil_tf.serving.signatures import (
     ANSWER,
     Servable,
     answer,
+    descriptions,
     servable,
-    usable,
     without_unusable,
 )
 
@@ -66,6 +66,7 @@ def export_onnx(
     class_names: Sequence[str] = (),
     resized: bool = False,
     image_shape: tuple[int, int, int] | None = None,
+    pixel_range: Any = None,
     noise_as_input: bool = False,
     overwrite: bool = False,
     record: Record | None = None,
@@ -73,7 +74,7 @@ def export_onnx(
     """Writes a classifier as an ONNX model, and checks it in onnxruntime.
 
     The folder holds `model.onnx`: from `images`, float32 `(batch, height, width, channels)` in
-    [0, 1], to `logits`, `probabilities` and `class`; further `class_names.json`,
+    the model's pixel range, to `logits`, `probabilities` and `class`; further `class_names.json`,
     `preprocessing.json`, `SHA256SUMS` and `model_card.md`. Where ONNX cannot express the noise,
     that is logged as an error, and the variant with the noise as an input is written.
 
@@ -83,6 +84,7 @@ def export_onnx(
         class_names: One name per class, in the order of the logits; none if unknown.
         resized: Whether training resized images; `preprocessing.json` says so.
         image_shape: `(height, width, channels)`, needed where the model leaves it open.
+        pixel_range: As for `export_saved_model`.
         noise_as_input: Whether the noise of every `PNILLayer` becomes an input (`noise_0`, ...;
             standard normal, in the shape of the layer's input) instead of being drawn within.
         overwrite: Whether an export at `path` is replaced.
@@ -99,7 +101,7 @@ def export_onnx(
     check_output(path, overwrite, MODEL)
     _tools()
     record = completed(record, class_names, resized)
-    classifier = servable(model, image_shape)
+    classifier = servable(model, image_shape, pixel_range)
     check_class_names(classifier, record)
     if classifier.target.stochastic != classifier.target.noise_is_ours:
         raise UserError(
@@ -120,7 +122,7 @@ def export_onnx(
                     raise UserError(f"{error} Serve a SavedModel instead.") from error
                 logger.error("%s Its noise becomes an input instead.", error)
                 noise_as_input = True
-        inputs = "`images` float32 in [0, 1]"
+        inputs, _ = descriptions(classifier)["serving_default"]
         if noise_as_input:
             shapes = _write_with_noise_input(classifier, folder / MODEL)
             inputs += "".join(f", `{_name(i)}` (batch, {_by(s)})" for i, s in enumerate(shapes))
@@ -162,7 +164,7 @@ def _write_with_noise(classifier: Servable, file: Path) -> None:
     session = _session(file)
     found = _draws(lambda many: _run(session, images=many)["probabilities"], images, draws)
     own = _draws(
-        lambda many: answer(classifier.target.predict(tf.constant(many)))["probabilities"],
+        lambda many: answer(classifier.predict(tf.constant(many)))["probabilities"],
         images,
         draws,
     )
@@ -218,7 +220,7 @@ def _write_with_noise_input(classifier: Servable, file: Path) -> list[tuple[int,
         return tf.zeros(shape)
 
     with rng.noise_from(note):
-        classifier.target.predict(tf.constant(images))
+        classifier.predict(tf.constant(images))
 
     def call(images: Any, *noise: Any) -> dict[str, Any]:
         with rng.noise_from(lambda shape, call: tf.reshape(noise[call], shape)):
@@ -241,7 +243,7 @@ def _write_with_noise_input(classifier: Servable, file: Path) -> list[tuple[int,
 
 
 def _answer(classifier: Servable, images: Any) -> dict[str, Any]:
-    return answer(without_unusable(classifier.target.predict(images), usable(images)))
+    return answer(without_unusable(classifier.predict(images), classifier.usable(images)))
 
 
 def _convert(call: Any, specs: list[Any], file: Path) -> None:
@@ -282,7 +284,9 @@ def _failures() -> Iterator[None]:
 
 def _some_images(classifier: Servable) -> np.ndarray:
     shape = (_IMAGES, *classifier.image_shape)
-    return np.random.default_rng(0).random(shape, np.float32)
+    return np.asarray(
+        classifier.pixel_range.from_unit(np.random.default_rng(0).random(shape, np.float32))
+    )
 
 
 def _images_spec(classifier: Servable) -> Any:

@@ -23,7 +23,7 @@ from pnil_tf.files import (
 )
 from pnil_tf.serving.card import model_card, preprocessing
 from pnil_tf.serving.record import PREPROCESSING, Record
-from pnil_tf.serving.signatures import DESCRIPTIONS, Servable, build_signatures, servable
+from pnil_tf.serving.signatures import Servable, build_signatures, descriptions, servable
 
 MARKER = "saved_model.pb"
 """The file by which a SavedModel is known."""
@@ -37,6 +37,7 @@ def export_saved_model(
     class_names: Sequence[str] = (),
     resized: bool = False,
     image_shape: tuple[int, int, int] | None = None,
+    pixel_range: Any = None,
     overwrite: bool = False,
     record: Record | None = None,
 ) -> Path:
@@ -49,12 +50,16 @@ def export_saved_model(
 
     Args:
         model: A built Keras model of any kind, or an `AdversarialModel`: float32 images
-            `(batch, height, width, channels)` in [0, 1] to logits or probabilities.
+            `(batch, height, width, channels)` to logits or probabilities of several classes, or
+            one output that speaks for class 1 of two.
         path: The folder to write.
         class_names: One name per class, in the order of the logits; none if unknown.
         resized: Whether `serving_bytes` resizes images; otherwise those of other sizes get no
             class.
         image_shape: `(height, width, channels)`, needed where the model leaves it open.
+        pixel_range: `(low, high)` of the pixels that the model takes, and with it the signatures
+            of floats. By default an `AdversarialModel`'s own, that which the model's preprocessing
+            suits (0 to 255 where it begins with `Rescaling(1 / 255)`), or (0, 1).
         overwrite: Whether an export at `path` is replaced.
         record: What else the model card says.
 
@@ -66,18 +71,18 @@ def export_saved_model(
             `path` is taken.
         RunFailedError: If the SavedModel does not answer as the model does.
 
-    Example:
-    >>> export_saved_model(classifier, "served/1", class_names=["cat", "dog"])
+    Examples:
+        >>> export_saved_model(classifier, "served/1", class_names=["cat", "dog"])
     """
     path = Path(path)
     check_output(path, overwrite, MARKER)
     record = completed(record, class_names, resized)
-    classifier = servable(model, image_shape)
+    classifier = servable(model, image_shape, pixel_range)
     check_class_names(classifier, record)
     with replacing_folder(path) as folder:
         signatures = build_signatures(classifier, record.resized)
         _save(classifier, record, signatures, folder)
-        words = {name: DESCRIPTIONS[name] for name in signatures}
+        words = {name: descriptions(classifier)[name] for name in signatures}
         write_text(folder / CARD, model_card(classifier, record, words))
         write_checksums(folder, skip=(CARD,))
         _check(classifier, folder)
@@ -179,7 +184,8 @@ def _save(classifier: Servable, record: Record, signatures: dict[str, Any], fold
 def _check(classifier: Servable, folder: Path) -> None:
     """Loads what was written and compares it with the model, where their noise can be equal."""
     loaded = tf.saved_model.load(str(folder))
-    images = tf.constant(np.random.default_rng(1).random((3, *classifier.image_shape), np.float32))
+    unit = np.random.default_rng(1).random((3, *classifier.image_shape), np.float32)
+    images = tf.constant(classifier.pixel_range.from_unit(unit))
     found = loaded.signatures["serving_default"](images=images)["logits"].numpy()
     if not np.isfinite(found).all():
         raise RunFailedError("The exported model's logits are not finite. Nothing was written.")

@@ -11,9 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf import rng
+from pnil_tf.contract.outputs import INDEPENDENT
+from pnil_tf.contract.pixel_range import BYTES, PixelRange
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.target import Target, as_target, unwrapped
-from pnil_tf.keras_internals import operation_of
 from pnil_tf.serving.decoding import DECODABLE_CHANNELS, MAX_PIXELS, decode
 from pnil_tf.serving.monte_carlo import MAX_DRAWS, decided, monte_carlo
 
@@ -23,15 +24,22 @@ _SUMMARY = (
     "`mean_probabilities`, `standard_deviation` (float32, one per class), "
     "`predictive_entropy` (nats), `agreement` (share of draws that choose `class`), `class`"
 )
-DESCRIPTIONS = {
-    "serving_default": ("`images` float32 in [0, 1]", ANSWER),
-    "serving_uint8": ("`images` uint8, 0 to 255", ANSWER),
-    "serving_bytes": (f"`image_bytes`, PNG or JPEG files of at most {MAX_PIXELS:,} pixels", ANSWER),
-    "monte_carlo": (f"`images` as above, `draws` int32 from 1 to {MAX_DRAWS:,}", _SUMMARY),
-    "seeded": ("`images` as above, `seed` int64, at least 0", ANSWER),
-    "monte_carlo_seeded": ("`images`, `draws`, `seed` as above", _SUMMARY),
-}
-"""For each signature its inputs and its outputs in words."""
+
+
+def descriptions(classifier: Servable) -> dict[str, tuple[str, str]]:
+    """For each signature that there may be its inputs and its outputs in words."""
+    pixels = classifier.pixel_range
+    return {
+        "serving_default": (f"`images` float32 in {pixels}, the model's own pixels", ANSWER),
+        "serving_uint8": ("`images` uint8, 0 to 255", ANSWER),
+        "serving_bytes": (
+            f"`image_bytes`, PNG or JPEG files of at most {MAX_PIXELS:,} pixels",
+            ANSWER,
+        ),
+        "monte_carlo": (f"`images` as above, `draws` int32 from 1 to {MAX_DRAWS:,}", _SUMMARY),
+        "seeded": ("`images` as above, `seed` int64, at least 0", ANSWER),
+        "monte_carlo_seeded": ("`images`, `draws`, `seed` as above", _SUMMARY),
+    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,11 +56,43 @@ class Servable:
     target: Target
     image_shape: tuple[int, int, int]
 
+    @property
+    def pixel_range(self) -> PixelRange:
+        """The pixels that it takes."""
+        return self.target.pixel_range
+
+    def predict(self, images: Any) -> Any:
+        """Returns float32 logits `(batch, classes)`, with the noise that its surroundings decide.
+
+        Args:
+            images: float32 `(batch, height, width, channels)` in the model's pixel range.
+        """
+        classifier = self.target.classifier
+        return classifier.outputs.per_class(classifier.logits(images))
+
+    def usable(self, images: Any) -> Any:
+        """Returns which images have pixels near enough to the range for a class, bool `(batch,)`.
+
+        Audits probe just outside. What is farther off than the range is wide is an overflow or a
+        mistake, which would have a class in one draw and none in another.
+        """
+        low, high, width = self.pixel_range.low, self.pixel_range.high, self.pixel_range.width
+        # Neither holds for what is no number.
+        near = (images >= low - width) & (images <= high + width)
+        return tf.reduce_all(near, axis=[1, 2, 3])
+
+    def of_bytes(self, pixels: Any) -> Any:
+        """Returns uint8 images as the model takes them, float32."""
+        pixels = tf.cast(pixels, tf.float32)
+        if self.pixel_range == BYTES:
+            return pixels
+        return self.pixel_range.from_unit(pixels / 255.0)
+
     def logits(self, images: Any, seed: Any = None) -> Any:
         """Returns float32 logits `(batch, classes)`.
 
         Args:
-            images: float32 `(batch, height, width, channels)` in [0, 1].
+            images: float32 `(batch, height, width, channels)` in the model's pixel range.
             seed: int32 seed pair of the noise, which is then the same for every image, whatever
                 the batch; by default it is fresh at every run of the graph and in every process.
         """
@@ -63,35 +103,38 @@ class Servable:
         if seed is not None:
             return self._seeded(images, seed)
         if not rng.has_random_layers(self.model):
-            return self.target.predict(images)
+            return self.predict(images)
         # Stock random layers know no fresh noise: they repeat from the state they are saved with.
         with rng.stateless_layers(self.model, rng.fresh_seed()):
-            return self.target.predict(images)
+            return self.predict(images)
 
     def _seeded(self, images: Any, seed: Any) -> Any:
         def alone(image: Any) -> Any:
             with rng.noise_scope(seed):
-                return self.target.predict(image[tf.newaxis])[0]
+                return self.predict(image[tf.newaxis])[0]
 
         if rng.has_random_layers(self.model):
             # Stock random layers draw for a batch at once, and for each place in it another noise.
             return tf.map_fn(alone, images, fn_output_signature=tf.float32)
         with rng.noise_scope(seed, frozen=True):
-            return self.target.predict(images)
+            return self.predict(images)
 
 
-def servable(model: Any, image_shape: tuple[int, int, int] | None = None) -> Servable:
+def servable(
+    model: Any, image_shape: tuple[int, int, int] | None = None, pixel_range: Any = None
+) -> Servable:
     """Examines a classifier before it is exported.
 
     Args:
         model: A built Keras model or an `AdversarialModel`.
         image_shape: `(height, width, channels)`, needed where the model leaves it open.
+        pixel_range: `(low, high)` of the pixels that it takes; by default as for `as_target`.
 
     Raises:
         UserError: If it is no Keras model, does not turn images of a known shape into one row
             of logits or probabilities each, or TensorFlow's op determinism is on.
     """
-    model = unwrapped(model)
+    given, model = model, unwrapped(model)
     if not isinstance(model, keras.Model):
         raise UserError(
             f"A keras.Model can be exported. Received: {type(model).__name__}. Put what you have "
@@ -107,21 +150,17 @@ def servable(model: Any, image_shape: tuple[int, int, int] | None = None) -> Ser
             "An exported model decides on its noise itself. Received: an export within a noise "
             "scope. Export outside of it."
         )
-    _check_ends(model)
+    _check_input(model)
     shape = image_shape or _image_shape(model)
     images = np.random.default_rng(0).random((2, *shape), np.float32)
-    return Servable(model, as_target(model, images), shape)
-
-
-def usable(images: Any) -> Any:
-    """Returns which images have pixels near enough to [0, 1] for a class, bool `(batch,)`.
-
-    Audits probe just outside. What is farther off than the range is wide is an overflow or a
-    mistake, which would have a class in one draw and none in another.
-    """
-    # Neither holds for what is no number.
-    near = (images >= -1.0) & (images <= 2.0)
-    return tf.reduce_all(near, axis=[1, 2, 3])
+    target = as_target(given, images, pixel_range=pixel_range)
+    if target.outputs == INDEPENDENT:
+        raise UserError(
+            "An exported model gives one of several classes, by logits or probabilities. "
+            f"Received: {model.name!r}, which ends in {target.num_classes} sigmoids, each a yes or "
+            "no of its own. Give it one logit for each class."
+        )
+    return Servable(model, target, shape)
 
 
 def without_unusable(logits: Any, good: Any) -> Any:
@@ -145,7 +184,7 @@ def build_signatures(classifier: Servable, resized: bool) -> dict[str, Any]:
 
     Shapes are checked when a request comes, since a convolution may end the server's process
     over a wrong one. Pixels are not: a request cannot be refused for one bad image without
-    refusing those that a server put into the same batch, and audits probe just outside [0, 1].
+    refusing those that a server put into the same batch, and audits probe just outside the range.
     An image that is not `usable`, and a file that is bad as for `decode`, has NaN logits and the
     class -1.
     """
@@ -157,7 +196,7 @@ def build_signatures(classifier: Servable, resized: bool) -> dict[str, Any]:
     seed_spec = tf.TensorSpec([], tf.int64, name="seed")
 
     def logits(received: Any, seed: Any = None) -> Any:
-        good = usable(received)
+        good = classifier.usable(received)
         count = tf.size(good)
         # Some convolutions fail on no image at all: then there is one that is dropped again.
         none = tf.cast(count == 0, tf.int32)
@@ -168,11 +207,11 @@ def build_signatures(classifier: Servable, resized: bool) -> dict[str, Any]:
         return answer(logits(_as(images_spec, images)))
 
     def serving_uint8(images: Any) -> dict[str, Any]:
-        return answer(logits(_scaled(_as(pixels, images))))
+        return answer(logits(classifier.of_bytes(_as(pixels, images))))
 
     def serving_bytes(image_bytes: Any) -> dict[str, Any]:
         decoded, good = decode(_as(files, image_bytes), shape, resized)
-        return answer(without_unusable(logits(_scaled(decoded)), good))
+        return answer(without_unusable(logits(classifier.of_bytes(decoded)), good))
 
     def summary(images: Any, draws: Any, seed: Callable[[Any], Any]) -> dict[str, Any]:
         images = _as(images_spec, images)
@@ -214,31 +253,19 @@ def _as(spec: Any, value: Any) -> Any:
     return tf.ensure_shape(value, spec.shape)
 
 
-def _scaled(pixels: Any) -> Any:
-    return tf.cast(pixels, tf.float32) / 255.0
-
-
 def _pair(seed: Any) -> Any:
     known = tf.debugging.Assert(seed >= 0, ["The seed must be at least 0. Received:", seed])
     with tf.control_dependencies([known]):
         return rng.seed_of(tf.identity(seed))
 
 
-def _check_ends(model: keras.Model) -> None:
+def _check_input(model: keras.Model) -> None:
     for tensor in getattr(model, "inputs", None) or ():
         if not keras.backend.is_float_dtype(tensor.dtype):
             raise UserError(
-                "An exported model takes pixels in [0, 1] as floats. Received: "
+                "An exported model takes pixels as floats. Received: "
                 f"{model.name!r}, whose input is {tensor.dtype}. Put a float input before it that "
                 "is scaled to what the model takes; `serving_uint8` is made from that."
-            )
-    for tensor in getattr(model, "outputs", None) or ():
-        last = operation_of(tensor)
-        if getattr(last, "activation", None) is keras.activations.sigmoid:
-            raise UserError(
-                "An exported model gives one of several classes, by logits or probabilities. "
-                f"Received: {model.name!r}, which ends in a sigmoid. Give it one logit for each "
-                "class; for two classes, two."
             )
 
 

@@ -48,6 +48,11 @@ class CheckedFit(DistributedFit):
             self._extremes = Extremes(6)
 
     @property
+    def given_range(self) -> PixelRange | None:
+        """The pixel range that was said; `None` where it is to be found in the classifier."""
+        return self._given_range
+
+    @property
     def pixel_range(self) -> PixelRange:
         """The pixels that the classifier takes."""
         if self._contract is not None:

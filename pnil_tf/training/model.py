@@ -67,11 +67,12 @@ class AdversarialModel(CheckedFit):
     Raises:
         UserError: If a setting is not valid, or (in `compile`) the loss cannot be attacked.
 
-    Example:
-    >>> classifier = keras.Sequential([
-    ...     keras.Input((28, 28, 1)), PNILLayer(), keras.layers.Flatten(), keras.layers.Dense(10)])
-    >>> model = AdversarialModel(classifier, attack="nfgsm", epsilon=8 / 255)
-    >>> model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    Examples:
+        >>> classifier = keras.Sequential([
+        ...     keras.Input((28, 28, 1)), PNILLayer(),
+        ...     keras.layers.Flatten(), keras.layers.Dense(10)])
+        >>> model = AdversarialModel(classifier, attack="nfgsm", epsilon=8 / 255)
+        >>> model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     """
 
     def __init__(

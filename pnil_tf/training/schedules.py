@@ -26,10 +26,10 @@ class Triangular(keras.optimizers.schedules.LearningRateSchedule):
     Raises:
         UserError: If an argument is not valid.
 
-    Example:
-    >>> rate = Triangular(min_lr=0.1, max_lr=0.5, period_steps=8)
-    >>> [round(float(rate(step)), 2) for step in (0, 2, 4, 6, 8)]
-    [0.1, 0.3, 0.5, 0.3, 0.1]
+    Examples:
+        >>> rate = Triangular(min_lr=0.1, max_lr=0.5, period_steps=8)
+        >>> [round(float(rate(step)), 2) for step in (0, 2, 4, 6, 8)]
+        [0.1, 0.3, 0.5, 0.3, 0.1]
     """
 
     def __init__(self, min_lr: float, max_lr: float, period_steps: int) -> None:
@@ -73,10 +73,10 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
     Raises:
         UserError: If an argument is not valid.
 
-    Example:
-    >>> rate = OneCycle(max_lr=1.0, total_steps=10)
-    >>> [round(float(rate(step)), 2) for step in (0, 3, 6, 9)]
-    [0.25, 1.0, 0.5, 0.0]
+    Examples:
+        >>> rate = OneCycle(max_lr=1.0, total_steps=10)
+        >>> [round(float(rate(step)), 2) for step in (0, 3, 6, 9)]
+        [0.25, 1.0, 0.5, 0.0]
     """
 
     def __init__(

@@ -360,6 +360,11 @@ def test_always_saying_the_majority_is_guessing():
     assert "no_better_than_guessing" not in failed(changed(clean=share(0.99), guessed=share(0.8)))
 
 
+def test_few_images_do_not_make_a_classifier_none():
+    few = changed(clean=share(0.9, 12), guessed=share(0.5, 12))
+    assert "no_better_than_guessing" not in failed(few)
+
+
 def test_a_deterministic_model_is_not_asked_about_noise():
     quiet = changed(
         stochastic=False,

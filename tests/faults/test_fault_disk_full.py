@@ -57,6 +57,7 @@ def test_an_export_on_a_full_disk(sandbox, trained, tmp_path):
     served = sandbox.seen(disk / "1")
     served.mkdir()
     (served / "saved_model.pb").write_bytes(b"an earlier export")
+    (served / "SHA256SUMS").write_text("0  saved_model.pb\n")
     before = digests(served)
     sandbox.fill(disk)
     arguments = (f"--model={trained}", f"--output={disk / '1'}", "--overwrite")

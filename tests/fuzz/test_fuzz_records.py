@@ -40,7 +40,7 @@ RUN = {
     "seed": 0,
     "noise": {"pnil": True},
     "max_lr": 0.005,
-    "versions": {"tensorflow": "2.21.0"},
+    "versions": {"pnil_tf": "0.1.0", "tensorflow": "2.21.0"},
     "device": {"replicas": 1},
     "kept": {"epoch": 1, "value": 0.5},
     "guard_events": [],
@@ -170,7 +170,7 @@ def test_model_cards_of_damaged_runs(many, arena):
 
 @pytest.mark.parametrize("many", SIZES)
 def test_evaluations_of_damaged_runs(many, arena, monkeypatch):
-    def load(settled):
+    def load(*arguments):
         raise ReachedTheWorkError
 
     monkeypatch.setattr(evaluating.Settled, "load", load)

@@ -37,7 +37,7 @@ def asked(monkeypatch):
     """The data settings that were asked for."""
     found = []
 
-    def load(settings):
+    def load(settings, pixel_range):
         found.append(settings)
         return FakeSet(settings)
 
@@ -109,3 +109,22 @@ def test_what_is_said_goes_before_what_the_run_knows(run, asked, tmp_path):
 def test_a_file_does_not(run, said, complaint):
     with pytest.raises(UserError, match=complaint):
         evaluate_saved(str(run / "classifier.keras"), **said)
+
+
+def test_a_foreign_file_is_evaluated_in_the_pixels_it_takes(tmp_path, asked):
+    layers = keras.layers
+    model = keras.Sequential(
+        [keras.Input((4, 4, 1)), layers.Rescaling(1 / 255), layers.Flatten(), layers.Dense(3)]
+    )
+    model.save(tmp_path / "m.keras")
+    data = FakeSet(None)
+    right = model.predict(data.images[:6].astype(np.float32), verbose=0).argmax(axis=1)
+    results = evaluate_saved(
+        str(tmp_path / "m.keras"),
+        epsilon=8 / 255,
+        data={"dataset": "mnist"},
+        output=str(tmp_path / "out"),
+        options=OPTIONS,
+    )
+    assert results["model"]["pixel_range"] == [0.0, 255.0]
+    assert results["clean"]["value"] == pytest.approx((right == data.labels[:6]).mean())

@@ -531,7 +531,7 @@ def growing():
         (sequential, {"class_names": "abcd"}, "Received: str. Give a list"),
         (sequential, {"class_names": set("abcd")}, "Received: set. Give a list"),
         (bytewise, {}, "whose input is uint8"),
-        (several_labels, {}, "ends in a sigmoid"),
+        (several_labels, {}, "ends in 4 sigmoids"),
         (lambda: sequential(Stateful()), {}, "cannot be saved"),
     ],
 )

@@ -104,11 +104,11 @@ def test_a_budget_is_json(budget):
     assert json.loads(text) == budget.to_json()
 
 
-def test_the_readme_says_what_the_budgets_are():
-    readme = Path(__file__).parents[2] / "README.md"
+def test_the_page_on_the_study_says_what_the_budgets_are():
+    page = Path(__file__).parents[2] / "docs" / "study.md"
     rows = {
         cells[1].strip(): [cell.strip() for cell in cells[2:5]]
-        for line in readme.read_text().splitlines()
+        for line in page.read_text().splitlines()
         if len(cells := line.split("|")) == 6
     }
 

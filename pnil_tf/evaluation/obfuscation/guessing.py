@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pnil_tf.evaluation.finding import Finding, Weight
-from pnil_tf.evaluation.obfuscation.compare import drop
+from pnil_tf.evaluation.obfuscation.compare import MUCH, drop
 from pnil_tf.evaluation.obfuscation.evidence import Evidence
 
 GUESSES = "no_better_than_guessing"
@@ -18,7 +18,8 @@ def no_better_than_guessing(evidence: Evidence) -> Finding:
     gain = drop(evidence.clean, evidence.guessed)
     return Finding(
         name=GUESSES,
-        passed=gain.low > 0,
+        # Of few images a clear gain may be within chance; that they are few is said elsewhere.
+        passed=gain.low > 0 or gain.value > MUCH,
         value=gain.value,
         threshold=0.0,
         explanation=(

@@ -17,6 +17,7 @@ _INTACT, _BROKEN = 0.5, 0.1
 _STANDING = 0.75  # of clean accuracy, at half the radius
 
 _SQUARE = "square"
+# See docs/results/planted_models.json: 0 to 0.03 of honest models, 0.13 and more of fakes.
 _MUCH_BY_SCORES = 0.08
 
 
