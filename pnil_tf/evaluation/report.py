@@ -119,9 +119,7 @@ def render(results: dict[str, Any], grid: bytes) -> str:
 def _about(results: dict[str, Any], radius: str) -> list[tuple[str, str]]:
     model, data, settings = (results[key] for key in ("model", "data", "settings"))
     noise = "answers differ from draw to draw" if model["stochastic"] else "no noise"
-    source = ", ".join(
-        str(data[key]) for key in ("name", "source", "source_detail") if data.get(key)
-    )
+    source = [str(data[key]) for key in ("name", "source", "source_detail") if data.get(key)]
     return [
         ("model", f"{results['model_name']} ({model['kind']})"),
         (
@@ -129,7 +127,7 @@ def _about(results: dict[str, Any], radius: str) -> list[tuple[str, str]]:
             f"{model['num_classes']} classes, {model['outputs']}, pixels in {_pixels(results)}, "
             f"{noise}",
         ),
-        ("data", source),
+        ("data", ", ".join(source)),
         ("images", f"{results['clean']['images']}, the first of them"),
         ("epsilon", f"{radius}, in {settings['norm']}"),
         ("effort", f"{settings['effort']}, {clock(results['process_seconds'])}"),
@@ -141,7 +139,7 @@ def _about(results: dict[str, Any], radius: str) -> list[tuple[str, str]]:
 
 def budgets(results: dict[str, Any]) -> list[tuple[str, ...]]:
     """Returns for each attack what it was allowed to do, the cells below `_BUDGET`."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name, row in results["attacks"].items():
         settings = row["settings"]
         targets = settings.get("targets")

@@ -62,8 +62,14 @@ RESULTS = {
             "clean_frozen", "frozen_frozen",
         )
     },
-    "settings": {"epsilon": 0.2, "norm": "linf", "eot_samples": 10, "check_draws": 4, "effort": "quick", "seed": 5},
-    "model": {"num_classes": 10, "stochastic": True, "pixel_range": [0.0, 255.0], "kind": "Keras file", "outputs": "logits"},
+    "settings": {
+        "epsilon": 0.2, "norm": "linf", "eot_samples": 10, "check_draws": 4, "effort": "quick",
+        "seed": 5,
+    },
+    "model": {
+        "num_classes": 10, "stochastic": True, "pixel_range": [0.0, 255.0], "kind": "Keras file",
+        "outputs": "logits",
+    },
     "model_name": NASTY,
     "data": {"name": NASTY, "source": "files"},
     "versions": {"pnil_tf": "1.2.3"},
