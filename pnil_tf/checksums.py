@@ -61,7 +61,7 @@ def compare_checksums(folder: Path, needed: Collection[str]) -> None:
             continue
         raise UserError(
             f"{str(folder)!r} was damaged or changed since it was written. Received: {found}. "
-            f"Export it anew; if the change is meant, remove {CHECKSUMS}."
+            f"Export it again; if the change is meant, remove {CHECKSUMS}."
         )
 
 

@@ -234,7 +234,7 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
         if stated not in (None, _checksum(value)):
             raise UserError(
                 f"{str(path)!r} was damaged or changed since it was written: its {_CHECKSUM} is "
-                f"{_checksum(value)}. Received: a file that states {stated!r}. Make it anew; if "
+                f"{_checksum(value)}. Received: a file that states {stated!r}. Make it again; if "
                 f"the change is meant, remove the line {_CHECKSUM!r}."
             )
         return value
@@ -265,7 +265,7 @@ def understood(path: str | os.PathLike[str]) -> Iterator[None]:
     else:
         return
     raise UserError(
-        f"{path} does not say what it should ({reason[:300]}). It was damaged; make it anew."
+        f"{path} does not say what it should ({reason[:300]}). It was damaged; make it again."
     )
 
 

@@ -21,7 +21,7 @@ class PNILLayer(keras.layers.Layer):
     """Adds Gaussian noise whose log-variance is a learned function of each input feature.
 
     The layer computes (equations 2 and 3 of Schwinn, Raab and Eskofier, "Towards Rapid and
-    Robust Adversarial Training with One-Step Attacks", arXiv:2002.10097)::
+    Robust Adversarial Training with One-Step Attacks", arXiv:2002.10097):
 
         Sigma = x * W + B                      (a LOG-variance, although called a variance there)
         output = x + N(0, 1) * exp(Sigma / 2)
@@ -30,7 +30,7 @@ class PNILLayer(keras.layers.Layer):
     range, so that a layer means the same whatever its pixels are: with `u = (x - low) / width`,
     `Sigma = u * W + B` and `output = x + width * N(0, 1) * exp(Sigma / 2)`.
 
-    Noise is drawn in training and at inference, anew at every call; gradients reach the input,
+    Noise is drawn in training and at inference, afresh at every call; gradients reach the input,
     `W` and `B` through it. The output is not clipped. `pnil_tf.noise_scope` makes the noise
     repeatable.
 

@@ -195,6 +195,7 @@ def test_an_evaluations_page_escapes_names_from_files():
         "effective_robustness": row,
         "worst_case_per_image": row,
         "findings": [],
+        "guessing": {"value": 0.5, "class": 0},
         "epsilon_curve": [],
         "eot_curve": [],
         "noise_cells": None,

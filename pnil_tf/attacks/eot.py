@@ -112,6 +112,18 @@ class _Draws:
             )
         return _add(total, part(full * chunk, rest)) if rest else total
 
+    def mean_logits(self, x: Any) -> tuple[Any, Answer]:
+        """Mean logits `(batch, classes)` of all draws, and what `logits` returns with each."""
+        answers: list[Answer] = []
+
+        def part(first: Any, count: int) -> tuple[Any]:
+            logits, answer = self.logits(_stack(x, count), first, count)
+            answers.append(answer)
+            return (_unstack_sum(logits, count),)
+
+        (total,) = self.sum(part)
+        return total / float(self._eot.draws), answers[0]
+
 
 def eot_loss(predict: Predict, loss: Loss, x: Any, y: Any, seed: Any, eot: EOT) -> Any:
     """Returns the losses `(batch,)` of the draws that `eot_gradient` takes; no gradient.
@@ -221,18 +233,10 @@ def eot_look(
     else:
         # The loss of the mean logits couples all draws. A first pass finds the mean and the
         # loss' slope there; the second, with the same noise, carries that slope back.
-        answers: list[Answer] = []
-
-        def summed(first: Any, count: int) -> tuple[Any]:
-            logits, answer = draws.logits(_stack(x, count), first, count)
-            answers.append(answer)
-            return (_unstack_sum(logits, count),)
-
-        (mean,) = draws.sum(summed)
-        mean /= eot.draws
+        mean, answer = draws.mean_logits(x)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(mean)
-            values = loss(y, answers[0](mean))
+            values = loss(y, answer(mean))
         slope = tape.gradient(values, mean)
         _, gradient, seen = draws.sum(
             loss_gradient(

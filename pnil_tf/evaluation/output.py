@@ -95,7 +95,7 @@ def _check_files(output: Path, results: dict[str, Any]) -> None:
         if not file.is_file() or sha256_of(file) != stated["sha256"]:
             raise UserError(
                 f"{file} is missing, or was damaged since the evaluation wrote it. Received: "
-                f"results with the sha256 {stated['sha256']}. Evaluate anew with --overwrite."
+                f"results with the sha256 {stated['sha256']}. Evaluate again with --overwrite."
             )
 
 

@@ -146,7 +146,7 @@ def evaluate(
         if settings.save_adversarial and not (output / ADVERSARIAL).is_file():
             raise UserError(
                 f"The evaluation in {output} is finished and has not kept its adversarial images. "
-                "Received: --resume with --save_adversarial. Evaluate anew with --overwrite."
+                "Received: --resume with --save_adversarial. Evaluate again with --overwrite."
             )
         logger.info("The evaluation in %s is finished.", output)
         return results

@@ -38,7 +38,7 @@ def check_archive(file: Path) -> None:
     try:
         with zipfile.ZipFile(file) as archive:
             sizes = {member.filename: member.file_size for member in archive.infolist()}
-            advice = "Get the file again from whom you had it, or train the model anew."
+            advice = "Get the file again from whom you had it, or retrain the model."
             check_room(str(file), sum(sizes.values()), "its contents", advice)
             if sizes.get(_CONFIG, 0) > _MOST_BYTES:
                 raise UserError(f"{file} is no Keras model: its description is too long. {advice}")

@@ -12,13 +12,13 @@ from pnil_tf.serving.signatures import Servable
 from pnil_tf.visible import visible
 
 _FRESH = (
-    "The model adds noise to what it sees, anew at every call and in every process that loads it: "
-    "two answers to one image differ, and no restart repeats them. The seeded signatures repeat an "
-    "answer for tests and audits: all images get the noise of the seed, whatever their batch. "
-    "The draws of `monte_carlo_seeded` differ from each other and are the same for all images, so "
-    "what one image is told is right, while a mean over images under one seed has the luck of that "
-    "seed: take several. Decide by the unseeded ones: who knows the noise can attack the model as "
-    "if it had none."
+    "The model adds noise to what it sees, afresh at every call and in every process that loads "
+    "it: two answers to one image differ, and no restart repeats them. The seeded signatures "
+    "repeat an answer for tests and audits: all images get the noise of the seed, whatever their "
+    "batch. The draws of `monte_carlo_seeded` differ from each other and are the same for all "
+    "images, so what one image is told is right, while a mean over images under one seed has the "
+    "luck of that seed: take several. Decide by the unseeded ones: who knows the noise can attack "
+    "the model as if it had none."
 )
 _NOT_REPEATABLE = (
     "The model draws random numbers of its own: two answers to one image differ, and no seed "

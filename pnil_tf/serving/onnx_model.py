@@ -45,14 +45,14 @@ _BATCH = 32
 _TOLERANCE = 1e-3
 
 _INSIDE = (
-    "The model adds noise to what it sees, drawn by the runtime anew at every call. onnxruntime "
+    "The model adds noise to what it sees, drawn by the runtime afresh at every call. onnxruntime "
     "seeds it by the clock when a process starts, and all its sessions in one process draw the "
     "same: load the model once in a process, and rather serve the SavedModel, whose noise comes "
     "from the system's entropy, to whoever may be an attacker."
 )
 _INPUT = (
     "The model adds the noise that its caller draws: standard normal numbers for the inputs "
-    "`noise_0`, `noise_1` and so on. Draw them anew for every call and from a generator that "
+    "`noise_0`, `noise_1` and so on. Draw them afresh for every call and from a generator that "
     "nobody can foresee: who knows the noise can attack the model as if it had none."
 )
 
@@ -141,8 +141,8 @@ def _tools() -> tuple[ModuleType, ModuleType, ModuleType]:
         import tf2onnx
     except ImportError as error:
         raise UserError(
-            f"ONNX needs packages of its own. Received: none named {error.name!r}. Install them "
-            "with pip install 'pnil_tf[onnx]'."
+            f"ONNX needs packages of its own, and {error.name!r} is missing. Install them with "
+            "pip install 'pnil_tf[onnx]'."
         ) from error
     return onnx, onnxruntime, tf2onnx
 

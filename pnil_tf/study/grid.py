@@ -78,7 +78,7 @@ def reproduce(settings: StudySettings) -> dict[str, Any]:
         raise RunFailedError(
             f"{len(failed)} of {len(jobs)} cells failed, first {failed[0]}: "
             f"{_folder(output, failed[0]).read()['error']} The same command tries them again; a "
-            f"cell whose folder in {str(output / CELLS)!r} is deleted is done anew."
+            f"cell whose folder in {str(output / CELLS)!r} is deleted is done again."
         )
     _refuse_damage(results)
     return results
@@ -100,7 +100,7 @@ def _do(
     engine: Callable[..., None],
 ) -> None:
     if not settings.yes and not sys.stdin.isatty():
-        raise UserError("Nobody can be asked whether to begin. Received: no --yes. Pass it.")
+        raise UserError("Nobody can be asked whether to begin. Pass --yes.")
     logger.info("Measuring this machine ...")
     rates = measured(left.values())
     folders = {name: _folder(output, name) for name in left}
@@ -196,7 +196,7 @@ def _ask(settings: StudySettings, cells: int, seconds: float) -> None:
         flush=True,
     )
     if not settings.yes and _answer("Begin? [y/N] ").strip().lower() not in ("y", "yes"):
-        raise UserError("Nothing was begun. Received: no. --budget=smoke is the smallest.")
+        raise UserError("Nothing was begun, as you answered. --budget=smoke is the smallest.")
 
 
 def _answer(question: str) -> str:

@@ -97,14 +97,14 @@ class TrainingCheckpoints:
                     raise UserError(
                         f"The checkpoint step-{step} in {str(self._directory)!r} is of another "
                         "model than the run's description says. Received: weights that do not fit. "
-                        "Begin the run anew with --overwrite."
+                        "Begin the run again with --overwrite."
                     ) from error
                 return json.loads(self._state.numpy())
             logger.warning(
                 "The checkpoint step-%d is damaged (%s); the one before it is used.", step, damage
             )
         if steps:
-            logger.warning("There is none before it: the training begins anew.")
+            logger.warning("There is none before it: the training starts from the beginning.")
         return None
 
     def _prefix(self, step: int) -> str:

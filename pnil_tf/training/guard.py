@@ -39,7 +39,7 @@ class OverfittingGuard(keras.callbacks.Callback):
     3. The accuracy under the training attack is at least `one_step_share` times what it was at
        that best. Where both fall the training diverges, which is another illness.
 
-    A collapse is reported once, and anew after the PGD accuracy has recovered. Epoch logs get
+    A collapse is reported once, and again after the PGD accuracy has recovered. Epoch logs get
     `guard_pgd_accuracy` and `guard_one_step_accuracy`; put the guard before callbacks that
     read them. With `action="rollback"` the classifier and the optimizer's moments return to
     the best check, while the step count and with it the learning rate go on.
@@ -202,7 +202,8 @@ class OverfittingGuard(keras.callbacks.Callback):
                 self._best_values = [stored[f"arr_{i}"] for i in range(len(stored.files))]
         except (OSError, ValueError) as error:
             warnings.warn(
-                f"The guard's best weights cannot be read ({error}); it starts anew.", stacklevel=2
+                f"The guard's best weights cannot be read ({error}); it starts without them.",
+                stacklevel=2,
             )
             self._best, self._collapsed = _Best(), False
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pnil_tf import rng
-from pnil_tf.attacks.eot import EOT, cross_entropy, eot_gradient, peak_scaled
+from pnil_tf.attacks.eot import EOT, cross_entropy, eot_gradient, eot_look, peak_scaled
 from pnil_tf.errors import UserError
 
 
@@ -95,6 +95,12 @@ def test_average_of_logits_is_the_gradient_of_the_mean_logits_loss():
     loss, gradient = eot_gradient(model, cross_entropy, x, y, seed, EOT(5, 2, average="logits"))
     np.testing.assert_allclose(loss, values, rtol=1e-5)
     np.testing.assert_allclose(gradient, tape.gradient(values, x), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("function", [eot_gradient, eot_look])
+def test_a_callers_graph_translates_it(function):
+    """Else TensorFlow warns whoever crafts within a `tf.function`, at the first trace."""
+    tf.autograph.to_graph(function)
 
 
 def test_unrolled_draws_equal_the_loop():

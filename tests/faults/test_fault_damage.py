@@ -81,7 +81,7 @@ def test_a_training_without_a_whole_checkpoint_begins_anew(trained, copied):
     status, _, err = resume(copied)
     assert status == 0, err
     assert f"checkpoint step-{LAST_STEP} is damaged" in err
-    assert "the training begins anew" in err
+    assert "the training starts from the beginning" in err
     assert_same(trained, copied)
 
 

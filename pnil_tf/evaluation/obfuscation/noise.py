@@ -78,9 +78,9 @@ def sigma(evidence: Evidence) -> Finding | None:
         explanation=(
             f"the noise of the PNIL layer {name!r} has a mean standard deviation of {value:.3g}"
         ),
-        remedy="Train anew with a larger start of the noise (or with the layer left out)."
+        remedy="Retrain with a larger start of the noise (or with the layer left out)."
         if collapsed
-        else "Train anew with a smaller start of the noise or a smaller learning rate.",
+        else "Retrain with a smaller start of the noise or a smaller learning rate.",
         weight=Weight.NOTE,
     )
 

@@ -73,7 +73,7 @@ def collapse(evidence: Evidence) -> Finding | None:
             f"one gradient step (fgsm) leaves {one.value:.1%} of {clean:.1%} clean, while {name} "
             f"leaves {left.value:.1%}"
         ),
-        remedy="Train anew against catastrophic overfitting: with PNIL, N-FGSM, or PGD.",
+        remedy="Retrain against catastrophic overfitting: with PNIL, N-FGSM, or PGD.",
         weight=Weight.HIDES if nearer else Weight.DOUBT,
     )
 
