@@ -19,18 +19,22 @@ th, td { text-align: left; vertical-align: top; padding: .3rem .6rem;
 .credible { border-color: #2e7d32 } .doubtful { border-color: #d08700 }
 .obfuscated { border-color: #b3261e } .failed { font-weight: 600; color: #b3261e }
 pre { overflow-x: auto; background: #f4f4f4; padding: .8rem; font-size: .8rem }
-dt { font-weight: 600; margin-top: .5rem } dd { margin: 0 0 0 1rem }
+dt { font-weight: 600; margin-top: .5rem } dd { margin: 0 0 0 1rem; overflow-wrap: anywhere }
+.wide { overflow-x: auto } .wide img { max-width: none; width: max(100%, 44rem) }
+@media (min-width: 40rem) {
+  .facts { display: grid; grid-template-columns: max-content 1fr; gap: .3rem 1.5rem }
+  .facts dt, .facts dd { margin: 0 }
+}
 @media (max-width: 40rem) {
-  body { margin: 1rem auto }
-  thead { position: absolute; left: -100vw }
+  body { margin: 1rem auto } h1 { font-size: 1.25rem }
+  thead { display: none }
   table, tbody, tr, td { display: block; width: auto }
   tr { margin: .8rem 0; border-top: 2px solid #888 }
   td { display: flex; justify-content: space-between; gap: 1rem; padding: .15rem 0;
        overflow-wrap: anywhere; text-align: right }
-  td:empty { display: none } td:first-child { font-weight: 600; text-align: left }
-  td::before { content: attr(data-label); flex: 0 0 35%; color: #555; text-align: left;
-               font-weight: 400 }
-  td[data-label=""]::before { display: none }
+  td::before { content: attr(data-label); flex: 0 0 35%; color: #555; text-align: left }
+  td:empty, td:first-child::before, td[data-label=""]::before { display: none }
+  td:first-child { font-weight: 600; text-align: left }
 }
 """
 
@@ -70,6 +74,16 @@ def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
     body = "\n".join(f"<tr>{''.join(map(cell, heads, row))}</tr>" for row in rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def facts(entries: Iterable[tuple[str, str]]) -> str:
+    """Returns names and what they are, side by side where there is room, plain texts."""
+    return definitions(entries).replace("<dl>", '<dl class="facts">', 1)
+
+
+def wide(picture: str) -> str:
+    """Returns a picture that a narrow screen moves along instead of shrinking it."""
+    return f'<div class="wide">{picture}</div>'
 
 
 def definitions(entries: Iterable[tuple[str, str]]) -> str:

@@ -13,9 +13,9 @@ from pnil_tf.contract.pixel_range import PixelRange
 from pnil_tf.evaluation.glossary import GLOSSARY
 from pnil_tf.evaluation.plots import accuracy_bars, accuracy_curve, image_grid
 from pnil_tf.evaluation.statistics import majority
-from pnil_tf.evaluation.summary import accuracies
+from pnil_tf.evaluation.summary import accuracies, reason
 from pnil_tf.files import write_text
-from pnil_tf.html import definitions, image, page, section, table
+from pnil_tf.html import definitions, facts, image, page, section, table, wide
 from pnil_tf.progress import clock
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ def render(results: dict[str, Any], grid: bytes) -> str:
     sections = [
         f'<p class="verdict {escape(results["verdict"])}"><strong>'
         f"{escape(results['verdict'].capitalize())}.</strong> "
-        f"{escape(results['verdict_reason'])}</p>",
-        table(("", ""), _about(results, radius)),
+        f"{escape(reason(results))}</p>",
+        facts(_about(results, radius)),
         section(
             "Accuracy",
             image(bars, f"Bars of accuracy: {_in_words(accuracies(results))}.")
@@ -82,14 +82,17 @@ def render(results: dict[str, Any], grid: bytes) -> str:
             "<p>Those that the attack has changed the answer for come first. Above, the image; in "
             "the middle, the perturbation, drawn to the scale that stands beside it; below, the "
             "adversarial image.</p>"
-            + image(grid, f"Images, their perturbations by {strongest}, and adversarial images."),
+            + wide(
+                image(grid, f"Images, their perturbations by {strongest}, and adversarial images.")
+            ),
         ),
     ]
     curve = results["epsilon_curve"]
     if len(curve) > 1:
         picture = accuracy_curve(curve, "epsilon", "epsilon", settings["epsilon"])
         draws = min(settings["eot_samples"], settings["check_draws"])
-        of_draws = f" with {draws} draws" if results["model"]["stochastic"] else ""
+        several = "s" if draws > 1 else ""
+        of_draws = f" with {draws} draw{several}" if results["model"]["stochastic"] else ""
         title = f"Accuracy over epsilon (pgd_strong{of_draws} on {curve[0]['images']} images)"
         sections.append(section(title, image(picture, f"A curve: {_points(curve, 'epsilon')}.")))
     curve = results["eot_curve"]
@@ -119,7 +122,7 @@ def render(results: dict[str, Any], grid: bytes) -> str:
 def _about(results: dict[str, Any], radius: str) -> list[tuple[str, str]]:
     model, data, settings = (results[key] for key in ("model", "data", "settings"))
     noise = "answers differ from draw to draw" if model["stochastic"] else "no noise"
-    source = [str(data[key]) for key in ("name", "source", "source_detail") if data.get(key)]
+    source = [str(data[key]) for key in ("name", "source_detail") if data.get(key)]
     return [
         ("model", f"{results['model_name']} ({model['kind']})"),
         (
@@ -127,11 +130,11 @@ def _about(results: dict[str, Any], radius: str) -> list[tuple[str, str]]:
             f"{model['num_classes']} classes, {model['outputs']}, pixels in {_pixels(results)}, "
             f"{noise}",
         ),
-        ("data", ", ".join(source)),
+        ("data", ", ".join(source) or str(data.get("source", "unknown"))),
         ("images", f"{results['clean']['images']}, the first of them"),
         ("epsilon", f"{radius}, in {settings['norm']}"),
         ("effort", f"{settings['effort']}, {clock(results['process_seconds'])}"),
-        ("date", results["finished"]),
+        ("date", results["finished"].replace("T", " ").replace("+00:00", " UTC")),
         ("seed", str(settings["seed"])),
         ("versions", ", ".join(f"{name} {found}" for name, found in results["versions"].items())),
     ]
@@ -224,7 +227,7 @@ def _findings(findings: list[dict[str, Any]]) -> str:
             finding["explanation"],
             "" if finding["passed"] else finding["remedy"],
         )
-        for finding in findings
+        for finding in sorted(findings, key=lambda finding: bool(finding["passed"]))
     ]
     return table(("check", "", "value", "threshold", "what was seen", "what to do"), rows)
 

@@ -200,7 +200,7 @@ def _announce(trial: Trial, attacks: Mapping[str, Planned]) -> float:
 def _name(target: Target) -> str:
     """What the user called the model, if Keras has not: it numbers models in every process."""
     model = target.classifier.model
-    name = getattr(model, "name", None) or getattr(model, "__name__", "")
+    name = str(getattr(model, "name", None) or getattr(model, "__name__", ""))
     return type(model).__name__ if re.fullmatch(r"(sequential|functional)(_\d+)?|", name) else name
 
 

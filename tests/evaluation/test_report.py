@@ -128,7 +128,7 @@ def test_the_head_says_what_was_evaluated_and_how():
         "0.2 of the range (51 of 255), in linf",
         "10, the first of them",
         "quick, 1:01",
-        "2026-01-02",
+        "2026-01-02 03:04:05 UTC",
         "pnil_tf 1.2.3",
         "(Keras file)",
     ):
