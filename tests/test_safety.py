@@ -209,7 +209,7 @@ def test_an_evaluations_page_escapes_names_from_files():
             "stochastic": False,
             "kind": NASTY,
             "outputs": NASTY,
-            "pixel_range": [0, 1],
+            "pixel_range": [0.0, 1.0],
         },
         "data": {"name": NASTY, "class_names": [NASTY]},
         "versions": {NASTY: NASTY},
