@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 _COLOUR = "#2b5c8a"
@@ -22,7 +23,12 @@ def accuracy_bars(rows: list[tuple[str, dict[str, Any]]], guessing: float) -> by
         guessing: Accuracy of always answering the most frequent class, drawn as a line.
     """
     figure = Figure(figsize=(6.4, 0.6 + 0.42 * len(rows)), layout="constrained")
-    axes = figure.subplots()
+    draw_accuracy_bars(figure.subplots(), rows, guessing)
+    return _png(figure)
+
+
+def draw_accuracy_bars(axes: Axes, rows: list[tuple[str, dict[str, Any]]], guessing: float) -> None:
+    """Draws the bars of `accuracy_bars`."""
     places = np.arange(len(rows))[::-1]
     for place, (name, row) in zip(places, rows, strict=True):
         colour = _WORST_COLOUR if name in ("effective robustness", "worst case") else _COLOUR
@@ -31,7 +37,6 @@ def accuracy_bars(rows: list[tuple[str, dict[str, Any]]], guessing: float) -> by
         axes.text(1.02, place, f"{row['value']:.1%}", va="center")
     axes.axvline(guessing, color="grey", linestyle=":", linewidth=1)
     axes.set(xlim=(0, 1), yticks=places, yticklabels=[name for name, _ in rows], xlabel="accuracy")
-    return _png(figure)
 
 
 def accuracy_curve(
