@@ -94,7 +94,7 @@ def accuracy_curves(
 
 
 def image_grid(
-    images: np.ndarray, adversarial: np.ndarray, captions: list[tuple[str, str]]
+    images: np.ndarray, adversarial: np.ndarray, captions: list[tuple[str, str]], width: float
 ) -> bytes:
     """Rows of unperturbed image, perturbation and adversarial image.
 
@@ -102,12 +102,14 @@ def image_grid(
         images: float32 `(n, height, width, 1 or 3 channels)` in [0, 1]; others show channel 0.
         adversarial: Like `images`. The perturbation is scaled to its largest pixel.
         captions: For each image what the model says of the image and of the adversarial one.
+        width: Of the pixel range in which the scale of the perturbation is said, as 255.
     """
     count = len(images)
     figure = Figure(figsize=(1.5 * count, 4.9), layout="constrained")
     rows = figure.subplots(3, count, squeeze=False)
     change = adversarial - images
-    scale = 2 * max(float(np.abs(change).max()), 1e-9)
+    largest = max(float(np.abs(change).max()), 1e-9)
+    scale = 2 * largest
     for i in range(count):
         for axes, picture in zip(
             rows[:, i], (images[i], change[i] / scale + 0.5, adversarial[i]), strict=True
@@ -118,8 +120,9 @@ def image_grid(
         for row, caption in zip((0, 2), captions[i], strict=True):
             # A class's name is what it is: no formula, whatever dollars are in it.
             rows[row, i].set_title(caption, fontsize=8, parse_math=False)
-    for axes, name in zip(rows[:, 0], ("image", "perturbation", "adversarial"), strict=True):
-        axes.set_ylabel(name)
+    names = ("image", f"perturbation\n(white: +{largest * width:.3g} of {width:g})", "adversarial")
+    for axes, name in zip(rows[:, 0], names, strict=True):
+        axes.set_ylabel(name, fontsize=8)
     return _png(figure)
 
 

@@ -18,7 +18,7 @@ from pnil_tf.errors import UserError
 from pnil_tf.evaluation.finding import Finding, Weight
 from pnil_tf.evaluation.output import ADVERSARIAL, ARRAYS, REPORT, RESULTS, refuse_foreign
 from pnil_tf.evaluation.statistics import Interval
-from pnil_tf.evaluation.summary import HEADS, accuracies, rows, text_table
+from pnil_tf.evaluation.summary import HEADS, accuracies, reason, rows, text_table
 from pnil_tf.files import read_json, refuse_file_in_the_way, replacing, understood
 
 if TYPE_CHECKING:
@@ -215,8 +215,9 @@ class Evaluation:
         return f"{self._radius}\n{text_table(HEADS, list(rows(self.results)))}\n{self.reason}"
 
     def _repr_html_(self) -> str:
+        words = escape(reason(self.results))
         return (
-            f"<p><strong>{escape(self.verdict.capitalize())}.</strong> {escape(self.reason)}</p>"
+            f"<p><strong>{escape(self.verdict.capitalize())}.</strong> {words}</p>"
             f"{html.table(HEADS, rows(self.results))}"
         )
 

@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import platform
+import re
 import time
 import uuid
 from collections.abc import Mapping
@@ -197,8 +198,10 @@ def _announce(trial: Trial, attacks: Mapping[str, Planned]) -> float:
 
 
 def _name(target: Target) -> str:
+    """What the user called the model, if Keras has not: it numbers models in every process."""
     model = target.classifier.model
-    return str(getattr(model, "name", None) or getattr(model, "__name__", type(model).__name__))
+    name = str(getattr(model, "name", None) or getattr(model, "__name__", ""))
+    return type(model).__name__ if re.fullmatch(r"(sequential|functional)(_\d+)?|", name) else name
 
 
 def _attacked(trial: Trial, attacks: Mapping[str, Planned]) -> dict[str, Outcome]:

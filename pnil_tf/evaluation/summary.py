@@ -22,6 +22,12 @@ def accuracies(results: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
+def reason(results: Mapping[str, Any]) -> str:
+    """Returns the verdict's reason without the verdict, for those that say it themselves."""
+    words = str(results["verdict_reason"]).removeprefix(f"{results['verdict']}: ")
+    return words[:1].upper() + words[1:]
+
+
 def rows(results: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     """Returns the cells below `HEADS`."""
     return [
