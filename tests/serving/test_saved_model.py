@@ -525,7 +525,7 @@ def growing():
         (
             lambda: keras.Sequential([keras.Input(SHAPE), keras.layers.Conv2D(2, 3)]),
             {},
-            "one row of logits",
+            r"one row of numbers for each image\. Received: shape \(4, 6, 6, 2\)",
         ),
         (sequential, {"class_names": ["one"]}, "1 names for 4 classes"),
         (sequential, {"class_names": "abcd"}, "Received: str. Give a list"),
