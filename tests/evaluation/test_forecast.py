@@ -1,10 +1,9 @@
-import dataclasses
-
 import keras
 import numpy as np
 import tensorflow as tf
 
 from pnil_tf.attacks.registry import attack_settings
+from pnil_tf.evaluation import forecast as forecast_module
 from pnil_tf.evaluation import runner
 from pnil_tf.evaluation.forecast import Costs, forecast, measured
 from pnil_tf.evaluation.settings import EvaluationSettings
@@ -67,19 +66,27 @@ def test_an_attack_costs_its_steps_starts_losses_and_draws(tmp_path):
     assert seconds("pgd", images=100, steps=1, draws=1) == 12 * (10 + 1)  # there are no more
 
 
-def test_a_model_that_takes_longer_is_measured_to():
-    def slow(x):
-        tf.py_function(lambda: None if x is None else _wait(), [], [])
-        return tf.reduce_sum(x, [1, 2]) * [[1.0, 2.0]]
+def test_what_answers_and_gradients_cost_is_measured(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(forecast_module.time, "monotonic", lambda: now[0])
 
-    def _wait():
-        sum(range(300_000))
+    def takes(seconds):
+        def call(x):
+            now[0] += seconds
+            return x
+
+        return call
+
+    @tf.custom_gradient
+    def slow(x):
+        def gradient(upstream):
+            return tf.ensure_shape(tf.numpy_function(takes(3.0), [upstream], tf.float32), x.shape)
+
+        return tf.ensure_shape(tf.numpy_function(takes(2.0), [x], tf.float32), x.shape), gradient
 
     x, _ = images()
-    quick = measured(as_target(linear(), x), x)
-    waited = measured(as_target(slow, x), x)
-    assert waited.forward > quick.forward
-    assert min(dataclasses.astuple(quick)) >= 0
+    target = as_target(lambda x: tf.reduce_sum(slow(x), [1, 2]) * [[1.0, 2.0]], x)
+    assert measured(target, x) == Costs(forward=2 / 12, gradient=5 / 12, tracing=0.0)
 
 
 def test_every_stage_of_an_evaluation_was_announced(tmp_path, monkeypatch):
