@@ -203,7 +203,7 @@ def test_a_callable_is_a_classifier_too():
 
 def test_one_output_that_nothing_explains_must_be_said():
     hidden = tf.function(lambda x: tf.sigmoid(tf.reduce_mean(x, [1, 2])))
-    with pytest.raises(UserError, match="a logit or a probability"):
+    with pytest.raises(UserError, match="Nothing tells"):
         classifier_of(hidden, X)
     classifier = classifier_of(hidden, X, outputs="one probability")
     np.testing.assert_allclose(
