@@ -24,7 +24,7 @@ def functional(head):
     return keras.Model(images, head(images))
 
 
-@keras.saving.register_keras_serializable(package="tests")
+@keras.saving.register_keras_serializable(package=__name__)
 class Subclassed(keras.Model):
     def __init__(self, head, count):
         super().__init__()
