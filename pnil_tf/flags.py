@@ -22,13 +22,14 @@ from pnil_tf.contract.pixel_range import PixelRange
 from pnil_tf.data.names import check_spelling
 from pnil_tf.data.settings import DataSettings
 from pnil_tf.errors import UserError, speaking_of_flags
+from pnil_tf.evaluation.effort import settings_of_effort
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.flagfiles import PREFIX, preset
 from pnil_tf.study.budgets import BUDGETS
 from pnil_tf.study.settings import ENGINES, StudySettings
 from pnil_tf.study.studies import STUDIES
 from pnil_tf.training import settings as training
-from pnil_tf.vocabulary import ATTACKS, AVERAGES, LOSSES, NORMS, OUTPUT_KINDS
+from pnil_tf.vocabulary import ATTACKS, AVERAGES, EFFORTS, LOSSES, NORMS, OUTPUT_KINDS
 
 FLAGS = flags.FLAGS
 
@@ -247,6 +248,11 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
     },
     "evaluation": {
         "model": (_STRING, "What to evaluate: a run's folder, a .keras file or a SavedModel."),
+        "effort": (
+            _choice(*EFFORTS),
+            "How much is done: quick is a first look in a minute or two for images like MNIST's "
+            "(and never credible), thorough what a paper needs. Single flags override it.",
+        ),
         "attacks": (
             _parsed(_NAMES),
             "Attacks to run: auto (the lowest accuracy at the least cost), autoattack (the "
@@ -471,6 +477,9 @@ def evaluation_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any
         UserError: If a value, or a combination of them, is not valid.
     """
     values = _values("evaluation", flag_values)
+    of_effort = settings_of_effort(values["effort"])
+    said = given(flag_values)
+    values |= {name: value for name, value in of_effort.items() if name not in said}
     places = {name: values.pop(name) for name in (*_PLACES, *_ABOUT_MODEL)}
     if not places["model"]:
         raise UserError("There is nothing to evaluate: no --model was given. Pass a run's folder.")
@@ -487,7 +496,7 @@ def evaluation_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any
         norm=norm or NORMS[0],
         **values,
     )
-    data = {name: value for name, value in given(flag_values).items() if name in _GROUPS["data"]}
+    data = {name: value for name, value in said.items() if name in _GROUPS["data"]}
     if "dataset" in data:
         check_spelling(DataSettings(**data))
     return {**places, "epsilon": epsilon, "norm": norm, "data": data, "options": values}

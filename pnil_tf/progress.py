@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TextIO
+from collections.abc import Mapping
+from typing import Any, TextIO
 
-from tqdm import tqdm
+import tqdm.auto
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -36,7 +37,7 @@ class Progress:
         self._start = self._last_line = time.monotonic()
         self._bar = None
         if self._stream.isatty():
-            self._bar = tqdm(
+            self._bar = tqdm.tqdm(
                 total=total,
                 initial=done,
                 desc=title,
@@ -81,6 +82,122 @@ class Progress:
             file=self._stream,
             flush=True,
         )
+
+
+class Stages:
+    """One bar over the whole of some work, which is done in stages of predicted lengths.
+
+    A terminal and a notebook get the bar of `tqdm.auto`, anything else a line now and then. Each
+    stage leaves a line.
+
+    Args:
+        title: What is being done.
+        verbose: 0 for silence, 1 for a bar where there can be one, 2 for lines.
+        stream: Where to; `sys.stderr` by default.
+    """
+
+    def __init__(self, title: str, verbose: int = 1, stream: TextIO | None = None) -> None:
+        self._title, self._silent = title, verbose == 0
+        self._stream = sys.stderr if stream is None else stream
+        self._draws = verbose == 1 and (self._stream.isatty() or _in_notebook())
+        self._expected: dict[str, float] = {}
+        self._finished = self._within = 0.0
+        self._bar: Any = None
+        self._start = self._last_line = time.monotonic()
+
+    def expect(self, seconds: Mapping[str, float]) -> None:
+        """Says which stages there will be, and about how long each takes; the clock starts."""
+        self._expected = dict(seconds)
+        self._finished = self._within = 0.0
+        self._start = self._last_line = time.monotonic()
+        if self._draws:
+            self._bar = tqdm.auto.tqdm(
+                total=sum(seconds.values()),
+                desc=self._title,
+                file=self._stream,
+                leave=False,
+                smoothing=0,  # stages differ too much for the latest rate to tell of the next
+                bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
+            )
+
+    def begin(self, name: str, total: int, unit: str = "image") -> Stage:
+        """Begins a stage of `total` units of work; one that nobody expected takes no time."""
+        return Stage(self, name, total, unit, self._expected.pop(name, 0.0))
+
+    def say(self, text: str) -> None:
+        """Prints a line without disturbing the bar."""
+        if self._silent:
+            return
+        if self._bar is not None:
+            self._bar.write(text, file=self._stream)
+        else:
+            print(text, file=self._stream, flush=True)
+
+    def close(self) -> None:
+        """Takes the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def stage_is_at(self, stage: Stage, seconds: float) -> None:
+        """Takes note of how far a stage has come, in seconds of its predicted length."""
+        self._within = seconds
+        self._show(stage)
+
+    def stage_is_over(self, stage: Stage) -> None:
+        """Takes note that a stage is finished."""
+        self._finished += stage.seconds
+        self.stage_is_at(stage, 0.0)
+
+    def _show(self, stage: Stage) -> None:
+        reached, now = self._finished + self._within, time.monotonic()
+        if self._bar is not None:
+            self._bar.set_postfix_str(str(stage), refresh=False)
+            self._bar.update(reached - self._bar.n)
+        elif not self._silent and now - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            to_come = self._finished + stage.seconds + sum(self._expected.values()) - reached
+            left = (now - self._start) * to_come / reached if reached else float("inf")
+            self.say(f"{self._title}: {clock(left)} left ({stage})")
+
+
+class Stage:
+    """One stage of some work. `Stages.begin` makes it.
+
+    Args:
+        stages: The whole.
+        name: What is being done.
+        total: Units of work.
+        unit: Name of one unit.
+        seconds: Predicted length.
+    """
+
+    def __init__(self, stages: Stages, name: str, total: int, unit: str, seconds: float) -> None:
+        self.seconds = seconds
+        self._stages, self._name, self._unit = stages, name, unit
+        self._total, self._done = total, 0.0
+        self._start = time.monotonic()
+
+    def advance_to(self, done: float) -> None:
+        """Says that `done` of the units are finished; fractions are welcome."""
+        self._done = done
+        self._stages.stage_is_at(self, self.seconds * done / self._total)
+
+    def close(self, summary: str = "") -> None:
+        """Ends the stage, and leaves a line if there is anything to say."""
+        self._done = self._total
+        self._stages.stage_is_over(self)
+        if summary:
+            seconds = time.monotonic() - self._start
+            self._stages.say(f"{self._name}: {summary} ({clock(seconds)})")
+
+    def __str__(self) -> str:
+        return f"{self._name}: {self._done:.0f} of {self._total} {self._unit}s"
+
+
+def _in_notebook() -> bool:
+    """Whether `tqdm.auto` has chosen the bar of notebooks."""
+    return any(base.__module__ == "tqdm.notebook" for base in tqdm.auto.tqdm.__mro__)
 
 
 def clock(seconds: float) -> str:

@@ -29,6 +29,9 @@ LOSSES = ("cross_entropy", "margin", "dlr")
 AVERAGES = ("loss", "logits")
 """What can be averaged over the draws of a stochastic model."""
 
+EFFORTS = ("quick", "standard", "thorough")
+"""How much an evaluation does."""
+
 INITIAL_SIGMA = 0.135
 """Standard deviation with which a `PNILLayer`'s noise starts, as a share of the pixel range.
 

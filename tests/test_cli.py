@@ -16,7 +16,7 @@ from pnil_tf.errors import failure
     [
         (["--epsilon=-1"], "--epsilon must be greater than 0"),
         (["--epsilon=abc"], "expected a number"),
-        (["--epsilon=8"], "write 8/255"),
+        (["--epsilon=8"], "write --epsilon=8/255."),
         (["--no_such_flag"], "no_such_flag"),
         (["stray"], "Every argument is a --flag"),
         (["--flagfile=/does/not/exist.cfg"], "exist.cfg"),

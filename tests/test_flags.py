@@ -228,6 +228,12 @@ def test_gpus_need_ray():
     assert study("--gpus_per_job=1/2", "--engine=ray").gpus_per_job == 0.5
 
 
+def test_an_effort_sets_what_no_flag_sets():
+    options = evaluation("--effort=quick", "--images=7")["options"]
+    assert (options["effort"], options["images"], options["check_images"]) == ("quick", 7, 25)
+    assert evaluation("--images=7")["options"]["check_images"] == 100
+
+
 def test_a_pixel_range_is_two_numbers():
     assert export("--model=m", "--output=o", "--pixel_range=-1,1")["pixel_range"] == (-1, 1)
     with pytest.raises(UserError, match="the smaller one first"):

@@ -48,7 +48,7 @@ def run(mark, names):
 
 
 def test_examples_are_short():
-    assert len(BLOCKS) == 11
+    assert len(BLOCKS) == 14
     for block in BLOCKS:
         lines = block.strip().splitlines()
         assert len(lines) <= 8
@@ -90,6 +90,20 @@ def test_an_attack_of_the_evaluation(names):
     assert names["settings"].eot.draws == 10
 
 
+@pytest.mark.slow
+def test_three_lines_say_what_a_figure_is_worth(names, tmp_path):
+    names |= {"model": names["classifier"], "x_test": names["x"][:10], "y_test": names["y"][:10]}
+    run("pnil_tf.evaluate(model, x_test", names)
+    assert names["result"].verdict == "doubtful"
+    assert (tmp_path / "evaluation" / "report.html").exists()
+
+
+def test_one_attack_without_checks_gives_its_images_and_no_more_than_a_doubt(names):
+    run("checks=False)", names)
+    assert names["result"].verdict == "doubtful"
+    assert names["adversarial"].shape == (20, 8, 8, 1)
+
+
 def test_a_classifier_is_exported_and_asked(names, tmp_path):
     run("export_saved_model(c", names)
     assert names["answer"]["agreement"].shape == (8,)
@@ -128,6 +142,7 @@ def test_getting_started_goes_from_photographs_to_a_server(names, photos, tmp_pa
     for block in blocks:
         exec(block, names)
     model = names["model"]
+    assert names["result"].verdict in ("doubtful", "obfuscated")
     assert (model.pixel_range.low, model.pixel_range.high) == (0, 255)
     assert "val_adversarial_accuracy" in model.history.history
     assert (tmp_path / "hardened.keras").exists()

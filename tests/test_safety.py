@@ -181,17 +181,21 @@ def test_pages_escape_whatever_they_show():
     body = html.table([NASTY], [[NASTY], ["FAILED"]]) + html.image(b"", NASTY)
     text = html.page(NASTY, NASTY, [html.section(NASTY, body)])
     assert "script" not in Page(text).tags
-    assert text.count("&lt;script&gt;") == 6
+    assert text.count("&lt;script&gt;") == 8
 
 
 def test_an_evaluations_page_escapes_names_from_files():
     figure = {"value": 0.5, "low": 0.4, "high": 0.6, "images": 1, "draws": 1, "noise_std": 0.0}
     row = {**figure, "majority_vote": figure, "worst_draw": figure, "attack": NASTY}
+    attack = {"steps": 1, "restarts": 1, "step_size": 0.1, "loss": NASTY, "eot": {"draws": 1}}
+    settings = {"epsilon": 0.1, "norm": NASTY, "eot_samples": 1, "check_draws": 1}
     results = {
         "verdict": NASTY,
         "verdict_reason": NASTY,
         "clean": row,
-        "attacks": {NASTY: row},
+        "attacks": {NASTY: {**row, "seconds": 1.0, "settings": attack}},
+        "model_name": NASTY,
+        "process_seconds": 1.0,
         "effective_robustness": row,
         "worst_case_per_image": row,
         "findings": [],
@@ -199,11 +203,12 @@ def test_an_evaluations_page_escapes_names_from_files():
         "epsilon_curve": [],
         "eot_curve": [],
         "noise_cells": None,
-        "settings": {"epsilon": 0.1, "norm": NASTY, "eot_samples": 1, "check_draws": 1},
+        "settings": {**settings, "effort": NASTY, "seed": 0},
         "model": {
             "num_classes": 2,
             "stochastic": False,
             "kind": NASTY,
+            "outputs": NASTY,
             "pixel_range": [0.0, 1.0],
         },
         "data": {"name": NASTY, "class_names": [NASTY]},
@@ -218,7 +223,7 @@ def test_an_evaluations_page_escapes_names_from_files():
 
 def test_class_names_are_no_formulas():
     images = np.zeros((1, 4, 4, 1), np.float32)
-    picture = image_grid(images, images, [(r"$\nonsense{$", r"$$ a_b^ $")])
+    picture = image_grid(images, images, [(r"$\nonsense{$", r"$$ a_b^ $")], 255)
     assert picture.startswith(b"\x89PNG")
 
 

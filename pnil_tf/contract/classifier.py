@@ -14,8 +14,8 @@ import tensorflow as tf
 from pnil_tf import rng
 from pnil_tf.contract.outputs import KINDS, Outputs, outputs_by_value, outputs_of
 from pnil_tf.contract.pixel_range import UNIT, PixelRange
-from pnil_tf.contract.preprocessing import found_pixel_range
-from pnil_tf.contract.trace import Trace, traced
+from pnil_tf.contract.preprocessing import Preprocessing, preprocessing_of
+from pnil_tf.contract.trace import Trace, traced_or_none
 from pnil_tf.errors import UserError, reason
 from pnil_tf.input_gradient import quick_input_gradients
 
@@ -46,6 +46,7 @@ class Classifier:
         found_range: The range that its own preprocessing suits, if that tells.
         image_shape: `(height, width, channels)`; `None` where the model leaves a size open.
         in_graph: Whether TensorFlow can trace the model. Otherwise it is Python code.
+        preprocessing_understood: Whether what the model does to its pixels first could be read.
     """
 
     model: Any
@@ -55,6 +56,7 @@ class Classifier:
     found_range: PixelRange | None
     image_shape: tuple[int | None, ...]
     in_graph: bool = True
+    preprocessing_understood: bool = True
 
     @property
     def classes(self) -> int:
@@ -134,8 +136,8 @@ def classifier_of(
             return call(pixels, False)
 
     trace = _trace(silent, image_shape)
-    found = None if trace is None else found_pixel_range(trace)
-    chosen = given or found or UNIT
+    begins = Preprocessing(None) if trace is None else preprocessing_of(trace)
+    chosen = given or begins.pixel_range or UNIT
 
     def values() -> np.ndarray:
         return checked_outputs(silent, chosen.from_unit(examples))
@@ -149,7 +151,8 @@ def classifier_of(
             else outputs_of(trace, values, outputs, probabilities)
         ),
         pixel_range=chosen,
-        found_range=found,
+        found_range=begins.pixel_range,
+        preprocessing_understood=begins.understood,
         image_shape=tuple(image_shape),
         in_graph=trace is not None,
     )
@@ -261,10 +264,9 @@ def _check_input(model: keras.Layer) -> None:
 
 def _trace(function: Callable[[Any], Any], image_shape: Sequence[int | None]) -> Trace | None:
     """The model in a graph, if it has one whose outputs are `(batch, count)`."""
-    try:
-        trace = traced(function, image_shape)
-    except Exception:
-        return None  # NumPy code, for example, cannot be traced: not a fault of the model
+    trace = traced_or_none(function, image_shape)
+    if trace is None:
+        return None
     outputs = trace.outputs
     plain = isinstance(outputs, tf.Tensor) and outputs.shape.rank == 2 and outputs.shape[1]
     return trace if plain else None

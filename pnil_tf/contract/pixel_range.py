@@ -13,7 +13,7 @@ import numbers
 from collections.abc import Sequence
 from typing import Any
 
-from pnil_tf.errors import UserError
+from pnil_tf.errors import UserError, argument
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,8 +120,9 @@ def check_epsilon(epsilon: float, norm: str, pixel_range: PixelRange = UNIT) -> 
     if norm == "linf" and epsilon > 1:
         pixels = 255.0 if pixel_range.is_unit else pixel_range.width
         raise UserError(
-            f"epsilon is a share of the pixel range {pixel_range}, at most 1. Received: "
-            f"{epsilon:g}. For {epsilon:g} of {pixels:g} write {epsilon:g} / {pixels:g}."
+            f"{argument('epsilon')} is a share of the pixel range {pixel_range}, at most 1. "
+            f"Received: {epsilon:g}. For {epsilon:g} of {pixels:g} write "
+            f"{argument('epsilon', f'{epsilon:g}/{pixels:g}')}."
         )
 
 

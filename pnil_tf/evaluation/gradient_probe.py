@@ -40,6 +40,7 @@ def probe_gradients(trial: Trial, images: int) -> Gradients:
     measure = tf.function(_measure(trial, EOT(draws=draws)), reduce_retracing=True)
     compare = tf.function(_compare(trial, EOT(draws=draws)), reduce_retracing=True)
     pieces: list[Arrays] = []
+    progress = trial.stages.begin("check-gradients", images)
     for number, rows in enumerate(batches_of(images, settings.batch_size)):
         seed = trial.seed("gradients", "attack", number)
 
@@ -50,6 +51,8 @@ def probe_gradients(trial: Trial, images: int) -> Gradients:
             return {name: value.numpy() for name, value in found.items()}
 
         pieces.append(trial.store.once(f"gradients-{number:05d}", piece))
+        progress.advance_to(rows.stop)
+    progress.close()
     merged = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
     predicted, seen = (merged.pop(name) for name in ("predicted", "seen"))
     return Gradients(

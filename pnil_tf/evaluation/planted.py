@@ -25,7 +25,7 @@ from pnil_tf.evaluation.store import Arrays
 from pnil_tf.evaluation.target import Predict
 from pnil_tf.evaluation.trial import Trial
 
-_MOST = 32
+MOST = 32
 """Images with a planted example."""
 
 _FEWEST = 10
@@ -82,7 +82,7 @@ def planted_examples(trial: Trial, attack: AttackSettings, images: int) -> Plant
     predict = _read_out(trial, centres, planted["weights"][usable], planted["bias"][usable])
     target = dataclasses.replace(trial.target, predict=predict)
     labels = np.zeros(len(centres), np.int32)
-    inner = Trial(target, centres, labels, settings, trial.store)
+    inner = Trial(target, centres, labels, settings, trial.store, trial.stages)
     intact = inner.share(inner.votes("check-plant-clean", centres))
     fooled = 1.0 - inner.share(inner.votes("check-plant-points", points))
     # With noise some of them are adversarial in too few draws.
@@ -99,7 +99,7 @@ def _apart(x: np.ndarray, distance: float, norm: str) -> np.ndarray:
     for image in x:
         if not chosen or distances(np.stack(chosen), image[np.newaxis], norm).min() > distance:
             chosen.append(image)
-        if len(chosen) == _MOST:
+        if len(chosen) == MOST:
             break
     return np.stack(chosen)
 
@@ -109,6 +109,7 @@ def _plant(trial: Trial, centres: np.ndarray) -> Arrays:
     features = tf.function(_features(trial), reduce_retracing=True)
     stochastic = trial.target.stochastic
     rows: list[Arrays] = []
+    progress = trial.stages.begin("check-plant", len(centres))
     for number, centre in enumerate(centres):
         seed = rng.make_seed(trial.seed("plant", "attack", number))
         inside = _inside(centre, rng.fold(seed, 0), trial)
@@ -120,6 +121,8 @@ def _plant(trial: Trial, centres: np.ndarray) -> Arrays:
             for i in range(_DRAWS[stochastic])
         ]
         rows.append(_discriminant(of_inside, np.mean(of_surface, axis=0), surface, stochastic))
+        progress.advance_to(number + 1)
+    progress.close()
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 

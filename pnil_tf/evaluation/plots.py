@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 _COLOUR = "#2b5c8a"
@@ -22,7 +23,12 @@ def accuracy_bars(rows: list[tuple[str, dict[str, Any]]], guessing: float) -> by
         guessing: Accuracy of always answering the most frequent class, drawn as a line.
     """
     figure = Figure(figsize=(6.4, 0.6 + 0.42 * len(rows)), layout="constrained")
-    axes = figure.subplots()
+    draw_accuracy_bars(figure.subplots(), rows, guessing)
+    return _png(figure)
+
+
+def draw_accuracy_bars(axes: Axes, rows: list[tuple[str, dict[str, Any]]], guessing: float) -> None:
+    """Draws the bars of `accuracy_bars`."""
     places = np.arange(len(rows))[::-1]
     for place, (name, row) in zip(places, rows, strict=True):
         colour = _WORST_COLOUR if name in ("effective robustness", "worst case") else _COLOUR
@@ -31,7 +37,6 @@ def accuracy_bars(rows: list[tuple[str, dict[str, Any]]], guessing: float) -> by
         axes.text(1.02, place, f"{row['value']:.1%}", va="center")
     axes.axvline(guessing, color="grey", linestyle=":", linewidth=1)
     axes.set(xlim=(0, 1), yticks=places, yticklabels=[name for name, _ in rows], xlabel="accuracy")
-    return _png(figure)
 
 
 def accuracy_curve(
@@ -89,7 +94,7 @@ def accuracy_curves(
 
 
 def image_grid(
-    images: np.ndarray, adversarial: np.ndarray, captions: list[tuple[str, str]]
+    images: np.ndarray, adversarial: np.ndarray, captions: list[tuple[str, str]], width: float
 ) -> bytes:
     """Rows of unperturbed image, perturbation and adversarial image.
 
@@ -97,12 +102,14 @@ def image_grid(
         images: float32 `(n, height, width, 1 or 3 channels)` in [0, 1]; others show channel 0.
         adversarial: Like `images`. The perturbation is scaled to its largest pixel.
         captions: For each image what the model says of the image and of the adversarial one.
+        width: Of the pixel range in which the scale of the perturbation is said, as 255.
     """
     count = len(images)
     figure = Figure(figsize=(1.5 * count, 4.9), layout="constrained")
     rows = figure.subplots(3, count, squeeze=False)
     change = adversarial - images
-    scale = 2 * max(float(np.abs(change).max()), 1e-9)
+    largest = max(float(np.abs(change).max()), 1e-9)
+    scale = 2 * largest
     for i in range(count):
         for axes, picture in zip(
             rows[:, i], (images[i], change[i] / scale + 0.5, adversarial[i]), strict=True
@@ -113,8 +120,9 @@ def image_grid(
         for row, caption in zip((0, 2), captions[i], strict=True):
             # A class's name is what it is: no formula, whatever dollars are in it.
             rows[row, i].set_title(caption, fontsize=8, parse_math=False)
-    for axes, name in zip(rows[:, 0], ("image", "perturbation", "adversarial"), strict=True):
-        axes.set_ylabel(name)
+    names = ("image", f"perturbation\n(white: +{largest * width:.3g} of {width:g})", "adversarial")
+    for axes, name in zip(rows[:, 0], names, strict=True):
+        axes.set_ylabel(name, fontsize=8)
     return _png(figure)
 
 

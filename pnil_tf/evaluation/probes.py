@@ -16,7 +16,7 @@ from pnil_tf.evaluation.features import spy
 from pnil_tf.evaluation.gradient_probe import probe_gradients
 from pnil_tf.evaluation.judge import Judge
 from pnil_tf.evaluation.obfuscation.evidence import CHECKS, EVALUATION, Evidence, NoiseCells
-from pnil_tf.evaluation.planted import planted_examples
+from pnil_tf.evaluation.planted import MOST, planted_examples
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.target import Target
 from pnil_tf.evaluation.trial import Outcome, Trial
@@ -109,6 +109,37 @@ def gather(
         cells=_cells(trial, at_epsilon, images) if target.noise_is_ours else None,
         sigma=mean_sigma(target, trial.x[:images]),
     )
+
+
+def announced(
+    trial: Trial, main: AttackSettings | None, epsilons: tuple[float, ...]
+) -> dict[str, tuple[AttackSettings, int]]:
+    """Returns the attacks that `gather` will run, with the number of images of each.
+
+    Args:
+        trial: The target and its images.
+        main: Settings of the evaluation's own `pgd_strong`, if it has one.
+        epsilons: As for `gather`.
+    """
+    settings, target = trial.settings, trial.target
+    if not settings.checks:
+        return {}
+    at_epsilon = _strong(trial, settings.epsilon)
+    attacks = {f"check-epsilon-{e:.6g}": _strong(trial, e) for e in epsilons}
+    del attacks[f"check-epsilon-{settings.epsilon:.6g}"]
+    if main != at_epsilon:
+        attacks["check-epsilon"] = at_epsilon
+    attacks["check-unbounded"] = _strong(trial, _whole_range(trial))
+    attacks |= {f"check-draws-{draws}": attack for draws, attack in _eot_attacks(trial)}
+    attacks |= _stronger_attacks(main or at_epsilon)
+    if target.noise_is_ours:
+        one_draw = _strong(trial, settings.epsilon, draws=1)
+        attacks |= dict.fromkeys(("check-noise-free", "check-frozen"), one_draw)
+    images = min(settings.check_images, len(trial.x))
+    return {
+        **{name: (attack, images) for name, attack in attacks.items()},
+        "check-planted": (_for_two_classes(at_epsilon), min(images, MOST)),
+    }
 
 
 def guessed(labels: np.ndarray) -> np.ndarray:
@@ -206,19 +237,24 @@ def _whole_range(trial: Trial) -> float:
 
 
 def _eot_curve(trial: Trial, images: int) -> tuple[tuple[int, np.ndarray], ...]:
+    return tuple(
+        (draws, trial.attack(f"check-draws-{draws}", attack, images).share)
+        for draws, attack in _eot_attacks(trial)
+    )
+
+
+def _eot_attacks(trial: Trial) -> list[tuple[int, AttackSettings]]:
     if not trial.target.stochastic:
-        return ()
+        return []
     most = max(trial.settings.eot_samples, _ENOUGH_DRAWS)
     # Every step averages over all draws: the curve is of draws, not of a schedule. It is of the
     # paper's PGD, whatever was asked of the attacks: not all of that suits it.
     plain = dataclasses.replace(trial.settings, step_size=None, restarts=None, loss=None)
-    points = []
-    for draws in sorted({*(d for d in _EOT_DRAWS if d <= most), trial.settings.eot_samples}):
-        attack = configured(
-            "pgd", trial.settings.epsilon, plain, trial.target, draws=draws, faithful=True
-        )
-        points.append((draws, trial.attack(f"check-draws-{draws}", attack, images).share))
-    return tuple(points)
+    epsilon, target = trial.settings.epsilon, trial.target
+    return [
+        (draws, configured("pgd", epsilon, plain, target, draws=draws, faithful=True))
+        for draws in sorted({*(d for d in _EOT_DRAWS if d <= most), trial.settings.eot_samples})
+    ]
 
 
 def _at_epsilon(trial: Trial, done: Outcome | None, images: int) -> Outcome:
@@ -240,22 +276,26 @@ def _first(done: Outcome, images: int) -> Outcome:
 
 def _stronger(trial: Trial, plain: Outcome, images: int) -> dict[str, np.ndarray]:
     """What stronger versions of an attack, with as many draws, leave of the first images."""
-    more_steps, larger_steps = (
-        trial.attack(name, dataclasses.replace(plain.settings, **change), images).share
-        for name, change in (
-            ("check-more-steps", {"steps": 2 * plain.settings.steps}),
-            ("check-larger-steps", {"step_size": 2 * plain.settings.step_size}),
-        )
+    more_steps, larger_steps, again = (
+        trial.attack(name, attack, images)
+        for name, attack in _stronger_attacks(plain.settings).items()
     )
-    # The same attack from other starts; together with the first, twice the restarts.
-    again = trial.attack("check-more-restarts", plain.settings, images)
     better = (again.share < plain.share)[:, np.newaxis, np.newaxis, np.newaxis]
     best = np.where(better, again.adversarial, plain.adversarial)
     return {
-        "more_steps": more_steps,
-        "larger_steps": larger_steps,
+        "more_steps": more_steps.share,
+        "larger_steps": larger_steps.share,
         # Judged anew: the draws that chose must not judge.
         "more_restarts": trial.share(trial.votes("check-twice-the-restarts", best)),
+    }
+
+
+def _stronger_attacks(plain: AttackSettings) -> dict[str, AttackSettings]:
+    return {
+        "check-more-steps": dataclasses.replace(plain, steps=2 * plain.steps),
+        "check-larger-steps": dataclasses.replace(plain, step_size=2 * plain.step_size),
+        # The same attack from other starts; together with the first, twice the restarts.
+        "check-more-restarts": plain,
     }
 
 

@@ -10,15 +10,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pnil_tf.contract.pixel_range import PixelRange
+from pnil_tf.evaluation.glossary import GLOSSARY
 from pnil_tf.evaluation.plots import accuracy_bars, accuracy_curve, image_grid
 from pnil_tf.evaluation.statistics import majority
+from pnil_tf.evaluation.summary import accuracies, reason
 from pnil_tf.files import write_text
-from pnil_tf.html import image, page, section, table
+from pnil_tf.html import definitions, facts, image, page, section, table, wide
+from pnil_tf.progress import clock
 
 if TYPE_CHECKING:
     from pnil_tf.evaluation.trial import Outcome, Trial
 
 _PICTURED = 8
+_BUDGET = (
+    "attack",
+    "steps",
+    "restarts",
+    "first step",
+    "loss",
+    "draws per gradient",
+    "images",
+    "time",
+)
 
 
 def write_report(
@@ -49,67 +62,121 @@ def render(results: dict[str, Any], grid: bytes) -> str:
         results: The content of `results.json`.
         grid: PNG of clean, perturbed and adversarial images.
     """
-    epsilon = results["settings"]["epsilon"]
+    settings = results["settings"]
+    radius = _pixels(results).says(settings["epsilon"])
+    strongest = results["effective_robustness"]["attack"]
+    bars = accuracy_bars(accuracies(results), results["guessing"]["value"])
     sections = [
         f'<p class="verdict {escape(results["verdict"])}"><strong>'
         f"{escape(results['verdict'].capitalize())}.</strong> "
-        f"{escape(results['verdict_reason'])}</p>",
+        f"{escape(reason(results))}</p>",
+        facts(_about(results, radius)),
         section(
             "Accuracy",
-            image(accuracy_bars(_rows(results), results["guessing"]["value"]))
+            image(bars, f"Bars of accuracy: {_in_words(accuracies(results))}.")
             + _accuracies(results),
         ),
+        section("What each attack was allowed", table(_BUDGET, budgets(results))),
         section(
-            f"Images under {results['effective_robustness']['attack']}, the strongest attack",
-            image(grid),
+            f"Images under {strongest}, the strongest attack",
+            "<p>Those that the attack has changed the answer for come first. Above, the image; in "
+            "the middle, the perturbation, drawn to the scale that stands beside it; below, the "
+            "adversarial image.</p>"
+            + wide(
+                image(grid, f"Images, their perturbations by {strongest}, and adversarial images.")
+            ),
         ),
     ]
-    if len(results["epsilon_curve"]) > 1:
-        picture = accuracy_curve(results["epsilon_curve"], "epsilon", "epsilon", epsilon)
-        settings = results["settings"]
+    curve = results["epsilon_curve"]
+    if len(curve) > 1:
+        picture = accuracy_curve(curve, "epsilon", "epsilon", settings["epsilon"])
         draws = min(settings["eot_samples"], settings["check_draws"])
-        of_draws = f" with {draws} draws" if results["model"]["stochastic"] else ""
-        images = results["epsilon_curve"][0]["images"]
-        title = f"Accuracy over epsilon (pgd_strong{of_draws} on {images} images)"
-        sections.append(section(title, image(picture)))
-    if len(results["eot_curve"]) > 1:
+        several = "s" if draws > 1 else ""
+        of_draws = f" with {draws} draw{several}" if results["model"]["stochastic"] else ""
+        title = f"Accuracy over epsilon (pgd_strong{of_draws} on {curve[0]['images']} images)"
+        sections.append(section(title, image(picture, f"A curve: {_points(curve, 'epsilon')}.")))
+    curve = results["eot_curve"]
+    if len(curve) > 1:
         picture = accuracy_curve(
-            results["eot_curve"],
-            "draws",
-            "EOT draws at every step",
-            results["settings"]["eot_samples"],
-            log=True,
+            curve, "draws", "EOT draws at every step", settings["eot_samples"], log=True
         )
-        sections.append(section("Accuracy over EOT draws (pgd)", image(picture)))
+        alt = f"A curve: {_points(curve, 'draws')}."
+        sections.append(section("Accuracy over EOT draws (pgd)", image(picture, alt)))
     if results["noise_cells"]:
         sections.append(section("With and without noise", _cells(results["noise_cells"])))
     sections.append(section("Is it real?", _findings(results["findings"])))
+    sections.append(section("The words", definitions(GLOSSARY)))
     details = {
         key: results[key]
         for key in ("settings", "model", "data", "versions", "attack_seconds", "finished")
     }
     text = json.dumps(details, indent=2, ensure_ascii=False)
-    sections.append(section("How it was measured", f"<pre>{escape(text)}</pre>"))
+    sections.append(section("All settings", f"<pre>{escape(text)}</pre>"))
     return page(
         f"Robustness: {results['verdict']}",
-        f"Robustness at epsilon {PixelRange.of(results['model']['pixel_range']).says(epsilon)}, "
-        f"{results['settings']['norm']}",
+        f"Robustness at epsilon {radius}, {settings['norm']}",
         sections,
     )
 
 
-def _rows(results: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+def _about(results: dict[str, Any], radius: str) -> list[tuple[str, str]]:
+    model, data, settings = (results[key] for key in ("model", "data", "settings"))
+    noise = "answers differ from draw to draw" if model["stochastic"] else "no noise"
+    source = [str(data[key]) for key in ("name", "source_detail") if data.get(key)]
     return [
-        ("clean", results["clean"]),
-        *results["attacks"].items(),
-        ("effective robustness", results["effective_robustness"]),
-        ("worst case", results["worst_case_per_image"]),
+        ("model", f"{results['model_name']} ({model['kind']})"),
+        (
+            "what it does",
+            f"{model['num_classes']} classes, {model['outputs']}, pixels in {_pixels(results)}, "
+            f"{noise}",
+        ),
+        ("data", ", ".join(source) or str(data.get("source", "unknown"))),
+        ("images", f"{results['clean']['images']}, the first of them"),
+        ("epsilon", f"{radius}, in {settings['norm']}"),
+        ("effort", f"{settings['effort']}, {clock(results['process_seconds'])}"),
+        ("date", results["finished"].replace("T", " ").replace("+00:00", " UTC")),
+        ("seed", str(settings["seed"])),
+        ("versions", ", ".join(f"{name} {found}" for name, found in results["versions"].items())),
     ]
+
+
+def budgets(results: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Returns for each attack what it was allowed to do, the cells below `_BUDGET`."""
+    rows: list[tuple[str, ...]] = []
+    for name, row in results["attacks"].items():
+        settings = row["settings"]
+        targets = settings.get("targets")
+        rows.append(
+            (
+                name,
+                f"{settings['steps']:,}",
+                f"{settings['restarts']}" + (f" for each of {targets} targets" if targets else ""),
+                f"{settings['step_size']:.3g}",
+                settings["loss"].replace("+", ", "),
+                f"{settings['eot']['draws']}"
+                + (f", {settings['samples']} points" if "samples" in settings else ""),
+                f"{row['images']}",
+                clock(row["seconds"]),
+            )
+        )
+    return rows
+
+
+def _pixels(results: dict[str, Any]) -> PixelRange:
+    return PixelRange.of(results["model"]["pixel_range"])
+
+
+def _in_words(rows: list[tuple[str, dict[str, Any]]]) -> str:
+    return ", ".join(f"{name} {row['value']:.1%}" for name, row in rows)
+
+
+def _points(curve: list[dict[str, Any]], key: str) -> str:
+    return ", ".join(f"{row['value']:.1%} at {key} {row[key]:.3g}" for row in curve)
 
 
 def _accuracies(results: dict[str, Any]) -> str:
     rows = []
-    for name, row in _rows(results):
+    for name, row in accuracies(results):
         rate = row.get("images_per_second")
         rows.append(
             (
@@ -160,7 +227,7 @@ def _findings(findings: list[dict[str, Any]]) -> str:
             finding["explanation"],
             "" if finding["passed"] else finding["remedy"],
         )
-        for finding in findings
+        for finding in sorted(findings, key=lambda finding: bool(finding["passed"]))
     ]
     return table(("check", "", "value", "threshold", "what was seen", "what to do"), rows)
 
@@ -172,9 +239,12 @@ def _figure(interval: dict[str, Any]) -> str:
 def _grid(
     trial: Trial, clean_votes: np.ndarray, strongest: Outcome, class_names: list[str] | None
 ) -> bytes:
-    """Fooled images first: they are what there is to see."""
-    order = np.argsort(strongest.share - trial.share(clean_votes[: len(strongest.share)]))
-    chosen = np.sort(order[:_PICTURED])
+    """Images of which the answer flipped come first: they are what there is to see."""
+    before, after = clean_votes[: len(strongest.share)], strongest.votes
+    labels = trial.y[: len(after)]
+    flipped = (majority(before) == labels) & (majority(after) != labels)
+    # Of those the ones that lost most, and of equals the first.
+    chosen = np.lexsort((strongest.share - trial.share(before), ~flipped))[:_PICTURED]
 
     def says(votes: np.ndarray, i: int) -> str:
         answer = int(majority(votes[i : i + 1])[0])
@@ -182,4 +252,6 @@ def _grid(
         return f"{name} ({(votes[i] == trial.y[i]).mean():.0%} right)"
 
     captions = [(says(clean_votes, i), says(strongest.votes, i)) for i in chosen]
-    return image_grid(trial.x[chosen], strongest.adversarial[chosen], captions)
+    pixels = trial.target.pixel_range
+    width = 255.0 if pixels.is_unit else pixels.width
+    return image_grid(trial.x[chosen], strongest.adversarial[chosen], captions, width)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import hashlib
 import json
 import logging
 import platform
+import re
 import time
 import uuid
 from collections.abc import Mapping
@@ -22,6 +24,7 @@ from pnil_tf.attacks.registry import attack_named
 from pnil_tf.data.memory import check_room
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.described import described
+from pnil_tf.evaluation.forecast import forecast, measured
 from pnil_tf.evaluation.images import (
     check_accuracy_elsewhere,
     check_classes,
@@ -41,7 +44,7 @@ from pnil_tf.evaluation.output import (
     refuse_existing,
     refuse_foreign,
 )
-from pnil_tf.evaluation.probes import curve_epsilons, gather
+from pnil_tf.evaluation.probes import announced, curve_epsilons, gather
 from pnil_tf.evaluation.report import write_report
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.statistics import figure, weakest, wilson
@@ -59,6 +62,7 @@ from pnil_tf.files import (
 )
 from pnil_tf.keras_internals import all_layers
 from pnil_tf.logs import errors_only
+from pnil_tf.progress import Stages, clock
 from pnil_tf.version import __version__, versions
 
 logger = logging.getLogger(__name__)
@@ -80,6 +84,8 @@ def evaluate(
     kind: str | None = None,
     pixel_range: Any = None,
     outputs: str | None = None,
+    name: str | None = None,
+    verbose: int = 1,
 ) -> dict[str, Any]:
     """Evaluates a classifier and leaves `results.json`, `arrays.npz` and `report.html`.
 
@@ -104,6 +110,8 @@ def evaluate(
             begins with `Rescaling(1 / 255)`), and (0, 1) where nothing tells.
         outputs: What the model answers, one of `pnil_tf.contract.outputs.KINDS`, where nothing
             else tells: one output may be a logit or a probability.
+        name: What to call the model in the report; a Keras model has a name of its own.
+        verbose: 0 for silence, 1 for a bar (lines where there is no terminal), 2 for lines.
 
     Returns:
         The content of `results.json`. Adversarial images are kept in [0, 1].
@@ -128,7 +136,7 @@ def evaluate(
     _check_draws(target, settings, len(attacks), len(x))
     _check_losses(target, attacks)
     identity = {
-        "settings": {**settings.to_json(), "save_adversarial": None},
+        "settings": {**settings.to_json(), "save_adversarial": None, "effort": None},
         "data": _digest(x, y),
         "model": model_identity or _fingerprint(target, x),
         "pixel_range": target.describe()["pixel_range"],
@@ -155,11 +163,45 @@ def evaluate(
         if not (resume or overwrite):
             refuse_existing(output)  # another process may have been faster
         store = Store(output / STATE, identity, resume)
-        trial = Trial(target, x, y, settings, store)
-        _work(trial, attacks, output / STATE, {"data": data, "identity": identity})
+        stages = Stages("evaluation", verbose)
+        trial = Trial(target, x, y, settings, store, stages)
+        about = {
+            "data": data,
+            "identity": identity,
+            "model_name": name or _name(target),
+            "predicted_seconds": _announce(trial, attacks),
+        }
+        with contextlib.closing(stages):
+            _work(trial, attacks, output / STATE, about)
         put_in_place(output)
         store.remove()
     return read_json(output / RESULTS)
+
+
+def _announce(trial: Trial, attacks: Mapping[str, Planned]) -> float:
+    """Predicts how many seconds the evaluation will take at most, and says so."""
+    settings = trial.settings
+    work = {
+        name: (attack.settings, getattr(settings, attack_named(name).images))
+        for name, attack in attacks.items()
+    }
+    main = attacks["pgd_strong"].settings if "pgd_strong" in attacks else None
+    work |= announced(trial, main, curve_epsilons(settings))
+    seconds = forecast(trial, work, measured(trial.target, trial.x))
+    total = sum(seconds.values())
+    trial.stages.say(
+        f"{len(trial.x)} images, effort {settings.effort}: this will take about {clock(total)}, "
+        "less where images fall early."
+    )
+    trial.stages.expect(seconds)
+    return total
+
+
+def _name(target: Target) -> str:
+    """What the user called the model, if Keras has not: it numbers models in every process."""
+    model = target.classifier.model
+    name = str(getattr(model, "name", None) or getattr(model, "__name__", ""))
+    return type(model).__name__ if re.fullmatch(r"(sequential|functional)(_\d+)?|", name) else name
 
 
 def _attacked(trial: Trial, attacks: Mapping[str, Planned]) -> dict[str, Outcome]:

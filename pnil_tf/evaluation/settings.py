@@ -13,7 +13,7 @@ from pnil_tf.validation import (
     require_one_of,
     require_positive,
 )
-from pnil_tf.vocabulary import ATTACKS, AVERAGES, LOSSES, NORMS, SUITES
+from pnil_tf.vocabulary import ATTACKS, AVERAGES, EFFORTS, LOSSES, NORMS, SUITES
 
 _MAX_SEED = 2**63
 _OF_SPSA = ("spsa_samples", "spsa_steps", "spsa_eot_samples")
@@ -49,6 +49,8 @@ class EvaluationSettings:
         faithful: Whether attacks run exactly as in the paper, without what makes them faster.
         checks: Whether to look for hidden gradients. Without, a verdict is 'doubtful' at best.
         save_adversarial: Whether the adversarial images are written, too.
+        effort: What the settings were chosen by, one of `EFFORTS`, see
+            `pnil_tf.evaluation.effort`; by itself it changes nothing.
 
     Raises:
         UserError: If a value cannot be right, whatever the model.
@@ -77,6 +79,7 @@ class EvaluationSettings:
     faithful: bool = False
     checks: bool = True
     save_adversarial: bool = False
+    effort: str = "standard"
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -98,6 +101,7 @@ class EvaluationSettings:
             )
         require_one_of("norm", self.norm, NORMS)
         require_one_of("average", self.average, AVERAGES)
+        require_one_of("effort", self.effort, EFFORTS)
         for loss in [] if self.loss is None else self.loss.split("+"):
             require_one_of("loss", loss, LOSSES)
         if not 0 <= self.seed < _MAX_SEED:

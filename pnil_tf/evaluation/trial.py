@@ -17,7 +17,7 @@ from pnil_tf.evaluation.judge import Judge, check_adversarial
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.store import Arrays, Store
 from pnil_tf.evaluation.target import Predict, Target
-from pnil_tf.progress import Progress
+from pnil_tf.progress import Stages
 
 AIMING_DRAWS = 100
 """Draws by which an attack sees whether an image is lost."""
@@ -58,6 +58,7 @@ class Trial:
         y: int32 `(n,)`.
         settings: The evaluation's settings.
         store: Keeps finished batches.
+        stages: Shows how far the work has come; nothing is shown by default.
     """
 
     def __init__(
@@ -67,7 +68,9 @@ class Trial:
         y: np.ndarray,
         settings: EvaluationSettings,
         store: Store,
+        stages: Stages | None = None,
     ) -> None:
+        self.stages = Stages("", verbose=0) if stages is None else stages
         self.target, self.x, self.y = target, x, y
         self.settings, self.store = settings, store
         self.judge = Judge(target.predict, settings.judge_draws if target.stochastic else 1)
@@ -94,10 +97,14 @@ class Trial:
         def piece(batch: int, rows: slice) -> Arrays:
             return {"votes": self.judge.votes(images[rows], self.seed(name, "judge", batch))}
 
-        pieces = [
-            self.store.once(f"{name}-{batch:05d}", functools.partial(piece, batch, rows))
-            for batch, rows in self._batches(len(images))
-        ]
+        progress = self.stages.begin(name, len(images))
+        pieces = []
+        for batch, rows in self._batches(len(images)):
+            pieces.append(
+                self.store.once(f"{name}-{batch:05d}", functools.partial(piece, batch, rows))
+            )
+            progress.advance_to(rows.stop)
+        progress.close()
         return np.concatenate([piece["votes"] for piece in pieces])
 
     def attack(
@@ -121,7 +128,7 @@ class Trial:
         """
         images = min(images, len(self.x))
         attack = self._build(settings, predict)
-        progress = Progress(name, images)
+        progress = self.stages.begin(name, images)
 
         def piece(batch: int, rows: slice) -> Arrays:
             x, y = self.x[rows], self.y[rows]

@@ -176,6 +176,7 @@ def evaluate_saved(
             kind=saved.loaded.kind,
             pixel_range=chosen,
             outputs=outputs,
+            name=model,
         )
 
 

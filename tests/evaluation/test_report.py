@@ -1,11 +1,15 @@
 import io
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 from matplotlib.image import imread
 
+from pnil_tf.contract.pixel_range import UNIT
+from pnil_tf.evaluation import report
 from pnil_tf.evaluation.plots import accuracy_bars, accuracy_curve, image_grid
-from pnil_tf.evaluation.report import render
+from pnil_tf.evaluation.report import budgets, render
+from pnil_tf.evaluation.trial import Trial
 
 NASTY = '<script>alert("1")</script>&'
 
@@ -21,7 +25,21 @@ RESULTS = {
     "verdict_reason": f"doubtful: {NASTY}.",
     "guessing": {"value": 0.1, "class": 0},
     "clean": figure(0.9),
-    "attacks": {"pgd": {**figure(0.5), "images_per_second": 3.0}},
+    "attacks": {
+        "pgd": {
+            **figure(0.5),
+            "images_per_second": 3.0,
+            "seconds": 75.0,
+            "settings": {
+                "steps": 1000,
+                "restarts": 3,
+                "targets": 4,
+                "step_size": 0.125,
+                "loss": "cross_entropy+margin",
+                "eot": {"draws": 17},
+            },
+        }
+    },
     "effective_robustness": {"attack": "pgd", **figure(0.5)},
     "worst_case_per_image": figure(0.4),
     "findings": [
@@ -44,12 +62,20 @@ RESULTS = {
             "clean_frozen", "frozen_frozen",
         )
     },
-    "settings": {"epsilon": 0.2, "norm": "linf", "eot_samples": 10, "check_draws": 4},
-    "model": {"num_classes": 10, "stochastic": True, "pixel_range": [0.0, 255.0]},
-    "data": {"name": NASTY},
-    "versions": {},
+    "settings": {
+        "epsilon": 0.2, "norm": "linf", "eot_samples": 10, "check_draws": 4, "effort": "quick",
+        "seed": 5,
+    },
+    "model": {
+        "num_classes": 10, "stochastic": True, "pixel_range": [0.0, 255.0], "kind": "Keras file",
+        "outputs": "logits",
+    },
+    "model_name": NASTY,
+    "data": {"name": NASTY, "source": "files"},
+    "versions": {"pnil_tf": "1.2.3"},
     "attack_seconds": 1.0,
-    "finished": "now",
+    "process_seconds": 61.0,
+    "finished": "2026-01-02T03:04:05+00:00",
 }  # fmt: skip
 
 
@@ -57,11 +83,13 @@ class Page(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.tags, self.links, self.open, self.text = [], [], [], ""
+        self.alts = []
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
         self.links += [value for name, value in attrs if name in ("src", "href")]
+        self.alts += [value for name, value in attrs if name == "alt"]
         if tag not in ("meta", "img"):
             self.open.append(tag)
 
@@ -86,7 +114,7 @@ def test_the_page_is_well_formed_and_needs_nothing_else():
 def test_everything_is_escaped():
     page = Page(render(RESULTS, b""))
     assert "script" not in page.tags
-    assert page.text.count("<script>") == 4
+    assert page.text.count("<script>") == 6
 
 
 def test_a_deterministic_models_page():
@@ -94,9 +122,71 @@ def test_a_deterministic_models_page():
     assert "EOT draws" not in render(quiet, b"")
 
 
+def test_the_head_says_what_was_evaluated_and_how():
+    text = Page(render(RESULTS, b"")).text
+    for words in (
+        "0.2 of the range (51 of 255), in linf",
+        "10, the first of them",
+        "quick, 1:01",
+        "2026-01-02 03:04:05 UTC",
+        "pnil_tf 1.2.3",
+        "(Keras file)",
+    ):
+        assert words in text
+
+
+def test_every_attack_has_its_budget():
+    assert budgets(RESULTS) == [
+        (
+            "pgd",
+            "1,000",
+            "3 for each of 4 targets",
+            "0.125",
+            "cross_entropy, margin",
+            "17",
+            "10",
+            "1:15",
+        )
+    ]
+
+
+def test_who_cannot_see_the_pictures_is_told_what_they_show():
+    page = Page(render(RESULTS, b""))
+    assert len(page.alts) == 4
+    assert "pgd 50.0%" in page.alts[0]
+    assert all(page.alts)
+
+
+def test_a_phone_reads_rows_as_cards():
+    text = render(RESULTS, b"")
+    assert 'name="viewport"' in text
+    assert '<td data-label="accuracy (95 % interval)">' in text
+
+
+def test_images_that_flipped_are_drawn_first(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(report, "image_grid", lambda x, *_: drawn.extend(x.ravel()) or b"")
+    x = np.arange(12, dtype=np.float32).reshape(12, 1, 1, 1)
+    y, clean = np.zeros(12, int), np.zeros((12, 1), int)
+    clean[3] = 1  # wrong from the start
+    votes = clean.copy()
+    votes[[7, 10]] = 1
+    trial = Trial(
+        SimpleNamespace(stochastic=False, predict=None, pixel_range=UNIT),
+        x,
+        y,
+        SimpleNamespace(judge_draws=1),
+        None,
+    )
+    outcome = SimpleNamespace(votes=votes, share=(votes[:, 0] == y).astype(float), adversarial=x)
+    report._grid(trial, clean, outcome, None)
+    assert drawn[:2] == [7, 10]
+    assert drawn[2:] == [0, 1, 2, 3, 4, 5]
+
+
 def test_pictures():
     assert picture(accuracy_bars([("clean", figure(0.9)), ("pgd", figure(0.0))], 0.1)).ndim == 3
     assert picture(accuracy_curve(RESULTS["eot_curve"], "draws", "draws", None, log=True)).ndim == 3
     for channels in (1, 3, 2):
         x = np.random.default_rng(0).random((3, 5, 5, channels)).astype(np.float32)
-        assert picture(image_grid(x, x, [("a $ b", "c")] * 3)).ndim == 3
+        assert picture(image_grid(x, x, [("a $ b", "c")] * 3, 255)).ndim == 3

@@ -62,7 +62,7 @@ def images(n=20):
 def numbers(results):
     """The results without what depends on the clock."""
     text = json.loads(json.dumps(results))
-    for key in ("finished", "attack_seconds", "process_seconds"):
+    for key in ("finished", "attack_seconds", "process_seconds", "predicted_seconds"):
         del text[key]
     for attack in text["attacks"].values():
         del attack["seconds"], attack["images_per_second"]

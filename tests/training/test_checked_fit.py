@@ -187,7 +187,7 @@ def test_a_linear_layer_behind_a_softmax_is_accepted(blobs):
     model.fit(blobs[0][:40], blobs[1][:40], verbose=0)
 
 
-@keras.saving.register_keras_serializable(package="tests")
+@keras.saving.register_keras_serializable(package=__name__)
 class NumPyNoise(D.Layer):
     def call(self, x):
         return x + np.random.default_rng().normal(size=x.shape[1:]).astype(np.float32)
@@ -214,7 +214,7 @@ def test_a_classifier_whose_figures_would_mean_nothing_is_refused(blobs, make, w
 def test_crafting_and_training_see_the_same_random_transforms(blobs):
     seen = []
 
-    @keras.saving.register_keras_serializable(package="tests")
+    @keras.saving.register_keras_serializable(package=__name__)
     class Recorder(D.Layer):
         def call(self, x):
             # Crafting runs in a graph.

@@ -1,0 +1,110 @@
+"""The first images and labels of whatever holds them: arrays, tensors or a data set in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pnil_tf.errors import UserError
+
+_NAMES = (("image", "label"), ("images", "labels"), ("x", "y"))
+
+
+def gathered(x: Any, y: Any, count: int) -> tuple[np.ndarray, np.ndarray, str]:
+    """Reads no more images than are needed.
+
+    Args:
+        x: Images: an array, a tensor, or lists of numbers; or images with labels: a
+            `tf.data.Dataset` (in batches or not) or a `keras.utils.PyDataset`, whose elements are
+            `(images, labels)`, with weights or not, or a dictionary of `image` and `label`.
+        y: Labels, where `x` has none: class numbers, or rows of which one number is 1.
+        count: How many images, at most; the first ones.
+
+    Returns:
+        Images and labels `(n,)` as they are, and what they came from, one phrase.
+
+    Raises:
+        UserError: If labels are missing, or given twice, or there are no images.
+    """
+    if isinstance(x, tf.data.Dataset):
+        found = "tf.data", _of_dataset(x)
+    elif isinstance(x, keras.utils.PyDataset):
+        found = "PyDataset", (x[i] for i in range(_batches(x)))
+    else:
+        if y is None:
+            raise UserError("Labels are missing: pass y, the class number of each image.")
+        return np.asarray(x)[:count], class_numbers(y)[:count], "arrays"
+    source, batches = found
+    if y is not None:
+        raise UserError(
+            f"The labels are those of the data set. Received: a {type(x).__name__} and y. Leave "
+            "y out."
+        )
+    images, labels = _first(batches, count)
+    return images, labels, source
+
+
+def class_numbers(labels: Any) -> np.ndarray:
+    """Labels as class numbers `(n,)`, where they are rows of which one number is 1."""
+    labels = np.asarray(labels)
+    rows = labels.ndim == 2 and labels.shape[1] > 1 and labels.dtype.kind in "buif"
+    if rows and np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all():
+        return labels.argmax(axis=1)
+    return labels
+
+
+def _first(batches: Iterable[Any], count: int) -> tuple[np.ndarray, np.ndarray]:
+    images, labels, found = [], [], 0
+    for batch in batches:
+        x, y = (np.asarray(part) for part in _pair(batch))
+        images.append(x)
+        labels.append(class_numbers(y))
+        found += len(x)
+        if found >= count:
+            break
+    if not found:
+        raise UserError("The data set has no images. If it is a file's, check its path.")
+    return np.concatenate(images)[:count], np.concatenate(labels)[:count]
+
+
+def _of_dataset(dataset: tf.data.Dataset) -> Iterator[Any]:
+    image, _ = _pair(dataset.element_spec)
+    rank = getattr(getattr(image, "shape", None), "rank", None)
+    if rank not in (3, 4):
+        raise UserError(
+            "The elements must be images (height, width, channels), or batches of them. "
+            f"Received: {image}."
+        )
+    return iter(dataset.batch(1) if rank == 3 else dataset)
+
+
+def _batches(dataset: keras.utils.PyDataset) -> int:
+    batches = dataset.num_batches
+    if batches is None:
+        raise UserError(
+            "The PyDataset is endless, and an evaluation is one of certain images. Give it a "
+            "__len__."
+        )
+    return int(batches)
+
+
+def _pair(element: Any) -> tuple[Any, Any]:
+    """Images and labels of one element."""
+    if isinstance(element, dict):
+        for image, label in _NAMES:
+            if image in element and label in element:
+                return element[image], element[label]
+        raise UserError(
+            "An element must have an 'image' and a 'label'. Received: "
+            f"{', '.join(map(repr, element))}. Map the data set to pairs (image, label)."
+        )
+    if not isinstance(element, (tuple, list)) or len(element) not in (2, 3):
+        raise UserError(
+            "The elements of the data set must be pairs (images, labels). Received: "
+            f"{type(element).__name__}. Zip the images with their labels."
+        )
+    return element[0], element[1]

@@ -1,0 +1,104 @@
+"""`pnil_tf.evaluate`: from a model and images to what it is worth, without a folder."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pnil_tf.evaluation import runner
+from pnil_tf.evaluation.effort import settings_with
+from pnil_tf.evaluation.result import Evaluation
+from pnil_tf.evaluation.sources import gathered
+from pnil_tf.files import sha256_of
+from pnil_tf.runs.load import load_model
+
+
+def evaluate(
+    model: Any,
+    x: Any,
+    y: Any = None,
+    epsilon: float = 8 / 255,
+    *,
+    norm: str = "linf",
+    pixel_range: Any = None,
+    outputs: str | None = None,
+    effort: str = "standard",
+    attacks: str | Sequence[str] | None = None,
+    images: int | None = None,
+    seed: int = 0,
+    verbose: int = 1,
+    **settings: Any,
+) -> Evaluation:
+    """Says how robust a classifier is, how sure that is, and whether it is real.
+
+    ```python
+    result = pnil_tf.evaluate(model, x_test, y_test, epsilon=8 / 255)
+    print(result)
+    result.save("evaluation")
+    ```
+
+    It does what the command `evaluate` does: the same model, images, settings and seed give the
+    same figures.
+
+    Args:
+        model: A Keras model, an `AdversarialModel`, the path of a `.keras` file, of a SavedModel
+            or of a run's folder, or a callable from images `(batch, height, width, channels)` to
+            logits or probabilities `(batch, classes)`.
+        x: Images `(n, height, width, channels)`, an array or a tensor: uint8 from 0 to 255, or
+            other numbers in the model's own pixel range. Or images with their labels: a
+            `tf.data.Dataset`, in batches or not, or a `keras.utils.PyDataset`. The model must not
+            have been trained on them.
+        y: The classes `(n,)` of images in an array; one-hot rows will do, too.
+        epsilon: Radius of the attacks, > 0, a share of the pixel range: 8/255 is 8 of 255,
+            whatever the range.
+        norm: `"linf"` or `"l2"`.
+        pixel_range: `(low, high)` of the pixels that the model takes; by default what it says or
+            what its preprocessing suits, and (0, 1) where nothing tells.
+        outputs: What the model answers, one of `pnil_tf.vocabulary.OUTPUT_KINDS`, where nothing
+            else tells.
+        effort: `"quick"` is a first look (a minute or two on two cores for images like MNIST's);
+            its verdict is 'doubtful' at best. `"standard"` is the default, `"thorough"` what a
+            paper needs.
+        attacks: Names of the attacks to run, or of suites; the effort's by default.
+        images: How many images to take, the first ones; the effort's number by default.
+        seed: Every random number of the evaluation follows from it.
+        verbose: 0 for silence, 1 for a bar (lines where there is no terminal), 2 for lines.
+        **settings: Further fields of `pnil_tf.evaluation.settings.EvaluationSettings`; they take
+            the place of the effort's.
+
+    Returns:
+        The result. Its adversarial images lie in a temporary folder as long as it lives.
+
+    Raises:
+        UserError: If model, images, labels and settings do not fit each other.
+    """
+    given = {"epsilon": epsilon, "norm": norm, "seed": seed, "save_adversarial": True, **settings}
+    if attacks is not None:
+        given["attacks"] = (attacks,) if isinstance(attacks, str) else tuple(attacks)
+    if images is not None:
+        given["images"] = images
+    asked = settings_with(effort, given)
+    kind = name = identity = None
+    if isinstance(model, (str, Path)):
+        loaded = load_model(model)
+        name, kind, identity = str(model), loaded.kind, sha256_of(loaded.file)
+        model, pixel_range = loaded.model, pixel_range or loaded.pixel_range
+    pixels, labels, source = gathered(x, y, asked.images)
+    keeper = tempfile.TemporaryDirectory(prefix="pnil_tf_")
+    results = runner.evaluate(
+        model,
+        pixels,
+        labels,
+        asked,
+        keeper.name,
+        data={"source": source},
+        model_identity=identity,
+        kind=kind,
+        pixel_range=pixel_range,
+        outputs=outputs,
+        name=name,
+        verbose=verbose,
+    )
+    return Evaluation(Path(keeper.name), results, keeper)

@@ -1,0 +1,48 @@
+import dataclasses
+
+import pytest
+
+from pnil_tf.errors import UserError
+from pnil_tf.evaluation.effort import settings_of_effort, settings_with
+from pnil_tf.evaluation.obfuscation.evidence import CHECKS
+from pnil_tf.evaluation.obfuscation.floors import FLOORS
+from pnil_tf.evaluation.settings import EvaluationSettings
+from pnil_tf.vocabulary import EFFORTS
+
+
+def test_the_standard_is_the_default():
+    assert settings_with("standard", {"epsilon": 0.1}) == EvaluationSettings(epsilon=0.1)
+
+
+@pytest.mark.parametrize("effort", EFFORTS)
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_every_effort_is_valid_and_known_by_its_name(effort, norm):
+    settings = settings_with(effort, {"epsilon": 0.1, "norm": norm})
+    assert settings.effort == effort
+
+
+def test_single_settings_take_the_place_of_the_efforts():
+    settings = settings_with("quick", {"epsilon": 0.1, "images": 7})
+    assert settings.images == 7
+    assert settings.steps == settings_of_effort("quick")["steps"]
+
+
+def test_a_quick_look_is_below_a_floor_whatever_the_model():
+    quick = settings_with("quick", {"epsilon": 0.1})
+    (floor,) = [floor.least for floor in FLOORS if floor.of == CHECKS]
+    assert quick.check_images < floor
+
+
+def test_more_effort_is_no_less_of_anything():
+    quick, standard, thorough = (
+        dataclasses.asdict(settings_with(effort, {"epsilon": 0.1})) for effort in EFFORTS
+    )
+    for name in ("images", "check_images", "check_draws", "judge_draws", "eot_samples"):
+        assert quick[name] <= standard[name] <= thorough[name]
+
+
+def test_misspelt_words_are_answered_with_the_right_ones():
+    with pytest.raises(UserError, match="Did you mean 'restarts'"):
+        settings_with("quick", {"epsilon": 0.1, "restart": 2})
+    with pytest.raises(UserError, match="quick, standard, thorough"):
+        settings_with("fast", {"epsilon": 0.1})

@@ -1,0 +1,73 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pnil_tf.errors import UserError
+from pnil_tf.evaluation.sources import class_numbers, gathered
+
+X = np.arange(10 * 2 * 3, dtype=np.float32).reshape(10, 2, 3, 1)
+Y = np.arange(10) % 3
+
+
+class Batches(keras.utils.PyDataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, i):
+        assert i < 3, "more was read than was asked for"
+        return X[3 * i : 3 * i + 3], Y[3 * i : 3 * i + 3], np.ones(3)
+
+
+def dataset():
+    return tf.data.Dataset.from_tensor_slices((X, Y))
+
+
+SOURCES = {
+    "arrays": lambda: (X, Y),
+    "lists": lambda: (X.tolist(), Y.tolist()),
+    "tensors": lambda: (tf.constant(X), tf.constant(Y)),
+    "one-hot labels": lambda: (X, np.eye(3)[Y]),
+    "single images": lambda: (dataset(), None),
+    "batches": lambda: (dataset().batch(4), None),
+    "endless batches": lambda: (dataset().repeat().batch(4), None),
+    "named": lambda: (dataset().map(lambda x, y: {"image": x, "label": y}), None),
+    "weighted one-hot batches": lambda: (
+        dataset().map(lambda x, y: (x, tf.one_hot(y, 3), 1.0)).batch(4),
+        None,
+    ),
+    "PyDataset": lambda: (Batches(), None),
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_the_first_images_come_from_anything(source):
+    images, labels, _ = gathered(*SOURCES[source](), 7)
+    np.testing.assert_array_equal(images, X[:7])
+    np.testing.assert_array_equal(labels, Y[:7])
+
+
+def test_fewer_images_are_all_of_them():
+    images, labels, source = gathered(dataset().batch(4), None, 100)
+    assert (len(images), len(labels), source) == (10, 10, "tf.data")
+
+
+def test_labels_that_are_no_one_hot_rows_stay_as_they_are():
+    for labels in ([0, 1, 2], [[0], [1]], [[1, 1, 0]], [["a", "b"]], [[0.2, 0.8]]):
+        np.testing.assert_array_equal(class_numbers(labels), labels)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "words"),
+    [
+        (X, None, "pass y"),
+        (dataset(), Y, "Leave y out"),
+        (tf.data.Dataset.from_tensor_slices(X), None, "pairs"),
+        (dataset().map(lambda x, y: {"pixels": x, "label": y}), None, "'pixels', 'label'"),
+        (dataset().batch(2).batch(2), None, "height, width, channels"),
+        (dataset().take(0), None, "no images"),
+    ],
+)
+def test_what_is_no_images_with_labels_is_refused(x, y, words):
+    with pytest.raises(UserError, match=words):
+        gathered(x, y, 5)

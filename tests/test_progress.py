@@ -1,0 +1,61 @@
+import io
+
+from pnil_tf import progress
+from pnil_tf.progress import Stages
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        monkeypatch.setattr(progress.time, "monotonic", lambda: self.now)
+
+
+def test_a_log_has_a_line_now_and_then_with_the_time_left_of_the_whole(monkeypatch):
+    clock, stream = Clock(monkeypatch), io.StringIO()
+    stages = Stages("evaluation", stream=stream)
+    stages.expect({"first": 10.0, "second": 30.0})
+    first = stages.begin("first", 5)
+    clock.now = 6.0
+    first.advance_to(2)  # too early for a line
+    clock.now = 20.0
+    first.advance_to(5)  # 20 seconds for a quarter of the work
+    first.close("all five")
+    stages.begin("second", 4).close()
+    stages.close()
+    assert stream.getvalue().splitlines() == [
+        "evaluation: 1:00 left (first: 5 of 5 images)",
+        "first: all five (0:20)",
+    ]
+
+
+def test_a_terminal_has_one_bar_for_the_whole():
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    stream = Terminal()
+    stages = Stages("evaluation", stream=stream)
+    stages.expect({"first": 1.0, "second": 3.0})
+    first = stages.begin("first", 2)
+    first.advance_to(1)
+    bar = stages._bar
+    assert (bar.n, bar.total) == (0.5, 4.0)
+    first.close("done")
+    assert bar.n == 1.0
+    stages.begin("a surprise", 1).close()  # what nobody expected moves nothing
+    assert bar.n == 1.0
+    stages.close()
+    assert "evaluation" in stream.getvalue()
+    assert "first: done" in stream.getvalue()
+
+
+def test_silence():
+    stream = io.StringIO()
+    stages = Stages("evaluation", verbose=0, stream=stream)
+    stages.expect({"first": 1.0})
+    stages.begin("first", 2).close("done")
+    stages.say("something")
+    stages.close()
+    assert stream.getvalue() == ""
