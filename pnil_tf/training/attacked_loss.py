@@ -34,7 +34,6 @@ def attacked_loss(loss: Loss, outputs: Outputs, labels: Labels) -> Loss:
         outputs: What the classifier answers.
         labels: How its labels are read.
     """
-
     coupled = outputs.kind == PROBABILITIES or labels.loss in _OF_SOFTMAX
 
     def attacked(true: Any, logits: Any) -> Any:

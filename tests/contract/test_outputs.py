@@ -66,7 +66,7 @@ def test_mixtures_of_logits_are_logits(name):
 @pytest.mark.parametrize("name", OPEN)
 def test_what_nothing_tells_is_asked_for(name):
     model = model_of(OPEN[name])
-    with pytest.raises(UserError, match="Nothing tells whether.*Say which: outputs="):
+    with pytest.raises(UserError, match=r"Nothing tells whether.*Say which: outputs="):
         classifier_of(model)
     kind = "one probability" if model.output_shape[1] == 1 else "independent probabilities"
     assert classifier_of(model, outputs=kind).outputs.kind == kind

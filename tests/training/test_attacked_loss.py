@@ -73,9 +73,7 @@ def test_eager_steps_in_low_precision_attack_as_graphs_do(activation):
 
     def moved(**kwargs):
         model = classifier(count, activation, 300.0, "mixed_float16")
-        model = keras.Model(
-            model.inputs, D.Activation("linear", dtype="float32")(model.outputs[0])
-        )
+        model = keras.Model(model.inputs, D.Activation("linear", dtype="float32")(model.outputs[0]))
         return attacked(model, loss, labels, **kwargs) - X
 
     eager = moved(run_eagerly=True)
@@ -98,6 +96,4 @@ def test_a_loss_without_a_slope_is_refused(loss):
 
 def test_the_cosine_of_one_output_is_refused():
     with pytest.raises(UserError, match="cosine of single numbers"):
-        AdversarialModel(classifier(1, "sigmoid", 1.0), ATTACK).compile(
-            "sgd", L.CosineSimilarity()
-        )
+        AdversarialModel(classifier(1, "sigmoid", 1.0), ATTACK).compile("sgd", L.CosineSimilarity())
