@@ -26,7 +26,7 @@ def silent(model, x):
         return model(x, training=False).numpy()
 
 
-@keras.saving.register_keras_serializable(package="tests_surgery")
+@keras.saving.register_keras_serializable(package=__name__)
 class Subclassed(keras.Model):
     def __init__(self, units=3, **kwargs):
         super().__init__(**kwargs)
@@ -226,7 +226,7 @@ def normalizing_backbone():
     return keras.Sequential([keras.Input((8, 8, 3)), backbone, *head()])
 
 
-@keras.saving.register_keras_serializable(package="tests_surgery")
+@keras.saving.register_keras_serializable(package=__name__)
 class Normalizing(Subclassed):
     def __init__(self, units=3, **kwargs):
         super().__init__(units, **kwargs)

@@ -89,6 +89,7 @@ def classifier_of(
     image_shape: Sequence[int | None] | None = None,
     pixel_range: Any = None,
     outputs: str | None = None,
+    probabilities: bool = False,
 ) -> Classifier:
     """Looks at a model and makes a `Classifier` of it.
 
@@ -100,7 +101,9 @@ def classifier_of(
             knows its input needs neither.
         pixel_range: `(low, high)` of the model's pixels; by default the range that its own
             preprocessing suits, and [0, 1] where it has none.
-        outputs: What the outputs are, one of `outputs.KINDS`, where a callable leaves it open.
+        outputs: What the outputs are, one of `outputs.KINDS`, where the model leaves it open.
+        probabilities: Whether outputs between 0 and 1 of which nothing else tells what they are
+            are probabilities, as a loss may say.
 
     Raises:
         UserError: If it is no classifier of images with one input and one output, or cannot be
@@ -145,9 +148,9 @@ def classifier_of(
         model=model,
         call=call,
         outputs=(
-            outputs_by_value(values(), outputs)
+            outputs_by_value(values(), outputs, probabilities)
             if trace is None
-            else outputs_of(trace, values, outputs)
+            else outputs_of(trace, values, outputs, probabilities)
         ),
         pixel_range=chosen,
         found_range=begins.pixel_range,

@@ -14,7 +14,7 @@ from pnil_tf.training.model import AdversarialModel
 SIGMA = {"bias_initializer": keras.initializers.Constant(-4.0), "name": "noise"}
 
 
-@keras.saving.register_keras_serializable(package="tests")
+@keras.saving.register_keras_serializable(package=__name__)
 class Foreign(keras.Model):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
