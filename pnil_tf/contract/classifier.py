@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf import rng
+from pnil_tf.contract.noise_in_front import warn_of_other_ranges
 from pnil_tf.contract.outputs import KINDS, Outputs, outputs_by_value, outputs_of
 from pnil_tf.contract.pixel_range import UNIT, PixelRange
 from pnil_tf.contract.preprocessing import Preprocessing, preprocessing_of
@@ -88,6 +89,7 @@ def classifier_of(
     image_shape: Sequence[int | None] | None = None,
     pixel_range: Any = None,
     outputs: str | None = None,
+    probabilities: bool = False,
 ) -> Classifier:
     """Looks at a model and makes a `Classifier` of it.
 
@@ -99,7 +101,9 @@ def classifier_of(
             knows its input needs neither.
         pixel_range: `(low, high)` of the model's pixels; by default the range that its own
             preprocessing suits, and [0, 1] where it has none.
-        outputs: What the outputs are, one of `outputs.KINDS`, where a callable leaves it open.
+        outputs: What the outputs are, one of `outputs.KINDS`, where the model leaves it open.
+        probabilities: Whether outputs between 0 and 1 of which nothing else tells what they are
+            are probabilities, as a loss may say.
 
     Raises:
         UserError: If it is no classifier of images with one input and one output, or cannot be
@@ -135,6 +139,7 @@ def classifier_of(
     trace = _trace(silent, image_shape)
     begins = Preprocessing(None) if trace is None else preprocessing_of(trace)
     chosen = given or begins.pixel_range or UNIT
+    warn_of_other_ranges(model, chosen)
 
     def values() -> np.ndarray:
         return checked_outputs(silent, chosen.from_unit(examples))
@@ -143,9 +148,9 @@ def classifier_of(
         model=model,
         call=call,
         outputs=(
-            outputs_by_value(values(), outputs)
+            outputs_by_value(values(), outputs, probabilities)
             if trace is None
-            else outputs_of(trace, values, outputs)
+            else outputs_of(trace, values, outputs, probabilities)
         ),
         pixel_range=chosen,
         found_range=begins.pixel_range,

@@ -124,7 +124,10 @@ class Servable:
 
 
 def servable(
-    model: Any, image_shape: tuple[int, int, int] | None = None, pixel_range: Any = None
+    model: Any,
+    image_shape: tuple[int, int, int] | None = None,
+    pixel_range: Any = None,
+    outputs: str | None = None,
 ) -> Servable:
     """Examines a classifier before it is exported.
 
@@ -132,6 +135,7 @@ def servable(
         model: A built Keras model or an `AdversarialModel`.
         image_shape: `(height, width, channels)`, needed where the model leaves it open.
         pixel_range: `(low, high)` of the pixels that it takes; by default as for `as_target`.
+        outputs: As for `as_target`.
 
     Raises:
         UserError: If it is no Keras model, does not turn images of a known shape into one row
@@ -157,7 +161,7 @@ def servable(
     _check_input(model)
     shape = image_shape or _image_shape(model)
     images = np.random.default_rng(0).random((2, *shape), np.float32)
-    target = as_target(given, images, pixel_range=pixel_range)
+    target = as_target(given, images, pixel_range=pixel_range, outputs=outputs)
     if target.outputs == INDEPENDENT:
         raise UserError(
             "An exported model gives one of several classes, by logits or probabilities. "

@@ -19,9 +19,10 @@ from pnil_tf.contract.checks import (
 from pnil_tf.contract.classifier import Classifier, classifier_of, image_shape_of, random_images
 from pnil_tf.contract.pixel_range import UNIT, PixelRange
 from pnil_tf.errors import UserError
+from pnil_tf.training.attacked_loss import check_slope
 from pnil_tf.training.distributed_fit import DistributedFit
 from pnil_tf.training.labels import Labels
-from pnil_tf.training.losses import check_outputs, loss_name
+from pnil_tf.training.losses import check_outputs, example_loss, expects_logits, loss_name
 
 
 class CheckedFit(DistributedFit):
@@ -35,10 +36,17 @@ class CheckedFit(DistributedFit):
 
     classifier: keras.Model
 
-    def __init__(self, classifier: keras.Model, pixel_range: Any = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        classifier: keras.Model,
+        pixel_range: Any = None,
+        outputs: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.classifier = classifier
         self._given_range = None if pixel_range is None else PixelRange.of(pixel_range)
+        self._given_outputs = outputs
         self._contract: Classifier | None = None
         self._labels = Labels(count=2, loss=None)  # settled with the contract
         self._sound = self._one_hot = False
@@ -51,6 +59,11 @@ class CheckedFit(DistributedFit):
     def given_range(self) -> PixelRange | None:
         """The pixel range that was said; `None` where it is to be found in the classifier."""
         return self._given_range
+
+    @property
+    def given_outputs(self) -> str | None:
+        """What was said of the outputs; `None` where classifier and loss are to tell."""
+        return self._given_outputs
 
     @property
     def pixel_range(self) -> PixelRange:
@@ -74,9 +87,15 @@ class CheckedFit(DistributedFit):
         """Settles what the classifier is, once."""
         if self._contract is None:
             contract = classifier_of(
-                self.classifier, image_shape=image_shape, pixel_range=self._given_range
+                self.classifier,
+                image_shape=image_shape,
+                pixel_range=self._given_range,
+                outputs=self._given_outputs,
+                probabilities=expects_logits(self.loss) is False,
             )
             check_outputs(contract.outputs, self.loss)
+            if self._needs_gradients:
+                check_slope(example_loss(self.loss), contract.outputs)
             self._labels = Labels(contract.outputs.count, loss_name(self.loss))
             self._contract = contract
         return self._contract
@@ -91,7 +110,7 @@ class CheckedFit(DistributedFit):
             check_input_gradient(contract, images[: self.classifier_batch or 2])
         # Keras' own layers neither mix images at inference nor draw their noise in Python.
         if not only_stock_layers(self.classifier):
-            if not self.run_eagerly:
+            if contract.in_graph:  # where attacks run, under run_eagerly too
                 check_noise(contract, images)
                 check_noise(contract, images, training=True)
             check_each_alone(contract, images)

@@ -137,6 +137,11 @@ def check_outputs(outputs: Outputs, loss: Any) -> None:
             "The loss is one of several classes, but the classifier has one output. Received: "
             f"{loss!r}. Use BinaryCrossentropy, or give the classifier an output for each class."
         )
+    if name == "cosine_similarity" and outputs.count == 1:
+        raise UserError(
+            "The cosine of single numbers is their sign, which has no slope. Received: "
+            f"{loss!r} for a classifier with one output. Use BinaryCrossentropy."
+        )
     if name in _OF_NUMBERS and outputs.count == 1 and activation is None:
         raise UserError(
             "The loss makes the one output a number without bounds, and nothing says from where "

@@ -132,7 +132,7 @@ RANGES = {
         BYTES,
     ),
     "behind resizing": (lambda: (D.Resizing(16, 16), D.Rescaling(1 / 255)), BYTES),
-    "behind noise": (lambda: (PNILLayer(), D.Rescaling(1 / 255)), BYTES),
+    "behind noise": (lambda: (PNILLayer(pixel_range=(0, 255)), D.Rescaling(1 / 255)), BYTES),
     "normalization of bytes": (lambda: (normalization(255 * X),), BYTES),
     "rescaling, normalization": (lambda: (D.Rescaling(1 / 255), normalization(X)), BYTES),
     "lambda": (lambda: (D.Lambda(lambda x: x / 255),), BYTES),
@@ -252,7 +252,7 @@ def test_a_callable_is_a_classifier_too():
 
 def test_one_output_that_nothing_explains_must_be_said():
     hidden = tf.function(lambda x: tf.sigmoid(tf.reduce_mean(x, [1, 2])))
-    with pytest.raises(UserError, match="a logit or a probability"):
+    with pytest.raises(UserError, match="Nothing tells"):
         classifier_of(hidden, X)
     classifier = classifier_of(hidden, X, outputs="one probability")
     np.testing.assert_allclose(

@@ -80,5 +80,5 @@ def test_a_model_that_mixes_images_is_refused():
 
 
 def test_noise_that_tracing_freezes_is_refused():
-    with pytest.raises(UserError, match="repeats it for ever"):
+    with pytest.raises(UserError, match="repeats it every time"):
         check_noise(classifier_of(model(NumPyNoise())), random_images((8, 8, 1)))
