@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf import rng
+from pnil_tf.contract.noise_in_front import warn_of_other_ranges
 from pnil_tf.contract.outputs import KINDS, Outputs, outputs_by_value, outputs_of
 from pnil_tf.contract.pixel_range import UNIT, PixelRange
 from pnil_tf.contract.preprocessing import Preprocessing, preprocessing_of
@@ -138,6 +139,7 @@ def classifier_of(
     trace = _trace(silent, image_shape)
     begins = Preprocessing(None) if trace is None else preprocessing_of(trace)
     chosen = given or begins.pixel_range or UNIT
+    warn_of_other_ranges(model, chosen)
 
     def values() -> np.ndarray:
         return checked_outputs(silent, chosen.from_unit(examples))

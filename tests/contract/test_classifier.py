@@ -132,7 +132,7 @@ RANGES = {
         BYTES,
     ),
     "behind resizing": (lambda: (D.Resizing(16, 16), D.Rescaling(1 / 255)), BYTES),
-    "behind noise": (lambda: (PNILLayer(), D.Rescaling(1 / 255)), BYTES),
+    "behind noise": (lambda: (PNILLayer(pixel_range=(0, 255)), D.Rescaling(1 / 255)), BYTES),
     "normalization of bytes": (lambda: (normalization(255 * X),), BYTES),
     "rescaling, normalization": (lambda: (D.Rescaling(1 / 255), normalization(X)), BYTES),
     "lambda": (lambda: (D.Lambda(lambda x: x / 255),), BYTES),
