@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -30,8 +31,8 @@ class CheckedFit(DistributedFit):
 
     The classifier is looked at as soon as the shape of its images is known: in `compile`, or at the
     first batch. Arrays are checked as a whole before any work. Of every other container the
-    extremes of pixels and labels are kept on the device, and looked at after the first batch, after
-    ever more batches, and before a figure is returned.
+    extremes of pixels and labels are kept on the device, and looked at after the first batch, at
+    growing intervals, and before a figure is returned.
     """
 
     classifier: keras.Model
@@ -95,6 +96,14 @@ class CheckedFit(DistributedFit):
             )
             check_outputs(contract.outputs, self.loss)
             if self._needs_gradients:
+                if not contract.outputs.exact:
+                    warnings.warn(
+                        "The logits behind the classifier's probabilities are not to be seen, so "
+                        "attacks start from the logarithm of these. Images of which it is so sure "
+                        "that a probability is 0 cannot be attacked, and then count as robust. "
+                        "Let the classifier end in a plain softmax or sigmoid.",
+                        stacklevel=2,
+                    )
                 check_slope(example_loss(self.loss), contract.outputs)
             self._labels = Labels(contract.outputs.count, loss_name(self.loss))
             self._contract = contract
@@ -105,7 +114,10 @@ class CheckedFit(DistributedFit):
         contract = self._look(image_shape)
         if self._sound:
             return
-        images = random_images(image_shape, self.classifier_batch or 4)
+        # A data set may leave sizes open that the classifier knows.
+        sizes = zip(image_shape, contract.image_shape, strict=True)
+        shape = [seen or own for seen, own in sizes]
+        images = random_images(shape, self.classifier_batch or 4)
         if self._needs_gradients:
             check_input_gradient(contract, images[: self.classifier_batch or 2])
         # Keras' own layers neither mix images at inference nor draw their noise in Python.

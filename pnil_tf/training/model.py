@@ -24,6 +24,8 @@ from pnil_tf.training.losses import example_loss
 # knows the defender's noise is no honest opponent: every purpose has a number of its own.
 _CRAFT, _TRAIN, _VALIDATE_CLEAN, _VALIDATE_ATTACK, _VALIDATE_JUDGE, _TRANSFORM = range(6)
 
+_VALIDATION_METRICS = ("adversarial_loss", "adversarial_accuracy")
+
 
 @keras.saving.register_keras_serializable(package="pnil_tf")
 class AdversarialModel(CheckedFit):
@@ -40,8 +42,8 @@ class AdversarialModel(CheckedFit):
     (batch statistics, dropout, noise), takes gradients with respect to the images alone and
     leaves no trace: BatchNormalization's moving statistics move once per step, in the training
     pass. The two passes draw independent noise, but see their images through the same random
-    transforms, where the classifier holds layers that augment images: a flipped image's
-    perturbation is none of the image as it was. All randomness of a step follows from `seed`
+    transforms, where the classifier holds layers that augment images: a perturbation made for
+    a flipped image does not fit the unflipped one. All randomness of a step follows from `seed`
     and the number of the step (`steps_taken`), so a training that goes on from a checkpoint
     repeats what an undisturbed one would have done.
 
@@ -134,8 +136,8 @@ class AdversarialModel(CheckedFit):
             0, dtype="int64", trainable=False, aggregation="only_first_replica", name="steps_taken"
         )
         if self.validation_attack is not None:
-            self._adversarial_loss = keras.metrics.Mean(name="adversarial_loss")
-            self._adversarial_accuracy = keras.metrics.Mean(name="adversarial_accuracy")
+            self._adversarial_loss = keras.metrics.Mean(name=_VALIDATION_METRICS[0])
+            self._adversarial_accuracy = keras.metrics.Mean(name=_VALIDATION_METRICS[1])
 
     def compile(self, optimizer: Any = "adam", loss: Any = None, *args: Any, **kwargs: Any) -> None:
         """As `keras.Model.compile`; refuses a loss that cannot be attacked.
@@ -203,7 +205,7 @@ class AdversarialModel(CheckedFit):
         count = tf.shape(x)[0]  # with clean images mixed in, metrics are of the adversarial half
         self._track_loss(loss, count)
         logs = self.compute_metrics(x_train[:count], y, outputs[:count], sample_weight=weight)
-        return {name: value for name, value in logs.items() if not name.startswith("adversarial_")}
+        return {name: value for name, value in logs.items() if name not in _VALIDATION_METRICS}
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """Evaluates clean images, and the same images under the validation attack.

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from pnil_tf.attacks.one_step import StepAttack
 from pnil_tf.contract.classifier import classifier_of
@@ -103,3 +104,15 @@ def test_the_loss_by_its_probabilities_is_what_is_trained():
     model = AdversarialModel(model_of(OPEN["flipped sigmoid"]), ATTACK)
     model.compile("sgd", "binary_crossentropy")
     model.fit(x, np.resize([0, 1], 32), verbose=0)
+
+
+def test_logits_that_the_graph_does_not_show_are_warned_of():
+    hidden = tf.function(tf.nn.softmax)
+
+    class Hidden(D.Layer):
+        def call(self, x):
+            return hidden(x)
+
+    model = AdversarialModel(model_of(lambda x: Hidden()(dense(3)(x))), ATTACK)
+    with pytest.warns(UserWarning, match="not to be seen"):
+        model.compile("sgd", L.SparseCategoricalCrossentropy())

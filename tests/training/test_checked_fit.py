@@ -153,7 +153,7 @@ def test_the_labels_of_hinge_losses_are_understood(blobs, loss):
         (lambda: linear(), "kl_divergence", "expects probabilities"),
         (lambda: linear(count=1), "mse", "from where on"),
         (lambda: linear(count=1, activation="sigmoid"), "categorical_crossentropy", "one output"),
-        (lambda: linear(), L.Dice(), "no loss of a classifier"),
+        (lambda: linear(), L.Dice(), "not a loss for a classifier"),
         (
             lambda: linear(),
             L.SparseCategoricalCrossentropy(from_logits=True, ignore_class=0),
@@ -264,3 +264,25 @@ def test_labels_and_outputs_of_one_column_are_brought_to_one_rank(loss):
     assert flat.shape == (3,)
     column = example_loss(loss)(tf.constant(labels[:, None]), tf.constant(outputs))
     np.testing.assert_allclose(flat, column)
+
+
+def test_sizes_that_the_data_leave_open_are_those_of_the_classifier(blobs):
+    x, y = blobs[0][:40], blobs[1][:40]
+    data = tf.data.Dataset.from_generator(
+        lambda: ((x[i : i + 20], y[i : i + 20]) for i in (0, 20)),
+        output_signature=(
+            tf.TensorSpec([None, None, None, None], tf.float32),
+            tf.TensorSpec([None], tf.int64),
+        ),
+    )
+    compiled(linear(), pixel_range=(0, float(x.max()))).evaluate(data, verbose=0)
+
+
+def test_a_metric_of_the_users_keeps_its_place_in_training(blobs):
+    model = compiled(linear())
+    mine = keras.metrics.MeanMetricWrapper(lambda y, p: y, name="adversarial_mine")
+    model.compile("sgd", CROSS_ENTROPY, metrics=[mine])
+    x = blobs[0][:40] / blobs[0].max()
+    history = model.fit(x, blobs[1][:40], verbose=0).history
+    assert "adversarial_mine" in history
+    assert "adversarial_accuracy" not in history
