@@ -1,8 +1,9 @@
 """One step of training on every output x every loss of Keras: the weights of a computation by hand.
 
 By hand is: the same weights as logits of images in [0, 1], the loss in the form that takes logits
-where there is one, one step of the gradient's sign, one step of gradient descent, in float64 (in float32
-where the weights are large: a probability that rounds to 1 has another slope there).
+where there is one, one step of the gradient's sign, one step of gradient descent. It is done in
+float64; in float32 where the weights are large, as a probability that rounds to 1 has another
+slope there.
 """
 
 import dataclasses
@@ -129,7 +130,7 @@ def labels_of(count, row=""):
     values = UNIT_IMAGES.reshape(COUNT, 16) @ KERNELS[count]
     if count == 1:
         return (values[:, 0] > np.median(values)).astype(np.int32)
-    numbers = values.argmax(1).astype(np.int32)
+    numbers = (values - values.mean(0)).argmax(1).astype(np.int32)  # some of each class
     return numbers if row.removesuffix(" of logits") in NUMBERED else np.eye(count)[numbers]
 
 
