@@ -64,23 +64,29 @@ def _known_to_keras(layer: keras.Layer) -> Iterator[None]:
     """Within it Keras finds the classes and functions that a layer is made of by their names.
 
     A function gets a name of its own for that time. So a lambda is found like any other, instead
-    of being written down as code that has lost what it refers to.
+    of being written down as code that has lost what it refers to. So does a class that shares its
+    name with another one.
     """
     objects: dict[str, Any] = {}
-    names: dict[types.FunctionType, str] = {}
+    names: dict[Any, str] = {}
     for part in all_layers(layer):
         for value in (part, *vars(part).values()):
             kind = value if isinstance(value, types.FunctionType) else type(value)
             if (kind.__module__ or "").startswith("keras.") or kind in names:
                 continue
-            if isinstance(kind, types.FunctionType):
+            is_function = isinstance(kind, types.FunctionType)
+            if not is_function and not hasattr(kind, "get_config"):
+                continue
+            name = keras.saving.get_registered_name(kind)
+            if is_function or objects.get(name, kind) is not kind:
                 names[kind] = kind.__name__
                 kind.__name__ = f"{kind.__name__}_{len(names)}"
-            if kind in names or hasattr(kind, "get_config"):
-                objects[kind.__name__] = objects[keras.saving.get_registered_name(kind)] = kind
+                objects[kind.__name__] = kind
+                name = keras.saving.get_registered_name(kind)
+            objects[name] = kind
     try:
         with keras.saving.custom_object_scope(objects):
             yield
     finally:
-        for function, name in names.items():
-            function.__name__ = name
+        for kind, name in names.items():
+            kind.__name__ = name

@@ -7,16 +7,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
+import tensorflow as tf
 
+from pnil_tf import rng
 from pnil_tf.contract.pixel_range import UNIT, PixelRange
-from pnil_tf.contract.preprocessing import found_pixel_range
+from pnil_tf.contract.preprocessing import preprocessing_of
 from pnil_tf.contract.range_inside import range_inside
-from pnil_tf.contract.trace import traced
+from pnil_tf.contract.trace import traced_or_none
 from pnil_tf.copying import as_graph, copied
 from pnil_tf.errors import UserError
 from pnil_tf.keras_internals import operation_of
 from pnil_tf.layers import PNILLayer
 from pnil_tf.vocabulary import INITIAL_SIGMA
+
+_BATCH, _OPEN_SIZE = 2, 32
 
 
 def add_pnil(
@@ -54,14 +59,15 @@ def add_pnil(
     Raises:
         UserError: If the model is not built, has several inputs and no layer is named, has no
             layer of this name, the layer takes several tensors, or a subclassed model is to be
-            opened or cannot be copied (it needs `get_config`).
+            opened or cannot be copied (it needs `get_config`), or the copy does not answer as the
+            model does.
 
     Examples:
         >>> hardened = add_pnil(keras.applications.MobileNetV2(weights=None), name="pnil")
     """
     if isinstance(getattr(model, "classifier", None), keras.Model):
         raise UserError(
-            "PNIL belongs into the classifier. Received: a model around one. Pass its "
+            "PNIL belongs in the classifier. Received: a model around one. Pass its "
             "`.classifier`, and put the result into a new AdversarialModel."
         )
     if not isinstance(before, str | None):
@@ -82,11 +88,56 @@ def add_pnil(
     }
     graph = as_graph(model)
     if graph is None:
-        return _wrapped(model, before, pixel_range, layer_arguments)
-    if before is None:
-        _check_one_input(model, len(graph.inputs))
-    seen = _range_of(graph, pixel_range)
-    return _inserted(graph, before, seen, layer_arguments)
+        copy, inputs, seen = _wrapped(model, before, pixel_range, layer_arguments)
+    else:
+        if before is None:
+            _check_one_input(model, len(graph.inputs))
+        inputs, seen = graph.input, _range_of(graph, pixel_range)
+        copy = _inserted(graph, before, seen, layer_arguments)
+    _check_equal(model, copy, inputs, seen)
+    return copy
+
+
+def _check_equal(model: keras.Model, copy: keras.Model, inputs: Any, seen: PixelRange) -> None:
+    """Compares a model with its copy on random inputs, the noise off.
+
+    Raises:
+        UserError: If they differ: some part of the model does not survive saving and loading.
+    """
+    values = keras.tree.map_structure(lambda tensor: _random_values(tensor, seen), inputs)
+
+    def answers(of: keras.Model, seed: int) -> list[np.ndarray]:
+        with rng.noise_off(), rng.stateless_layers(of, rng.make_seed(seed)):
+            outputs = keras.tree.flatten(of(values, training=False))
+        return [np.asarray(output, np.float64) for output in outputs]
+
+    try:
+        expected, again = answers(model, 0), answers(model, 1)
+    except Exception:
+        return  # random numbers are no inputs for this model: nothing can be compared
+    if all(map(_equal, expected, again)) and not all(map(_equal, expected, answers(copy, 0))):
+        raise UserError(
+            f"The copy of {model.name!r} does not answer as the model does, with the noise off. "
+            "Some layer keeps what it needs neither in its weights nor in its `get_config`. Check "
+            "that the model is the same after saving and loading."
+        )
+
+
+def _random_values(tensor: Any, seen: PixelRange) -> Any:
+    shape = [_BATCH if tensor.shape[0] is None else tensor.shape[0]]
+    shape += [_OPEN_SIZE if size is None else size for size in tensor.shape[1:]]
+    if tensor.dtype == "string":
+        return tf.fill(shape, "")
+    generator = np.random.default_rng(0)
+    if keras.backend.is_float_dtype(tensor.dtype):
+        return tf.cast(seen.from_unit(generator.random(shape)), tensor.dtype)
+    return tf.cast(generator.integers(0, 2, shape), tensor.dtype)
+
+
+def _equal(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two outputs are the same but for the order of additions."""
+    size = np.max(np.abs(a), initial=1e-30, where=np.isfinite(a))
+    return a.shape == b.shape and np.allclose(a, b, rtol=1e-3, atol=1e-3 * size, equal_nan=True)
 
 
 def _range_of(
@@ -100,8 +151,8 @@ def _range_of(
         if len(inputs) != 1 or inputs[0].dtype == "string":
             return UNIT
         shape = inputs[0].shape
-    trace = traced(lambda images: model(images, training=False), shape[1:])
-    return found_pixel_range(trace) or UNIT
+    trace = traced_or_none(lambda images: model(images, training=False), shape[1:])
+    return (None if trace is None else preprocessing_of(trace).pixel_range) or UNIT
 
 
 def _inserted(
@@ -173,7 +224,8 @@ def _rebuilt(
 
 def _wrapped(
     model: keras.Model, before: str | None, pixel_range: Any, layer_arguments: dict[str, Any]
-) -> keras.Model:
+) -> tuple[keras.Model, keras.KerasTensor, PixelRange]:
+    """The copy; and the inputs of the model and their range."""
     if before is not None:
         raise UserError(
             "A subclassed model hides how its layers are connected. Received: "
@@ -188,9 +240,10 @@ def _wrapped(
             "PNIL in front needs a model with one input of known shape. Received: "
             f"{type(model).__name__}, built with {shape!r}."
         )
-    pnil = PNILLayer(pixel_range=_range_of(model, pixel_range, shape), **layer_arguments)
+    seen = _range_of(model, pixel_range, shape)
+    pnil = PNILLayer(pixel_range=seen, **layer_arguments)
     inputs = keras.Input(batch_shape=(None, *shape[1:]))
-    return keras.Model(inputs, copied(model)(pnil(inputs)), name=model.name)
+    return keras.Model(inputs, copied(model)(pnil(inputs)), name=model.name), inputs, seen
 
 
 def _check_one_input(model: keras.Model, inputs: int) -> None:

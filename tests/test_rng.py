@@ -239,7 +239,7 @@ def test_a_noise_layer_and_a_stock_one_under_one_seed_are_independent():
 
 
 def test_noise_can_be_given():
-    layer, x = PNILLayer(), tf.zeros([2, 3])
+    layer, x = PNILLayer(initial_sigma=1.0), tf.zeros([2, 3])
     with rng.noise_from(lambda shape, call: tf.fill(shape, call + 1.0)):
         first, second = layer(x), layer(x)
     np.testing.assert_array_equal(first, np.ones([2, 3]))

@@ -26,7 +26,7 @@ def silent(model, x):
         return model(x, training=False).numpy()
 
 
-@keras.saving.register_keras_serializable(package="tests")
+@keras.saving.register_keras_serializable(package=__name__)
 class Subclassed(keras.Model):
     def __init__(self, units=3, **kwargs):
         super().__init__(**kwargs)
@@ -226,7 +226,7 @@ def normalizing_backbone():
     return keras.Sequential([keras.Input((8, 8, 3)), backbone, *head()])
 
 
-@keras.saving.register_keras_serializable(package="tests")
+@keras.saving.register_keras_serializable(package=__name__)
 class Normalizing(Subclassed):
     def __init__(self, units=3, **kwargs):
         super().__init__(units, **kwargs)
@@ -348,6 +348,60 @@ def test_layers_that_are_not_registered_are_copied():
             return x + self.by
 
     model = keras.Sequential([keras.Input((8, 8, 3)), Shift(), *head()])
+    x = images(2, 8, 8, 3)
+    np.testing.assert_allclose(silent(add_pnil(model), x), model(x), atol=1e-6)
+
+
+def shifts(by):
+    """A class of its own for every number, all of one name and without a registration."""
+
+    class Shift(keras.layers.Layer):
+        def call(self, x):
+            return x + by
+
+    return Shift()
+
+
+def test_classes_that_share_a_name_stay_apart():
+    inner = keras.Sequential([keras.Input((8, 8, 3)), shifts(1.0), shifts(-3.0)], name="inner")
+    model = keras.Sequential([keras.Input((8, 8, 3)), inner, *head()])
+    x = images(2, 8, 8, 3)
+    np.testing.assert_allclose(silent(add_pnil(model), x), model(x), atol=1e-6)
+    assert {type(layer).__name__ for layer in inner.layers} == {"Shift"}
+
+
+class Forgetful(keras.layers.Layer):
+    """Keeps its number neither in a weight nor in its configuration."""
+
+    by = 0.0
+
+    def call(self, x):
+        return x + self.by
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_copy_that_answers_otherwise_is_refused(nested):
+    layer = Forgetful()
+    layer.by = 2.0
+    if nested:
+        layer = keras.Sequential([keras.Input((8, 8, 3)), layer])
+    model = keras.Sequential([keras.Input((8, 8, 3)), layer, *head()], name="mine")
+    with pytest.raises(UserError, match="The copy of 'mine' does not answer as the model does"):
+        add_pnil(model)
+
+
+class Untraceable(keras.layers.Layer):
+    """Runs in Python alone."""
+
+    def call(self, x):
+        return tf.constant(x.numpy() * 2)
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor(x.shape, x.dtype)
+
+
+def test_a_model_that_cannot_be_traced_gets_its_noise_all_the_same():
+    model = keras.Sequential([keras.Input((8, 8, 3)), Untraceable(), *head()])
     x = images(2, 8, 8, 3)
     np.testing.assert_allclose(silent(add_pnil(model), x), model(x), atol=1e-6)
 

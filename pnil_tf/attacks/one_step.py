@@ -34,7 +34,9 @@ _PGD_STEPS, _MOST_PGD_STEPS = 7, 9999
 
 @dataclasses.dataclass(frozen=True)
 class StepAttack:
-    """Settings of `craft`; sizes are in units of the pixels.
+    """Settings of `craft`; sizes are in the units of the images.
+
+    Images lie in `[clip_min, clip_max]`: with [0, 1], the default, sizes are shares of the range.
 
     Args:
         epsilon: Radius of the ball, > 0.
@@ -111,8 +113,8 @@ def step_attack(
 
     Args:
         name: A name of the table; `pgd` is `pgd-7`.
-        epsilon: Radius of the ball, > 0, in units of the pixels.
-        step_size: Replaces the step of the table, in units of the pixels.
+        epsilon: Radius of the ball, > 0, in the units of the images.
+        step_size: Replaces the step of the table, in the units of the images.
         steps: Replaces the number of steps.
         norm: `"linf"` or `"l2"`.
         eot: Draws per gradient; one by default.

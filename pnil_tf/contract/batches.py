@@ -12,7 +12,7 @@ from pnil_tf.contract.pixel_range import PixelRange, range_like
 from pnil_tf.errors import UserError
 
 _ROUNDING = 1e-5
-"""What a resized image may leave the range by, as a share of its width."""
+"""How far a resized image may leave the range, as a share of its width."""
 
 
 def check_pixels(pixel_range: PixelRange, low: float, high: float, fractional: bool) -> None:

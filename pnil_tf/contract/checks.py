@@ -124,21 +124,31 @@ def check_noise(classifier: Classifier, unit: Any, training: bool = False) -> No
     if noise_freezes(classifier, unit, training):
         raise UserError(
             "The classifier's noise is drawn in Python (by NumPy, for example), so TensorFlow "
-            "draws it once and repeats it for ever. Draw it with keras.random and a "
+            "draws it once and repeats it every time. Draw it with keras.random and a "
             "SeedGenerator, or with tf.random, in the layer's call."
         )
 
 
 def only_stock_layers(model: keras.Model) -> bool:
-    """Whether a model consists of Keras' and this package's own layers, of no other code."""
+    """Whether a model consists of Keras' and this package's own layers, of no other code.
+
+    A function that such a layer was given (an activation) is other code.
+    """
     for layer in all_layers(model):
-        package = type(layer).__module__.partition(".")[0]
-        if package not in ("keras", "pnil_tf") or isinstance(layer, keras.layers.Lambda):
+        if _is_foreign(layer) or isinstance(layer, keras.layers.TFSMLayer):
+            return False
+        if any(callable(value) and _is_foreign(value) for value in vars(layer).values()):
             return False
         operations = getattr(layer, "operations", ())
         if not all(isinstance(operation, keras.Layer) for operation in operations):
             return False
     return True
+
+
+def _is_foreign(thing: Any) -> bool:
+    # Of an object, the module of its class.
+    package = (getattr(thing, "__module__", None) or "").partition(".")[0]
+    return package not in ("keras", "pnil_tf", "tensorflow")
 
 
 def _vary(call: Callable[[Any], Any], pixels: Any) -> bool:

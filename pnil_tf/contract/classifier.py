@@ -12,10 +12,11 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf import rng
+from pnil_tf.contract.noise_in_front import warn_of_other_ranges
 from pnil_tf.contract.outputs import KINDS, Outputs, outputs_by_value, outputs_of
 from pnil_tf.contract.pixel_range import UNIT, PixelRange
-from pnil_tf.contract.preprocessing import found_pixel_range
-from pnil_tf.contract.trace import Trace, traced
+from pnil_tf.contract.preprocessing import Preprocessing, preprocessing_of
+from pnil_tf.contract.trace import Trace, traced_or_none
 from pnil_tf.errors import UserError, reason
 from pnil_tf.input_gradient import quick_input_gradients
 
@@ -46,6 +47,7 @@ class Classifier:
         found_range: The range that its own preprocessing suits, if that tells.
         image_shape: `(height, width, channels)`; `None` where the model leaves a size open.
         in_graph: Whether TensorFlow can trace the model. Otherwise it is Python code.
+        preprocessing_understood: Whether what the model does to its pixels first could be read.
     """
 
     model: Any
@@ -55,6 +57,7 @@ class Classifier:
     found_range: PixelRange | None
     image_shape: tuple[int | None, ...]
     in_graph: bool = True
+    preprocessing_understood: bool = True
 
     @property
     def classes(self) -> int:
@@ -86,6 +89,7 @@ def classifier_of(
     image_shape: Sequence[int | None] | None = None,
     pixel_range: Any = None,
     outputs: str | None = None,
+    probabilities: bool = False,
 ) -> Classifier:
     """Looks at a model and makes a `Classifier` of it.
 
@@ -97,7 +101,9 @@ def classifier_of(
             knows its input needs neither.
         pixel_range: `(low, high)` of the model's pixels; by default the range that its own
             preprocessing suits, and [0, 1] where it has none.
-        outputs: What the outputs are, one of `outputs.KINDS`, where a callable leaves it open.
+        outputs: What the outputs are, one of `outputs.KINDS`, where the model leaves it open.
+        probabilities: Whether outputs between 0 and 1 of which nothing else tells what they are
+            are probabilities, as a loss may say.
 
     Raises:
         UserError: If it is no classifier of images with one input and one output, or cannot be
@@ -131,8 +137,9 @@ def classifier_of(
             return call(pixels, False)
 
     trace = _trace(silent, image_shape)
-    found = None if trace is None else found_pixel_range(trace)
-    chosen = given or found or UNIT
+    begins = Preprocessing(None) if trace is None else preprocessing_of(trace)
+    chosen = given or begins.pixel_range or UNIT
+    warn_of_other_ranges(model, chosen)
 
     def values() -> np.ndarray:
         return checked_outputs(silent, chosen.from_unit(examples))
@@ -141,12 +148,13 @@ def classifier_of(
         model=model,
         call=call,
         outputs=(
-            outputs_by_value(values(), outputs)
+            outputs_by_value(values(), outputs, probabilities)
             if trace is None
-            else outputs_of(trace, values, outputs)
+            else outputs_of(trace, values, outputs, probabilities)
         ),
         pixel_range=chosen,
-        found_range=found,
+        found_range=begins.pixel_range,
+        preprocessing_understood=begins.understood,
         image_shape=tuple(image_shape),
         in_graph=trace is not None,
     )
@@ -258,10 +266,9 @@ def _check_input(model: keras.Layer) -> None:
 
 def _trace(function: Callable[[Any], Any], image_shape: Sequence[int | None]) -> Trace | None:
     """The model in a graph, if it has one whose outputs are `(batch, count)`."""
-    try:
-        trace = traced(function, image_shape)
-    except Exception:
-        return None  # NumPy code, for example, cannot be traced: not a fault of the model
+    trace = traced_or_none(function, image_shape)
+    if trace is None:
+        return None
     outputs = trace.outputs
     plain = isinstance(outputs, tf.Tensor) and outputs.shape.rank == 2 and outputs.shape[1]
     return trace if plain else None

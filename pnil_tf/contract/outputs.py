@@ -23,13 +23,23 @@ Answer = Callable[[Any], Any]
 
 _ACTIVATIONS = {PROBABILITIES: "softmax", PROBABILITY: "sigmoid", INDEPENDENT: "sigmoid"}
 _FOUND = {"Softmax": "softmax", "Sigmoid": "sigmoid"}
-# What ends in one of these is a score: no probability is made by it.
+# What one of these makes is a score: no probability comes from it.
 _SCORES = frozenset(
     (
-        *("AddV2", "BatchMatMulV2", "BiasAdd", "Conv2D", "Einsum", "Elu", "FusedBatchNormV3"),
-        *("LogSoftmax", "MatMul", "Mean", "Relu", "Softplus", "Softsign", "Sub", "Tanh"),
+        *("Conv2D", "Elu", "FusedBatchNormV3", "LogSoftmax", "MatMul", "Relu", "Softplus"),
+        *("Softsign", "Tanh"),
     )
 )
+# What one of these makes is a score only where everything is that it is made of: the mean of
+# probabilities is a probability.
+_MIXTURES = SAME_VALUES | {
+    *("AddN", "AddV2", "BatchMatMulV2", "BiasAdd", "ConcatV2", "Einsum", "Max", "Mean", "Mul"),
+    *("Neg", "Pack", "RealDiv", "Sub", "Sum", "Transpose"),
+}
+_CONSTANTS = frozenset(("Const", "Placeholder", "ReadVariableOp"))
+_CLIPS = frozenset(("ClipByValue", "Maximum", "Minimum"))
+_BARELY = 1e-3
+"""How far from 0 and from 1 a clip of probabilities may stand that is there for the logarithm."""
 _SMALLEST = np.finfo(np.float32).tiny
 _SMALLEST_REST = 2.0**-25
 """Half of the smallest difference between 1 and a float32 below it."""
@@ -95,7 +105,10 @@ class Outputs:
 
 
 def outputs_of(
-    trace: Trace, examples: Callable[[], np.ndarray], kind: str | None = None
+    trace: Trace,
+    examples: Callable[[], np.ndarray],
+    kind: str | None = None,
+    probabilities: bool = False,
 ) -> Outputs:
     """Finds out what the outputs of a classifier are.
 
@@ -104,51 +117,77 @@ def outputs_of(
         examples: Computes the outputs for a few images, float32 `(n, count)`; it is called only
             where the graph does not tell.
         kind: What the user says they are, one of `KINDS`.
+        probabilities: As for `outputs_by_value`.
 
     Raises:
-        UserError: If nothing tells a logit from a probability.
+        UserError: If nothing tells a logit from a probability, or the user says what cannot be.
     """
     count = trace.outputs.shape[-1]
     found = found_activation(trace.outputs)
     if found is None:
-        if _maker(trace.outputs).type in _SCORES:
+        if kind is None and _is_score(trace.outputs):
             return Outputs(LOGITS if count > 1 else LOGIT, count)
-        return outputs_by_value(examples(), kind)
+        return outputs_by_value(examples(), kind, probabilities)
     if found[0] == "softmax" and count == 1:
         raise UserError(
             "A softmax over one output is always 1. Received: a classifier with one output and a "
             "softmax. Use a sigmoid, or two outputs."
         )
-    if count == 1:
-        return Outputs(PROBABILITY, count)
-    return Outputs(PROBABILITIES if found[0] == "softmax" else INDEPENDENT, count)
+    own = PROBABILITIES if found[0] == "softmax" else INDEPENDENT
+    own = own if count > 1 else PROBABILITY
+    if kind not in (None, own):
+        raise UserError(
+            f"The classifier ends in a {found[0]}, so its outputs are {own!r}. Received: "
+            f"outputs={kind!r}. Leave outputs out."
+        )
+    return Outputs(own, count)
 
 
-def outputs_by_value(examples: np.ndarray, kind: str | None = None) -> Outputs:
+def outputs_by_value(
+    examples: np.ndarray, kind: str | None = None, probabilities: bool = False
+) -> Outputs:
     """As `outputs_of` where no graph shows where the outputs come from.
 
     Args:
         examples: Outputs for a few images, float32 `(n, count)`.
         kind: What the user says they are, one of `KINDS`.
+        probabilities: Whether numbers between 0 and 1 are probabilities, as a loss may say.
 
     Raises:
-        UserError: If nothing tells a logit from a probability.
+        UserError: If nothing tells a logit from a probability, or the user says what cannot be.
     """
     count = examples.shape[1]
+    low, high = float(examples.min()), float(examples.max())
+    within = low >= 0 and high <= 1
     if kind is not None:
+        _check_kind(kind, count, within)
         return Outputs(kind, count, exact=kind in (LOGITS, LOGIT))
-    if count > 1:
-        if _sum_to_one(examples):
-            return Outputs(PROBABILITIES, count, exact=False)
-        # Independent probabilities are in the order of their logits: the largest is the answer.
-        return Outputs(LOGITS, count)
-    if examples.min() < 0 or examples.max() > 1:
-        return Outputs(LOGIT, count)
+    if _sum_to_one(examples):
+        return Outputs(PROBABILITIES, count, exact=False)
+    if not within:
+        return Outputs(LOGITS if count > 1 else LOGIT, count)
+    logits, of_each = (LOGITS, INDEPENDENT) if count > 1 else (LOGIT, PROBABILITY)
+    if probabilities:
+        return Outputs(of_each, count, exact=False)
     raise UserError(
-        "The classifier has one output, and nothing tells whether it is a logit or a probability. "
-        f"Received: values from {examples.min():.3g} to {examples.max():.3g}. Say which it is: "
-        f"outputs={LOGIT!r} or outputs={PROBABILITY!r}."
+        "Nothing tells whether the classifier answers with logits or with probabilities. Received: "
+        f"{count} {'outputs' if count > 1 else 'output'} for each image, with values from "
+        f"{low:.3g} to {high:.3g}. Say which: outputs={logits!r} or outputs={of_each!r}."
     )
+
+
+def _check_kind(kind: str, count: int, within: bool) -> None:
+    if (kind in (LOGIT, PROBABILITY)) != (count == 1):
+        raise UserError(
+            f"The classifier has {count} {'outputs' if count > 1 else 'output'} for each image. "
+            f"Received: outputs={kind!r}. Choose one of "
+            f"{', '.join(repr(k) for k in KINDS if (k in (LOGIT, PROBABILITY)) == (count == 1))}."
+        )
+    if kind in _ACTIVATIONS and not within:
+        raise UserError(
+            "Probabilities lie between 0 and 1, but the classifier answers with other numbers, "
+            f"too. Received: outputs={kind!r}. Leave outputs out, or correct it."
+        )
 
 
 def split(outputs: Any) -> tuple[Any, Answer]:
@@ -185,7 +224,7 @@ def found_activation(outputs: Any) -> tuple[str, Any] | None:
     Args:
         outputs: A tensor of a graph.
     """
-    operation = _maker(outputs)
+    operation = _maker(outputs, clipped=True)
     name = _FOUND.get(operation.type)
     if name is None:
         return None
@@ -196,14 +235,48 @@ def found_activation(outputs: Any) -> tuple[str, Any] | None:
     return name, logits
 
 
-def _maker(tensor: Any) -> Any:
-    """The operation that made a tensor's numbers."""
-    while tensor.op.type in SAME_VALUES and tensor.op.inputs:
+def _maker(tensor: Any, clipped: bool = False) -> Any:
+    """The operation that made a tensor's numbers.
+
+    Args:
+        tensor: Of a graph.
+        clipped: Whether a clip that changes hardly a probability is looked through, too.
+    """
+    while tensor.op.inputs and (
+        tensor.op.type in SAME_VALUES or (clipped and _hardly_clips(tensor.op))
+    ):
         source = tensor.op.inputs[0]
         if not source.dtype.is_floating:
             break
         tensor = source
     return tensor.op
+
+
+def _hardly_clips(operation: Any) -> bool:
+    if operation.type not in _CLIPS:
+        return False
+    bounds = [tf.get_static_value(bound) for bound in operation.inputs[1:]]
+    return all(
+        bound is not None and np.size(bound) == 1 and min(abs(bound), abs(1 - bound)) <= _BARELY
+        for bound in bounds
+    )
+
+
+def _is_score(tensor: Any) -> bool:
+    """Whether a tensor consists of scores, as the graph shows."""
+    waiting, seen, scores = [tensor.op], set(), False
+    while waiting:
+        operation = waiting.pop()
+        if operation.name in seen:
+            continue
+        seen.add(operation.name)
+        if operation.type in _SCORES:
+            scores = True
+        elif operation.type in _MIXTURES:
+            waiting.extend(value.op for value in operation.inputs)
+        elif operation.type not in _CONSTANTS:
+            return False
+    return scores
 
 
 def _behind(outputs: Any, name: str | None) -> Any | None:

@@ -25,7 +25,7 @@ class PixelRange:
         high: Value of a white pixel, > low.
 
     Raises:
-        UserError: If these are no two finite numbers, the smaller one first.
+        UserError: If these are not two finite numbers, the smaller one first.
 
     Examples:
         >>> PixelRange(0, 255).says(8 / 255)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -12,46 +13,101 @@ from pnil_tf.contract.trace import SAME_VALUES, Trace
 
 # Operations that move pixels or mix neighbours, and leave their range as it is.
 _SAME_RANGE = SAME_VALUES | {
-    *("MirrorPad", "Pad", "PadV2", "ResizeBicubic", "ResizeBilinear", "ResizeNearestNeighbor"),
-    *("ReverseV2", "StridedSlice", "Transpose"),
+    *("MirrorPad", "Pack", "Pad", "PadV2", "ResizeBicubic", "ResizeBilinear"),
+    *("ResizeNearestNeighbor", "ReverseV2", "StridedSlice", "Transpose"),
 }
 _ARITHMETIC = {"Mul", "RealDiv", "Sub", "AddV2", "Add", "BiasAdd"}
 _NO_PIXELS = {"Shape", "ShapeN", "Size", "Rank", "ZerosLike", "OnesLike"}
+_CONSTANT = {"Maximum": np.maximum, "Mul": np.multiply, "RealDiv": np.divide, "Sqrt": np.sqrt}
 
 
-def found_pixel_range(trace: Trace) -> PixelRange | None:
-    """The range that suits a model's own preprocessing; `None` if it has none that tells.
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """What a model does to its pixels first.
+
+    Args:
+        pixel_range: The range that suits it; `None` if nothing tells.
+        understood: Whether that was all read. It was not where pixels are scaled by learned
+            numbers (`BatchNormalization`), by two branches that contradict each other, or to
+            nothing usual.
+    """
+
+    pixel_range: PixelRange | None
+    understood: bool = True
+
+
+_NONE = Preprocessing(None)
+_UNCLEAR = Preprocessing(None, understood=False)
+
+
+def preprocessing_of(trace: Trace) -> Preprocessing:
+    """Reads the range that suits a model's own preprocessing.
 
     `Rescaling`, `Normalization`, `preprocess_input`, a `Lambda` and plain arithmetic look alike in
     the graph: `x * scale + offset`. Scales near 1 / 255, and offsets that put zero in the middle of
-    0 to 255, belong to pixels from 0 to 255.
+    0 to 255, belong to pixels from 0 to 255. A mean and a standard deviation that pixels in [0, 1]
+    can have belong to these; those that only pixels from -1 to 1 can have, to those.
     """
-    scale, offset, changed = np.float64(1.0), np.float64(0.0), False
-    tensor = trace.images
-    for _ in range(100):
-        operation = _next(trace, tensor)
-        if operation is None:
-            break
-        if _adds_nothing(operation, tensor):
-            pass
+    return _follow(trace, trace.images, 1.0, 0.0, steps=100)
+
+
+def _follow(trace: Trace, tensor: Any, scale: float, offset: float, steps: int) -> Preprocessing:
+    changed = (scale, offset) != (1.0, 0.0)
+    so_far = _range(scale, offset) if changed else None
+    end = _NONE if not changed else Preprocessing(so_far) if so_far else _UNCLEAR
+    consumers = _consumers(tensor)
+    if so_far is not None and len(consumers) > 1:
+        return end
+    found = set()
+    for operation in consumers if steps else []:
+        after = operation.outputs[0] if operation.outputs else None
+        if operation.type in _SAME_RANGE or _adds_nothing(operation, tensor):
+            found.add(_follow(trace, after, scale, offset, steps - 1))
         elif operation.type in _ARITHMETIC:
             step = _affine(trace, operation, tensor)
-            if step is None:
-                break
-            scale, offset, changed = scale * step[0], offset * step[0] + step[1], True
-        elif operation.type not in _SAME_RANGE:
-            break
-        tensor = operation.outputs[0]
-    return _range(float(scale), float(offset)) if changed else None
+            if step is not None:
+                factor, summand = step
+                found.add(
+                    _follow(trace, after, scale * factor, offset * factor + summand, steps - 1)
+                )
+            elif so_far is None and not _depends(_other(operation, tensor), trace.images):
+                found.add(_UNCLEAR)
+            else:
+                found.add(end)
+        else:
+            found.add(end)
+    if not found:
+        return end
+    return found.pop() if len(found) == 1 else _UNCLEAR
 
 
-def _next(trace: Trace, tensor: Any) -> Any | None:
-    """The one operation that the pixels go into."""
+def _consumers(tensor: Any) -> list[Any]:
+    """The operations that the pixels go into."""
     consumers = [op for op in tensor.consumers() if op.type not in _NO_PIXELS]
     # A noise layer whose noise is off adds zero, and looks at the pixels to find its size.
     noise = [op for op in consumers if _adds_nothing(op, tensor)]
-    consumers = noise or consumers
-    return consumers[0] if len(consumers) == 1 else None
+    if noise:
+        return noise
+    if consumers and all(op.type == "StridedSlice" for op in consumers):
+        # Channels that are taken apart and put together again, in another order.
+        packed = {after for op in consumers for after in op.outputs[0].consumers()}
+        if len(packed) == 1 and next(iter(packed)).type in ("Pack", "ConcatV2"):
+            return consumers[:1]
+    return consumers
+
+
+def _depends(tensor: Any, images: Any) -> bool:
+    """Whether a tensor is computed from the images."""
+    seen: set[int] = set()
+    waiting = [] if tensor is None else [tensor]
+    while waiting:
+        tensor = waiting.pop()
+        if tensor is images:
+            return True
+        if id(tensor.op) not in seen:
+            seen.add(id(tensor.op))
+            waiting.extend(tensor.op.inputs)
+    return False
 
 
 def _adds_nothing(operation: Any, tensor: Any) -> bool:
@@ -75,18 +131,30 @@ def _is_zero(tensor: Any) -> bool:
     return tensor.op.type == "Const" and not np.any(tf.get_static_value(tensor))
 
 
-def _affine(trace: Trace, operation: Any, tensor: Any) -> tuple[Any, Any] | None:
+def _constant(trace: Trace, tensor: Any) -> Any | None:
+    """The value of a tensor that neither images nor training change."""
+    if tensor.op.type in _CONSTANT:
+        parts = [_constant(trace, part) for part in tensor.op.inputs]
+        return None if any(p is None for p in parts) else _CONSTANT[tensor.op.type](*parts)
+    if tensor.op.type in SAME_VALUES:
+        return _constant(trace, tensor.op.inputs[0])
+    return None if tensor.op.type == "ReadVariableOp" else trace.value(tensor)
+
+
+def _affine(trace: Trace, operation: Any, tensor: Any) -> tuple[float, float] | None:
     """The factor and the summand of one operation, averaged over channels."""
     other = _other(operation, tensor)
-    value = None if other is None else trace.value(other)
+    value = None if other is None else _constant(trace, other)
     if value is None or not np.size(value) or not np.isfinite(value).all():
         return None
-    mean = np.mean(value, dtype=np.float64)
+    mean = float(np.mean(value, dtype=np.float64))
     first = operation.inputs[0] is tensor
     if operation.type == "Mul":
         return mean, 0.0
     if operation.type == "RealDiv":
-        return (np.mean(1.0 / np.asarray(value, np.float64)), 0.0) if first and mean else None
+        if not first or not np.all(value):
+            return None
+        return float(np.mean(1.0 / np.asarray(value, np.float64))), 0.0
     if operation.type == "Sub":
         return (1.0, -mean) if first else (-1.0, mean)
     return 1.0, mean
@@ -104,4 +172,15 @@ def _range(scale: float, offset: float) -> PixelRange | None:
     low, high = sorted((offset - scale, offset + scale))
     if np.allclose((low, high), (0, 1), atol=1e-3) or np.allclose((low, high), (0, 255), atol=0.5):
         return SIGNED
+    # Subtracted and divided by: then the mean of the pixels and their standard deviation.
+    mean, deviation = zero, 1.0 / abs(scale)
+    for candidate in (UNIT, SIGNED):
+        if mean and _possible(mean, deviation, candidate):
+            return candidate
     return None
+
+
+def _possible(mean: float, deviation: float, pixel_range: PixelRange) -> bool:
+    """Whether pixels of a range can have these moments (the inequality of Bhatia and Davis)."""
+    largest = (pixel_range.high - mean) * (mean - pixel_range.low)
+    return pixel_range.low < mean < pixel_range.high and deviation**2 <= 1.001 * largest

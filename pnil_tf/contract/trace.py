@@ -72,3 +72,13 @@ def traced(function: Callable[[Any], Any], image_shape: Sequence[int | None]) ->
     graph = tf.function(call, autograph=False).get_concrete_function(spec).graph
     images, outputs = seen
     return Trace(images, outputs, graph)
+
+
+def traced_or_none(
+    function: Callable[[Any], Any], image_shape: Sequence[int | None]
+) -> Trace | None:
+    """As `traced`; `None` for code that TensorFlow cannot trace: not a fault of the model."""
+    try:
+        return traced(function, image_shape)
+    except Exception:  # NumPy code, for example, may raise anything
+        return None

@@ -144,7 +144,7 @@ def looked_at(
         UserError: If the model takes images of another shape, or is no classifier.
     """
     if isinstance(model, AdversarialModel):
-        pixel_range = pixel_range or model.given_range
+        pixel_range, outputs = pixel_range or model.given_range, outputs or model.given_outputs
         model = unwrapped(model)
     if isinstance(model, keras.Layer):
         _check_image_shape(model, tuple(image_shape))

@@ -30,6 +30,8 @@ def is_own_run(folder: Path) -> bool:
             return True
     except UserError:
         pass
+    if not (folder / FLAGS).is_file():  # a pipe would be waited for
+        return False
     try:
         with open(folder / FLAGS, encoding="utf-8") as file:
             return file.read(len(FLAGS_BEGIN)) == FLAGS_BEGIN

@@ -77,6 +77,7 @@ def preprocessing(classifier: Servable, record: Record) -> dict[str, Any]:
     return {
         "image_shape": [height, width, channels],
         "pixel_range": [classifier.pixel_range.low, classifier.pixel_range.high],
+        "pixel_range_assumed": classifier.range_assumed,
         "uint8": _of_bytes(classifier.pixel_range),
         "resize": {"size": [height, width], "method": "bilinear", "antialias": True}
         if record.resized
@@ -87,9 +88,14 @@ def preprocessing(classifier: Servable, record: Record) -> dict[str, Any]:
 
 def _pixels(classifier: Servable) -> str:
     pixels = _plain(classifier.pixel_range)
+    assumed = (
+        " (assumed: nothing in the model and nobody who exported it told)"
+        if classifier.range_assumed
+        else ""
+    )
     return (
-        f"The model takes pixels in {pixels}; uint8 images and files are brought there. The batch "
-        "may have any size. An image with pixels that are not finite, or farther outside "
+        f"The model takes pixels in {pixels}{assumed}; uint8 images and files are brought there. "
+        "The batch may have any size. An image with pixels that are not finite, or farther outside "
         f"{pixels} than that is wide, has the class -1, and so has a file that is damaged, too "
         "large, or of another size where nothing is resized. The others of its batch are answered "
         "as without it."

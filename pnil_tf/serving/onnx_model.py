@@ -67,6 +67,7 @@ def export_onnx(
     resized: bool = False,
     image_shape: tuple[int, int, int] | None = None,
     pixel_range: Any = None,
+    outputs: str | None = None,
     noise_as_input: bool = False,
     overwrite: bool = False,
     record: Record | None = None,
@@ -87,6 +88,8 @@ def export_onnx(
         pixel_range: As for `export_saved_model`.
         noise_as_input: Whether the noise of every `PNILLayer` becomes an input (`noise_0`, ...;
             standard normal, in the shape of the layer's input) instead of being drawn within.
+        outputs: What the model answers, one of `pnil_tf.contract.outputs.KINDS`, where it leaves
+            that open.
         overwrite: Whether an export at `path` is replaced.
         record: What else the model card says.
 
@@ -101,7 +104,7 @@ def export_onnx(
     check_output(path, overwrite, MODEL)
     _tools()
     record = completed(record, class_names, resized)
-    classifier = servable(model, image_shape, pixel_range)
+    classifier = servable(model, image_shape, pixel_range, outputs)
     check_class_names(classifier, record)
     if classifier.target.stochastic != classifier.target.noise_is_ours:
         raise UserError(

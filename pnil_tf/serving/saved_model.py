@@ -38,6 +38,7 @@ def export_saved_model(
     resized: bool = False,
     image_shape: tuple[int, int, int] | None = None,
     pixel_range: Any = None,
+    outputs: str | None = None,
     overwrite: bool = False,
     record: Record | None = None,
 ) -> Path:
@@ -60,6 +61,8 @@ def export_saved_model(
         pixel_range: `(low, high)` of the pixels that the model takes, and with it the signatures
             of floats. By default an `AdversarialModel`'s own, that which the model's preprocessing
             suits (0 to 255 where it begins with `Rescaling(1 / 255)`), or (0, 1).
+        outputs: What the model answers, one of `pnil_tf.contract.outputs.KINDS`, where it leaves
+            that open.
         overwrite: Whether an export at `path` is replaced.
         record: What else the model card says.
 
@@ -77,7 +80,7 @@ def export_saved_model(
     path = Path(path)
     check_output(path, overwrite, MARKER)
     record = completed(record, class_names, resized)
-    classifier = servable(model, image_shape, pixel_range)
+    classifier = servable(model, image_shape, pixel_range, outputs)
     check_class_names(classifier, record)
     with replacing_folder(path) as folder:
         signatures = build_signatures(classifier, record.resized)

@@ -13,10 +13,11 @@ import tensorflow as tf
 from pnil_tf import rng
 from pnil_tf.contract.outputs import INDEPENDENT
 from pnil_tf.contract.pixel_range import BYTES, PixelRange
-from pnil_tf.errors import UserError
+from pnil_tf.errors import UserError, argument
 from pnil_tf.evaluation.target import Target, as_target, unwrapped
 from pnil_tf.serving.decoding import DECODABLE_CHANNELS, MAX_PIXELS, decode
 from pnil_tf.serving.monte_carlo import MAX_DRAWS, decided, monte_carlo
+from pnil_tf.training.model import AdversarialModel
 
 ANSWER = "`logits`, `probabilities` (float32, one per class), `class` (int64)"
 """What one draw answers, in words."""
@@ -50,11 +51,13 @@ class Servable:
         model: The classifier.
         target: The same as logits with the noise at hand.
         image_shape: `(height, width, channels)` of the images it takes.
+        range_assumed: Whether nothing told the pixel range, and it is the usual one.
     """
 
     model: keras.Model
     target: Target
     image_shape: tuple[int, int, int]
+    range_assumed: bool = False
 
     @property
     def pixel_range(self) -> PixelRange:
@@ -121,7 +124,10 @@ class Servable:
 
 
 def servable(
-    model: Any, image_shape: tuple[int, int, int] | None = None, pixel_range: Any = None
+    model: Any,
+    image_shape: tuple[int, int, int] | None = None,
+    pixel_range: Any = None,
+    outputs: str | None = None,
 ) -> Servable:
     """Examines a classifier before it is exported.
 
@@ -129,10 +135,12 @@ def servable(
         model: A built Keras model or an `AdversarialModel`.
         image_shape: `(height, width, channels)`, needed where the model leaves it open.
         pixel_range: `(low, high)` of the pixels that it takes; by default as for `as_target`.
+        outputs: As for `as_target`.
 
     Raises:
         UserError: If it is no Keras model, does not turn images of a known shape into one row
-            of logits or probabilities each, or TensorFlow's op determinism is on.
+            of logits or probabilities each, scales its pixels first in a way that does not tell
+            their range while none is given, or TensorFlow's op determinism is on.
     """
     given, model = model, unwrapped(model)
     if not isinstance(model, keras.Model):
@@ -153,14 +161,30 @@ def servable(
     _check_input(model)
     shape = image_shape or _image_shape(model)
     images = np.random.default_rng(0).random((2, *shape), np.float32)
-    target = as_target(given, images, pixel_range=pixel_range)
+    target = as_target(given, images, pixel_range=pixel_range, outputs=outputs)
     if target.outputs == INDEPENDENT:
         raise UserError(
             "An exported model gives one of several classes, by logits or probabilities. "
             f"Received: {model.name!r}, which ends in {target.num_classes} sigmoids, each a yes or "
             "no of its own. Give it one logit for each class."
         )
-    return Servable(model, target, shape)
+    assumed = target.classifier.found_range is None and not _range_is_known(given, pixel_range)
+    if assumed and not target.classifier.preprocessing_understood:
+        raise UserError(
+            "The model begins by scaling its pixels in a way that does not tell their range. "
+            f"Received: {model.name!r} and no {argument('pixel_range')}. Pass it: (0, 255) if the "
+            "model was trained on bytes, (0, 1) if on bytes divided by 255."
+        )
+    return Servable(model, target, shape, assumed)
+
+
+def _range_is_known(given: Any, pixel_range: Any) -> bool:
+    """Whether the range was said, or held in a training, which checks every batch."""
+    if pixel_range is not None:
+        return True
+    if not isinstance(given, AdversarialModel):
+        return False
+    return given.given_range is not None or int(given.steps_taken.numpy()) > 0
 
 
 def without_unusable(logits: Any, good: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -19,9 +20,10 @@ from pnil_tf.contract.checks import (
 from pnil_tf.contract.classifier import Classifier, classifier_of, image_shape_of, random_images
 from pnil_tf.contract.pixel_range import UNIT, PixelRange
 from pnil_tf.errors import UserError
+from pnil_tf.training.attacked_loss import check_slope
 from pnil_tf.training.distributed_fit import DistributedFit
 from pnil_tf.training.labels import Labels
-from pnil_tf.training.losses import check_outputs, loss_name
+from pnil_tf.training.losses import check_outputs, example_loss, expects_logits, loss_name
 
 
 class CheckedFit(DistributedFit):
@@ -29,16 +31,23 @@ class CheckedFit(DistributedFit):
 
     The classifier is looked at as soon as the shape of its images is known: in `compile`, or at the
     first batch. Arrays are checked as a whole before any work. Of every other container the
-    extremes of pixels and labels are kept on the device, and looked at after the first batch, after
-    ever more batches, and before a figure is returned.
+    extremes of pixels and labels are kept on the device, and looked at after the first batch, at
+    growing intervals, and before a figure is returned.
     """
 
     classifier: keras.Model
 
-    def __init__(self, classifier: keras.Model, pixel_range: Any = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        classifier: keras.Model,
+        pixel_range: Any = None,
+        outputs: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.classifier = classifier
         self._given_range = None if pixel_range is None else PixelRange.of(pixel_range)
+        self._given_outputs = outputs
         self._contract: Classifier | None = None
         self._labels = Labels(count=2, loss=None)  # settled with the contract
         self._sound = self._one_hot = False
@@ -51,6 +60,11 @@ class CheckedFit(DistributedFit):
     def given_range(self) -> PixelRange | None:
         """The pixel range that was said; `None` where it is to be found in the classifier."""
         return self._given_range
+
+    @property
+    def given_outputs(self) -> str | None:
+        """What was said of the outputs; `None` where classifier and loss are to tell."""
+        return self._given_outputs
 
     @property
     def pixel_range(self) -> PixelRange:
@@ -74,9 +88,23 @@ class CheckedFit(DistributedFit):
         """Settles what the classifier is, once."""
         if self._contract is None:
             contract = classifier_of(
-                self.classifier, image_shape=image_shape, pixel_range=self._given_range
+                self.classifier,
+                image_shape=image_shape,
+                pixel_range=self._given_range,
+                outputs=self._given_outputs,
+                probabilities=expects_logits(self.loss) is False,
             )
             check_outputs(contract.outputs, self.loss)
+            if self._needs_gradients:
+                if not contract.outputs.exact:
+                    warnings.warn(
+                        "The logits behind the classifier's probabilities are not to be seen, so "
+                        "attacks start from the logarithm of these. Images of which it is so sure "
+                        "that a probability is 0 cannot be attacked, and then count as robust. "
+                        "Let the classifier end in a plain softmax or sigmoid.",
+                        stacklevel=2,
+                    )
+                check_slope(example_loss(self.loss), contract.outputs)
             self._labels = Labels(contract.outputs.count, loss_name(self.loss))
             self._contract = contract
         return self._contract
@@ -86,12 +114,15 @@ class CheckedFit(DistributedFit):
         contract = self._look(image_shape)
         if self._sound:
             return
-        images = random_images(image_shape, self.classifier_batch or 4)
+        # A data set may leave sizes open that the classifier knows.
+        sizes = zip(image_shape, contract.image_shape, strict=True)
+        shape = [seen or own for seen, own in sizes]
+        images = random_images(shape, self.classifier_batch or 4)
         if self._needs_gradients:
             check_input_gradient(contract, images[: self.classifier_batch or 2])
         # Keras' own layers neither mix images at inference nor draw their noise in Python.
         if not only_stock_layers(self.classifier):
-            if not self.run_eagerly:
+            if contract.in_graph:  # where attacks run, under run_eagerly too
                 check_noise(contract, images)
                 check_noise(contract, images, training=True)
             check_each_alone(contract, images)

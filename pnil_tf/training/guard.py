@@ -16,6 +16,7 @@ import tensorflow as tf
 from pnil_tf import rng
 from pnil_tf.attacks.eot import EOT
 from pnil_tf.attacks.one_step import StepAttack, step_attack
+from pnil_tf.contract.batches import check_pixels
 from pnil_tf.errors import UserError
 from pnil_tf.files import replacing, seal, unsealed
 
@@ -69,7 +70,7 @@ class OverfittingGuard(keras.callbacks.Callback):
 
     Raises:
         UserError: If an argument is not valid, or the model is no `AdversarialModel` with an
-            attack and none is given here.
+            attack and none is given here, or the images are not in its pixel range.
     """
 
     def __init__(
@@ -123,6 +124,7 @@ class OverfittingGuard(keras.callbacks.Callback):
         self._rollbacks = 0
         self._epoch = self._epoch_start = 0
         self._check: Any = None
+        self._pixels_checked = False
         self._checked: tuple[int, float, float] | None = None
 
     def set_model(self, model: Any) -> None:
@@ -151,6 +153,8 @@ class OverfittingGuard(keras.callbacks.Callback):
             return tf.reduce_mean(hits[0]), tf.reduce_mean(hits[1])
 
         self._check = check
+        if model.classifier.built:
+            self._check_pixels()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Notes where the epoch starts."""
@@ -207,7 +211,19 @@ class OverfittingGuard(keras.callbacks.Callback):
             )
             self._best, self._collapsed = _Best(), False
 
+    def _check_pixels(self) -> None:
+        pixels = self._x.numpy()
+        fractional = bool((pixels != np.floor(pixels)).any())
+        low, high = float(pixels.min()), float(pixels.max())
+        try:
+            check_pixels(self.model.pixel_range, low, high, fractional)
+        except UserError as error:
+            raise UserError(f"The images of the guard: {error}") from None
+        self._pixels_checked = True
+
     def _watch(self, step: int) -> None:
+        if not self._pixels_checked:  # the classifier was not built before
+            self._check_pixels()
         pgd, one_step = (float(value) for value in self._check(self._x, self._y))
         self._checked = (step, pgd, one_step)
         lost = self._best.known and pgd < self.pgd_share * self._best.pgd_accuracy

@@ -13,7 +13,7 @@ from pnil_tf.contract.outputs import Outputs
 from pnil_tf.errors import UserError
 from pnil_tf.keras_internals import LossFunctionWrapper
 
-# Names of Keras' losses by what they can be asked.
+# Names of Keras' losses by the kind of output they fit.
 _NO_CLASSIFICATION = {"circle", "ctc", "dice", "tversky"}
 _OF_PROBABILITIES = {"categorical_generalized_cross_entropy", "kl_divergence", "poisson"}
 _OF_SEVERAL = {
@@ -107,7 +107,7 @@ def check_outputs(outputs: Outputs, loss: Any) -> None:
     name, from_logits, activation = loss_name(loss), expects_logits(loss), outputs.activation_name
     if name in _NO_CLASSIFICATION:
         raise UserError(
-            f"{name} is no loss of a classifier of images, one value for each image. Received: "
+            f"{name} is not a loss for a classifier of images. Received: "
             f"{loss!r}. Use a cross-entropy."
         )
     if _ignores_a_class(loss):
@@ -136,6 +136,11 @@ def check_outputs(outputs: Outputs, loss: Any) -> None:
         raise UserError(
             "The loss is one of several classes, but the classifier has one output. Received: "
             f"{loss!r}. Use BinaryCrossentropy, or give the classifier an output for each class."
+        )
+    if name == "cosine_similarity" and outputs.count == 1:
+        raise UserError(
+            "The cosine of single numbers is their sign, which has no slope. Received: "
+            f"{loss!r} for a classifier with one output. Use BinaryCrossentropy."
         )
     if name in _OF_NUMBERS and outputs.count == 1 and activation is None:
         raise UserError(

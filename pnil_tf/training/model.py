@@ -16,12 +16,15 @@ from pnil_tf.contract.pixel_range import UNIT, check_epsilon
 from pnil_tf.errors import UserError
 from pnil_tf.input_gradient import quick_input_gradients
 from pnil_tf.keras_internals import all_layers
+from pnil_tf.training.attacked_loss import attacked_loss
 from pnil_tf.training.checked_fit import CheckedFit
 from pnil_tf.training.losses import example_loss
 
 # What a seed is for. Two passes that share a seed share their noise, and an attacker who
 # knows the defender's noise is no honest opponent: every purpose has a number of its own.
 _CRAFT, _TRAIN, _VALIDATE_CLEAN, _VALIDATE_ATTACK, _VALIDATE_JUDGE, _TRANSFORM = range(6)
+
+_VALIDATION_METRICS = ("adversarial_loss", "adversarial_accuracy")
 
 
 @keras.saving.register_keras_serializable(package="pnil_tf")
@@ -39,8 +42,8 @@ class AdversarialModel(CheckedFit):
     (batch statistics, dropout, noise), takes gradients with respect to the images alone and
     leaves no trace: BatchNormalization's moving statistics move once per step, in the training
     pass. The two passes draw independent noise, but see their images through the same random
-    transforms, where the classifier holds layers that augment images: a flipped image's
-    perturbation is none of the image as it was. All randomness of a step follows from `seed`
+    transforms, where the classifier holds layers that augment images: a perturbation made for
+    a flipped image does not fit the unflipped one. All randomness of a step follows from `seed`
     and the number of the step (`steps_taken`), so a training that goes on from a checkpoint
     repeats what an undisturbed one would have done.
 
@@ -61,6 +64,8 @@ class AdversarialModel(CheckedFit):
         pixel_range: `(low, high)` of the pixels that the classifier takes. By default that which
             its own preprocessing suits (a model that begins with `Rescaling(1 / 255)` takes 0 to
             255), and (0, 1) where it has none.
+        outputs: What the classifier answers, where neither it nor the loss tells: `"logits"`,
+            `"probabilities"`, `"one logit"`, `"one probability"` or `"independent probabilities"`.
         seed: Seed of all noise in training and evaluation.
         **kwargs: As for `keras.Model`.
 
@@ -87,6 +92,7 @@ class AdversarialModel(CheckedFit):
         validation_eot_samples: int = 4,
         clean_weight: float = 0.0,
         pixel_range: Any = None,
+        outputs: str | None = None,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
@@ -97,7 +103,7 @@ class AdversarialModel(CheckedFit):
             )
         if not 0.0 <= clean_weight <= 1.0:
             raise UserError(f"clean_weight is a share between 0 and 1. Received: {clean_weight!r}.")
-        super().__init__(classifier, pixel_range, **kwargs)
+        super().__init__(classifier, pixel_range, outputs, **kwargs)
 
         if isinstance(attack, StepAttack):
             epsilon, norm = attack.epsilon, attack.norm
@@ -130,8 +136,8 @@ class AdversarialModel(CheckedFit):
             0, dtype="int64", trainable=False, aggregation="only_first_replica", name="steps_taken"
         )
         if self.validation_attack is not None:
-            self._adversarial_loss = keras.metrics.Mean(name="adversarial_loss")
-            self._adversarial_accuracy = keras.metrics.Mean(name="adversarial_accuracy")
+            self._adversarial_loss = keras.metrics.Mean(name=_VALIDATION_METRICS[0])
+            self._adversarial_accuracy = keras.metrics.Mean(name=_VALIDATION_METRICS[1])
 
     def compile(self, optimizer: Any = "adam", loss: Any = None, *args: Any, **kwargs: Any) -> None:
         """As `keras.Model.compile`; refuses a loss that cannot be attacked.
@@ -142,6 +148,7 @@ class AdversarialModel(CheckedFit):
         compiles on GPUs and not on CPUs, where XLA is slower.
         """
         self._example_loss = example_loss(loss)
+        self._graphs: dict[Any, Callable[..., Any]] = {}
         self._jit_crafting = False
         if self._replicated and kwargs.get("jit_compile", "auto"):
             wanted = kwargs.get("jit_compile", "auto")
@@ -198,7 +205,7 @@ class AdversarialModel(CheckedFit):
         count = tf.shape(x)[0]  # with clean images mixed in, metrics are of the adversarial half
         self._track_loss(loss, count)
         logs = self.compute_metrics(x_train[:count], y, outputs[:count], sample_weight=weight)
-        return {name: value for name, value in logs.items() if not name.startswith("adversarial_")}
+        return {name: value for name, value in logs.items() if name not in _VALIDATION_METRICS}
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """Evaluates clean images, and the same images under the validation attack.
@@ -231,8 +238,12 @@ class AdversarialModel(CheckedFit):
             The loss and the correctness (1 or 0) of each adversarial image, float32 `(batch,)`.
         """
         classifier = self._look(x.shape[1:])
-        x_adv = self._crafted(
-            classifier.logits, x, y, rng.fold(seed, _VALIDATE_ATTACK), attack, unroll=False
+
+        def crafted(x: Any, y: Any, seed: Any) -> Any:
+            return self._crafted(classifier.logits, x, y, seed, attack, unroll=False)
+
+        x_adv = self._in_graph(("validation", attack), crafted)(
+            x, y, rng.fold(seed, _VALIDATE_ATTACK)
         )
         with rng.noise_scope(rng.fold(seed, _VALIDATE_JUDGE)):
             outputs = self._classify(x_adv)
@@ -244,18 +255,29 @@ class AdversarialModel(CheckedFit):
     ) -> Any:
         classifier = self._look(x.shape[1:])
 
-        def logits(pixels: Any) -> Any:
-            with rng.stateless_layers(self.classifier, transforms=transforms):
-                return classifier.logits(pixels, training=True)
-
         # Unrolled: a classifier in training mode may exchange batch statistics between
         # replicas, which TensorFlow cannot do inside a loop of the graph.
-        def crafted(x: Any, y: Any, seed: Any) -> Any:
+        def crafted(x: Any, y: Any, seed: Any, transforms: Any) -> Any:
+            def logits(pixels: Any) -> Any:
+                with rng.stateless_layers(self.classifier, transforms=transforms):
+                    return classifier.logits(pixels, training=True)
+
             return self._crafted(logits, x, y, seed, attack, unroll=True)
 
         if self._jit_crafting:
-            return tf.function(crafted, jit_compile=True, autograph=False)(x, y, seed)
-        return crafted(x, y, seed)
+            crafted = tf.function(crafted, jit_compile=True, autograph=False)
+        return self._in_graph(("training", attack), crafted)(x, y, seed, transforms)
+
+    def _in_graph(self, purpose: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function as a graph under `run_eagerly`, too, where the classifier has one.
+
+        The logits behind an activation are found in graphs; eagerly a cast hides them.
+        """
+        if not (tf.executing_eagerly() and self._contract and self._contract.in_graph):
+            return function
+        if purpose not in self._graphs:
+            self._graphs[purpose] = tf.function(function, autograph=False)
+        return self._graphs[purpose]
 
     def _crafted(
         self,
@@ -270,7 +292,7 @@ class AdversarialModel(CheckedFit):
         pixel_range, outputs = self.pixel_range, self._look(x.shape[1:]).outputs
         unit = craft(
             lambda unit: logits(pixel_range.from_unit(unit)),
-            lambda labels, values: self._example_loss(labels, outputs.activation(values)),
+            attacked_loss(self._example_loss, outputs, self._labels),
             pixel_range.to_unit(x),
             y,
             seed,
@@ -308,6 +330,7 @@ class AdversarialModel(CheckedFit):
             "validation_attack": plain(self.validation_attack),
             "clean_weight": self.clean_weight,
             "pixel_range": given and [given.low, given.high],
+            "outputs": self._given_outputs,
             "seed": self.seed,
         }
 

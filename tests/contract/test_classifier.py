@@ -24,7 +24,7 @@ def functional(head):
     return keras.Model(images, head(images))
 
 
-@keras.saving.register_keras_serializable(package="tests")
+@keras.saving.register_keras_serializable(package=__name__)
 class Subclassed(keras.Model):
     def __init__(self, head, count):
         super().__init__()
@@ -132,14 +132,24 @@ RANGES = {
         BYTES,
     ),
     "behind resizing": (lambda: (D.Resizing(16, 16), D.Rescaling(1 / 255)), BYTES),
-    "behind noise": (lambda: (PNILLayer(), D.Rescaling(1 / 255)), BYTES),
+    "behind noise": (lambda: (PNILLayer(pixel_range=(0, 255)), D.Rescaling(1 / 255)), BYTES),
     "normalization of bytes": (lambda: (normalization(255 * X),), BYTES),
     "rescaling, normalization": (lambda: (D.Rescaling(1 / 255), normalization(X)), BYTES),
     "lambda": (lambda: (D.Lambda(lambda x: x / 255),), BYTES),
     "0..1 to -1..1": (lambda: (D.Rescaling(2.0, -1.0),), UNIT),
     "-1..1 to 0..255": (lambda: (D.Rescaling(127.5, 127.5),), SIGNED),
     "nested": (lambda: (sequential(D.Rescaling(1 / 255)),), BYTES),
+    "normalization of units": (lambda: (normalization(X),), UNIT),
+    "normalization of -1..1": (lambda: (normalization(2 * X - 1),), SIGNED),
+    "normalization by 255": (lambda: (D.Normalization(mean=0.0, variance=255.0**2),), BYTES),
+    "two branches of one mind": (lambda: (branches(1 / 255, 0.0),), BYTES),
 }
+
+
+def branches(scale, offset):
+    images = keras.Input((8, 8, 1))
+    both = [D.Rescaling(1 / 127.5, -1.0)(images), D.Rescaling(scale, offset)(images)]
+    return keras.Model(images, D.Concatenate()(both))
 
 
 @pytest.mark.parametrize("name", RANGES)
@@ -157,6 +167,45 @@ def test_preprocess_input_tells_the_range():
     preprocess = keras.applications.mobilenet_v2.preprocess_input
     model = functional(lambda x: D.Dense(2)(D.Flatten()(preprocess(x))))
     assert classifier_of(model).pixel_range == BYTES
+
+
+@pytest.mark.parametrize("application", ["vgg16", "resnet50", "densenet", "xception"])
+@pytest.mark.parametrize("as_layer", [False, True])
+def test_every_preprocess_input_tells_the_range(application, as_layer):
+    preprocess = getattr(keras.applications, application).preprocess_input
+    images = keras.Input((8, 8, 3))
+    scaled = D.Lambda(preprocess)(images) if as_layer else preprocess(images)
+    model = keras.Model(images, D.Dense(2)(D.Flatten()(scaled)))
+    classifier = classifier_of(model)
+    assert (classifier.found_range, classifier.preprocessing_understood) == (BYTES, True)
+
+
+UNCLEAR = {
+    "batch statistics": lambda: D.BatchNormalization(),
+    "two branches that contradict each other": lambda: branches(2.0, -1.0),
+    "an unusual scale": lambda: D.Rescaling(3.0),
+    "a learned scale": lambda: LearnedScale(),
+}
+
+
+class LearnedScale(D.Layer):
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(), initializer="ones")
+
+    def call(self, x):
+        return x * self.scale
+
+
+@pytest.mark.parametrize("name", UNCLEAR)
+def test_what_scales_pixels_without_telling_their_range_is_noticed(name):
+    classifier = classifier_of(sequential(UNCLEAR[name](), D.Flatten(), D.Dense(2)))
+    assert (classifier.found_range, classifier.preprocessing_understood) == (None, False)
+    plain = [
+        sequential(D.Conv2D(2, 3), D.BatchNormalization(), D.Flatten(), D.Dense(2)),
+        functional(lambda x: D.Dense(2)(D.Flatten()(x + D.Conv2D(1, 3, padding="same")(x)))),
+        functional(lambda x: D.Dense(2)(D.Flatten()(x - keras.ops.mean(x, 1, keepdims=True)))),
+    ]
+    assert all(classifier_of(model).preprocessing_understood for model in plain)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +252,7 @@ def test_a_callable_is_a_classifier_too():
 
 def test_one_output_that_nothing_explains_must_be_said():
     hidden = tf.function(lambda x: tf.sigmoid(tf.reduce_mean(x, [1, 2])))
-    with pytest.raises(UserError, match="a logit or a probability"):
+    with pytest.raises(UserError, match="Nothing tells"):
         classifier_of(hidden, X)
     classifier = classifier_of(hidden, X, outputs="one probability")
     np.testing.assert_allclose(

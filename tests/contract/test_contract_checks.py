@@ -19,19 +19,19 @@ def model(*first, dtype="float32", **last):
     )
 
 
-@keras.saving.register_keras_serializable(package="tests")
+@keras.saving.register_keras_serializable(package=__name__)
 class NumPyNoise(D.Layer):
     def call(self, x):
         return x + np.random.default_rng().normal(size=x.shape[1:]).astype(np.float32)
 
 
-@keras.saving.register_keras_serializable(package="tests")
+@keras.saving.register_keras_serializable(package=__name__)
 class TensorFlowNoise(D.Layer):
     def call(self, x):
         return x + tf.random.normal(tf.shape(x))
 
 
-@keras.saving.register_keras_serializable(package="tests")
+@keras.saving.register_keras_serializable(package=__name__)
 class BatchMean(D.Layer):
     def call(self, x):
         return x - keras.ops.mean(x, axis=0, keepdims=True)
@@ -80,5 +80,5 @@ def test_a_model_that_mixes_images_is_refused():
 
 
 def test_noise_that_tracing_freezes_is_refused():
-    with pytest.raises(UserError, match="repeats it for ever"):
+    with pytest.raises(UserError, match="repeats it every time"):
         check_noise(classifier_of(model(NumPyNoise())), random_images((8, 8, 1)))

@@ -144,7 +144,7 @@ def test_only_an_adversarial_model_is_unwrapped():
     np.testing.assert_allclose(outputs, inner(np.round(X)), rtol=1e-5)
 
 
-@keras.saving.register_keras_serializable(package="tests")
+@keras.saving.register_keras_serializable(package=__name__)
 class AlwaysDropout(keras.layers.Dropout):
     def call(self, inputs, training=False):
         return super().call(inputs, training=True)

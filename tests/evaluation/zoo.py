@@ -87,7 +87,7 @@ def decoy(honest, other, size=1.0):
     return logits
 
 
-@keras.saving.register_keras_serializable(package="tests")
+@keras.saving.register_keras_serializable(package=__name__)
 class Decoy(keras.layers.Layer):
     """`decoy` as a layer, so that noise can stand in front of it."""
 
@@ -99,13 +99,13 @@ class Decoy(keras.layers.Layer):
         return decoy(self.honest, self.other, self.size)(x)
 
 
-@keras.saving.register_keras_serializable(package="tests")
+@keras.saving.register_keras_serializable(package=__name__)
 class Quantised(keras.layers.Layer):
     def call(self, x):
         return tf.round(3 * x) / 3
 
 
-@keras.saving.register_keras_serializable(package="tests")
+@keras.saving.register_keras_serializable(package=__name__)
 class StraightThrough(keras.layers.Layer):
     """Rounds, and lets the gradient through as if it had not: what BPDA would do."""
 
@@ -113,7 +113,7 @@ class StraightThrough(keras.layers.Layer):
         return x + tf.stop_gradient(tf.round(7 * x) / 7 - x)
 
 
-@keras.saving.register_keras_serializable(package="tests")
+@keras.saving.register_keras_serializable(package=__name__)
 class Shattered(keras.layers.Layer):
     """A ripple too small to see, with slopes that drown the network's own."""
 
@@ -121,7 +121,7 @@ class Shattered(keras.layers.Layer):
         return x + 0.01 * tf.sin(3000.0 * x)
 
 
-@keras.saving.register_keras_serializable(package="tests")
+@keras.saving.register_keras_serializable(package=__name__)
 class RandomShift(keras.layers.Layer):
     """Noise that follows no seed."""
 

@@ -314,10 +314,12 @@ def test_odd_entries_of_a_run(many, tmp_path):
             else:
                 directory.begin({"status": "unfinished"}, "--epochs=3")
                 assert directory.read() == {"status": "unfinished"}
+                directory.keep_new()
         except OSError:
             pass  # a folder where a file belongs: the command's exit status is 1
         finally:
-            arena.assert_untouched()
+            # What is not ours in a replaced run, and has a name of ours, is not removed.
+            arena.assert_untouched(but=".inside.discarded")
 
     entries = st.fixed_dictionaries(dict.fromkeys(ENTRIES, KINDS))
     modes = st.sampled_from([{}, {"resume": True}, {"overwrite": True}])

@@ -1,5 +1,7 @@
 """Who may write into a run's folder."""
 
+import os
+
 import pytest
 
 from pnil_tf.errors import UserError
@@ -41,3 +43,12 @@ def test_two_processes_do_not_share_a_run(tmp_path):
     first.begin({**OURS, "status": "unfinished"}, FLAGS)
     with pytest.raises(UserError, match="Another process"):
         RunDirectory(settings(tmp_path, overwrite=True)).begin(OURS, FLAGS)
+
+
+@pytest.mark.timeout(60)
+def test_a_pipe_in_the_place_of_the_flags_is_not_waited_for(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "run.json").write_text("{")
+    os.mkfifo(tmp_path / "mine" / "flags.cfg")
+    with pytest.raises(UserError, match="not written by a training of ours"):
+        RunDirectory(settings(tmp_path, overwrite=True))

@@ -10,6 +10,7 @@ from served_models import SHAPE, load, noise_layer
 
 from pnil_tf import rng
 from pnil_tf.contract.pixel_range import BYTES, SIGNED, UNIT
+from pnil_tf.errors import UserError
 from pnil_tf.evaluation.target import as_target
 from pnil_tf.runs.load import load_model
 from pnil_tf.serving.onnx_model import export_onnx
@@ -115,3 +116,32 @@ def test_a_wrapper_exports_with_its_range_and_its_noise(tmp_path):
     with rng.noise_scope(7, frozen=True):
         expected = classifier(PIXELS.astype(np.float32), training=False)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def unclear():
+    return model(D.BatchNormalization())
+
+
+def test_a_range_that_cannot_be_known_must_be_said(tmp_path):
+    with pytest.raises(UserError, match=r"does not tell their range.*Pass it: \(0, 255\)"):
+        export_saved_model(unclear(), tmp_path / "1")
+    path = export_saved_model(unclear(), tmp_path / "1", pixel_range=(0, 255))
+    assert "pixels in \\[0, 255\\];" in (path / "model_card.md").read_text()
+
+
+@pytest.mark.parametrize("said", [{}, {"pixel_range": (0, 1)}], ids=["assumed", "said"])
+def test_the_card_says_when_the_range_is_an_assumption(said, tmp_path):
+    path = export_saved_model(model(), tmp_path / "1", **said)
+    assert ("(assumed" in (path / "model_card.md").read_text()) == (not said)
+    steps = json.loads((path / "assets" / "preprocessing.json").read_text())
+    assert steps["pixel_range_assumed"] == (not said)
+
+
+def test_a_training_has_checked_the_range(tmp_path):
+    wrapper = AdversarialModel(unclear(), "fgsm", 0.1)
+    wrapper.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    with pytest.raises(UserError, match="does not tell their range"):
+        export_saved_model(wrapper, tmp_path / "1")
+    wrapper.fit(PIXELS / np.float32(255), np.arange(6) % 3, verbose=0)
+    path = export_saved_model(wrapper, tmp_path / "1")
+    assert "(assumed" not in (path / "model_card.md").read_text()

@@ -153,7 +153,7 @@ def test_the_labels_of_hinge_losses_are_understood(blobs, loss):
         (lambda: linear(), "kl_divergence", "expects probabilities"),
         (lambda: linear(count=1), "mse", "from where on"),
         (lambda: linear(count=1, activation="sigmoid"), "categorical_crossentropy", "one output"),
-        (lambda: linear(), L.Dice(), "no loss of a classifier"),
+        (lambda: linear(), L.Dice(), "not a loss for a classifier"),
         (
             lambda: linear(),
             L.SparseCategoricalCrossentropy(from_logits=True, ignore_class=0),
@@ -187,7 +187,7 @@ def test_a_linear_layer_behind_a_softmax_is_accepted(blobs):
     model.fit(blobs[0][:40], blobs[1][:40], verbose=0)
 
 
-@keras.saving.register_keras_serializable(package="tests")
+@keras.saving.register_keras_serializable(package=__name__)
 class NumPyNoise(D.Layer):
     def call(self, x):
         return x + np.random.default_rng().normal(size=x.shape[1:]).astype(np.float32)
@@ -198,7 +198,7 @@ class NumPyNoise(D.Layer):
     [
         (lambda: linear(D.Lambda(lambda x: tf.round(255 * x) / 255)), "no gradient"),
         (lambda: sequential(D.Rescaling(1 / 255), D.Flatten(), D.Dense(4), dtype="uint8"), "no gr"),
-        (lambda: linear(NumPyNoise()), "repeats it for ever"),
+        (lambda: linear(NumPyNoise()), "repeats it every time"),
         (lambda: linear(D.Lambda(lambda x: x - tf.reduce_mean(x, 0))), "depends on the other"),
     ],
     ids=["rounding", "uint8", "frozen noise", "mixed images"],
@@ -214,10 +214,11 @@ def test_a_classifier_whose_figures_would_mean_nothing_is_refused(blobs, make, w
 def test_crafting_and_training_see_the_same_random_transforms(blobs):
     seen = []
 
-    @keras.saving.register_keras_serializable(package="tests")
+    @keras.saving.register_keras_serializable(package=__name__)
     class Recorder(D.Layer):
         def call(self, x):
-            seen.append(x)
+            # Crafting runs in a graph.
+            tf.py_function(lambda value: seen.append(value.numpy()), [x], [])
             return x
 
     model = compiled(
@@ -226,7 +227,7 @@ def test_crafting_and_training_see_the_same_random_transforms(blobs):
         run_eagerly=True,
     )
     model.train_on_batch(blobs[0][:20], blobs[1][:20])
-    first, second, training = (value.numpy() for value in seen[-3:])
+    first, second, training = seen[-3:]
     np.testing.assert_allclose(first, training, atol=1e-4)
     np.testing.assert_allclose(second, training, atol=1e-4)
     assert np.abs(training - blobs[0][:20]).max() > 0.1
@@ -263,3 +264,25 @@ def test_labels_and_outputs_of_one_column_are_brought_to_one_rank(loss):
     assert flat.shape == (3,)
     column = example_loss(loss)(tf.constant(labels[:, None]), tf.constant(outputs))
     np.testing.assert_allclose(flat, column)
+
+
+def test_sizes_that_the_data_leave_open_are_those_of_the_classifier(blobs):
+    x, y = blobs[0][:40], blobs[1][:40]
+    data = tf.data.Dataset.from_generator(
+        lambda: ((x[i : i + 20], y[i : i + 20]) for i in (0, 20)),
+        output_signature=(
+            tf.TensorSpec([None, None, None, None], tf.float32),
+            tf.TensorSpec([None], tf.int64),
+        ),
+    )
+    compiled(linear(), pixel_range=(0, float(x.max()))).evaluate(data, verbose=0)
+
+
+def test_a_metric_of_the_users_keeps_its_place_in_training(blobs):
+    model = compiled(linear())
+    mine = keras.metrics.MeanMetricWrapper(lambda y, p: y, name="adversarial_mine")
+    model.compile("sgd", CROSS_ENTROPY, metrics=[mine])
+    x = blobs[0][:40] / blobs[0].max()
+    history = model.fit(x, blobs[1][:40], verbose=0).history
+    assert "adversarial_mine" in history
+    assert "adversarial_accuracy" not in history

@@ -225,6 +225,22 @@ def test_arguments_that_make_no_guard_are_refused(arguments, message):
         OverfittingGuard(**{"x": X, "y": Y, **arguments})
 
 
+def test_images_in_another_range_than_the_models_are_refused():
+    guard = OverfittingGuard(X, Y)
+    classifier = keras.Sequential(
+        [
+            keras.Input(X.shape[1:]),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Flatten(),
+            keras.layers.Dense(10),
+        ]
+    )
+    model = AdversarialModel(classifier, "fgsm", 0.1)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    with pytest.raises(UserError, match=r"The images of the guard: .*\[0, 255\]"):
+        guard.set_model(model)
+
+
 def test_a_model_without_an_attack_is_refused():
     guard = OverfittingGuard(X, Y)
     with pytest.raises(UserError, match="attack=None"):

@@ -1,0 +1,108 @@
+"""The loss that a training's attack raises: the user's, with a slope for every image."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from pnil_tf.contract.outputs import PROBABILITIES, Outputs
+from pnil_tf.errors import UserError
+from pnil_tf.training.labels import Labels
+
+_FAINT = 2.0**-60
+"""Size of a slope that stands for none: beside another draw's it counts for nothing."""
+_TRIES = 16
+_OF_SOFTMAX = {"categorical_crossentropy", "sparse_categorical_crossentropy"}
+
+Loss = Callable[[Any, Any], Any]
+
+
+def attacked_loss(loss: Loss, outputs: Outputs, labels: Labels) -> Loss:
+    """Returns `(labels, outputs) -> losses (batch,)`, as `loss`, for `eot_gradient`.
+
+    Losses clip probabilities, and probabilities underflow: where the classifier is sure, the slope
+    of the true class' logit is zero, and an attack that followed it would leave the image alone.
+    There the slope's direction is that of the cross-entropy, written without the factor that
+    vanishes: the share of each other class among the others, and -1 for the true class.
+
+    Args:
+        loss: `(labels, outputs) -> float32 (batch,)`.
+        outputs: What the classifier answers.
+        labels: How its labels are read.
+    """
+    coupled = outputs.kind == PROBABILITIES or labels.loss in _OF_SOFTMAX
+
+    def attacked(true: Any, logits: Any) -> Any:
+        @tf.custom_gradient
+        def losses(logits: Any) -> Any:
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(logits)
+                values = loss(true, outputs.activation(logits))
+            slope = tape.gradient(values, logits, unconnected_gradients="zero")
+            slope = _with_direction(slope, logits, labels.classes(true), coupled)
+            return values, lambda upstream: upstream[:, tf.newaxis] * slope
+
+        return losses(logits)
+
+    return attacked
+
+
+def check_slope(loss: Loss, outputs: Outputs) -> None:
+    """Refuses a loss that does not depend on the classifier's answers, or by steps alone.
+
+    Args:
+        loss: `(labels, outputs) -> float32 (batch,)`.
+        outputs: What the classifier answers.
+
+    Raises:
+        UserError: If so.
+    """
+    generator = np.random.default_rng(0)
+    logits = tf.constant(generator.normal(size=(_TRIES, outputs.count)), tf.float32)
+    classes = generator.integers(0, outputs.classes, _TRIES)
+    slopes = []
+    for true in (classes, np.eye(outputs.classes, dtype=np.float32)[classes]):
+        # One of the two is not what the loss takes.
+        with contextlib.suppress(Exception):
+            slopes.append(_slope(loss, outputs, tf.constant(true), logits))
+    if slopes and not any(np.any(slope) for slope in slopes if slope is not None):
+        raise UserError(
+            "The loss has no slope, so no attack can follow it: it counts, rounds or compares, or "
+            "does not look at the classifier's answers. Use a cross-entropy, and give what counts "
+            "as a metric."
+        )
+
+
+def _slope(loss: Loss, outputs: Outputs, true: Any, logits: Any) -> Any:
+    def slope(logits: Any) -> Any:
+        return tf.gradients(loss(true, outputs.activation(logits)), logits)[0]
+
+    return tf.function(slope, autograph=False)(logits)
+
+
+def _with_direction(slope: Any, logits: Any, classes: Any, coupled: bool) -> Any:
+    """The slope `(batch, count)`, with a direction wherever it has none.
+
+    Args:
+        slope: Of the losses.
+        logits: Where it was taken.
+        classes: The true ones, int32 `(batch,)`.
+        coupled: Whether the logits meet in a softmax: whatever else has a slope then, the true
+            class has one, which rounding may have taken.
+    """
+    count = slope.shape[1]
+    alive = size = tf.reduce_max(tf.abs(slope), axis=1, keepdims=True)
+    if count == 1:
+        direction = 1.0 - 2.0 * tf.cast(classes, tf.float32)[:, tf.newaxis]
+    else:
+        true = tf.one_hot(classes, count)
+        direction = tf.nn.softmax(tf.where(true > 0, -np.inf, logits)) - true
+        if coupled:
+            alive = tf.reduce_sum(slope * true, axis=1, keepdims=True)
+    finite = tf.math.is_finite(size)
+    size = tf.where(finite, tf.maximum(size, _FAINT), _FAINT)
+    return tf.where(finite & (alive != 0), slope, size * direction)
