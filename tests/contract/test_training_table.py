@@ -29,8 +29,8 @@ KERNELS = {
 }
 
 # What Keras' losses are to a classifier, by the name of the function. A loss that Keras adds must
-# be written here; the letters are those of HEADS, "-" where a sentence refuses the pair, and a blank
-# where nothing is compared: the cosine of a single number is its sign, and has no slope.
+# be written here; the letters are those of HEADS, "-" where a sentence refuses it, and a blank
+# where nothing is compared (the cosine of a single number is its sign, and has no slope).
 #
 #                          softmax, sigmoids, one probability, logits, one logit
 DECIDED = {
