@@ -86,7 +86,8 @@ class Recorder(keras.layers.Layer):
         self.seen = []
 
     def call(self, x):
-        self.seen.append(x)
+        # Crafting runs in a graph.
+        tf.py_function(lambda value: self.seen.append(value.numpy()), [x], [])
         return x
 
 
@@ -94,7 +95,7 @@ def eager_step(model, recorder, x, y):
     """One eager training step; returns what the recorder saw: crafting, then training pass."""
     compiled(model, run_eagerly=True)
     model.train_on_batch(x, y)
-    return [value.numpy() for value in recorder.seen[-2:]]
+    return recorder.seen[-2:]
 
 
 def test_crafting_and_training_draw_independent_noise(blobs):
