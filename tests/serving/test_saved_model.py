@@ -347,7 +347,7 @@ def test_stock_layers_that_draw_repeatedly_share_nothing(tmp_path):
     images = keras.Input(SHAPE)
     answers = [keras.layers.Flatten()(layer(images)) for layer in (first, second)]
     model = keras.Model(images, keras.layers.Concatenate()(answers))
-    served = export(model, tmp_path, image_shape=SHAPE)
+    served = export(model, tmp_path, image_shape=SHAPE, pixel_range=(0, 1))
     drawn = served["serving_default"](images=tf.ones([400, *SHAPE]))["logits"]
     one, other = np.split(drawn > 0, 2, axis=1)
     # A pixel passes two draws of a half: a quarter of the time. Both pass 1 in 16 times if they
