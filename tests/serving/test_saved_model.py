@@ -97,7 +97,7 @@ def test_a_seeded_answer_is_the_same_in_every_batch(name, stock, served, tmp_pat
     if stock:
         layers = [keras.Input(SHAPE), Twice(0.5), keras.layers.Flatten()]
         layers += [Twice(0.5), keras.layers.Dense(CLASSES)]
-        served = export(keras.Sequential(layers), tmp_path)
+        served = export(keras.Sequential(layers), tmp_path, pixel_range=(0, 1))
     words = {"seed": SEED} | ({"draws": tf.constant(3)} if "monte" in name else {})
     many = tf.concat([IMAGES] * 6 + [IMAGES[:1]], axis=0)
     among = served[name](images=many, **words)
