@@ -237,6 +237,20 @@ class CheckedFit(DistributedFit):
         self._check_extremes()
         return result
 
+    def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.train_on_batch`; refuses what `fit` refuses."""
+        self._check_arrays(x, y)
+        logs = super().train_on_batch(x, y, *args, **kwargs)
+        self._check_extremes()
+        return logs
+
+    def test_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.test_on_batch`; refuses what `evaluate` refuses."""
+        self._check_arrays(x, y)
+        logs = super().test_on_batch(x, y, *args, **kwargs)
+        self._check_extremes()
+        return logs
+
     def _check_arrays(self, x: Any, y: Any) -> None:
         """Checks arrays and eager tensors; other containers are looked at batch by batch."""
         if not isinstance(x, np.ndarray | tf.Tensor) or not np.size(x) or len(x.shape) < 2:

@@ -76,6 +76,16 @@ def test_a_later_batch_is_checked_before_a_figure_is_given(blobs):
         compiled(linear()).evaluate(CONTAINERS["tf.data"](x, y), verbose=0)
 
 
+@pytest.mark.parametrize("what", ["train_on_batch", "test_on_batch"])
+def test_every_single_batch_is_checked(blobs, what):
+    x, y = blobs[0][:20], blobs[1][:20]
+    model = compiled(linear(), pixel_range=(0, 1))
+    for _ in range(2):  # the batches before a third are looked at in any case
+        getattr(model, what)(x, y)
+    with pytest.raises(UserError, match="pixels must lie"):
+        getattr(model, what)(255 * x, y)
+
+
 def test_nearly_black_bytes_are_no_mistake():
     x = np.random.default_rng(0).integers(0, 2, (40, 8, 8, 1)).astype(np.float32)
     compiled(linear(D.Rescaling(1 / 255))).evaluate(x, np.zeros(40, int), verbose=0)
