@@ -33,8 +33,12 @@ def test_the_seed_decides(name, images, labels):
     first = attack.run(images, labels, 1)
     again, other = attack.run(images, labels, 1), attack.run(images, labels, 2)
     np.testing.assert_array_equal(first, again)
-    if name != "fgsm":  # whose gradient has the same sign everywhere, whatever the noise
-        assert np.any(first != other)
+    # The gradient's sign is the same everywhere, whatever the noise, so that attacks whose steps
+    # reach that far end in one corner; FAB leaves an image that it finds no way out for.
+    cornered = np.isclose(np.abs(first - images), 0.1, atol=1e-6).all()
+    assert cornered or name == "fab_t" or np.any(first != other)
+    if name in ("noise", "pgd", "spsa"):
+        assert not cornered
     assert first.dtype == np.float32
 
 

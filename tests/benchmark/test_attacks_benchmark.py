@@ -86,7 +86,7 @@ def test_rows_of_the_sweep(monkeypatch):
     ("change", "words"),
     [
         ({}, "nothing to measure"),
-        ({"evaluate": True}, "no --benchmark_run"),
+        ({"evaluate": True}, "trained with pnil as benchmark_run"),
         ({"train": True, "rounds": 0}, "rounds"),
         ({"sweep": True, "benchmark_run": "runs/x", "spsa_samples": 3}, "pairs"),
     ],

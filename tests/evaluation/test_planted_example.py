@@ -26,7 +26,7 @@ def plain():
 @pytest.fixture
 def searched(tmp_path, monkeypatch):
     """Plants examples into a model and searches for them."""
-    monkeypatch.setattr(planted, "_MOST", 12)
+    monkeypatch.setattr(planted, "MOST", 12)
 
     def run(model, norm="linf", epsilon=EPSILON):
         x, y = (array[1400:1440] for array in digits())

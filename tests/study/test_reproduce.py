@@ -131,7 +131,7 @@ def smoke_budget():
     [
         (["--study=table2"], "table2"),
         (["--budget=huge"], "huge"),
-        (["--workers=0"], "--workers must be at least 1"),
+        (["--workers=0"], "--workers must be a whole number, at least 1"),
         (["--gpus_per_job=1"], "shared out by Ray"),
         (["--gpus_per_job=-1", "--engine=ray"], "0 or greater"),
         (["--study=cifar10_madry", "--budget=smoke"], "digits only"),
