@@ -47,7 +47,7 @@ def has_input_gradient(classifier: Classifier, unit: Any) -> bool:
     logits, gradient = tf.function(differentiated, autograph=False)(images)
     if gradient is None:
         return False
-    return bool(tf.reduce_any(gradient != 0)) or not _differ(logits[:1].numpy(), logits.numpy())
+    return bool(tf.reduce_any(gradient != 0)) or not differ(logits[:1].numpy(), logits.numpy())
 
 
 def check_input_gradient(classifier: Classifier, unit: Any) -> None:
@@ -77,7 +77,7 @@ def check_each_alone(classifier: Classifier, unit: Any) -> None:
     """
     with _quiet(classifier):
         among, again = (classifier.predict(unit).numpy() for _ in range(2))
-        if _differ(among, again):
+        if differ(among, again):
             return  # noise that cannot be switched off hides the difference
         try:
             alone = classifier.predict(unit[:1]).numpy()
@@ -153,7 +153,7 @@ def _is_foreign(thing: Any) -> bool:
 
 def _vary(call: Callable[[Any], Any], pixels: Any) -> bool:
     first = np.asarray(call(pixels))
-    return any(_differ(first, np.asarray(call(pixels))) for _ in range(_TRIES))
+    return any(differ(first, np.asarray(call(pixels))) for _ in range(_TRIES))
 
 
 @contextlib.contextmanager
@@ -171,5 +171,6 @@ def _signs(count: int) -> Any:
     return tf.constant([[1.0 + 0.5 * i if i % 2 else -1.0 - 0.5 * i for i in range(count)]])
 
 
-def _differ(a: np.ndarray, b: np.ndarray) -> bool:
+def differ(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two outputs differ by more than the order of additions can explain."""
     return bool(np.abs(a - b).max() > _SAME * max(float(np.abs(a).max()), 1e-30))

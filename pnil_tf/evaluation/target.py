@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf import rng
-from pnil_tf.contract.checks import check_each_alone, noise_freezes
+from pnil_tf.contract.checks import check_each_alone, differ, noise_freezes
 from pnil_tf.contract.classifier import Classifier, checked_outputs, classifier_of
 from pnil_tf.contract.pixel_range import PixelRange
 from pnil_tf.errors import UserError
@@ -161,7 +161,7 @@ def target_of(classifier: Classifier, images: np.ndarray, kind: str | None = Non
     first = checked_outputs(classifier.predict, examples)
     # Several tries: noise that is one coin flip for a whole batch shows in half of them.
     stochastic = any(
-        _differ(first, checked_outputs(classifier.predict, examples)) for _ in range(_TRIES)
+        differ(first, checked_outputs(classifier.predict, examples)) for _ in range(_TRIES)
     )
     predict: Predict = classifier.predict
     if _changes_in_graph(classifier, examples, first, stochastic):
@@ -205,11 +205,6 @@ def _check_image_shape(model: keras.Layer, found: tuple[int, ...]) -> None:
         )
 
 
-def _differ(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether two outputs differ by more than the order of additions can explain."""
-    return bool(np.abs(a - b).max() > 1e-5 * max(float(np.abs(a).max()), 1e-30))
-
-
 def _changes_in_graph(
     classifier: Classifier, examples: Any, eager: np.ndarray, stochastic: bool
 ) -> bool:
@@ -223,7 +218,7 @@ def _changes_in_graph(
             first, second = (np.asarray(graph(examples), np.float32) for _ in range(2))
     except Exception:
         return True  # NumPy code, for example, cannot be traced: not a fault of the model
-    return not _differ(first, second) if stochastic else _differ(eager, first)
+    return not differ(first, second) if stochastic else differ(eager, first)
 
 
 def _eagerly(classifier: Classifier, examples: Any) -> Predict:
@@ -251,11 +246,11 @@ def _repeats(predict: Predict, examples: Any) -> bool:
             return predict(examples)
 
     first = seeded().numpy()
-    return not any(_differ(first, seeded().numpy()) for _ in range(_TRIES))
+    return not any(differ(first, seeded().numpy()) for _ in range(_TRIES))
 
 
 def _all_off(predict: Predict, examples: Any) -> bool:
     """Whether no randomness is left without the noise of the PNIL layers."""
     with rng.noise_off():
         first = predict(examples).numpy()
-        return not any(_differ(first, predict(examples).numpy()) for _ in range(_TRIES))
+        return not any(differ(first, predict(examples).numpy()) for _ in range(_TRIES))
