@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -13,16 +14,21 @@ from pnil_tf import rng
 from pnil_tf.attacks.eot import EOT
 from pnil_tf.attacks.one_step import StepAttack, craft, step_attack
 from pnil_tf.contract.pixel_range import UNIT, check_epsilon
+from pnil_tf.copying import copied
 from pnil_tf.errors import UserError
 from pnil_tf.input_gradient import quick_input_gradients
 from pnil_tf.keras_internals import all_layers
 from pnil_tf.training.attacked_loss import attacked_loss
+from pnil_tf.training.augmentation import augmented
 from pnil_tf.training.checked_fit import CheckedFit
 from pnil_tf.training.losses import example_loss
+from pnil_tf.training.settings import check_recipe
+from pnil_tf.training.smoothing import check_smoothable, smoothing_terms
+from pnil_tf.training.weight_average import WeightAverage
 
 # What a seed is for. Two passes that share a seed share their noise, and an attacker who
 # knows the defender's noise is no honest opponent: every purpose has a number of its own.
-_CRAFT, _TRAIN, _VALIDATE_CLEAN, _VALIDATE_ATTACK, _VALIDATE_JUDGE, _TRANSFORM = range(6)
+_CRAFT, _TRAIN, _VALIDATE_CLEAN, _VALIDATE_ATTACK, _VALIDATE_JUDGE, _TRANSFORM, _AUGMENT = range(7)
 
 _VALIDATION_METRICS = ("adversarial_loss", "adversarial_accuracy")
 
@@ -47,6 +53,10 @@ class AdversarialModel(CheckedFit):
     and the number of the step (`steps_taken`), so a training that goes on from a checkpoint
     repeats what an undisturbed one would have done.
 
+    With `weight_averaging` it is the classifier with averaged weights that `evaluate`, `predict`
+    and validation use, and that exports and evaluations of this model take. The optimizer goes on
+    with the others, which `classifier` holds; see `averaged_weights` and `averaged_classifier`.
+
     Args:
         classifier: A Keras model from images to logits or probabilities `(batch, classes)`, or
             `(batch, 1)` for two classes. Probabilities are attacked through the logits behind
@@ -61,6 +71,12 @@ class AdversarialModel(CheckedFit):
         validation_eot_samples: Draws per gradient of the validation attack (with a name).
         clean_weight: Share of the clean images in the training loss, from 0 (adversarial
             images alone, as in the paper) to 1.
+        weight_averaging: Decay per step of the average of the weights, between 0 and 1, as
+            0.9995; 0 averages nothing. See `WeightAverage`.
+        label_smoothing: Share of a label that is spread over all classes in the training loss,
+            from 0 to 1. Attacks and `evaluate` take the labels as they are.
+        augment: Which random views of the training images are attacked and trained on: `"none"`,
+            `"shift"` or `"flip_crop"`; see `pnil_tf.training.augmentation`.
         pixel_range: `(low, high)` of the pixels that the classifier takes. By default that which
             its own preprocessing suits (a model that begins with `Rescaling(1 / 255)` takes 0 to
             255), and (0, 1) where it has none.
@@ -91,6 +107,9 @@ class AdversarialModel(CheckedFit):
         validation_attack: str | StepAttack = "pgd-10",
         validation_eot_samples: int = 4,
         clean_weight: float = 0.0,
+        weight_averaging: float = 0.0,
+        label_smoothing: float = 0.0,
+        augment: str = "none",
         pixel_range: Any = None,
         outputs: str | None = None,
         seed: int = 0,
@@ -103,6 +122,7 @@ class AdversarialModel(CheckedFit):
             )
         if not 0.0 <= clean_weight <= 1.0:
             raise UserError(f"clean_weight is a share between 0 and 1. Received: {clean_weight!r}.")
+        check_recipe(weight_averaging, label_smoothing, augment)
         super().__init__(classifier, pixel_range, outputs, **kwargs)
 
         if isinstance(attack, StepAttack):
@@ -130,6 +150,9 @@ class AdversarialModel(CheckedFit):
         self.validation_attack = resolve(validation_attack, validation_eot)
         self._needs_gradients = bool(self.attack or self.validation_attack)
         self.clean_weight = clean_weight
+        self.label_smoothing = label_smoothing
+        self.augment = augment
+        self.average = WeightAverage(classifier, weight_averaging) if weight_averaging else None
         self.seed = seed
         # Not the optimizer's count, which stands still where a loss scale overflows.
         self.steps_taken = keras.Variable(
@@ -148,6 +171,8 @@ class AdversarialModel(CheckedFit):
         compiles on GPUs and not on CPUs, where XLA is slower.
         """
         self._example_loss = example_loss(loss)
+        if self.label_smoothing:
+            check_smoothable(loss)
         self._graphs: dict[Any, Callable[..., Any]] = {}
         self._jit_crafting = False
         if self._replicated and kwargs.get("jit_compile", "auto"):
@@ -176,11 +201,48 @@ class AdversarialModel(CheckedFit):
         with quick_input_gradients(self.classifier):
             return self.classifier(x, training=training)
 
+    @contextlib.contextmanager
+    def averaged_weights(self) -> Iterator[None]:
+        """Within it `classifier` has the averaged weights, if there are any."""
+        if self.average is None or not int(self.steps_taken.numpy()):
+            yield
+            return
+        with self.distribute_strategy.scope(), self.average.in_place():
+            yield
+
+    def averaged_classifier(self) -> keras.Model:
+        """A copy of the classifier with the averaged weights; itself where nothing is averaged."""
+        if self.average is None:
+            return self.classifier
+        with self.averaged_weights():
+            return copied(self.classifier)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.evaluate`, with the averaged weights if there are any."""
+        with self.averaged_weights():
+            return super().evaluate(*args, **kwargs)
+
+    def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.test_on_batch`, with the averaged weights if there are any."""
+        with self.averaged_weights():
+            return super().test_on_batch(*args, **kwargs)
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.predict`, with the averaged weights if there are any."""
+        with self.averaged_weights():
+            return super().predict(*args, **kwargs)
+
+    def predict_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.predict_on_batch`, with the averaged weights if there are any."""
+        with self.averaged_weights():
+            return super().predict_on_batch(*args, **kwargs)
+
     def train_step(self, data: Any) -> dict[str, Any]:
         """Crafts adversarial images, then takes one optimizer step on them."""
         x, y, weight = self._checked_batch(data)
         step_seed = rng.replica_seed(rng.fold(rng.make_seed(self.seed), self.steps_taken))
         transforms = rng.fold(step_seed, _TRANSFORM)
+        x = augmented(x, rng.fold(step_seed, _AUGMENT), self.augment, self.pixel_range.low)
         x_train, y_train, train_weight = x, y, weight
         if self.attack is not None and self.clean_weight < 1.0:
             x_train = self._craft_for_training(
@@ -197,11 +259,14 @@ class AdversarialModel(CheckedFit):
             loss = self.compute_loss(
                 x=x_train, y=y_train, y_pred=outputs, sample_weight=train_weight, training=True
             )
+            loss += self._added_loss(x, y_train, outputs, train_weight)
             scaled = self.optimizer.scale_loss(loss)
         weights = self.classifier.trainable_weights
         gradients = tape.gradient(scaled, weights)
         self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
         self.steps_taken.assign_add(1)
+        if self.average is not None:
+            self.average.update(self.steps_taken)
         count = tf.shape(x)[0]  # with clean images mixed in, metrics are of the adversarial half
         self._track_loss(loss, count)
         logs = self.compute_metrics(x_train[:count], y, outputs[:count], sample_weight=weight)
@@ -309,6 +374,17 @@ class AdversarialModel(CheckedFit):
         weights = [2.0 * (1.0 - self.clean_weight) * ones, 2.0 * self.clean_weight * ones]
         return tf.concat([x_adv, x], 0), tf.concat([y, y], 0), tf.concat(weights, 0)
 
+    def _added_loss(self, x: Any, y: Any, outputs: Any, weight: Any) -> Any:
+        """What the recipe adds to the compiled loss, reduced as Keras reduces that."""
+        if not self.label_smoothing:
+            return 0.0
+        kind = self._look(x.shape[1:]).outputs
+        losses = self._example_loss(y, outputs)
+        terms = smoothing_terms(losses, kind.logits(outputs), self.label_smoothing, kind)
+        if weight is not None:
+            terms *= tf.cast(tf.reshape(weight, [-1]), tf.float32)
+        return tf.reduce_mean(terms) / self.distribute_strategy.num_replicas_in_sync
+
     def _track_loss(self, loss: Any, count: Any) -> None:
         # Keras divides the loss by the number of replicas so that gradients add up.
         loss *= self.distribute_strategy.num_replicas_in_sync
@@ -329,6 +405,9 @@ class AdversarialModel(CheckedFit):
             "attack": plain(self.attack),
             "validation_attack": plain(self.validation_attack),
             "clean_weight": self.clean_weight,
+            "weight_averaging": 0.0 if self.average is None else self.average.decay,
+            "label_smoothing": self.label_smoothing,
+            "augment": self.augment,
             "pixel_range": given and [given.low, given.high],
             "outputs": self._given_outputs,
             "seed": self.seed,
