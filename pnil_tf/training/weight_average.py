@@ -44,7 +44,8 @@ class WeightAverage(keras.layers.Layer):
         live = [w for w in classifier.weights if w.dtype.startswith(("float", "bfloat"))]
         # Behind a function: Keras would take them for this layer's own.
         self._live = lambda: live
-        for i, weight in enumerate(live):
+        # An attribute: what is none is in no checkpoint of TensorFlow's.
+        self.averages = [
             self.add_weight(
                 shape=weight.shape,
                 initializer="zeros",
@@ -53,6 +54,8 @@ class WeightAverage(keras.layers.Layer):
                 aggregation="only_first_replica",  # they are the same on each
                 name=f"average_{i}",
             )
+            for i, weight in enumerate(live)
+        ]
         self.built = True
 
     def update(self, steps: Any) -> None:
@@ -64,7 +67,7 @@ class WeightAverage(keras.layers.Layer):
         # 1 - decay ** steps, without the rounding of a difference of almost equal numbers.
         weight_of_all = -tf.math.expm1(tf.cast(steps, tf.float32) * math.log(self.decay))
         share = (1.0 - self.decay) / weight_of_all
-        for average, weight in zip(self.weights, self._live(), strict=True):
+        for average, weight in zip(self.averages, self._live(), strict=True):
             value = tf.cast(weight, average.dtype)
             average.assign_add(tf.cast(share, average.dtype) * (value - average))
 
@@ -72,7 +75,7 @@ class WeightAverage(keras.layers.Layer):
     def in_place(self) -> Iterator[None]:
         """Within it the classifier's weights are their averages."""
         live = [weight.numpy() for weight in self._live()]
-        for weight, average in zip(self._live(), self.weights, strict=True):
+        for weight, average in zip(self._live(), self.averages, strict=True):
             weight.assign(average.numpy())
         try:
             yield
