@@ -236,6 +236,11 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
             _parsed(_NUMBER),
             "Share of a label that is spread over all classes in the training loss, 0 to 1.",
         ),
+        "consistency": (
+            _parsed(_NUMBER),
+            "Weight of a loss between the logits at the start of the training attack and at its "
+            "end.",
+        ),
         "augment": (_choice(*AUGMENTATIONS), "Random views of the training images."),
         "seed": (_INTEGER, "Seed of weights, order of images and noise."),
     },

@@ -64,6 +64,7 @@ def _new_model(job: TrainingJob) -> AdversarialModel:
         clean_weight=settings.attack.clean_weight,
         weight_averaging=settings.optimization.weight_averaging,
         label_smoothing=settings.optimization.label_smoothing,
+        consistency=settings.optimization.consistency,
         augment=settings.optimization.augment,
         pixel_range=job.pixel_range,
         seed=settings.optimization.seed,

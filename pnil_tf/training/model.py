@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -14,13 +13,13 @@ from pnil_tf import rng
 from pnil_tf.attacks.eot import EOT
 from pnil_tf.attacks.one_step import StepAttack, craft, step_attack
 from pnil_tf.contract.pixel_range import UNIT, check_epsilon
-from pnil_tf.copying import copied
 from pnil_tf.errors import UserError
 from pnil_tf.input_gradient import quick_input_gradients
 from pnil_tf.keras_internals import all_layers
 from pnil_tf.training.attacked_loss import attacked_loss
 from pnil_tf.training.augmentation import augmented
-from pnil_tf.training.checked_fit import CheckedFit
+from pnil_tf.training.averaged_fit import AveragedFit
+from pnil_tf.training.consistency import consistency_terms
 from pnil_tf.training.losses import example_loss
 from pnil_tf.training.settings import check_recipe
 from pnil_tf.training.smoothing import check_smoothable, smoothing_terms
@@ -34,7 +33,7 @@ _VALIDATION_METRICS = ("adversarial_loss", "adversarial_accuracy")
 
 
 @keras.saving.register_keras_serializable(package="pnil_tf")
-class AdversarialModel(CheckedFit):
+class AdversarialModel(AveragedFit):
     """Trains a classifier on adversarial images crafted at every step.
 
     It is used like any Keras model: `compile`, `fit`, `evaluate`, `predict`, callbacks, metrics
@@ -75,6 +74,8 @@ class AdversarialModel(CheckedFit):
             0.9995; 0 averages nothing. See `WeightAverage`.
         label_smoothing: Share of a label that is spread over all classes in the training loss,
             from 0 to 1. Attacks and `evaluate` take the labels as they are.
+        consistency: Weight of a training loss between the logits at the attack's start and those
+            of the adversarial images, at least 0; see `consistency_terms`.
         augment: Which random views of the training images are attacked and trained on: `"none"`,
             `"shift"` or `"flip_crop"`; see `pnil_tf.training.augmentation`.
         pixel_range: `(low, high)` of the pixels that the classifier takes. By default that which
@@ -109,6 +110,7 @@ class AdversarialModel(CheckedFit):
         clean_weight: float = 0.0,
         weight_averaging: float = 0.0,
         label_smoothing: float = 0.0,
+        consistency: float = 0.0,
         augment: str = "none",
         pixel_range: Any = None,
         outputs: str | None = None,
@@ -122,7 +124,7 @@ class AdversarialModel(CheckedFit):
             )
         if not 0.0 <= clean_weight <= 1.0:
             raise UserError(f"clean_weight is a share between 0 and 1. Received: {clean_weight!r}.")
-        check_recipe(weight_averaging, label_smoothing, augment)
+        check_recipe(weight_averaging, label_smoothing, consistency, augment)
         super().__init__(classifier, pixel_range, outputs, **kwargs)
 
         if isinstance(attack, StepAttack):
@@ -151,6 +153,7 @@ class AdversarialModel(CheckedFit):
         self._needs_gradients = bool(self.attack or self.validation_attack)
         self.clean_weight = clean_weight
         self.label_smoothing = label_smoothing
+        self.consistency = consistency
         self.augment = augment
         self.average = WeightAverage(classifier, weight_averaging) if weight_averaging else None
         self.seed = seed
@@ -201,51 +204,15 @@ class AdversarialModel(CheckedFit):
         with quick_input_gradients(self.classifier):
             return self.classifier(x, training=training)
 
-    @contextlib.contextmanager
-    def averaged_weights(self) -> Iterator[None]:
-        """Within it `classifier` has the averaged weights, if there are any."""
-        if self.average is None or not int(self.steps_taken.numpy()):
-            yield
-            return
-        with self.distribute_strategy.scope(), self.average.in_place():
-            yield
-
-    def averaged_classifier(self) -> keras.Model:
-        """A copy of the classifier with the averaged weights; itself where nothing is averaged."""
-        if self.average is None:
-            return self.classifier
-        with self.averaged_weights():
-            return copied(self.classifier)
-
-    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.evaluate`, with the averaged weights if there are any."""
-        with self.averaged_weights():
-            return super().evaluate(*args, **kwargs)
-
-    def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.test_on_batch`, with the averaged weights if there are any."""
-        with self.averaged_weights():
-            return super().test_on_batch(*args, **kwargs)
-
-    def predict(self, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.predict`, with the averaged weights if there are any."""
-        with self.averaged_weights():
-            return super().predict(*args, **kwargs)
-
-    def predict_on_batch(self, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.predict_on_batch`, with the averaged weights if there are any."""
-        with self.averaged_weights():
-            return super().predict_on_batch(*args, **kwargs)
-
     def train_step(self, data: Any) -> dict[str, Any]:
         """Crafts adversarial images, then takes one optimizer step on them."""
         x, y, weight = self._checked_batch(data)
         step_seed = rng.replica_seed(rng.fold(rng.make_seed(self.seed), self.steps_taken))
         transforms = rng.fold(step_seed, _TRANSFORM)
         x = augmented(x, rng.fold(step_seed, _AUGMENT), self.augment, self.pixel_range.low)
-        x_train, y_train, train_weight = x, y, weight
+        x_train, y_train, train_weight, start_logits = x, y, weight, None
         if self.attack is not None and self.clean_weight < 1.0:
-            x_train = self._craft_for_training(
+            x_train, start_logits = self._craft_for_training(
                 x, y, rng.fold(step_seed, _CRAFT), self.attack, transforms
             )
             if self.clean_weight > 0.0:
@@ -259,7 +226,7 @@ class AdversarialModel(CheckedFit):
             loss = self.compute_loss(
                 x=x_train, y=y_train, y_pred=outputs, sample_weight=train_weight, training=True
             )
-            loss += self._added_loss(x, y_train, outputs, train_weight)
+            loss += self._added_loss(x, y_train, outputs, train_weight, start_logits)
             scaled = self.optimizer.scale_loss(loss)
         weights = self.classifier.trainable_weights
         gradients = tape.gradient(scaled, weights)
@@ -317,17 +284,22 @@ class AdversarialModel(CheckedFit):
 
     def _craft_for_training(
         self, x: Any, y: Any, seed: Any, attack: StepAttack, transforms: Any = None
-    ) -> Any:
+    ) -> tuple[Any, Any]:
+        """Adversarial images, and the logits at the start of the attack (of its first draw)."""
         classifier = self._look(x.shape[1:])
 
         # Unrolled: a classifier in training mode may exchange batch statistics between
         # replicas, which TensorFlow cannot do inside a loop of the graph.
-        def crafted(x: Any, y: Any, seed: Any, transforms: Any) -> Any:
+        def crafted(x: Any, y: Any, seed: Any, transforms: Any) -> tuple[Any, Any]:
+            seen: list[Any] = []
+
             def logits(pixels: Any) -> Any:
                 with rng.stateless_layers(self.classifier, transforms=transforms):
-                    return classifier.logits(pixels, training=True)
+                    seen.append(classifier.logits(pixels, training=True))
+                return seen[-1]
 
-            return self._crafted(logits, x, y, seed, attack, unroll=True)
+            x_adv = self._crafted(logits, x, y, seed, attack, unroll=True)
+            return x_adv, seen[0][: tf.shape(x)[0]]
 
         if self._jit_crafting:
             crafted = tf.function(crafted, jit_compile=True, autograph=False)
@@ -374,13 +346,20 @@ class AdversarialModel(CheckedFit):
         weights = [2.0 * (1.0 - self.clean_weight) * ones, 2.0 * self.clean_weight * ones]
         return tf.concat([x_adv, x], 0), tf.concat([y, y], 0), tf.concat(weights, 0)
 
-    def _added_loss(self, x: Any, y: Any, outputs: Any, weight: Any) -> Any:
+    def _added_loss(self, x: Any, y: Any, outputs: Any, weight: Any, start_logits: Any) -> Any:
         """What the recipe adds to the compiled loss, reduced as Keras reduces that."""
-        if not self.label_smoothing:
+        consistent = self.consistency > 0.0 and start_logits is not None
+        if not self.label_smoothing and not consistent:
             return 0.0
         kind = self._look(x.shape[1:]).outputs
-        losses = self._example_loss(y, outputs)
-        terms = smoothing_terms(losses, kind.logits(outputs), self.label_smoothing, kind)
+        logits, terms = kind.logits(outputs), tf.zeros(tf.shape(outputs)[0])
+        if self.label_smoothing:
+            losses = self._example_loss(y, outputs)
+            terms += smoothing_terms(losses, logits, self.label_smoothing, kind)
+        if consistent:
+            adversarial = logits[: tf.shape(x)[0]]  # clean images may stand behind them
+            added = consistency_terms(start_logits, adversarial, self.consistency)
+            terms += tf.pad(added, [[0, tf.shape(terms)[0] - tf.shape(added)[0]]])
         if weight is not None:
             terms *= tf.cast(tf.reshape(weight, [-1]), tf.float32)
         return tf.reduce_mean(terms) / self.distribute_strategy.num_replicas_in_sync
@@ -407,6 +386,7 @@ class AdversarialModel(CheckedFit):
             "clean_weight": self.clean_weight,
             "weight_averaging": 0.0 if self.average is None else self.average.decay,
             "label_smoothing": self.label_smoothing,
+            "consistency": self.consistency,
             "augment": self.augment,
             "pixel_range": given and [given.low, given.high],
             "outputs": self._given_outputs,

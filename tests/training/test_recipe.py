@@ -69,6 +69,7 @@ def test_losses_whose_labels_cannot_be_smoothed_are_refused(blobs):
     [
         ({"weight_averaging": 1.0}, "below 1"),
         ({"label_smoothing": 1.5}, "between 0 and 1"),
+        ({"consistency": -1.0}, "at least 0"),
         ({"augment": "mirror"}, "flip_crop"),
     ],
 )
@@ -107,3 +108,29 @@ def test_views_are_of_the_step_and_filled_with_the_darkest_pixel(blobs):
         assert set(np.unique(batch)) == {0.0, 255.0}
         assert 0.2 < (batch[:, 0] == 0).all(axis=-1).mean() < 0.6  # 2 of 5 shifts move down
     assert not np.array_equal(first, second)
+
+
+def test_consistency_is_the_squared_distance_that_the_logits_of_a_linear_model_move(blobs):
+    """FGSM starts at the image: logits move by epsilon times the weights' sum of signs."""
+    x, y = 0.25 + 0.5 * blobs[0], blobs[1]
+    epsilon = 0.05  # no pixel meets the end of the range
+    keras.utils.set_random_seed(3)
+    classifier = keras.Sequential(
+        [keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(2)]
+    )
+    kernel = classifier.layers[-1].kernel.numpy()
+    y = y % 2
+
+    def first(**recipe):
+        model = AdversarialModel(classifier, "fgsm", epsilon, **recipe)
+        model.compile("sgd", losses.SparseCategoricalCrossentropy(True))
+        classifier.layers[-1].kernel.assign(kernel)
+        classifier.layers[-1].bias.assign([0.0, 0.0])
+        return float(model.train_on_batch(x, y))
+
+    # Of two classes the loss rises along the other's weights less the true one's.
+    steps = epsilon * np.sign(kernel[:, 1] - kernel[:, 0]) @ kernel
+    expected = 3.0 * np.mean(steps**2)  # the same for both classes, which move oppositely
+    assert np.isclose(first(consistency=3.0) - first(), expected, rtol=1e-3)
+    mixed = first(consistency=3.0, clean_weight=0.25) - first(clean_weight=0.25)
+    assert np.isclose(mixed, 0.75 * expected, rtol=1e-3)
