@@ -40,7 +40,7 @@ class TrainingCheckpoints:
             optimizer=model.optimizer,
             steps_taken=model.steps_taken,
             state=self._state,
-            **({} if model.average is None else {"average": model.average}),
+            average=[] if model.average is None else list(model.average.averages),
         )
         self._directory = directory
 

@@ -44,7 +44,6 @@ class WeightAverage(keras.layers.Layer):
         live = [w for w in classifier.weights if w.dtype.startswith(("float", "bfloat"))]
         # Behind a function: Keras would take them for this layer's own.
         self._live = lambda: live
-        # An attribute: what is none is in no checkpoint of TensorFlow's.
         self.averages = [
             self.add_weight(
                 shape=weight.shape,
