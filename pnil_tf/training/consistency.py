@@ -11,10 +11,10 @@ def consistency_terms(start: Any, end: Any, weight: float) -> Any:
     """Returns `weight` times the mean squared difference of the logits, float32 `(batch,)`.
 
     One-step training collapses where a network bends the loss between the random start and the
-    place to which the step leads: this makes such bends dear. The start's logits are those that
-    the attack has computed anyway, and count as given: no gradient goes through them, so the term
-    costs no further pass (Jia et al. 2022, "Prior-guided fast adversarial training", equation 8,
-    let the gradient through at the price of one).
+    place to which the step leads: this makes such bends dear (after Jia et al. 2022,
+    "Prior-guided adversarial initialization for fast adversarial training"). The start's logits
+    are those that the attack has computed anyway, and count as given: no gradient goes through
+    them, so that the term costs no further pass.
 
     Args:
         start: Logits at the start, float32 `(batch, count)`.
