@@ -159,7 +159,7 @@ def evaluate_saved(
     given = None if pixel_range is None else PixelRange.of(pixel_range)
     saved = settled.load(given)
     test = saved.dataset.test.take(settings.images)
-    chosen = given or saved.loaded.pixel_range
+    chosen, outputs = given or saved.loaded.pixel_range, outputs or saved.loaded.outputs
     images = test.images
     if images.dtype != np.uint8:  # in [0, 1], which need not be the model's range
         looked = looked_at(saved.loaded.model, images.shape[1:], chosen, outputs)

@@ -234,7 +234,7 @@ def test_a_loss_that_needs_more_classes_is_refused_before_the_work(tmp_path):
     settings = EvaluationSettings(**{**FAST, "loss": "margin+dlr"})
 
     def two_classes(x):
-        return tf.reshape(x, [-1, 16])[:, :2]
+        return tf.reshape(x, [-1, 16])[:, :2] - 1.0
 
     with pytest.raises(UserError, match="three classes"):
         evaluate(two_classes, x, np.zeros(20, int), settings, tmp_path / "out")

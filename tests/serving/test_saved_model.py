@@ -478,7 +478,7 @@ def test_an_export_that_answers_otherwise_is_refused(tmp_path):
             return x if tf.executing_eagerly() else 0.0 * x
 
     with pytest.raises(RunFailedError, match="differ from the model"):
-        export_saved_model(sequential(Forgetful()), tmp_path / "m")
+        export_saved_model(sequential(Forgetful()), tmp_path / "m", pixel_range=(0, 1))
     assert not list(tmp_path.iterdir())
 
 
@@ -541,7 +541,7 @@ def test_models_that_cannot_be_exported(tmp_path, model, arguments, words):
 
 
 def test_the_size_of_images_can_be_said():
-    served = offered(growing(), image_shape=(5, 6, 3))
+    served = offered(growing(), image_shape=(5, 6, 3), outputs="logits")
     answer = served["serving_default"](images=tf.ones([2, 5, 6, 3]))
     np.testing.assert_allclose(answer["logits"], np.ones([2, 3]), atol=1e-6)
 
