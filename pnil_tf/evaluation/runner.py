@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf.data.memory import check_room
-from pnil_tf.errors import UserError
+from pnil_tf.errors import UserError, argument
 from pnil_tf.evaluation.described import described
 from pnil_tf.evaluation.forecast import forecast, measured
 from pnil_tf.evaluation.images import (
@@ -139,7 +139,8 @@ def evaluate(
         if settings.save_adversarial and not (output / ADVERSARIAL).is_file():
             raise UserError(
                 f"The evaluation in {output} is finished and has not kept its adversarial images. "
-                "Received: --resume with --save_adversarial. Evaluate again with --overwrite."
+                f"Received: {argument('resume')} with {argument('save_adversarial')}. Evaluate "
+                f"again with {argument('overwrite')}."
             )
         logger.info("The evaluation in %s is finished.", output)
         return results

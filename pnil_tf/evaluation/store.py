@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pnil_tf.errors import UserError
+from pnil_tf.errors import UserError, argument
 from pnil_tf.files import (
     is_leftover,
     read_json,
@@ -114,7 +114,8 @@ def refuse_foreign_state(folder: Path) -> None:
     if foreign:
         raise UserError(
             f"{str(folder)!r} is where an evaluation keeps its pieces, and holds files that no "
-            f"evaluation wrote, such as {foreign[0]!r}. Move them, or choose another --output."
+            f"evaluation wrote, such as {foreign[0]!r}. Move them, or choose another "
+            f"{argument('output')}."
         )
 
 

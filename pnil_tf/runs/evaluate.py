@@ -11,7 +11,7 @@ import numpy as np
 
 from pnil_tf.contract.pixel_range import UNIT, PixelRange
 from pnil_tf.data import Dataset, DataSettings, load
-from pnil_tf.errors import UserError
+from pnil_tf.errors import UserError, argument
 from pnil_tf.evaluation.runner import evaluate
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.target import looked_at
@@ -103,11 +103,13 @@ def settle(
         if said and norm != trained_in:
             raise UserError(
                 f"{model} was trained at a radius in {trained_in}, which says nothing in {norm}: "
-                f"give --epsilon with --norm={norm}."
+                f"give {argument('epsilon')} with {argument('norm', norm)}."
             )
         epsilon = said.get("epsilon")
     if epsilon is None:
-        raise UserError(f"{model} does not say for which epsilon it was trained: give --epsilon.")
+        raise UserError(
+            f"{model} does not say for which epsilon it was trained: give {argument('epsilon')}."
+        )
     return Settled(model, run, epsilon, norm, _data_settings(model, said, data or {}))
 
 
@@ -154,7 +156,8 @@ def evaluate_saved(
     if output is None:
         if not settled.run:
             raise UserError(
-                f"{model} is not a run's folder: say with --output where the results belong."
+                f"{model} is not a run's folder: say with {argument('output')} where the results "
+                "belong."
             )
         output = str(Path(model) / EVALUATION)
     refuse_file_in_the_way("output", output)
@@ -163,7 +166,7 @@ def evaluate_saved(
         leave_room_on_gpus()
     saved = settled.load(given)
     test = saved.dataset.test.take(settings.images)
-    chosen = given or saved.loaded.pixel_range
+    chosen, outputs = given or saved.loaded.pixel_range, outputs or saved.loaded.outputs
     images = test.images
     if images.dtype != np.uint8:  # in [0, 1], which need not be the model's range
         looked = looked_at(saved.loaded.model, images.shape[1:], chosen, outputs)
@@ -200,5 +203,7 @@ def _data_settings(model: str, run: Mapping[str, Any], given: Mapping[str, Any])
     names = [field.name for field in dataclasses.fields(DataSettings)]
     values = {name: run[name] for name in names if run.get(name) is not None} | dict(given)
     if "dataset" not in values:
-        raise UserError(f"{model} does not say on which data it was trained: give --dataset.")
+        raise UserError(
+            f"{model} does not say on which data it was trained: give {argument('dataset')}."
+        )
     return DataSettings(**settings_of(values))

@@ -93,6 +93,7 @@ def evaluate(
         loaded = load_model(model)
         name, kind, identity = str(model), loaded.kind, sha256_of(loaded.file)
         model, pixel_range = loaded.model, pixel_range or loaded.pixel_range
+        outputs = outputs or loaded.outputs
     pixels, labels, source = gathered(x, y, asked.images)
     keeper = tempfile.TemporaryDirectory(prefix="pnil_tf_")
     results = runner.evaluate(
