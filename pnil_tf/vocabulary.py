@@ -35,6 +35,9 @@ AUGMENTATIONS = ("none", "shift", "flip_crop")
 EFFORTS = ("quick", "standard", "thorough")
 """How much an evaluation does."""
 
+ENGINES = ("local", "ray")
+"""What runs jobs in processes of their own: this machine, or a Ray cluster."""
+
 INITIAL_SIGMA = 0.135
 """Standard deviation with which a `PNILLayer`'s noise starts, as a share of the pixel range.
 
