@@ -173,7 +173,8 @@ def test_training_images_keep_to_the_ball_and_the_range(blobs):
         model = compiled(AdversarialModel(classifier(), name, 0.1))
         x_adv, _ = model._craft_for_training(
             tf.constant(x), tf.constant(y), rng.make_seed(1), model.attack
-        ).numpy()
+        )
+        x_adv = x_adv.numpy()
         assert x_adv.min() >= 0.0
         assert x_adv.max() <= 1.0
         assert 0.9 * radius < np.abs(x_adv - x).max() <= radius + 1e-6, name
@@ -285,7 +286,8 @@ def test_mixed_precision_attacks_do_not_underflow(blobs, policy):
     model.fit(*blobs, epochs=20, batch_size=50, verbose=0)
     x_adv, _ = model._craft_for_training(
         tf.constant(x), tf.constant(y), rng.make_seed(0), model.attack
-    ).numpy()
+    )
+    x_adv = x_adv.numpy()
     assert np.mean(x_adv == x) < 0.05
     assert np.isfinite(x_adv).all()
 
