@@ -26,10 +26,11 @@ from pnil_tf.evaluation.effort import settings_of_effort
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.flagfiles import PREFIX, preset
 from pnil_tf.study.budgets import BUDGETS
-from pnil_tf.study.settings import ENGINES, StudySettings
+from pnil_tf.study.settings import StudySettings
 from pnil_tf.study.studies import STUDIES
 from pnil_tf.training import settings as training
-from pnil_tf.vocabulary import ATTACKS, AVERAGES, EFFORTS, LOSSES, NORMS, OUTPUT_KINDS
+from pnil_tf.validation import require_count
+from pnil_tf.vocabulary import ATTACKS, AVERAGES, EFFORTS, ENGINES, LOSSES, NORMS, OUTPUT_KINDS
 
 FLAGS = flags.FLAGS
 
@@ -297,6 +298,15 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         ),
         "output": (_STRING, "Folder of the results; `evaluation` in the run's unless given."),
         "save_adversarial": (_BOOLEAN, "Write the adversarial images, too."),
+        "workers": (
+            _INTEGER,
+            "Processes that share the images out; the figures are the same. Each takes one GPU "
+            "where there are any.",
+        ),
+        "engine": (
+            _choice(*ENGINES),
+            "What runs the workers: this machine, or a Ray cluster that shares the folder.",
+        ),
         "resume": (_BOOLEAN, "Go on with an evaluation that was interrupted."),
         "overwrite": (_BOOLEAN, "Replace the results in the output folder."),
     },
@@ -360,7 +370,14 @@ _SETTINGS: dict[str, Any] = {
     "study": StudySettings,
 }
 # Flags of `bin/evaluate.py` that are not about the evaluation itself.
-_PLACES = {"model": None, "output": None, "resume": False, "overwrite": False}
+_PLACES = {
+    "model": None,
+    "output": None,
+    "resume": False,
+    "overwrite": False,
+    "workers": 1,
+    "engine": "local",
+}
 _ABOUT_MODEL = {"pixel_range": None, "outputs": None}
 _EXPORT = {
     "model": None,
@@ -489,6 +506,7 @@ def evaluation_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any
             "--resume keeps what the output folder holds and --overwrite replaces it. "
             "Received: both. Drop one."
         )
+    require_count("workers", places["workers"])
     epsilon, norm = values.pop("epsilon"), values.pop("norm")
     EvaluationSettings(
         # Within every other radius that may be given.

@@ -26,7 +26,7 @@ FLOORS = [
     {"rng", "checksums", "flagfiles"},
     {"keras_internals"},
     {"files", "validation", "progress", "html", "logs", "interruption", "batching"},
-    {"standard_streams"},
+    {"standard_streams", "jobs"},
     {
         *("errors", "vocabulary", "version", "registration", "visible", "interpreter", "signals"),
         "tensors",

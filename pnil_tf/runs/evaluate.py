@@ -18,6 +18,7 @@ from pnil_tf.evaluation.target import looked_at
 from pnil_tf.files import refuse_file_in_the_way, sha256_of, understood
 from pnil_tf.interruption import interruption_told
 from pnil_tf.runs.continuation import settings_of
+from pnil_tf.runs.crew import crew_of, leave_room_on_gpus
 from pnil_tf.runs.load import RUN, Loaded, load_model, no_model, read_run
 from pnil_tf.vocabulary import NORMS
 
@@ -124,6 +125,8 @@ def evaluate_saved(
     options: Mapping[str, Any] | None = None,
     pixel_range: tuple[float, ...] | None = None,
     outputs: str | None = None,
+    workers: int = 1,
+    engine: str = "local",
 ) -> dict[str, Any]:
     """Evaluates a saved classifier on the test images of a data set.
 
@@ -139,6 +142,8 @@ def evaluate_saved(
         pixel_range: `(low, high)` of the pixels that the model takes; by default what its run or
             its export says, or else as for `evaluate`.
         outputs: As for `evaluate`.
+        workers: Processes that share the images out.
+        engine: What runs them, one of `ENGINES`.
 
     Returns:
         The content of `results.json`.
@@ -157,6 +162,8 @@ def evaluate_saved(
         output = str(Path(model) / EVALUATION)
     refuse_file_in_the_way("output", output)
     given = None if pixel_range is None else PixelRange.of(pixel_range)
+    if workers > 1:
+        leave_room_on_gpus()
     saved = settled.load(given)
     test = saved.dataset.test.take(settings.images)
     chosen, outputs = given or saved.loaded.pixel_range, outputs or saved.loaded.outputs
@@ -180,6 +187,7 @@ def evaluate_saved(
             pixel_range=chosen,
             outputs=outputs,
             name=model,
+            crew=crew_of(model, images, test.labels, settings, workers, engine),
         )
 
 

@@ -26,12 +26,12 @@ from pnil_tf.files import (
     write_record,
 )
 from pnil_tf.interruption import interruption_told
+from pnil_tf.jobs.local import run_locally
+from pnil_tf.jobs.on_ray import require_ray, run_on_ray
 from pnil_tf.progress import clock
 from pnil_tf.study import formatting
 from pnil_tf.study.budgets import BUDGETS
 from pnil_tf.study.cost import kind_of, measured, predicted_seconds
-from pnil_tf.study.engine_local import run_locally
-from pnil_tf.study.engine_ray import require_ray, run_on_ray
 from pnil_tf.study.job_folder import JobFolder
 from pnil_tf.study.results import CELLS, DAMAGED, merged
 from pnil_tf.study.settings import StudySettings

@@ -8,10 +8,10 @@ import pytest
 from planted_jobs import SMOKE, begun_study, finish, prepared
 
 from pnil_tf.errors import RunFailedError, UserError
-from pnil_tf.study import engine_local, grid
+from pnil_tf.jobs import local
+from pnil_tf.jobs.on_ray import cpus_of_each
+from pnil_tf.study import grid
 from pnil_tf.study.cost import Rates, kind_of
-from pnil_tf.study.engine_ray import cpus_of_each
-from pnil_tf.study.process import note_end
 from pnil_tf.study.results import merged
 from pnil_tf.study.settings import StudySettings
 from pnil_tf.study.studies import jobs_of
@@ -166,7 +166,7 @@ def python(code):
 )
 def test_a_process_that_ends_without_a_word_has_failed(tmp_path, status, words):
     folder = prepared(tmp_path)[0]
-    note_end(folder, status)
+    folder.note_end(status)
     assert folder.read()["status"] == "failed"
     assert words in folder.read()["error"]
 
@@ -174,7 +174,7 @@ def test_a_process_that_ends_without_a_word_has_failed(tmp_path, status, words):
 def test_what_a_failed_job_said_stands(tmp_path):
     folder = prepared(tmp_path)[0]
     folder.update(status="failed", error="no images")
-    note_end(folder, 1)
+    folder.note_end(1)
     assert folder.read()["error"] == "no images"
     (record, *_) = [r for r in merged(tmp_path, "smoke") if r["name"] == folder.path.name]
     assert (record["status"], record["error"]) == ("failed", "no images")
@@ -197,8 +197,8 @@ def test_a_failed_job_does_not_stop_the_others(tmp_path, monkeypatch, workers):
         if folder is not folders[1]:
             finish(folder)
 
-    monkeypatch.setattr(engine_local, "start", start)
-    engine_local.run_locally(folders, workers, lambda folder: None, ended)
+    monkeypatch.setattr(local, "start", start)
+    local.run_locally(folders, workers, lambda folder: None, ended)
     assert order == folders
     assert most[0] == workers
     assert [folder.finished for folder in folders] == [True, False, True, True]
@@ -215,9 +215,9 @@ def test_an_interrupted_engine_stops_its_jobs(tmp_path, monkeypatch):
     def started(folder):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(engine_local, "start", start)
+    monkeypatch.setattr(local, "start", start)
     with pytest.raises(KeyboardInterrupt):
-        engine_local.run_locally(prepared(tmp_path), 1, started, lambda folder: None)
+        local.run_locally(prepared(tmp_path), 1, started, lambda folder: None)
     assert [process.poll() for process in processes] == [-15]
 
 
