@@ -13,6 +13,7 @@ import tensorflow as tf
 from pnil_tf import rng
 from pnil_tf.contract.pixel_range import PixelRange
 from pnil_tf.errors import UserError
+from pnil_tf.tensors import Tensor
 from pnil_tf.vocabulary import INITIAL_SIGMA
 
 
@@ -139,18 +140,18 @@ class PNILLayer(keras.layers.Layer):
         )
         self.built = True
 
-    def log_variance(self, x: Any) -> Any:
+    def log_variance(self, x: Tensor) -> Tensor:
         """Returns `Sigma` (equation 2), float32, in the shape of `x`."""
         return self._times_log_variance(1.0, x)
 
-    def sigma(self, x: Any) -> Any:
+    def sigma(self, x: Tensor) -> Tensor:
         """Returns the noise's standard deviation `exp(Sigma / 2)`, float32, shaped like `x`.
 
         It is a share of the pixel range; times the range's width it is in the units of `x`.
         """
         return tf.exp(self._times_log_variance(0.5, x))
 
-    def _times_log_variance(self, factor: float, x: Any) -> Any:
+    def _times_log_variance(self, factor: float, x: Tensor) -> Tensor:
         # W and B are as large as one image; multiplying them spares a pass over the batch.
         slope, start = factor * self.kernel, factor * self.bias
         if not self.pixel_range.is_unit:
@@ -158,7 +159,7 @@ class PNILLayer(keras.layers.Layer):
             start = start - self.pixel_range.low * slope
         return tf.cast(x, tf.float32) * slope + start
 
-    def call(self, x: Any, training: bool = False) -> Any:
+    def call(self, x: Tensor, training: bool = False) -> Tensor:
         """Adds the noise (equation 3)."""
         x = tf.cast(x, tf.float32)
         if training or self.noise_at_inference:

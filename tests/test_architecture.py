@@ -27,7 +27,10 @@ FLOORS = [
     {"keras_internals"},
     {"files", "validation", "progress", "html", "logs", "interruption", "batching"},
     {"standard_streams", "jobs"},
-    {"errors", "vocabulary", "version", "registration", "visible", "interpreter", "signals"},
+    {
+        *("errors", "vocabulary", "version", "registration", "visible", "interpreter", "signals"),
+        "tensors",
+    },
 ]
 FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}
 

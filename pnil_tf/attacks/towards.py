@@ -16,16 +16,17 @@ from pnil_tf import rng
 from pnil_tf.attacks.eot import Predict
 from pnil_tf.attacks.graphs import BatchFunction
 from pnil_tf.attacks.registry import RunnableAttack
-from pnil_tf.attacks.search import Array, Progress, standing_share
+from pnil_tf.attacks.search import Array, Progress, State, standing_share
 from pnil_tf.attacks.settings import AttackSettings
 from pnil_tf.attacks.targets import by_gradients
 from pnil_tf.batching import batches_of
+from pnil_tf.tensors import Labels, Seed
 
 MOST_PROMISING = 3
 """Classes that are tried where none is given: those whose boundaries are nearest if the logits
 were linear (Melamed et al. 2024)."""
 
-Targets = Callable[[Array, Array, Any], Array]
+Targets = Callable[[Array, Array, Seed], Array]
 """`(x, y, seed) -> int32 (n, classes)`: for each image the classes to reach, one after another."""
 
 
@@ -44,14 +45,14 @@ def most_promising(predict: Predict, settings: AttackSettings, classes: int) -> 
     """
     count = min(MOST_PROMISING, classes - 1)
 
-    def order(arrays: Any, seed: Any) -> Any:
+    def order(arrays: State, seed: Seed) -> Labels:
         x, y = arrays
         return by_gradients(predict, x, y, seed, settings.eot, count, settings.norm)
 
     ordered = BatchFunction(order)
     at_once = max(settings.max_evaluations_in_flight // settings.eot.chunk, 1)
 
-    def targets(x: Array, y: Array, seed: Any) -> Array:
+    def targets(x: Array, y: Array, seed: Seed) -> Array:
         labels = np.asarray(y, np.int32)
         parts = [
             ordered((x[part], labels[part]), rng.fold(seed, number))
@@ -108,7 +109,7 @@ class Towards:
             left[standing[better]] = survived[better]
         return kept
 
-    def _survival(self, x: Array, y: Array, seed: Any) -> Array:
+    def _survival(self, x: Array, y: Array, seed: Seed) -> Array:
         judge = self.attack.judge
         at_once = self.attack.settings.max_evaluations_in_flight
         return standing_share(judge, judge, x, y, seed, False, at_once)
