@@ -30,7 +30,16 @@ from pnil_tf.study.settings import StudySettings
 from pnil_tf.study.studies import STUDIES
 from pnil_tf.training import settings as training
 from pnil_tf.validation import require_count
-from pnil_tf.vocabulary import ATTACKS, AVERAGES, EFFORTS, ENGINES, LOSSES, NORMS, OUTPUT_KINDS
+from pnil_tf.vocabulary import (
+    ATTACKS,
+    AUGMENTATIONS,
+    AVERAGES,
+    EFFORTS,
+    ENGINES,
+    LOSSES,
+    NORMS,
+    OUTPUT_KINDS,
+)
 
 FLAGS = flags.FLAGS
 
@@ -220,6 +229,21 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         "min_lr": (_parsed(_NUMBER), "Lower bound of the triangular schedule."),
         "schedule": (_choice("one_cycle", "triangular", "constant"), "Learning rate schedule."),
         "cycle_epochs": (_parsed(_NUMBER), "Period of the triangular schedule, in epochs."),
+        "weight_averaging": (
+            _parsed(_NUMBER),
+            "Decay per step of an average of the weights, as 0.9995, which is then the classifier "
+            "that is kept; 0 is off.",
+        ),
+        "label_smoothing": (
+            _parsed(_NUMBER),
+            "Share of a label that is spread over all classes in the training loss, 0 to 1.",
+        ),
+        "consistency": (
+            _parsed(_NUMBER),
+            "Weight of a loss between the logits at the start of the training attack and at its "
+            "end.",
+        ),
+        "augment": (_choice(*AUGMENTATIONS), "Random views of the training images."),
         "seed": (_INTEGER, "Seed of weights, order of images and noise."),
     },
     "device": {

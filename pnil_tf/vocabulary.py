@@ -32,6 +32,9 @@ LOSSES = ("cross_entropy", "margin", "dlr")
 AVERAGES = ("loss", "logits")
 """What can be averaged over the draws of a stochastic model."""
 
+AUGMENTATIONS = ("none", "shift", "flip_crop")
+"""Random views of the images that a training can take."""
+
 EFFORTS = ("quick", "standard", "thorough")
 """How much an evaluation does."""
 
