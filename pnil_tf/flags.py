@@ -303,6 +303,15 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         "spsa_steps": (_INTEGER, "Steps of SPSA, of about 0.01 each."),
         "spsa_eot_samples": (_INTEGER, "Draws of the noise for each of those evaluations."),
         "faithful": (_BOOLEAN, "Attack exactly as the paper does, at the full price."),
+        "targeted": (
+            _BOOLEAN,
+            "Attack towards the three classes that gradients reach first, one after another, "
+            "instead of away from the label.",
+        ),
+        "target_class": (
+            _INTEGER,
+            "Attack towards this one class, numbered from 0; a verdict is then doubtful at best.",
+        ),
         "checks": (_BOOLEAN, "Look for hidden gradients."),
         "check_images": (_INTEGER, "How many of the images those checks attack."),
         "check_draws": (_INTEGER, "Draws per gradient in those checks."),
@@ -323,6 +332,11 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         ),
         "output": (_STRING, "Folder of the results; `evaluation` in the run's unless given."),
         "save_adversarial": (_BOOLEAN, "Write the adversarial images, too."),
+        "transfer_from": (
+            _STRING,
+            "Another model of the same images and classes, a run's folder or a file: what its "
+            "gradients find is judged on --model, as the attack transfer.",
+        ),
         "workers": (
             _INTEGER,
             "Processes that share the images out; the figures are the same. Each takes one GPU "
@@ -402,6 +416,7 @@ _PLACES = {
     "overwrite": False,
     "workers": 1,
     "engine": "local",
+    "transfer_from": None,
 }
 _ABOUT_MODEL = {"pixel_range": None, "outputs": None}
 _EXPORT = {

@@ -17,6 +17,9 @@ ATTACKS = (
 """The attacks of an evaluation. Each is a module of `pnil_tf.attacks` with this name, which says
 what it is, how it is set up and how it is built; this line is all that an attack needs outside."""
 
+TRANSFER = "transfer"
+"""What an evaluation calls its attack through the gradients of another model."""
+
 SUITES = ("auto", "autoattack")
 """Attacks that follow one another, each on the images that still stand, see `suites`."""
 
