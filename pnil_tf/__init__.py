@@ -17,6 +17,7 @@ _HOMES = {
     "OneCycle": "pnil_tf.training.schedules",
     "OverfittingGuard": "pnil_tf.training.guard",
     "PNILLayer": "pnil_tf.layers",
+    "SensitivityRegularizer": "pnil_tf.layers",
     "StepAttack": "pnil_tf.attacks.one_step",
     "Triangular": "pnil_tf.training.schedules",
     "UserError": "pnil_tf.errors",
@@ -42,6 +43,7 @@ if TYPE_CHECKING:  # the same names again, with the types that `__getattr__` can
     from pnil_tf.errors import UserError as UserError
     from pnil_tf.evaluation.result import Evaluation as Evaluation
     from pnil_tf.layers import PNILLayer as PNILLayer
+    from pnil_tf.layers import SensitivityRegularizer as SensitivityRegularizer
     from pnil_tf.rng import noise_off as noise_off
     from pnil_tf.rng import noise_scope as noise_scope
     from pnil_tf.runs.evaluate_model import evaluate as evaluate

@@ -184,6 +184,19 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
             "Standard deviation with which the layer's noise starts, a share of the pixel range.",
         ),
         "pnil_per_channel": (_BOOLEAN, "Share the layer's weights over positions."),
+        "pnil_kernel": (
+            _BOOLEAN,
+            "Let the noise depend on the image; without, more robustness can be proved.",
+        ),
+        "pnil_sigma_floor": (
+            _parsed(_NUMBER),
+            "Standard deviation that the noise never falls below, a share of the pixel range.",
+        ),
+        "pnil_penalty": (
+            _parsed(_NUMBER),
+            "Weight in the loss of log D, the noise's sensitivity, for certificates: 0.2, say.",
+        ),
+        "pnil_trainable": (_BOOLEAN, "Learn the noise; otherwise it stays as it starts."),
         "noise_at_inference": (_BOOLEAN, "Keep the layer's noise on at inference."),
     },
     "attack": {
