@@ -124,7 +124,7 @@ class PNILLayer(keras.layers.Layer):
                 "smaller, or let the noise start louder."
             )
         self.sigma_floor: float = float(sigma_floor)
-        self.use_kernel = use_kernel
+        self.use_kernel: bool = use_kernel
         self.pixel_range: PixelRange = PixelRange.of(pixel_range)
         self.supports_masking = True
 
@@ -152,8 +152,7 @@ class PNILLayer(keras.layers.Layer):
         self.bias = self.add_weight(
             name="bias",
             shape=shape,
-            initializer=self.bias_initializer
-            or keras.initializers.Constant(math.log(start)),
+            initializer=self.bias_initializer or keras.initializers.Constant(math.log(start)),
             regularizer=self.bias_regularizer,
             constraint=self.bias_constraint,
             autocast=False,
@@ -244,7 +243,8 @@ class SensitivityRegularizer(keras.regularizers.Regularizer):
                 f"The penalty's weight is a number of at least 0. Received: factor={factor!r}. "
                 "Pass for example 0.2."
             )
-        self.factor, self.sigma_floor = float(factor), float(sigma_floor)
+        self.factor: float = float(factor)
+        self.sigma_floor: float = float(sigma_floor)
 
     def __call__(self, bias: Any) -> Any:
         """Returns the penalty, a float32 scalar, of a layer's `B`."""

@@ -157,15 +157,11 @@ def evaluate_saved(
     saved = settled.load(given)
     test = saved.dataset.test.take(settings.images)
     chosen = given or saved.loaded.pixel_range
-    images = test.images
-    if images.dtype != np.uint8:  # in [0, 1], which need not be the model's range
-        looked = looked_at(saved.loaded.model, images.shape[1:], chosen, outputs)
-        images = looked.pixel_range.from_unit(images)
     kept = f"Interrupted. What was finished is kept in {output}"
     with interruption_told(lambda: f"{kept}: the same command with --resume goes on."):
         return evaluate(
             saved.loaded.model,
-            images,
+            own_pixels(saved.loaded.model, test.images, chosen, outputs),
             test.labels,
             settings,
             output,
@@ -178,6 +174,23 @@ def evaluate_saved(
             outputs=outputs,
             name=model,
         )
+
+
+def own_pixels(
+    model: Any, images: np.ndarray, pixel_range: PixelRange | None, outputs: str | None
+) -> np.ndarray:
+    """A data set's images as a model takes them: those of bytes are said so by their type.
+
+    Args:
+        model: The model.
+        images: uint8, or float32 in [0, 1].
+        pixel_range: As for `looked_at`.
+        outputs: As for `looked_at`.
+    """
+    if images.dtype == np.uint8:
+        return images
+    looked = looked_at(model, images.shape[1:], pixel_range, outputs)
+    return np.asarray(looked.pixel_range.from_unit(images))
 
 
 def _flat(run: Mapping[str, Any]) -> dict[str, Any]:
