@@ -1,4 +1,4 @@
-.PHONY: train test test-all lint format docs lock
+.PHONY: train test test-all test-oldest test-newest lint format docs lock
 
 train:
 	bin/in_env python bin/train.py --dataset=mnist --pnil
@@ -8,6 +8,18 @@ test:
 
 test-all:
 	bin/in_env python -m pytest -n 2 -m ""
+
+# The oldest and the newest versions that setup.py allows, each in a fresh environment: the fast
+# tests and the main job. Left out is what holds the lock against the versions installed.
+PYTHON ?= 3.11
+RESOLUTION_oldest = lowest-direct
+RESOLUTION_newest = highest
+test-oldest test-newest: test-%:
+	bin/in_env uv venv --quiet --clear --python $(PYTHON) build/$*
+	bin/in_env uv pip install --quiet --python build/$*/bin/python \
+	  --resolution $(RESOLUTION_$*) --editable '.[dev]'
+	build/$*/bin/python -m pytest -n 2 --ignore=tests/test_packaging.py
+	build/$*/bin/python bin/train.py --dataset=mnist --pnil --runs_dir=build/$*/runs --overwrite
 
 lint:
 	bin/in_env ruff check .

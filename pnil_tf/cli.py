@@ -14,6 +14,7 @@ from absl import flags
 
 from pnil_tf import flags as pnil_flags
 from pnil_tf.errors import UserError, failure, speaking_of_flags
+from pnil_tf.logs import quiet_level
 from pnil_tf.signals import answer_signals
 from pnil_tf.standard_streams import guard, lost_output
 from pnil_tf.version import __version__
@@ -42,7 +43,7 @@ def run(command: Callable[[], None], *groups: str) -> NoReturn:
     if "--version" in sys.argv[1:]:
         print(f"pnil_tf {__version__}")
         _leave_well(program)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", quiet_level())  # before TensorFlow is imported
     logging.basicConfig(format="%(message)s")
     logging.getLogger("pnil_tf").setLevel(logging.INFO)
     try:

@@ -27,10 +27,11 @@ from pnil_tf.evaluation.effort import settings_of_effort
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.flagfiles import PREFIX, preset
 from pnil_tf.study.budgets import BUDGETS
-from pnil_tf.study.settings import ENGINES, StudySettings
+from pnil_tf.study.settings import StudySettings
 from pnil_tf.study.studies import STUDIES
 from pnil_tf.training import settings as training
-from pnil_tf.vocabulary import ATTACKS, AVERAGES, EFFORTS, LOSSES, NORMS, OUTPUT_KINDS
+from pnil_tf.validation import require_count
+from pnil_tf.vocabulary import ATTACKS, AVERAGES, EFFORTS, ENGINES, LOSSES, NORMS, OUTPUT_KINDS
 
 FLAGS = flags.FLAGS
 
@@ -311,6 +312,15 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         ),
         "output": (_STRING, "Folder of the results; `evaluation` in the run's unless given."),
         "save_adversarial": (_BOOLEAN, "Write the adversarial images, too."),
+        "workers": (
+            _INTEGER,
+            "Processes that share the images out; the figures are the same. Each takes one GPU "
+            "where there are any.",
+        ),
+        "engine": (
+            _choice(*ENGINES),
+            "What runs the workers: this machine, or a Ray cluster that shares the folder.",
+        ),
         "resume": (_BOOLEAN, "Go on with an evaluation that was interrupted."),
         "overwrite": (_BOOLEAN, "Replace the results in the output folder."),
     },
@@ -402,8 +412,10 @@ _SETTINGS: dict[str, Any] = {
     "benchmark": BenchmarkSettings,
     "study": StudySettings,
 }
-# Flags of `bin/evaluate.py` that are not about the evaluation itself.
-_PLACES = {"model": None, "output": None, "resume": False, "overwrite": False}
+# Flags that are not about the evaluation, or the certificate, itself.
+_FILES = {"model": None, "output": None, "resume": False, "overwrite": False}
+_PLACES = {**_FILES, "workers": 1, "engine": "local"}
+_PLACES_OF_PROOFS = {**_FILES, "evaluation": None}
 _ABOUT_MODEL = {"pixel_range": None, "outputs": None}
 _EXPORT = {
     "model": None,
@@ -425,7 +437,7 @@ def _defaults(group: str) -> dict[str, Any]:
     # Only the command can do without a radius and a norm: it takes the run's.
     of_run = {"epsilon": None, "norm": None}
     if group == "certificate":
-        return {**_PLACES, **_ABOUT_MODEL, "evaluation": None, **defaults, **of_run}
+        return {**_PLACES_OF_PROOFS, **_ABOUT_MODEL, **defaults, **of_run}
     return {**_PLACES, **_ABOUT_MODEL, **defaults, **of_run} if group == "evaluation" else defaults
 
 
@@ -530,6 +542,7 @@ def evaluation_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any
         raise UserError("There is nothing to evaluate: no --model was given. Pass a run's folder.")
     _check_range(places["pixel_range"])
     _check_once(places)
+    require_count("workers", places["workers"])
     epsilon, norm = values.pop("epsilon"), values.pop("norm")
     EvaluationSettings(
         # Within every other radius that may be given.
@@ -549,7 +562,7 @@ def certificate_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, An
         UserError: If a value, or a combination of them, is not valid.
     """
     values = _values("certificate", flag_values)
-    places = {name: values.pop(name) for name in (*_PLACES, *_ABOUT_MODEL, "evaluation")}
+    places = {name: values.pop(name) for name in (*_PLACES_OF_PROOFS, *_ABOUT_MODEL)}
     if not places["model"]:
         raise UserError("There is nothing to certify: no --model was given. Pass a run's folder.")
     _check_range(places["pixel_range"])

@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf.keras_internals import all_layers
+from pnil_tf.tensors import Tensor
 
 # Measured against TensorFlow's own: with up to 4 channels it takes a quarter to nine tenths of the
 # time, with 16 as long or longer, as with a kernel of 1 or 2 pixels without stride.
@@ -71,7 +72,7 @@ def _is_slow(layer: keras.Layer) -> bool:
     )
 
 
-def _convolution(layer: keras.layers.Conv2D, inputs: Any, kernel: Any) -> Any:
+def _convolution(layer: keras.layers.Conv2D, inputs: Tensor, kernel: Tensor) -> Tensor:
     """What `layer.convolution_op(inputs, kernel)` returns, with a gradient of its own."""
     original = functools.partial(type(layer).convolution_op, layer)
     inputs = tf.convert_to_tensor(inputs)
@@ -80,8 +81,8 @@ def _convolution(layer: keras.layers.Conv2D, inputs: Any, kernel: Any) -> Any:
     stride, padding = layer.strides[0], layer.padding.upper()
 
     @tf.custom_gradient
-    def convolve(x: Any, w: Any) -> Any:
-        def gradients(upstream: Any) -> tuple[Any, Any]:
+    def convolve(x: Tensor, w: Tensor) -> Any:
+        def gradients(upstream: Tensor) -> tuple[Tensor, Tensor]:
             of_kernel = tf.raw_ops.Conv2DBackpropFilter(
                 input=x,
                 filter_sizes=tf.shape(w),
@@ -99,8 +100,8 @@ def _convolution(layer: keras.layers.Conv2D, inputs: Any, kernel: Any) -> Any:
 
 
 def input_gradient(
-    upstream: Any, kernel: Any, size: tuple[int, int], stride: int, padding: str
-) -> Any:
+    upstream: Tensor, kernel: Tensor, size: tuple[int, int], stride: int, padding: str
+) -> Tensor:
     """Returns the gradient of a convolution with respect to its input.
 
     Args:

@@ -13,6 +13,7 @@ import tensorflow as tf
 from pnil_tf import rng
 from pnil_tf.contract.pixel_range import PixelRange
 from pnil_tf.errors import UserError
+from pnil_tf.tensors import Tensor
 from pnil_tf.vocabulary import INITIAL_SIGMA
 
 
@@ -159,27 +160,27 @@ class PNILLayer(keras.layers.Layer):
         )
         self.built = True
 
-    def log_variance(self, x: Any) -> Any:
+    def log_variance(self, x: Tensor) -> Tensor:
         """Returns `Sigma` (equation 2), float32, in the shape of `x`.
 
         With a `sigma_floor` it is the logarithm of the whole variance.
         """
         return self._times_log_variance(1.0, x)
 
-    def sigma(self, x: Any) -> Any:
+    def sigma(self, x: Tensor) -> Tensor:
         """Returns the noise's standard deviation `exp(Sigma / 2)`, float32, shaped like `x`.
 
         It is a share of the pixel range; times the range's width it is in the units of `x`.
         """
         return tf.exp(self._times_log_variance(0.5, x))
 
-    def _times_log_variance(self, factor: float, x: Any) -> Any:
+    def _times_log_variance(self, factor: float, x: Tensor) -> Tensor:
         if self.sigma_floor:
             least = 2.0 * math.log(self.sigma_floor)
             return factor * (least + tf.nn.softplus(self._times_linear(1.0, x) - least))
         return self._times_linear(factor, x)
 
-    def _times_linear(self, factor: float, x: Any) -> Any:
+    def _times_linear(self, factor: float, x: Tensor) -> Tensor:
         if self.kernel is None:
             return tf.broadcast_to(factor * self.bias, tf.shape(x))
         # W and B are as large as one image; multiplying them spares a pass over the batch.
@@ -189,7 +190,7 @@ class PNILLayer(keras.layers.Layer):
             start = start - self.pixel_range.low * slope
         return tf.cast(x, tf.float32) * slope + start
 
-    def call(self, x: Any, training: bool = False) -> Any:
+    def call(self, x: Tensor, training: bool = False) -> Tensor:
         """Adds the noise (equation 3)."""
         x = tf.cast(x, tf.float32)
         if training or self.noise_at_inference:

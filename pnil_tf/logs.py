@@ -31,6 +31,17 @@ def errors_only(name: str) -> Iterator[None]:
         logger.removeFilter(only_errors)
 
 
+_NVIDIA = "/dev/nvidiactl"
+
+
+def quiet_level() -> str:
+    """The `TF_CPP_MIN_LOG_LEVEL` of a command: errors alone, or nothing where no GPU can be.
+
+    There TensorFlow has one error to tell, that it found none; all others come as exceptions, too.
+    """
+    return "2" if os.path.exists(_NVIDIA) else "3"
+
+
 # What TensorFlow's C++ says of itself before it reads the level of its log.
 _CHATTER = re.compile(rb"I\d{4} |WARNING: All log messages before absl::InitializeLog")
 

@@ -32,6 +32,9 @@ AVERAGES = ("loss", "logits")
 EFFORTS = ("quick", "standard", "thorough")
 """How much an evaluation does."""
 
+ENGINES = ("local", "ray")
+"""What runs jobs in processes of their own: this machine, or a Ray cluster."""
+
 INITIAL_SIGMA = 0.135
 """Standard deviation with which a `PNILLayer`'s noise starts, as a share of the pixel range.
 

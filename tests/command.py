@@ -1,8 +1,11 @@
 """Runs the project's commands as a user does: in a process of their own."""
 
+import multiprocessing
 import os
+import runpy
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import keras
@@ -11,6 +14,7 @@ import numpy as np
 from pnil_tf.layers import PNILLayer  # noqa: F401 - registers the layer for loading
 
 ROOT = Path(__file__).resolve().parent.parent
+_FORKS = multiprocessing.get_context("forkserver")
 
 # Real digits that every test machine has, a run of seconds, and the same bits every time.
 SHORT = [
@@ -68,10 +72,48 @@ def run(
     prefix: tuple[str, ...] = (),
     timeout: float = 300,
 ):
-    """Returns exit status, standard output and standard error."""
+    """Returns exit status, standard output and standard error.
+
+    Where neither surroundings nor a prefix are asked for, the process is a fork of one that has
+    imported TensorFlow already, which takes seconds.
+    """
+    if not env and not prefix:
+        return _run_forked(script, arguments, timeout)
     process = start(script, *arguments, env=env, prefix=prefix)
     try:
         out, err = process.communicate(timeout=timeout)
     finally:
         process.kill()
     return process.returncode, out, err
+
+
+def _run_forked(script: str, arguments: tuple[str, ...], timeout: float):
+    _FORKS.set_forkserver_preload(
+        ["tensorflow", "keras", "pnil_tf.runs.train", "matplotlib.pyplot"]
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder, name) for name in ("out", "err")]
+        command = [str(ROOT / "bin" / script), *map(str, arguments)]
+        process = _FORKS.Process(target=_be, args=(command, files, dict(os.environ), os.getcwd()))
+        process.start()
+        try:
+            process.join(timeout)
+            if process.exitcode is None:
+                raise subprocess.TimeoutExpired(command, timeout)
+        finally:
+            process.kill()
+        return process.exitcode, *(file.read_text(encoding="utf-8") for file in files)
+
+
+def _be(command: list[str], files: list[Path], env: dict[str, str], folder: str) -> None:
+    """Makes a fresh process that of a command."""
+    for number, file in enumerate(files, start=1):
+        stream = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(stream, number)
+        os.close(stream)
+    os.environ.clear()
+    os.environ.update({**env, "TF_CPP_MIN_LOG_LEVEL": "3"})
+    os.chdir(folder)
+    sys.argv = command
+    sys.path[0] = str(Path(command[0]).parent)
+    runpy.run_path(command[0], run_name="__main__")

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from pnil_tf.layers import PNILLayer
+from pnil_tf.serving.signatures import build_signatures, servable
 
 SHAPE, CLASSES = (8, 8, 1), 4
 
@@ -37,12 +38,17 @@ def noisy():
 def load(path):
     """The signatures as functions of tensors, by name; they keep the model alive."""
     loaded = tf.saved_model.load(str(path))
+    return {name: _answering(lambda: loaded.signatures, name) for name in loaded.signatures}
 
-    def caller(name):
-        def call(**inputs):
-            answers = loaded.signatures[name](**inputs)
-            return {key: value.numpy() for key, value in answers.items()}
 
-        return call
+def offered(model, resized=False, **arguments):
+    """The signatures that an export would have, without writing and loading one."""
+    signatures = build_signatures(servable(model, **arguments), resized)
+    return {name: _answering(lambda: signatures, name) for name in signatures}
 
-    return {name: caller(name) for name in loaded.signatures}
+
+def _answering(signatures, name):
+    def call(**inputs):
+        return {key: value.numpy() for key, value in signatures()[name](**inputs).items()}
+
+    return call

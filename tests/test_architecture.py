@@ -27,8 +27,11 @@ FLOORS = [
     {"rng", "checksums", "flagfiles"},
     {"keras_internals"},
     {"files", "validation", "progress", "html", "logs", "interruption", "batching"},
-    {"standard_streams"},
-    {"errors", "vocabulary", "version", "registration", "visible", "interpreter", "signals"},
+    {"standard_streams", "jobs"},
+    {
+        *("errors", "vocabulary", "version", "registration", "visible", "interpreter", "signals"),
+        "tensors",
+    },
 ]
 FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}
 

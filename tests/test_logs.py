@@ -4,6 +4,7 @@ import logging
 import subprocess
 import sys
 
+from pnil_tf import logs
 from pnil_tf.logs import errors_only
 
 
@@ -23,6 +24,14 @@ def test_tensorflow_is_imported_without_a_line_before_our_own():
     code += "; import sys; print(tf.__version__); print('ours', file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == "ours\n"
+
+
+def test_only_a_machine_with_a_gpu_hears_of_errors_with_it(tmp_path, monkeypatch):
+    driver = tmp_path / "driver"
+    monkeypatch.setattr(logs, "_NVIDIA", str(driver))
+    assert logs.quiet_level() == "3"
+    driver.touch()
+    assert logs.quiet_level() == "2"
 
 
 def test_what_is_no_chatter_is_passed_on(tmp_path):

@@ -22,7 +22,8 @@ from pnil_tf.attacks.losses import attack_loss, wrong
 from pnil_tf.attacks.one_step import ascent
 from pnil_tf.attacks.search import Search, State
 from pnil_tf.attacks.settings import AttackSettings
-from pnil_tf.attacks.trials import graph
+from pnil_tf.attacks.trials import Stretch, graph
+from pnil_tf.tensors import Images, Labels, Logits, PerImage, Scalar, Seed, Tensor
 
 _INERTIA = 0.25  # 1 - alpha of the paper: share of the last move in the next one
 _RISING = 0.75  # rho of the paper
@@ -81,25 +82,25 @@ class _Climb:
         halved: 1 if the step was halved at the last checkpoint, else 0.
     """
 
-    found: Any
-    found_wrong: Any
-    found_loss: Any
-    current: Any
-    previous: Any
-    best: Any
-    best_gradient: Any
-    best_loss: Any
-    last_loss: Any
-    checked_loss: Any
-    step: Any
-    rises: Any
-    halved: Any
+    found: Images
+    found_wrong: PerImage
+    found_loss: PerImage
+    current: Images
+    previous: Images
+    best: Images
+    best_gradient: Images
+    best_loss: PerImage
+    last_loss: PerImage
+    checked_loss: PerImage
+    step: PerImage
+    rises: PerImage
+    halved: PerImage
 
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(_Climb))
 
 
-def climb_from(x: Any, settings: AttackSettings, seed: Any) -> State:
+def climb_from(x: Images, settings: AttackSettings, seed: Seed) -> State:
     """Returns the state of searches that begin: at random points of the ball, clipped."""
     shape = tf.shape(x)
     if settings.norm == "linf":
@@ -132,31 +133,23 @@ def climb(
     loss: Loss,
     missed: Loss,
     settings: AttackSettings,
-    x: Any,
-    labels: Any,
-    state: State,
-    seed: Any,
-    first: Any,
-    count: Any,
+    stretch: Stretch,
 ) -> State:
-    """Goes on with searches: looks at `count` points, from number `first` on, and moves on.
+    """Goes on with searches: looks at each point of a stretch, and moves on. Point 0 is the start.
 
     Args:
         predict: The classifier.
         loss: Loss per example that is made large.
         missed: 1 where logits are what the attack wants, else 0.
         settings: The attack's settings.
-        x: float32 images `(batch, ...)`, the centres of the balls.
-        labels: What `loss` and `missed` take.
-        state: As `climb_from` returns it.
-        seed: int32 seed pair of the whole search.
-        first: Number of the first point; point 0 is the start.
-        count: Points to look at.
+        stretch: What to do; the labels are what `loss` and `missed` take, and the state is as
+            `climb_from` returns it.
     """
+    x, labels, state, seed, first, count = stretch
     points = checkpoints(settings.steps)
     ends, widths = tf.constant(points[1:]), tf.constant(np.diff(points), tf.float32)
 
-    def look(i: Any, at: _Climb) -> tuple[_Climb, Any]:
+    def look(i: Scalar, at: _Climb) -> tuple[_Climb, Images]:
         value, gradient, share = eot_look(
             predict, loss, missed, at.current, labels, rng.fold(seed, i), settings.eot
         )
@@ -179,7 +172,7 @@ def climb(
         )
         return now, gradient
 
-    def reconsidered(i: Any, at: _Climb, gradient: Any) -> tuple[_Climb, Any]:
+    def reconsidered(i: Scalar, at: _Climb, gradient: Images) -> tuple[_Climb, Images]:
         width = tf.reduce_sum(tf.where(ends == i, widths, 0.0))
         too_few = at.rises < _RISING * width
         stuck = (at.halved == 0) & (at.best_loss <= at.checked_loss)
@@ -194,7 +187,7 @@ def climb(
         )
         return now, _chosen(halve, at.best_gradient, gradient)
 
-    def move(i: Any, at: _Climb, gradient: Any) -> _Climb:
+    def move(i: Scalar, at: _Climb, gradient: Images) -> _Climb:
         step = like(at.step, x)
         target = projected(at.current + step * ascent(gradient, 1.0, settings.norm), x, settings)
         inertia = tf.where(i == 0, 0.0, _INERTIA)
@@ -202,11 +195,11 @@ def climb(
         moved += inertia * (at.current - at.previous)
         return dataclasses.replace(at, current=projected(moved, x, settings), previous=at.current)
 
-    def body(i: Any, *fields: Any) -> tuple[Any, ...]:
+    def body(i: Scalar, *fields: Tensor) -> tuple[Tensor, ...]:
         at, gradient = look(i, _Climb(*fields))
         named = [*_as_tuple(at), gradient]
 
-        def at_checkpoint() -> list[Any]:
+        def at_checkpoint() -> list[Tensor]:
             now, upward = reconsidered(i, at, gradient)
             return [*_as_tuple(now), upward]
 
@@ -232,16 +225,16 @@ def apgd_search(predict: Predict, settings: AttackSettings, loss: Loss | None = 
     """
     used = loss or attack_loss(settings.loss, settings.targeted)
 
-    def missed(labels: Any, logits: Any) -> Any:
+    def missed(labels: Labels, logits: Logits) -> PerImage:
         share = wrong(labels, logits)
         return 1 - share if settings.targeted else share
 
-    def steps(x: Any, y: Any, state: State, seed: Any, first: Any, count: Any) -> State:
-        return climb(predict, used, missed, settings, x, y, state, seed, first, count)
+    def steps(stretch: Stretch) -> State:
+        return climb(predict, used, missed, settings, stretch)
 
     compiled = graph(steps)
 
-    def start(trial: int, x: Any, known: State, seed: Any) -> State:
+    def start(trial: int, x: Images, known: State, seed: Seed) -> State:
         del trial, known
         return climb_from(x, settings, seed)
 
@@ -255,7 +248,7 @@ def apgd_search(predict: Predict, settings: AttackSettings, loss: Loss | None = 
     )
 
 
-def projected(moved: Any, x: Any, settings: AttackSettings) -> Any:
+def projected(moved: Images, x: Images, settings: AttackSettings) -> Images:
     """Returns points brought back to the ball around `x` and then to the range of pixels."""
     if settings.norm == "linf":
         low, high = box(x, settings.epsilon, settings.clip_min, settings.clip_max)
@@ -264,14 +257,14 @@ def projected(moved: Any, x: Any, settings: AttackSettings) -> Any:
     return tf.clip_by_value(inside, settings.clip_min, settings.clip_max)
 
 
-def like(values: Any, images: Any) -> Any:
+def like(values: PerImage, images: Images) -> Tensor:
     """Returns values `(batch,)` in the shape in which they multiply images."""
     return tf.reshape(values, [-1] + [1] * (images.shape.rank - 1))
 
 
-def _chosen(where: Any, those: Any, others: Any) -> Any:
+def _chosen(where: PerImage, those: Tensor, others: Tensor) -> Tensor:
     return tf.where(like(where, those), those, others)
 
 
-def _as_tuple(at: _Climb) -> tuple[Any, ...]:
+def _as_tuple(at: _Climb) -> tuple[Tensor, ...]:
     return tuple(getattr(at, name) for name in _FIELDS)

@@ -7,6 +7,7 @@ Croce and Hein 2020 try the classes with the largest logits; ordered by their gr
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,9 @@ from pnil_tf.attacks.losses import targeted_dlr, wrong
 from pnil_tf.attacks.search import Search, State
 from pnil_tf.attacks.settings import AttackSettings
 from pnil_tf.attacks.targets import by_gradients, by_logits
-from pnil_tf.attacks.trials import graph
+from pnil_tf.attacks.trials import Steps, Stretch, graph
 from pnil_tf.errors import UserError
+from pnil_tf.tensors import Images, Labels, Logits, PerImage, Seed, Tensor
 
 ORDERS = ("logits", "gradients")
 
@@ -58,8 +60,8 @@ def targeted_search(
     settings: TargetedSettings,
     *,
     steps: int,
-    start: Any,
-    step: Any,
+    start: Callable[[Images, Seed], State],
+    step: Steps,
 ) -> Search:
     """Returns a search that has a trial, or several, for each target.
 
@@ -68,11 +70,11 @@ def targeted_search(
         settings: The attack's settings.
         steps: Steps of a trial.
         start: `(x, seed) -> state`.
-        step: `(x, pairs, state, seed, first, count) -> state`; `pairs` are labels and targets,
-            int32 `(batch, 2)`.
+        step: Takes the steps of a stretch whose labels are pairs of labels and targets, int32
+            `(batch, 2)`.
     """
 
-    def order(arrays: State, seed: Any) -> Any:
+    def order(arrays: State, seed: Seed) -> Tensor:
         x, y = arrays
         given = (predict, x, y, seed, settings.eot, settings.targets)
         return (
@@ -81,17 +83,17 @@ def targeted_search(
 
     ordered = BatchFunction(order)
 
-    def prepare(x: Any, y: Any, seed: Any) -> State:
+    def prepare(x: Images, y: Labels, seed: Seed) -> State:
         return (ordered((x, np.asarray(y, np.int32)), seed),)
 
-    def begin(trial: int, x: Any, known: State, seed: Any) -> State:
+    def begin(trial: int, x: Images, known: State, seed: Seed) -> State:
         (targets,) = known
         return (*start(x, seed), targets[:, trial % settings.targets])
 
-    def advance(x: Any, y: Any, state: State, seed: Any, first: Any, count: Any) -> State:
-        *inner, target = state
-        pairs = tf.stack([y, target], axis=1)
-        return (*step(x, pairs, tuple(inner), seed, first, count), target)
+    def advance(stretch: Stretch) -> State:
+        *inner, target = stretch.state
+        pairs = tf.stack([stretch.y, target], axis=1)
+        return (*step(stretch._replace(y=pairs, state=tuple(inner))), target)
 
     compiled = graph(advance)
     return Search(
@@ -110,16 +112,14 @@ def _defaults(wishes: Wishes) -> dict[str, Any]:
 
 
 def _build(predict: Predict, settings: TargetedSettings) -> Search:
-    def missed(pairs: Any, logits: Any) -> Any:
+    def missed(pairs: Labels, logits: Logits) -> PerImage:
         return wrong(pairs[:, 0], logits)
 
-    def start(x: Any, seed: Any) -> State:
+    def start(x: Images, seed: Seed) -> State:
         return apgd.climb_from(x, settings, seed)
 
-    def step(x: Any, pairs: Any, state: State, seed: Any, first: Any, count: Any) -> State:
-        return apgd.climb(
-            predict, targeted_dlr, missed, settings, x, pairs, state, seed, first, count
-        )
+    def step(stretch: Stretch) -> State:
+        return apgd.climb(predict, targeted_dlr, missed, settings, stretch)
 
     return targeted_search(predict, settings, steps=settings.steps + 1, start=start, step=step)
 

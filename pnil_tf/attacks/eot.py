@@ -10,13 +10,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
 
 import tensorflow as tf
 
 from pnil_tf import rng
 from pnil_tf.contract.outputs import Answer, split
 from pnil_tf.errors import UserError
+from pnil_tf.tensors import Images, Labels, Logits, PerImage, Scalar, Seed, Tensor
 from pnil_tf.vocabulary import AVERAGES
 
 # In one stack of draws of one image. Larger images keep every core at work by themselves, and
@@ -25,10 +25,10 @@ _VALUES_STACKED = 2**16
 # Of 2. In the middle of what float16 can hold, whether a network shrinks or enlarges its gradients.
 _SLOPE_EXPONENT = 4.0
 
-Predict = Callable[[Any], Any]
+Predict = Callable[[Images], Logits]
 """Images `(batch, ...)` -> logits `(batch, classes)`, one draw of the noise per call."""
 
-Loss = Callable[[Any, Any], Any]
+Loss = Callable[[Labels, Logits], PerImage]
 """`(labels, logits)` -> float32 losses `(batch,)`; the attacks make it large."""
 
 
@@ -62,7 +62,7 @@ class EOT:
             )
 
 
-def cross_entropy(labels: Any, logits: Any) -> Any:
+def cross_entropy(labels: Labels, logits: Logits) -> PerImage:
     """Softmax cross-entropy of integer labels `(batch,)` and logits `(batch, classes)`."""
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, tf.cast(logits, tf.float32))
 
@@ -78,12 +78,14 @@ class _Draws:
         unroll: Whether they become a Python loop.
     """
 
-    def __init__(self, predict: Predict, x: Any, seed: Any, eot: EOT, unroll: bool = False) -> None:
+    def __init__(
+        self, predict: Predict, x: Images, seed: Seed, eot: EOT, unroll: bool = False
+    ) -> None:
         self._predict, self._seed, self._eot, self._unroll = predict, seed, eot, unroll
         values = x.shape[1:].num_elements() or 1
         self._chunk = min(eot.chunk, eot.draws, max(1, _VALUES_STACKED // values))
 
-    def logits(self, images: Any, first: Any, count: int) -> tuple[Any, Answer]:
+    def logits(self, images: Images, first: Scalar, count: int) -> tuple[Logits, Answer]:
         """Logits `(count * batch, classes)` of draws first, first + 1, ... of stacked images.
 
         And what makes of them what `predict` returned, which the loss sees.
@@ -95,7 +97,7 @@ class _Draws:
         with rng.noise_scope(*seeds, signs=signs):
             return split(self._predict(images))
 
-    def sum(self, part: Callable[[Any, int], tuple[Any, ...]]) -> tuple[Any, ...]:
+    def sum(self, part: Callable[[Scalar, int], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
         """Sums `part(first, count)` over all draws, chunk by chunk."""
         chunk = self._chunk
         full, rest = divmod(self._eot.draws, chunk)
@@ -112,11 +114,11 @@ class _Draws:
             )
         return _add(total, part(full * chunk, rest)) if rest else total
 
-    def mean_logits(self, x: Any) -> tuple[Any, Answer]:
+    def mean_logits(self, x: Images) -> tuple[Logits, Answer]:
         """Mean logits `(batch, classes)` of all draws, and what `logits` returns with each."""
         answers: list[Answer] = []
 
-        def part(first: Any, count: int) -> tuple[Any]:
+        def part(first: Scalar, count: int) -> tuple[Tensor]:
             logits, answer = self.logits(_stack(x, count), first, count)
             answers.append(answer)
             return (_unstack_sum(logits, count),)
@@ -125,7 +127,7 @@ class _Draws:
         return total / float(self._eot.draws), answers[0]
 
 
-def eot_loss(predict: Predict, loss: Loss, x: Any, y: Any, seed: Any, eot: EOT) -> Any:
+def eot_loss(predict: Predict, loss: Loss, x: Images, y: Labels, seed: Seed, eot: EOT) -> PerImage:
     """Returns the losses `(batch,)` of the draws that `eot_gradient` takes; no gradient.
 
     Args:
@@ -138,7 +140,7 @@ def eot_loss(predict: Predict, loss: Loss, x: Any, y: Any, seed: Any, eot: EOT) 
     """
     draws = _Draws(predict, x, seed, eot)
 
-    def part(first: Any, count: int) -> tuple[Any]:
+    def part(first: Scalar, count: int) -> tuple[Tensor]:
         logits, answer = draws.logits(_stack(x, count), first, count)
         return (_unstack_sum(loss(_stack(y, count), answer(logits)), count),)
 
@@ -148,12 +150,12 @@ def eot_loss(predict: Predict, loss: Loss, x: Any, y: Any, seed: Any, eot: EOT) 
 def eot_gradient(
     predict: Predict,
     loss: Loss,
-    x: Any,
-    y: Any,
-    seed: Any,
+    x: Images,
+    y: Labels,
+    seed: Seed,
     eot: EOT,
     unroll: bool = False,
-) -> tuple[Any, Any]:
+) -> tuple[Images, PerImage]:
     """Returns the loss and its gradient with respect to the input, averaged over draws.
 
     No gradient with respect to any weight is computed. A classifier that computes in float16
@@ -181,12 +183,12 @@ def eot_look(
     predict: Predict,
     loss: Loss,
     observe: Loss,
-    x: Any,
-    y: Any,
-    seed: Any,
+    x: Images,
+    y: Labels,
+    seed: Seed,
     eot: EOT,
     unroll: bool = False,
-) -> tuple[Any, Any, Any]:
+) -> tuple[Images, PerImage, Logits]:
     """Returns what `eot_gradient` does, and the mean of a second loss over the same draws.
 
     Args:
@@ -202,9 +204,9 @@ def eot_look(
     draws = _Draws(predict, x, seed, eot, unroll)
 
     def loss_gradient(
-        objective: Callable[[Any, Answer, int], Any],
-    ) -> Callable[..., tuple[Any, ...]]:
-        def part(first: Any, count: int) -> tuple[Any, ...]:
+        objective: Callable[[Logits, Answer, int], PerImage],
+    ) -> Callable[..., tuple[Tensor, ...]]:
+        def part(first: Scalar, count: int) -> tuple[Tensor, ...]:
             images = _stack(x, count)
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(images)
@@ -246,7 +248,7 @@ def eot_look(
     return values, gradient / eot.draws, seen / eot.draws
 
 
-def peak_scaled(gradient: Any) -> Any:
+def peak_scaled(gradient: Tensor) -> Tensor:
     """Returns gradients `(batch, ...)` with 1 as the largest size of each image's components.
 
     Cleverhans bounds a gradient's squared l2 norm from below by 1e-12: a confident image's
@@ -256,7 +258,7 @@ def peak_scaled(gradient: Any) -> Any:
     return gradient / tf.where(peak > 0, peak, 1.0)
 
 
-def _slope_size(slope: Any) -> Any:
+def _slope_size(slope: Logits) -> PerImage:
     """Returns `(rows, 1)` by which to divide: each row then peaks near 2**`_SLOPE_EXPONENT`.
 
     It is a power of 2, so that neither dividing by it nor multiplying rounds.
@@ -271,17 +273,17 @@ def _slope_size(slope: Any) -> Any:
     return tf.bitcast(bits, tf.float32)
 
 
-def _like_images(rows: Any, images: Any) -> Any:
+def _like_images(rows: PerImage, images: Images) -> Tensor:
     return tf.reshape(rows, [-1] + [1] * (images.shape.rank - 1))
 
 
-def _stack(tensor: Any, count: int) -> Any:
+def _stack(tensor: Tensor, count: int) -> Tensor:
     return tensor if count == 1 else tf.concat([tensor] * count, axis=0)
 
 
-def _unstack_sum(stacked: Any, count: int) -> Any:
+def _unstack_sum(stacked: Tensor, count: int) -> Tensor:
     return tf.reduce_sum(tf.reshape(stacked, tf.concat([[count, -1], tf.shape(stacked)[1:]], 0)), 0)
 
 
-def _add(a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:
+def _add(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tuple(p + q for p, q in zip(a, b, strict=True))

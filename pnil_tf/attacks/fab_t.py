@@ -22,6 +22,8 @@ from pnil_tf.attacks.eot import Predict, eot_gradient, eot_loss
 from pnil_tf.attacks.hyperplane import to_hyperplane
 from pnil_tf.attacks.losses import margin
 from pnil_tf.attacks.search import Search, State
+from pnil_tf.attacks.trials import Stretch
+from pnil_tf.tensors import Images, Labels, Logits, PerImage, Scalar, Seed, Tensor
 
 _BIAS = 0.1  # alpha_max: most of the way that is counted from the original
 _BEYOND = 1.05  # eta: how far over the boundary
@@ -31,38 +33,30 @@ _BACK = 0.9  # beta: what is left of the way after a step back
 def fab_steps(
     predict: Predict,
     settings: TargetedSettings,
-    x: Any,
-    pairs: Any,
-    state: State,
-    seed: Any,
-    first: Any,
-    count: Any,
+    stretch: Stretch,
 ) -> State:
-    """Takes `count` steps, from number `first` on.
+    """Takes the steps of a stretch.
 
     Args:
         predict: The classifier.
         settings: The attack's settings.
-        x: float32 images `(batch, ...)`.
-        pairs: int32 `(batch, 2)`, labels and targets.
-        state: What the attack would hand over (an image of the ball that is across a boundary,
-            or else the original); where it is; the least distance at which it was across.
-        seed: int32 seed pair of the whole search.
-        first: Number of the first step.
-        count: Steps to take.
+        stretch: What to do. The labels are int32 `(batch, 2)`, labels and targets. The state:
+            what the attack would hand over (an image of the ball that is across a boundary, or
+            else the original); where it is; the least distance at which it was across.
     """
+    x, pairs, state, seed, first, count = stretch
     pixels = [tf.shape(x)[0], x.shape[1:].num_elements()]
     edges = (settings.norm, settings.clip_min, settings.clip_max)
 
-    def gap(pairs: Any, logits: Any) -> Any:
+    def gap(pairs: Labels, logits: Logits) -> PerImage:
         of_label, of_target = (tf.gather(logits, pairs[:, i], batch_dims=1) for i in (0, 1))
         return of_target - of_label
 
-    def distance(points: Any) -> Any:
+    def distance(points: Images) -> PerImage:
         order = np.inf if settings.norm == "linf" else 2
         return tf.norm(tf.reshape(points - x, pixels), ord=order, axis=1)
 
-    def body(i: Any, found: Any, current: Any, nearest: Any) -> tuple[Any, ...]:
+    def body(i: Scalar, found: Images, current: Images, nearest: PerImage) -> tuple[Tensor, ...]:
         step_seed = rng.fold(seed, i)
         value, gradient = eot_gradient(
             predict, gap, current, pairs, rng.fold(step_seed, 0), settings.eot
@@ -104,12 +98,12 @@ def _defaults(wishes: Wishes) -> dict[str, Any]:
 
 
 def _build(predict: Predict, settings: TargetedSettings) -> Search:
-    def start(x: Any, seed: Any) -> State:
+    def start(x: Images, seed: Seed) -> State:
         del seed
         return x, x, np.full(len(x), np.inf, np.float32)
 
-    def step(x: Any, pairs: Any, state: State, seed: Any, first: Any, count: Any) -> State:
-        return fab_steps(predict, settings, x, pairs, state, seed, first, count)
+    def step(stretch: Stretch) -> State:
+        return fab_steps(predict, settings, stretch)
 
     return targeted_search(predict, settings, steps=settings.steps, start=start, step=step)
 

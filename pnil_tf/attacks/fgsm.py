@@ -15,7 +15,7 @@ from pnil_tf.attacks.eot import Loss, Predict
 from pnil_tf.attacks.one_step import craft, step_attack
 from pnil_tf.attacks.search import Search, State
 from pnil_tf.attacks.settings import AttackSettings
-from pnil_tf.attacks.trials import Steps, step_search
+from pnil_tf.attacks.trials import Steps, Stretch, step_search
 
 
 def _defaults(wishes: Wishes) -> dict[str, Any]:
@@ -33,9 +33,8 @@ def _build(predict: Predict, settings: AttackSettings) -> Search:
     )
 
     def steps_with(loss: Loss) -> Steps:
-        def step(x: Any, y: Any, state: State, seed: Any, first: Any, count: Any) -> State:
-            del state, first, count
-            return (craft(predict, loss, x, y, seed, one_step),)
+        def step(stretch: Stretch) -> State:
+            return (craft(predict, loss, stretch.x, stretch.y, stretch.seed, one_step),)
 
         return step
 

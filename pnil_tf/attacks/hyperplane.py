@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
+from pnil_tf.tensors import Images, PerImage
 
-def to_hyperplane(points: Any, normal: Any, gap: Any, norm: str, low: float, high: float) -> Any:
+
+def to_hyperplane(
+    points: Images, normal: Images, gap: PerImage, norm: str, low: float, high: float
+) -> Images:
     """Returns the shortest displacements to where `gap + normal . displacement` is 0.
 
     A displacement moves pixels the way that closes the gap, in l_inf all by the same amount, in

@@ -11,7 +11,7 @@ from pnil_tf.attacks.ball import uniform_in_ball
 from pnil_tf.attacks.eot import Loss, Predict
 from pnil_tf.attacks.search import Search, State
 from pnil_tf.attacks.settings import AttackSettings
-from pnil_tf.attacks.trials import Steps, step_search
+from pnil_tf.attacks.trials import Steps, Stretch, step_search
 
 
 def _defaults(wishes: Wishes) -> dict[str, Any]:
@@ -24,9 +24,9 @@ def _build(predict: Predict, settings: AttackSettings) -> Search:
     def steps_with(loss: Loss) -> Steps:
         del loss
 
-        def step(x: Any, y: Any, state: State, seed: Any, first: Any, count: Any) -> State:
-            del y, state, first, count
-            moved = x + uniform_in_ball(tf.shape(x), seed, settings.epsilon, settings.norm)
+        def step(stretch: Stretch) -> State:
+            shape, radius = tf.shape(stretch.x), settings.epsilon
+            moved = stretch.x + uniform_in_ball(shape, stretch.seed, radius, settings.norm)
             return (tf.clip_by_value(moved, settings.clip_min, settings.clip_max),)
 
         return step

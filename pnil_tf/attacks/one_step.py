@@ -18,6 +18,7 @@ from pnil_tf import rng
 from pnil_tf.attacks.ball import ORDERS, on_sphere, uniform_in_ball
 from pnil_tf.attacks.eot import EOT, Loss, Predict, eot_gradient, peak_scaled
 from pnil_tf.errors import UserError
+from pnil_tf.tensors import Images, Labels, Scalar, Seed, Shape, Tensor
 from pnil_tf.vocabulary import NORMS
 
 # Multiples of epsilon: (start, its size, step, projected to the ball around x).
@@ -164,12 +165,12 @@ def _require_positive(name: str, value: Any) -> None:
 def craft(
     predict: Predict,
     loss: Loss,
-    x: Any,
-    y: Any,
-    seed: Any,
+    x: Images,
+    y: Labels,
+    seed: Seed,
     attack: StepAttack,
     unroll: bool = False,
-) -> Any:
+) -> Images:
     """Returns adversarial images for `x`, shaped like it, within `[clip_min, clip_max]`.
 
     Args:
@@ -184,7 +185,7 @@ def craft(
     norm = ORDERS[attack.norm]
     noise_seed = rng.fold(seed, 0)
 
-    def step(i: Any, current: Any) -> Any:
+    def step(i: Scalar, current: Images) -> Images:
         _, gradient = eot_gradient(
             predict, loss, current, y, rng.fold(noise_seed, i), attack.eot, unroll
         )
@@ -211,7 +212,7 @@ def craft(
     return tf.stop_gradient(current)
 
 
-def ascent(gradient: Any, length: Any, norm: str) -> Any:
+def ascent(gradient: Images, length: Scalar, norm: str) -> Images:
     """Returns the step of a given length that raises a loss of this gradient the most.
 
     Args:
@@ -224,7 +225,7 @@ def ascent(gradient: Any, length: Any, norm: str) -> Any:
     return optimize_linear(gradient, length, ORDERS[norm])
 
 
-def random_start(shape: Any, seed: Any, attack: StepAttack) -> Any:
+def random_start(shape: Shape, seed: Seed, attack: StepAttack) -> Tensor:
     """Returns the displacement (float32, `shape`) from which an attack starts."""
     if attack.start == "none":
         return tf.zeros(shape)

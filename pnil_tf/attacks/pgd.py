@@ -18,8 +18,9 @@ from pnil_tf.attacks.eot import Loss, Predict, peak_scaled
 from pnil_tf.attacks.schedule import draw_phases, running_mean, scheduled_gradient
 from pnil_tf.attacks.search import Search, State
 from pnil_tf.attacks.settings import AttackSettings
-from pnil_tf.attacks.trials import Steps, step_search
+from pnil_tf.attacks.trials import Steps, Stretch, step_search
 from pnil_tf.errors import UserError
+from pnil_tf.tensors import Images, Labels, Logits, PerImage, Scalar, Seed
 
 # Thinned out below this, a gradient would rest on too few draws.
 _ENOUGH_TO_THIN = 40
@@ -37,12 +38,12 @@ class SearchMemory:
         self.step = tf.Variable(0, trainable=False)
         self.gradient = tf.Variable(tf.zeros([0]), shape=tf.TensorShape(None), trainable=False)
 
-    def resume(self, step: Any, gradient: Any) -> None:
+    def resume(self, step: Scalar, gradient: Images) -> None:
         """Sets the number of the next step and the running mean of the gradients."""
         self.step.assign(step)
         self.gradient.assign(gradient)
 
-    def mean_gradient(self, like: Any) -> Any:
+    def mean_gradient(self, like: Images) -> Images:
         """Returns the running mean of the gradients, of the shape of `like`."""
         value = self.gradient.read_value()
         value.set_shape(like.shape)
@@ -79,13 +80,13 @@ def pgd_steps(
     predict: Predict,
     loss: Loss,
     settings: AttackSettings,
-    x: Any,
-    current: Any,
-    y: Any,
-    seed: Any,
+    x: Images,
+    current: Images,
+    y: Labels,
+    seed: Seed,
     memory: SearchMemory,
-    count: Any,
-) -> Any:
+    count: Scalar,
+) -> Images:
     """Returns images after `count` steps of Cleverhans' PGD (Madry et al. 2018).
 
     To be called within a `tf.function`, where AutoGraph makes its loop a loop in the graph.
@@ -103,7 +104,7 @@ def pgd_steps(
     """
     phases = draw_phases(settings.eot, settings.schedule, settings.steps)
 
-    def surrogate(labels: Any, logits: Any) -> Any:
+    def surrogate(labels: Labels, logits: Logits) -> PerImage:
         # Cleverhans differentiates this with respect to the images (its model is the
         # identity). The product is linear in them, so what it gets is the EOT gradient,
         # computed chunk by chunk and not through one tape that would hold all draws.
@@ -166,8 +167,8 @@ def _build(predict: Predict, settings: AttackSettings) -> Search:
     memory = SearchMemory()
 
     def steps_with(loss: Loss) -> Steps:
-        def steps(x: Any, y: Any, state: State, seed: Any, first: Any, count: Any) -> State:
-            current, mean = state
+        def steps(stretch: Stretch) -> State:
+            x, y, (current, mean), seed, first, count = stretch
             memory.resume(first, mean)
             moved = pgd_steps(predict, loss, settings, x, current, y, seed, memory, count)
             return moved, memory.mean_gradient(x)

@@ -19,7 +19,8 @@ from pnil_tf.attacks.one_step import ascent
 from pnil_tf.attacks.schedule import draw_phases, running_mean, scheduled_gradient
 from pnil_tf.attacks.search import Search, State
 from pnil_tf.attacks.settings import ALL_DRAWS, AttackSettings
-from pnil_tf.attacks.trials import Steps, step_search
+from pnil_tf.attacks.trials import Steps, Stretch, step_search
+from pnil_tf.tensors import Images, Scalar
 
 # While steps are long a rough direction will do; the last, short ones need a fine one.
 _GROWING_DRAWS = ((0.6, 0.04), (0.3, 0.2), (0.1, 1.0))
@@ -37,33 +38,24 @@ def shrinking_steps(
     predict: Predict,
     loss: Loss,
     settings: AttackSettings,
-    x: Any,
-    y: Any,
-    state: State,
-    seed: Any,
-    first: Any,
-    count: Any,
+    stretch: Stretch,
 ) -> State:
-    """Takes the steps `first` to `first + count - 1` of the search.
+    """Takes the steps of a stretch.
 
     Args:
         predict: The classifier.
         loss: Loss per example that the attack makes large.
         settings: The attack's settings.
-        x: float32 images `(batch, ...)`, the centres of the balls.
-        y: int labels `(batch,)`.
-        state: Images from which to go on, and the running mean of the gradients, shaped like
-            them; zeros at the start.
-        seed: int32 seed pair of the whole search.
-        first: Number of the first step, an int32 tensor.
-        count: Steps to take, an int32 tensor.
+        stretch: What to do. The state: images from which to go on, and the running mean of the
+            gradients, shaped like them; zeros at the start.
 
     Returns:
         The images reached and the running mean.
     """
+    x, y, state, seed, first, count = stretch
     phases = draw_phases(settings.eot, settings.schedule, settings.steps)
 
-    def body(i: Any, current: Any, mean: Any) -> tuple[Any, Any, Any]:
+    def body(i: Scalar, current: Images, mean: Images) -> tuple[Scalar, Images, Images]:
         gradient = scheduled_gradient(predict, loss, current, y, seed, i, phases)
         mean = running_mean(mean, gradient, settings.momentum)
         progress = tf.cast(i, tf.float32) / max(settings.steps - 1, 1)
@@ -95,8 +87,8 @@ def _defaults(wishes: Wishes) -> dict[str, Any]:
 
 def _build(predict: Predict, settings: AttackSettings) -> Search:
     def steps_with(loss: Loss) -> Steps:
-        def steps(x: Any, y: Any, state: State, seed: Any, first: Any, count: Any) -> State:
-            return shrinking_steps(predict, loss, settings, x, y, state, seed, first, count)
+        def steps(stretch: Stretch) -> State:
+            return shrinking_steps(predict, loss, settings, stretch)
 
         return steps
 

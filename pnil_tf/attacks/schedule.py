@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
 
 import tensorflow as tf
 
 from pnil_tf import rng
 from pnil_tf.attacks.eot import EOT, Loss, Predict, eot_gradient
+from pnil_tf.tensors import Images, Labels, Scalar, Seed
 
 Phases = tuple[tuple[int, EOT], ...]
 """`(first step, draws)` of each phase, in order; the first begins at step 0."""
@@ -38,8 +38,8 @@ def draw_phases(eot: EOT, shares: tuple[tuple[float, float], ...], steps: int) -
 
 
 def scheduled_gradient(
-    predict: Predict, loss: Loss, x: Any, y: Any, seed: Any, step: Any, phases: Phases
-) -> Any:
+    predict: Predict, loss: Loss, x: Images, y: Labels, seed: Seed, step: Scalar, phases: Phases
+) -> Images:
     """Returns the EOT gradient (float32, shaped like `x`) that belongs to a step.
 
     Where it is not finite it is 0: an overflow says nothing about a direction.
@@ -55,7 +55,7 @@ def scheduled_gradient(
     """
     step_seed = rng.fold(seed, step)
 
-    def gradient(eot: EOT) -> Any:
+    def gradient(eot: EOT) -> Images:
         return eot_gradient(predict, loss, x, y, step_seed, eot)[1]
 
     if len(phases) == 1:
@@ -68,7 +68,7 @@ def scheduled_gradient(
     return tf.where(tf.math.is_finite(total), total, tf.zeros_like(total))
 
 
-def running_mean(mean: Any, gradient: Any, momentum: float) -> Any:
+def running_mean(mean: Images, gradient: Images, momentum: float) -> Images:
     """Returns the mean of the gradients of a search after one more of them.
 
     Where steps are short, successive gradients differ by their noise more than by their place.

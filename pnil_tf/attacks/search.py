@@ -15,17 +15,18 @@ import numpy.typing as npt
 
 from pnil_tf import rng
 from pnil_tf.batching import batches_of
+from pnil_tf.tensors import Images, Labels, Seed, Tensor
 
 Array = npt.NDArray[Any]
 
-Judge = Callable[[Array, Array, Any], Any]
+Judge = Callable[[Array, Array, Seed], Any]
 """`(x float32 (n, ...), y int (n,), int32 seed pair) -> float32 (n,)`, the fraction of fresh
 draws in which the prediction is `y`."""
 
 Progress = Callable[[int, int], None]
 """`(work done, work in all)`, in steps of single images."""
 
-State = tuple[Any, ...]
+State = tuple[Tensor, ...]
 """Arrays `(n, ...)` that a search carries along; the first is the images it has reached."""
 
 _START, _NOISE, _JUDGE, _PREPARE = 0, 1, 2, -1
@@ -53,9 +54,9 @@ class Search:
     steps: int
     batch: int
     judged_at_once: int
-    start: Callable[[int, Any, State, Any], State]
-    advance: Callable[[int, Any, Any, State, Any, int, int], State]
-    prepare: Callable[[Any, Any, Any], State] | None = None
+    start: Callable[[int, Images, State, Seed], State]
+    advance: Callable[[int, Images, Labels, State, Seed, int, int], State]
+    prepare: Callable[[Images, Labels, Seed], State] | None = None
     given_up: Callable[[tuple[Array, ...]], Array] | None = None
 
 
@@ -63,7 +64,7 @@ def attack_standing(
     search: Search,
     x: Array,
     y: Array,
-    seed: Any,
+    seed: Seed,
     judge: Judge,
     *,
     screen: Judge | None = None,
@@ -151,7 +152,7 @@ def attack_standing(
     return kept
 
 
-def _prepared(search: Search, x: Array, y: Array, seed: Any) -> tuple[Array, ...]:
+def _prepared(search: Search, x: Array, y: Array, seed: Seed) -> tuple[Array, ...]:
     if search.prepare is None or not len(x):
         return ()
     return _joined(
@@ -163,7 +164,7 @@ def _prepared(search: Search, x: Array, y: Array, seed: Any) -> tuple[Array, ...
 
 
 def _started(
-    search: Search, trial: int, x: Array, known: tuple[Array, ...], seed: Any
+    search: Search, trial: int, x: Array, known: tuple[Array, ...], seed: Seed
 ) -> tuple[Array, ...]:
     parts = [
         search.start(trial, x[part], tuple(array[part] for array in known), rng.fold(seed, number))
@@ -173,7 +174,7 @@ def _started(
 
 
 def _survival(
-    first: Judge, second: Judge, x: Array, y: Array, seed: Any, targeted: bool, at_once: int
+    first: Judge, second: Judge, x: Array, y: Array, seed: Seed, targeted: bool, at_once: int
 ) -> Array:
     """Returns the fraction of draws in which each image withstands the attack.
 

@@ -24,10 +24,11 @@ from pnil_tf.attacks.ball import box
 from pnil_tf.attacks.eot import Loss, Predict
 from pnil_tf.attacks.search import Search, State
 from pnil_tf.attacks.settings import AttackSettings
-from pnil_tf.attacks.trials import Steps, step_search
+from pnil_tf.attacks.trials import Steps, Stretch, step_search
 from pnil_tf.errors import UserError
+from pnil_tf.tensors import Images, Labels, PerImage, Scalar, Seed, Shape, Tensor
 
-PointLosses = Callable[[Any], Any]
+PointLosses = Callable[[Images], PerImage]
 """Points `(points, batch, ...)` -> losses `(points, batch)`, under the noise scope around it."""
 
 _BETA_1, _BETA_2, _TINY = 0.9, 0.999, 1e-7  # Adam's, as Keras has them
@@ -42,7 +43,7 @@ _SIGNS = (2.0 * np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1) -
 )
 
 
-def random_signs(shape: Any, seed: Any, size: float = 1.0) -> Any:
+def random_signs(shape: Shape, seed: Seed, size: float = 1.0) -> Tensor:
     """Returns float32 numbers, each `size` or `-size` with even odds.
 
     Args:
@@ -61,13 +62,13 @@ def random_signs(shape: Any, seed: Any, size: float = 1.0) -> Any:
 
 def spsa_gradient(
     losses: PointLosses,
-    x: Any,
-    seed: Any,
+    x: Images,
+    seed: Seed,
     delta: float,
     pairs: int,
     pairs_in_flight: int,
     draws: int = 1,
-) -> Any:
+) -> Images:
     """Returns the SPSA estimate of the gradient of `losses`, shaped like `x`.
 
     The mean over random sign vectors `d` of `d * (loss(x + delta d) - loss(x - delta d)) /
@@ -85,13 +86,13 @@ def spsa_gradient(
         draws: Evaluations of each point, each with noise of its own; their mean counts.
     """
 
-    def part(index: Any, count: int) -> Any:
+    def part(index: Scalar, count: int) -> Images:
         pass_seed = rng.fold(seed, index)
         shape = tf.concat([[count], tf.shape(x)], axis=0)
         offsets = random_signs(shape, rng.fold(pass_seed, 0), delta)
         points = tf.concat([x + offsets, x - offsets], axis=0)
 
-        def evaluate(draw: Any) -> Any:
+        def evaluate(draw: Scalar) -> PerImage:
             with rng.noise_scope(rng.fold(pass_seed, 1 + draw)):
                 return losses(points)
 
@@ -152,30 +153,30 @@ class SPSAOptimizer:
         self._moments = [
             tf.Variable(tf.zeros([0]), shape=any_shape, trainable=False) for _ in range(2)
         ]
-        self._seed: Any = None
-        self._first: Any = None
+        self._seed: Seed | None = None
+        self._first: Scalar | None = None
 
-    def resume(self, first: Any, moments: Sequence[Any], seed: Any) -> None:
+    def resume(self, first: Scalar, moments: Sequence[Images], seed: Seed) -> None:
         """Says where the search stands: the next step, the moments, the search's seed pair."""
         self._first, self._seed = first, seed
         for variable, value in zip(self._moments, moments, strict=True):
             variable.assign(value)
 
-    def moments(self, like: Any) -> tuple[Any, Any]:
+    def moments(self, like: Images) -> tuple[Images, Images]:
         """Returns Adam's two moments, of the shape of `like`."""
         values = [variable.read_value() for variable in self._moments]
         for value in values:
             value.set_shape(like.shape)
         return values[0], values[1]
 
-    def init_state(self, x: list[Any]) -> list[Any]:
+    def init_state(self, x: list[Images]) -> list[Tensor]:
         """Returns the number of the next step."""
         del x
         return [self._first]
 
     def minimize(
-        self, loss_fn: PointLosses, x: list[Any], optim_state: list[Any]
-    ) -> tuple[list[Any], list[Any]]:
+        self, loss_fn: PointLosses, x: list[Images], optim_state: list[Tensor]
+    ) -> tuple[list[Images], list[Tensor]]:
         """Takes a step that makes `loss_fn` smaller.
 
         Args:
@@ -213,12 +214,12 @@ def spsa_steps(
     predict: Predict,
     loss: Loss,
     settings: AttackSettings,
-    x: Any,
-    current: Any,
-    y: Any,
-    count: int,
+    x: Images,
+    current: Images,
+    y: Labels,
+    count: Scalar,
     optimizer: SPSAOptimizer,
-) -> Any:
+) -> Images:
     """Returns images after `count` steps of Cleverhans' `projected_optimization`.
 
     Args:
@@ -233,14 +234,14 @@ def spsa_steps(
     """
     low, high = box(x, settings.epsilon, settings.clip_min, settings.clip_max)
 
-    def losses(points: Any, labels: Any) -> Any:
+    def losses(points: Images, labels: Labels) -> PerImage:
         lead = tf.shape(points)[0]
         rows = tf.reshape(points, tf.concat([[-1], tf.shape(x)[1:]], axis=0))
         rows.set_shape([None, *x.shape[1:]])
         values = loss(tf.tile(labels, [lead]), tf.cast(predict(rows), tf.float32))
         return -tf.reshape(values, [lead, -1])
 
-    def project(perturbation: Any, _: Any, image: Any, **__: Any) -> Any:
+    def project(perturbation: Images, _: Any, image: Images, **__: Any) -> Images:
         return tf.clip_by_value(image + perturbation, low, high) - image
 
     # Cleverhans draws its random start in a ball of the radius given, from a stream that
@@ -309,8 +310,8 @@ def _build(predict: Predict, settings: SPSASettings) -> Search:
     )
 
     def steps_with(loss: Loss) -> Steps:
-        def steps(x: Any, y: Any, state: State, seed: Any, first: Any, count: int) -> State:
-            current, *moments = state
+        def steps(stretch: Stretch) -> State:
+            x, y, (current, *moments), seed, first, count = stretch
             optimizer.resume(first, moments, seed)
             with _without_deprecation_warnings():
                 moved = spsa_steps(predict, loss, settings, x, current, y, count, optimizer)

@@ -25,8 +25,9 @@ from pnil_tf.attacks.eot import EOT, Loss, Predict, eot_loss
 from pnil_tf.attacks.losses import attack_loss
 from pnil_tf.attacks.search import Search, State
 from pnil_tf.attacks.settings import AttackSettings, is_number
-from pnil_tf.attacks.trials import graph
+from pnil_tf.attacks.trials import Stretch, graph
 from pnil_tf.errors import UserError
+from pnil_tf.tensors import Images, PerImage, Scalar, Seed, Shape, Tensor
 
 _QUERIES = 5000
 _MOST_DRAWS = 10
@@ -86,14 +87,14 @@ def sides(height: int, width: int, settings: SquareSettings) -> tuple[tuple[int,
     return tuple(found)
 
 
-def _side_at(i: Any, schedule: tuple[tuple[int, int], ...]) -> Any:
+def _side_at(i: Scalar, schedule: tuple[tuple[int, int], ...]) -> tuple[Scalar, Scalar]:
     """The patch's number in the schedule and its side, at query `i`."""
     begins = tf.constant([first for first, _ in schedule[1:]], tf.int32)
     number = tf.reduce_sum(tf.cast(i > begins, tf.int32))
     return number, tf.gather(tf.constant([side for _, side in schedule], tf.int32), number)
 
 
-def _corner(shape: Any, side: Any, seed: Any) -> tuple[Any, Any]:
+def _corner(shape: Shape, side: Scalar, seed: Seed) -> tuple[Tensor, Tensor]:
     """Row and column `(batch,)` of the upper left corner of a patch that fits into the image."""
     uniform = tf.random.stateless_uniform([2, shape[0]], seed, alg="philox")
     room = tf.cast(shape[1:3] - side + 1, tf.float32)[:, tf.newaxis]
@@ -101,7 +102,7 @@ def _corner(shape: Any, side: Any, seed: Any) -> tuple[Any, Any]:
     return corner[0], corner[1]
 
 
-def _within(corner: tuple[Any, Any], side: Any, height: int, width: int) -> Any:
+def _within(corner: tuple[Tensor, Tensor], side: Scalar, height: int, width: int) -> Tensor:
     """Whether a pixel belongs to the patch, bool `(batch, height, width, 1)`."""
     row, column = (start[:, tf.newaxis] for start in corner)
     rows, columns = tf.range(height), tf.range(width)
@@ -110,7 +111,7 @@ def _within(corner: tuple[Any, Any], side: Any, height: int, width: int) -> Any:
     return (down[:, :, tf.newaxis] & across[:, tf.newaxis, :])[..., tf.newaxis]
 
 
-def _coins(shape: Any, seed: Any) -> Any:
+def _coins(shape: Shape, seed: Seed) -> Tensor:
     """Fair coins, bool."""
     return tf.random.stateless_uniform(shape, seed, alg="philox") < 0.5
 
@@ -118,17 +119,17 @@ def _coins(shape: Any, seed: Any) -> Any:
 class _Corners:
     """The search in l_inf, all of whose points are corners of the box: pixels as low, or high."""
 
-    def __init__(self, x: Any, settings: SquareSettings) -> None:
+    def __init__(self, x: Images, settings: SquareSettings) -> None:
         self._low, self._high = box(x, settings.epsilon, settings.clip_min, settings.clip_max)
         self._shape, (_, self._height, self._width, self._channels) = tf.shape(x), x.shape
         self._schedule = sides(self._height, self._width, settings)
 
-    def start(self, seed: Any) -> Any:
+    def start(self, seed: Seed) -> Images:
         """Vertical stripes."""
         coins = _coins([self._shape[0], 1, self._width, self._channels], seed)
         return tf.where(coins, self._high, self._low)
 
-    def candidate(self, i: Any, best: Any, seed: Any) -> Any:
+    def candidate(self, i: Scalar, best: Images, seed: Seed) -> Images:
         """The best point with a patch in which every channel is low, or high."""
         _, side = _side_at(i, self._schedule)
         corner = _corner(self._shape, side, rng.fold(seed, 0))
@@ -140,7 +141,7 @@ class _Corners:
 class _Bumps:
     """The search in l2: a patch gets a pair of bumps, and the norm of another patch to spend."""
 
-    def __init__(self, x: Any, settings: SquareSettings) -> None:
+    def __init__(self, x: Images, settings: SquareSettings) -> None:
         self._x, self._settings = x, settings
         self._shape, (_, self._height, self._width, self._channels) = tf.shape(x), x.shape
         self._schedule = sides(self._height, self._width, settings)
@@ -148,7 +149,7 @@ class _Bumps:
         shapes = [_framed(_pair_of_bumps(side), largest) for _, side in self._schedule]
         self._shapes = tf.constant(np.stack(shapes), tf.float32)
 
-    def start(self, seed: Any) -> Any:
+    def start(self, seed: Seed) -> Images:
         """Pairs of bumps side by side, of random sign."""
         size = min(self._height, self._width) // _TILES
         down, across = (self._height // max(size, 1), self._width // max(size, 1))
@@ -168,7 +169,7 @@ class _Bumps:
         ]
         return self._at_the_rim(tf.pad(grown * pattern, room))
 
-    def candidate(self, i: Any, best: Any, seed: Any) -> Any:
+    def candidate(self, i: Scalar, best: Images, seed: Seed) -> Images:
         """The best point with new bumps in one patch and nothing left in another."""
         number, side = _side_at(i, self._schedule)
         size = (self._height, self._width)
@@ -190,7 +191,7 @@ class _Bumps:
         fresh *= tf.sqrt(unused / self._channels + spent)
         return self._at_the_rim(offset * (1 - tf.maximum(patch, other)) + fresh)
 
-    def _placed(self, number: Any, corner: tuple[Any, Any], turned: Any) -> Any:
+    def _placed(self, number: Scalar, corner: tuple[Tensor, Tensor], turned: Tensor) -> Images:
         """The bumps of the schedule's patch `number` at each image's corner."""
         shape = tf.gather(self._shapes, number)
         shape = tf.cond(turned, lambda: tf.transpose(shape), lambda: shape)
@@ -202,13 +203,13 @@ class _Bumps:
         placed = tf.gather(tf.gather(shape, rows), columns, axis=2, batch_dims=1)
         return placed[..., tf.newaxis]
 
-    def _at_the_rim(self, offset: Any) -> Any:
+    def _at_the_rim(self, offset: Images) -> Images:
         norm = tf.sqrt(tf.reduce_sum(offset**2, [1, 2, 3], keepdims=True))
         moved = self._x + self._settings.epsilon * offset / (norm + _TINY)
         return tf.clip_by_value(moved, self._settings.clip_min, self._settings.clip_max)
 
 
-def _unit(images: Any) -> Any:
+def _unit(images: Images) -> Images:
     """Each channel of each image at l2 norm 1; zeros stay zeros."""
     return images / (tf.sqrt(tf.reduce_sum(images**2, [1, 2], keepdims=True)) + _TINY)
 
@@ -241,30 +242,21 @@ def square_steps(
     predict: Predict,
     loss: Loss,
     settings: SquareSettings,
-    x: Any,
-    y: Any,
-    state: State,
-    seed: Any,
-    first: Any,
-    count: Any,
+    stretch: Stretch,
 ) -> State:
-    """Makes `count` queries, from number `first` on; query 0 is the start itself.
+    """Makes the queries of a stretch; query 0 is the start itself.
 
     Args:
         predict: The classifier; no gradient is asked of it.
         loss: Loss per example that the attack makes large.
         settings: The attack's settings.
-        x: float32 images `(batch, height, width, channels)`.
-        y: int labels `(batch,)`.
-        state: The best points, their losses `(batch,)`, those losses when the queries were
-            half or less, and 1 for each image that is given up.
-        seed: int32 seed pair of the whole search.
-        first: Number of the first query.
-        count: Queries to make.
+        stretch: What to do. The state: the best points, their losses `(batch,)`, those losses
+            when the queries were half or less, and 1 for each image that is given up.
     """
+    x, y, state, seed, first, count = stretch
     space = _Corners(x, settings) if settings.norm == "linf" else _Bumps(x, settings)
 
-    def body(i: Any, best: Any, value: Any) -> tuple[Any, Any, Any]:
+    def body(i: Scalar, best: Images, value: PerImage) -> tuple[Scalar, Images, PerImage]:
         renewed = i % settings.renew_every == 0
         candidate = tf.cond(
             renewed, lambda: best, lambda: space.candidate(i, best, rng.fold(rng.fold(seed, 0), i))
@@ -310,12 +302,12 @@ def _draws(faithful: bool) -> EOT:
 def _build(predict: Predict, settings: SquareSettings) -> Search:
     loss = attack_loss(settings.loss, settings.targeted)
 
-    def steps(x: Any, y: Any, state: State, seed: Any, first: Any, count: Any) -> State:
-        return square_steps(predict, loss, settings, x, y, state, seed, first, count)
+    def steps(stretch: Stretch) -> State:
+        return square_steps(predict, loss, settings, stretch)
 
     compiled = graph(steps)
 
-    def start(trial: int, x: Any, known: State, seed: Any) -> State:
+    def start(trial: int, x: Images, known: State, seed: Seed) -> State:
         del trial, known
         if x.ndim != 4:
             raise UserError(

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
 from pnil_tf import rng
 from pnil_tf.attacks.ball import DUALS
 from pnil_tf.attacks.eot import EOT, Predict, eot_gradient, eot_loss
+from pnil_tf.tensors import Images, Labels, Logits, PerImage, Seed, Tensor
 
 # Classes whose gradients are looked at: those with the largest logits.
 _CANDIDATES = 30
 
 
-def by_logits(predict: Predict, x: Any, y: Any, seed: Any, eot: EOT, count: int) -> Any:
+def by_logits(predict: Predict, x: Images, y: Labels, seed: Seed, eot: EOT, count: int) -> Tensor:
     """Returns the other classes in the order of their logits, largest first.
 
     Args:
@@ -32,8 +31,8 @@ def by_logits(predict: Predict, x: Any, y: Any, seed: Any, eot: EOT, count: int)
 
 
 def by_gradients(
-    predict: Predict, x: Any, y: Any, seed: Any, eot: EOT, count: int, norm: str
-) -> Any:
+    predict: Predict, x: Images, y: Labels, seed: Seed, eot: EOT, count: int, norm: str
+) -> Tensor:
     """Returns the other classes in the order in which a straight way would reach them.
 
     Where the logits are linear, a class' boundary lies at the gap between its logit and the
@@ -56,8 +55,8 @@ def by_gradients(
     logits = _logits(predict, x, y, rng.fold(seed, 0), eot)
     candidates = _largest(logits, y)[:, :_CANDIDATES]
 
-    def distance(target: Any) -> Any:
-        def gap(targets: Any, logits: Any) -> Any:
+    def distance(target: Labels) -> PerImage:
+        def gap(targets: Labels, logits: Logits) -> PerImage:
             of_target, of_label = (tf.gather(logits, targets[:, i], batch_dims=1) for i in (1, 0))
             return of_target - of_label
 
@@ -77,11 +76,11 @@ def by_gradients(
     return _cycled(tf.gather(candidates, order, batch_dims=1), count)
 
 
-def _logits(predict: Predict, x: Any, y: Any, seed: Any, eot: EOT) -> Any:
+def _logits(predict: Predict, x: Images, y: Labels, seed: Seed, eot: EOT) -> Logits:
     return eot_loss(predict, lambda labels, logits: logits, x, y, seed, eot)
 
 
-def _largest(logits: Any, y: Any) -> Any:
+def _largest(logits: Logits, y: Labels) -> Tensor:
     """The classes other than the label, by their logits, int32 `(batch, classes - 1)`."""
     classes = logits.shape[-1]
     of_label = tf.one_hot(y, classes, on_value=True, off_value=False)
@@ -89,6 +88,6 @@ def _largest(logits: Any, y: Any) -> Any:
     return tf.argsort(others, axis=1, direction="DESCENDING", stable=True)[:, : classes - 1]
 
 
-def _cycled(order: Any, count: int) -> Any:
+def _cycled(order: Tensor, count: int) -> Tensor:
     times = -(-count // order.shape[1])
     return tf.tile(order, [1, times])[:, :count]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -14,12 +14,33 @@ from pnil_tf.attacks.graphs import BatchFunction
 from pnil_tf.attacks.losses import attack_loss
 from pnil_tf.attacks.search import Search, State
 from pnil_tf.attacks.settings import AttackSettings
+from pnil_tf.tensors import Images, Labels, Scalar, Seed
 
-Steps = Callable[..., State]
-"""`(x, y, state, seed, first, count) -> state`, for a graph: takes `count` steps from `first` on.
-All are tensors; `state` is a tuple."""
 
-Start = Callable[[int, Any, State, Any], State]
+class Stretch(NamedTuple):
+    """Steps of a search that are taken in one go, all as tensors.
+
+    Args:
+        x: Images `(batch, ...)`, the centres of the balls.
+        y: int labels `(batch,)`, or what the attack's loss takes in their place.
+        state: Where the search stands, as the attack's steps return it.
+        seed: Of the whole search.
+        first: Number of the first step.
+        steps: How many.
+    """
+
+    x: Images
+    y: Labels
+    state: State
+    seed: Seed
+    first: Scalar
+    steps: Scalar
+
+
+Steps = Callable[[Stretch], State]
+"""Takes the steps of a stretch, in a graph."""
+
+Start = Callable[[int, Images, State, Seed], State]
 """`(trial, x, known, seed) -> state`, see `Search.start`."""
 
 
@@ -49,7 +70,7 @@ def step_search(
     def advance(trial: int, *arguments: Any) -> State:
         return by_loss[trial % len(by_loss)](*arguments)
 
-    def start(trial: int, x: Any, known: State, seed: Any) -> State:
+    def start(trial: int, x: Images, known: State, seed: Seed) -> State:
         del trial, known
         moved = x
         if settings.random_start:
@@ -64,13 +85,13 @@ def step_search(
 def graph(steps: Steps, count_in_graph: bool = True) -> Callable[..., State]:
     """Returns steps as a search calls them: with arrays, and numbers from Python."""
 
-    def unpacked(arrays: State, seed: Any, first: Any, count: Any) -> State:
+    def unpacked(arrays: State, seed: Seed, first: Scalar, count: Scalar) -> State:
         x, y, *state = arrays
-        return steps(x, y, tuple(state), seed, first, count)
+        return steps(Stretch(x, y, tuple(state), seed, first, count))
 
     compiled = BatchFunction(unpacked)
 
-    def call(x: Any, y: Any, state: State, seed: Any, first: int, count: int) -> State:
+    def call(x: Images, y: Labels, state: State, seed: Seed, first: int, count: int) -> State:
         number = tf.constant(count) if count_in_graph else count
         labels = np.asarray(y, np.int32)
         moved: State = compiled((x, labels, *state), seed, tf.constant(first), number)

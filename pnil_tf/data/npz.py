@@ -10,7 +10,7 @@ import numpy as np
 from pnil_tf.contract.pixel_range import PixelRange, range_like
 from pnil_tf.data import memory
 from pnil_tf.data.types import ImageSet, SourceData
-from pnil_tf.errors import UserError
+from pnil_tf.errors import UserError, argument
 
 # Names of images and labels for each split, as Keras' own files and most people's have them.
 _TRAIN = (("x_train", "y_train"), ("x", "y"))
@@ -128,7 +128,8 @@ def _images(x: np.ndarray, name: str, given: str, pixel_range: PixelRange) -> np
     if not (pixel_range.low <= low and high <= pixel_range.high):  # NaN fails, too
         seem = range_like(low, high)
         hint = (
-            f"Give --pixel_range={seem.low:g},{seem.high:g} if that is what the model takes, or "
+            f"Give {argument('pixel_range', f'{seem.low:g},{seem.high:g}')} if that is what the "
+            "model takes, or "
             if seem is not None and seem != pixel_range
             else ""
         )
@@ -140,7 +141,7 @@ def _images(x: np.ndarray, name: str, given: str, pixel_range: PixelRange) -> np
         raise UserError(
             f"The float pixels of {name} in npz:{given} go from {low:.4g} to {high:.4g}, so in "
             f"{pixel_range} every image would be black. Multiply them by {pixel_range.high:g}, or "
-            "leave --pixel_range out."
+            f"leave {argument('pixel_range')} out."
         )
     unit = np.asarray(pixel_range.to_unit(x.astype(np.float32)), np.float32)
     return np.clip(unit, 0, 1)  # against a last bit of rounding

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from pnil_tf.errors import UserError
+from pnil_tf.errors import UserError, argument
 from pnil_tf.evaluation.store import Store, check_identity, holds_pieces, refuse_foreign_state
 from pnil_tf.files import lock_folder, read_json, sha256_of, understood
 
@@ -31,8 +31,9 @@ def refuse_existing(output: Path) -> None:
     """
     if any((output / name).exists() for name in (RESULTS, STATE)):
         raise UserError(
-            f"{output} holds an evaluation. Received: neither --resume (go on with it) nor "
-            "--overwrite (replace it). Pass one, or choose another --output."
+            f"{output} holds an evaluation. Received: neither {argument('resume')} (go on with it) "
+            f"nor {argument('overwrite')} (replace it). Pass one, or choose another "
+            f"{argument('output')}."
         )
 
 
@@ -49,7 +50,7 @@ def refuse_foreign(output: Path) -> None:
         if (output / name).exists():
             raise UserError(
                 f"{str(output / name)!r} was not written by an evaluation of ours, and is not "
-                "replaced. Move it, or choose another --output."
+                f"replaced. Move it, or choose another {argument('output')}."
             )
 
 
@@ -95,7 +96,8 @@ def _check_files(output: Path, results: dict[str, Any]) -> None:
         if not file.is_file() or sha256_of(file) != stated["sha256"]:
             raise UserError(
                 f"{file} is missing, or was damaged since the evaluation wrote it. Received: "
-                f"results with the sha256 {stated['sha256']}. Evaluate again with --overwrite."
+                f"results with the sha256 {stated['sha256']}. Evaluate again with "
+                f"{argument('overwrite')}."
             )
 
 

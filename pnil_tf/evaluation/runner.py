@@ -20,9 +20,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pnil_tf.attacks.registry import attack_named
 from pnil_tf.data.memory import check_room
-from pnil_tf.errors import UserError
+from pnil_tf.errors import UserError, argument
 from pnil_tf.evaluation.described import described
 from pnil_tf.evaluation.forecast import forecast, measured
 from pnil_tf.evaluation.images import (
@@ -47,11 +46,12 @@ from pnil_tf.evaluation.output import (
 from pnil_tf.evaluation.probes import announced, curve_epsilons, gather
 from pnil_tf.evaluation.report import write_report
 from pnil_tf.evaluation.settings import EvaluationSettings
+from pnil_tf.evaluation.shards import Crew, Shard, pieces_of, work_off
 from pnil_tf.evaluation.statistics import figure, weakest, wilson
 from pnil_tf.evaluation.store import Arrays, Store, write_arrays
 from pnil_tf.evaluation.suites import Planned, last_of, planned
 from pnil_tf.evaluation.target import Target, looked_at, target_of
-from pnil_tf.evaluation.trial import Outcome, Trial
+from pnil_tf.evaluation.trial import CLEAN, Outcome, Trial
 from pnil_tf.evaluation.verdict import decide, worst_per_image
 from pnil_tf.files import (
     lock_folder,
@@ -66,6 +66,8 @@ from pnil_tf.progress import Stages, clock
 from pnil_tf.version import __version__, versions
 
 logger = logging.getLogger(__name__)
+
+_CREW = "attacks by several processes"
 
 
 # Every attack is a new graph, and rightly so; TensorFlow would warn of each.
@@ -86,6 +88,7 @@ def evaluate(
     outputs: str | None = None,
     name: str | None = None,
     verbose: int = 1,
+    crew: Crew | None = None,
 ) -> dict[str, Any]:
     """Evaluates a classifier and leaves `results.json`, `arrays.npz` and `report.html`.
 
@@ -112,6 +115,7 @@ def evaluate(
             else tells: one output may be a logit or a probability.
         name: What to call the model in the report; a Keras model has a name of its own.
         verbose: 0 for silence, 1 for a bar (lines where there is no terminal), 2 for lines.
+        crew: Processes that do the attacks; by default this one does.
 
     Returns:
         The content of `results.json`. Adversarial images are kept in [0, 1].
@@ -126,28 +130,17 @@ def evaluate(
     if not (resume or overwrite):
         refuse_existing(output)
     refuse_foreign(output)
-    images, y = first_images(images, labels, settings.images)
-    classifier = looked_at(model, images.shape[1:], pixel_range, outputs)
-    x = unit_images(images, classifier.pixel_range)
-    target = target_of(classifier, x, kind)
+    task = _task(model, images, labels, settings, model_identity, kind, pixel_range, outputs)
+    target, x, y, identity = task.target, task.x, task.y, task.identity
     data = described(data, target.num_classes)
     check_classes(target, y, data)
-    attacks = planned(settings, target)
-    _check_draws(target, settings, len(attacks), len(x))
-    _check_losses(target, attacks)
-    identity = {
-        "settings": {**settings.to_json(), "save_adversarial": None, "effort": None},
-        "data": digest_of(x, y),
-        "model": model_identity or fingerprint(target, x),
-        "pixel_range": target.describe()["pixel_range"],
-        "version": __version__,
-    }
     results = finished(output, identity) if resume else None
     if results is not None:
         if settings.save_adversarial and not (output / ADVERSARIAL).is_file():
             raise UserError(
                 f"The evaluation in {output} is finished and has not kept its adversarial images. "
-                "Received: --resume with --save_adversarial. Evaluate again with --overwrite."
+                f"Received: {argument('resume')} with {argument('save_adversarial')}. Evaluate "
+                f"again with {argument('overwrite')}."
             )
         logger.info("The evaluation in %s is finished.", output)
         return results
@@ -165,33 +158,126 @@ def evaluate(
         store = Store(output / STATE, identity, resume)
         stages = Stages("evaluation", verbose)
         trial = Trial(target, x, y, settings, store, stages)
+        attacks = task.attacks
         about = {
             "data": data,
             "identity": identity,
             "model_name": name or name_of(target),
-            "predicted_seconds": _announce(trial, attacks),
+            "predicted_seconds": _announce(trial, attacks, 1 if crew is None else crew.workers),
         }
         with contextlib.closing(stages):
+            if crew is not None:
+                _have_done(trial, attacks, crew, identity, output / STATE)
             _work(trial, attacks, output / STATE, about)
         put_in_place(output)
         store.remove()
     return read_json(output / RESULTS)
 
 
-def _announce(trial: Trial, attacks: Mapping[str, Planned]) -> float:
-    """Predicts how many seconds the evaluation will take at most, and says so."""
-    settings = trial.settings
-    work = {
-        name: (attack.settings, getattr(settings, attack_named(name).images))
-        for name, attack in attacks.items()
+@dataclasses.dataclass(frozen=True)
+class _Task:
+    target: Target
+    x: np.ndarray
+    y: np.ndarray
+    attacks: Mapping[str, Planned]
+    identity: dict[str, Any]
+
+
+def _task(
+    model: Any,
+    images: np.ndarray,
+    labels: np.ndarray,
+    settings: EvaluationSettings,
+    model_identity: str | None,
+    kind: str | None,
+    pixel_range: Any,
+    outputs: str | None,
+) -> _Task:
+    """Finds out what there is to do; the arguments are those of `evaluate`."""
+    images, y = first_images(images, labels, settings.images)
+    classifier = looked_at(model, images.shape[1:], pixel_range, outputs)
+    x = unit_images(images, classifier.pixel_range)
+    target = target_of(classifier, x, kind)
+    attacks = planned(settings, target)
+    _check_draws(target, settings, len(attacks), len(x))
+    _check_losses(target, attacks)
+    identity = {
+        "settings": {**settings.to_json(), "save_adversarial": None, "effort": None},
+        "data": digest_of(x, y),
+        "model": model_identity or fingerprint(target, x),
+        "pixel_range": target.describe()["pixel_range"],
+        "version": __version__,
     }
+    return _Task(target, x, y, attacks, identity)
+
+
+@errors_only("tensorflow")
+def evaluate_shard(
+    model: Any,
+    images: np.ndarray,
+    labels: np.ndarray,
+    settings: EvaluationSettings,
+    output: str | Path,
+    shard: Shard,
+    *,
+    model_identity: str,
+    pixel_range: Any,
+    outputs: str,
+) -> None:
+    """Does the attacks on a part of the images for an `evaluate` that waits for them.
+
+    Args:
+        model: The model of that evaluation. So for the other arguments.
+        images: Its images.
+        labels: Their classes.
+        settings: What it does.
+        output: Its folder.
+        shard: Which part.
+        model_identity: Fingerprint of the model.
+        pixel_range: The pixels that the model takes.
+        outputs: What the model answers.
+
+    Raises:
+        UserError: If the evaluation that works in the folder is another one.
+    """
+    task = _task(model, images, labels, settings, model_identity, None, pixel_range, outputs)
+    store = Store(Path(output) / STATE, task.identity, resume=True, shared=True)
+    work_off(Trial(task.target, task.x, task.y, settings, store), task.attacks, shard)
+
+
+def _have_done(
+    trial: Trial,
+    attacks: Mapping[str, Planned],
+    crew: Crew,
+    identity: Mapping[str, Any],
+    state: Path,
+) -> None:
+    """Has a crew do the attacks, and shows how many pieces of them there are already."""
+    waiting = set(pieces_of(trial, attacks))
+    total = len(waiting)
+    progress = trial.stages.begin(_CREW, total, "piece")
+
+    def look() -> None:
+        waiting.difference_update([piece for piece in waiting if trial.store.holds(piece)])
+        progress.advance_to(total - len(waiting))
+
+    crew.work_off(trial.target, identity, state, look)
+    progress.close()
+
+
+def _announce(trial: Trial, attacks: Mapping[str, Planned], workers: int) -> float:
+    """Predicts how many seconds the evaluation will take at most, and says so."""
+    work = {name: (attack.settings, attack.images) for name, attack in attacks.items()}
     main = attacks["pgd_strong"].settings if "pgd_strong" in attacks else None
-    work |= announced(trial, main, curve_epsilons(settings))
+    work |= announced(trial, main, curve_epsilons(trial.settings))
     seconds = forecast(trial, work, measured(trial.target, trial.x))
+    if workers > 1:  # this process has nothing left to do of what they have done
+        theirs = [seconds.pop(name) for name in (CLEAN, *attacks)]
+        seconds = {_CREW: sum(theirs) / workers, **seconds}
     total = sum(seconds.values())
     trial.stages.say(
-        f"{len(trial.x)} images, effort {settings.effort}: this will take about {clock(total)}, "
-        "less where images fall early."
+        f"{len(trial.x)} images, effort {trial.settings.effort}: this will take about "
+        f"{clock(total)}, less where images fall early."
     )
     trial.stages.expect(seconds)
     return total
@@ -207,9 +293,13 @@ def name_of(target: Target) -> str:
 def _attacked(trial: Trial, attacks: Mapping[str, Planned]) -> dict[str, Outcome]:
     outcomes: dict[str, Outcome] = {}
     for name, attack in attacks.items():
-        images = getattr(trial.settings, attack_named(name).images)
-        before = outcomes[attack.after] if attack.after else None
-        outcomes[name] = trial.attack(name, attack.settings, images, after=before)
+        outcomes[name] = trial.attack(
+            name,
+            attack.settings,
+            attack.images,
+            attack.predict,
+            outcomes[attack.after] if attack.after else None,
+        )
     return outcomes
 
 
@@ -233,6 +323,7 @@ def _work(
         "versions": {**versions(), "platform": platform.platform()},
         "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "attack_seconds": sum(outcome.seconds for outcome in outcomes.values()),
+        "attack_cpu_seconds": sum(outcome.cpu_seconds for outcome in outcomes.values()),
         "process_seconds": time.monotonic() - started,
     }
     arrays = {"labels": y, "clean_votes": clean, "worst_case_votes": worst_votes}
@@ -334,6 +425,7 @@ def _attack_figure(outcome: Outcome, y: np.ndarray) -> dict[str, Any]:
     return {
         **figure(outcome.votes, y[:images]),
         "seconds": outcome.seconds,
+        "cpu_seconds": outcome.cpu_seconds,
         "images_per_second": images / outcome.seconds if outcome.seconds else None,
         "settings": dataclasses.asdict(outcome.settings),
     }

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pnil_tf.errors import UserError
+from pnil_tf.errors import UserError, argument
 from pnil_tf.files import (
     is_leftover,
     read_json,
@@ -41,16 +41,23 @@ class Store:
         folder: Where the pieces lie.
         identity: Everything that the pieces depend on, as JSON types.
         resume: Whether pieces of an earlier process count.
+        shared: Whether the folder is that of a process which has opened the store already, and
+            waits for pieces.
 
     Raises:
         UserError: If the folder holds pieces of an evaluation with another identity, or files of
             somebody else.
     """
 
-    def __init__(self, folder: Path, identity: dict[str, Any], resume: bool) -> None:
+    def __init__(
+        self, folder: Path, identity: dict[str, Any], resume: bool, shared: bool = False
+    ) -> None:
         self._folder = folder
         file = folder / _IDENTITY
         identity = json.loads(json.dumps(identity))
+        if shared:  # what looks left over there may be another's, who is writing it
+            check_identity(read_json(file), identity, folder.parent)
+            return
         refuse_foreign_state(folder)
         if resume and file.is_file():
             check_identity(read_json(file), identity, folder.parent)
@@ -71,6 +78,10 @@ class Store:
                 _write_npz(temporary, found)
                 seal(temporary)
         return found
+
+    def holds(self, name: str) -> bool:
+        """Whether the piece of this name is there, whole or damaged."""
+        return (self._folder / f"{name}.npz").is_file()
 
     def remove(self) -> None:
         """Deletes all pieces; the evaluation has its results."""
@@ -103,7 +114,8 @@ def refuse_foreign_state(folder: Path) -> None:
     if foreign:
         raise UserError(
             f"{str(folder)!r} is where an evaluation keeps its pieces, and holds files that no "
-            f"evaluation wrote, such as {foreign[0]!r}. Move them, or choose another --output."
+            f"evaluation wrote, such as {foreign[0]!r}. Move them, or choose another "
+            f"{argument('output')}."
         )
 
 

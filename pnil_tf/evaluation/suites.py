@@ -9,11 +9,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from pnil_tf.attacks.registry import attack_named
 from pnil_tf.attacks.settings import AttackSettings
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.probes import configured
 from pnil_tf.evaluation.settings import EvaluationSettings
-from pnil_tf.evaluation.target import Target
+from pnil_tf.evaluation.target import Predict, Target
 from pnil_tf.vocabulary import SUITES
 
 _SANITY = ("fgsm", "noise")
@@ -25,11 +26,15 @@ class Planned:
 
     Args:
         settings: Its settings.
+        images: How many of the images it attacks, the first ones.
         after: The attack whose survivors it attacks; None for all images.
+        predict: The classifier that it sees, if it is not the one under test.
     """
 
     settings: AttackSettings
+    images: int
     after: str | None = None
+    predict: Predict | None = None
 
 
 def cascade(suite: str, target: Target) -> dict[str, dict[str, Any]]:
@@ -90,7 +95,7 @@ def planned(settings: EvaluationSettings, target: Target) -> dict[str, Planned]:
                 f"{', '.join(settings.attacks)}. Name one of them."
             )
         chosen = configured(name, settings.epsilon, settings, target, **own)
-        plan[name] = Planned(chosen, after)
+        plan[name] = Planned(chosen, getattr(settings, attack_named(name).images), after)
 
     for name in settings.attacks:
         if name not in SUITES:

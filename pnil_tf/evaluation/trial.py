@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,9 @@ from pnil_tf.progress import Stages
 AIMING_DRAWS = 100
 """Draws by which an attack sees whether an image is lost."""
 
+CLEAN = "clean"
+"""The piece of work that judges the unperturbed images."""
+
 SCREENING_DRAWS = 10
 """Draws by which it looks first."""
 
@@ -36,6 +39,7 @@ class Outcome:
         votes: int32 `(n, draws)`, see `Judge.votes`.
         share: `(n,)`, the share of draws that are right.
         seconds: The time the attack took, without the judgement.
+        cpu_seconds: The same on all cores together.
     """
 
     settings: AttackSettings
@@ -43,6 +47,7 @@ class Outcome:
     votes: np.ndarray
     share: np.ndarray
     seconds: float
+    cpu_seconds: float
 
 
 class Trial:
@@ -77,11 +82,11 @@ class Trial:
         # How well an attack aims must not depend on how finely its result is judged.
         self._aim = Judge(target.predict, AIMING_DRAWS if target.stochastic else 1)
         self._screen = Judge(target.predict, SCREENING_DRAWS) if target.stochastic else None
-        self._built: dict[AttackSettings, RunnableAttack] = {}
+        self._built: dict[tuple[AttackSettings, Predict], RunnableAttack] = {}
 
     def clean_votes(self) -> np.ndarray:
         """Judges the unperturbed images."""
-        return self.votes("clean", self.x)
+        return self.votes(CLEAN, self.x)
 
     def votes(self, name: str, images: np.ndarray) -> np.ndarray:
         """Judges images by draws that belong to `name`.
@@ -93,19 +98,21 @@ class Trial:
         Returns:
             int32 `(n, draws)`.
         """
-
-        def piece(batch: int, rows: slice) -> Arrays:
-            return {"votes": self.judge.votes(images[rows], self.seed(name, "judge", batch))}
-
         progress = self.stages.begin(name, len(images))
         pieces = []
-        for batch, rows in self._batches(len(images)):
-            pieces.append(
-                self.store.once(f"{name}-{batch:05d}", functools.partial(piece, batch, rows))
-            )
+        for batch, rows in self.batches(len(images)):
+            pieces.append(self.vote_batch(name, batch, images[rows]))
             progress.advance_to(rows.stop)
         progress.close()
         return np.concatenate([piece["votes"] for piece in pieces])
+
+    def vote_batch(self, name: str, batch: int, images: np.ndarray) -> Arrays:
+        """Judges the images of one batch: their part of `votes`."""
+
+        def piece() -> Arrays:
+            return {"votes": self.judge.votes(images, self.seed(name, "judge", batch))}
+
+        return self.store.once(piece_name(name, batch), piece)
 
     def attack(
         self,
@@ -127,41 +134,18 @@ class Trial:
                 right any more are not attacked again: they keep what it left.
         """
         images = min(images, len(self.x))
-        attack = self._build(settings, predict)
         progress = self.stages.begin(name, images)
-
-        def piece(batch: int, rows: slice) -> Arrays:
-            x, y = self.x[rows], self.y[rows]
-            attacked = np.ones(len(x), bool) if after is None else after.share[rows] > 0
-            standing = np.flatnonzero(attacked)
-            if after is not None and not len(standing):
-                kept = {"adversarial": after.adversarial[rows], "votes": after.votes[rows]}
-                return {**kept, "seconds": np.array(0.0)}
-            start = time.monotonic()
-            adversarial = attack.run(
-                x[standing],
-                y[standing],
-                self.seed(name, "attack", batch),
-                lambda done, total: progress.advance_to(
-                    rows.start + len(x) * (done / total if total else 1)
-                ),
-            )
-            seconds = time.monotonic() - start
-            check_adversarial(x[standing], adversarial, settings.epsilon, settings.norm, name)
-            votes = self.judge.votes(adversarial, self.seed(name, "judge", batch))
-            if after is not None:
-                adversarial = _put(after.adversarial[rows], standing, adversarial)
-                votes = _put(after.votes[rows], standing, votes)
-            return {"adversarial": adversarial, "votes": votes, "seconds": np.array(seconds)}
-
         pieces = []
-        for batch, rows in self._batches(images):
-            pieces.append(
-                self.store.once(f"{name}-{batch:05d}", functools.partial(piece, batch, rows))
-            )
+        for batch, rows in self.batches(images):
+
+            def show(share: float, rows: slice = rows) -> None:
+                progress.advance_to(rows.start + (rows.stop - rows.start) * share)
+
+            before = None if after is None else _rows_of(after, rows)
+            pieces.append(self.attack_batch(name, settings, batch, rows, predict, before, show))
             progress.advance_to(rows.stop)
         votes = np.concatenate([piece["votes"] for piece in pieces])
-        share = (votes == self.y[:images, np.newaxis]).mean(axis=1)
+        share = self.share(votes)
         progress.close(f"accuracy {share.mean():.1%} on {images} images")
         return Outcome(
             settings=settings,
@@ -169,7 +153,66 @@ class Trial:
             votes=votes,
             share=share,
             seconds=float(sum(piece["seconds"] for piece in pieces)),
+            cpu_seconds=float(sum(piece["cpu_seconds"] for piece in pieces)),
         )
+
+    def attack_batch(
+        self,
+        name: str,
+        settings: AttackSettings,
+        batch: int,
+        rows: slice,
+        predict: Predict | None = None,
+        before: Arrays | None = None,
+        show: Callable[[float], None] = lambda share: None,
+    ) -> Arrays:
+        """Attacks the images of one batch and judges the result: their part of `attack`.
+
+        It follows from the batch alone, whichever others are done beside it and wherever.
+
+        Args:
+            name: As for `attack`; so for `settings` and `predict`.
+            settings: The attack.
+            batch: Number of the batch.
+            rows: Its images.
+            predict: The classifier that the attack sees.
+            before: What the earlier attack left of this batch, if there was one.
+            show: Told which share of the work is done.
+
+        Returns:
+            `adversarial`, `votes`, `seconds` and `cpu_seconds`, see `Outcome`.
+        """
+
+        def piece() -> Arrays:
+            x, y = self.x[rows], self.y[rows]
+            attacked = np.ones(len(x), bool)
+            if before is not None:
+                attacked = (before["votes"] == y[:, np.newaxis]).any(axis=1)
+                if not attacked.any():
+                    none = np.array(0.0)
+                    kept = {key: before[key] for key in ("adversarial", "votes")}
+                    return {**kept, "seconds": none, "cpu_seconds": none}
+            standing = np.flatnonzero(attacked)
+            attack = self._build(settings, predict)
+            start, cpu_start = time.monotonic(), time.process_time()
+            adversarial = attack.run(
+                x[standing],
+                y[standing],
+                self.seed(name, "attack", batch),
+                lambda done, total: show(done / total if total else 1.0),
+            )
+            spent = {
+                "seconds": np.array(time.monotonic() - start),
+                "cpu_seconds": np.array(time.process_time() - cpu_start),
+            }
+            check_adversarial(x[standing], adversarial, settings.epsilon, settings.norm, name)
+            votes = self.judge.votes(adversarial, self.seed(name, "judge", batch))
+            if before is not None:
+                adversarial = _put(before["adversarial"], standing, adversarial)
+                votes = _put(before["votes"], standing, votes)
+            return {"adversarial": adversarial, "votes": votes, **spent}
+
+        return self.store.once(piece_name(name, batch), piece)
 
     def share(self, votes: np.ndarray) -> np.ndarray:
         """The share of right draws `(n,)` of votes on the first n images."""
@@ -180,16 +223,28 @@ class Trial:
         text = "/".join(map(str, (self.settings.seed, *parts)))
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 2
 
-    def _build(self, settings: AttackSettings, predict: Predict | None) -> RunnableAttack:
-        """Builds an attack; one on the target is kept, since tracing it takes its time."""
-        if predict is not None:  # it is the target that the images are to fool
-            return build_attack(predict, settings, self._aim, self._screen)
-        if settings not in self._built:
-            self._built[settings] = self._build(settings, self.target.predict)
-        return self._built[settings]
-
-    def _batches(self, images: int) -> list[tuple[int, slice]]:
+    def batches(self, images: int) -> list[tuple[int, slice]]:
+        """The batches of the first images: their numbers, and their rows."""
         return list(enumerate(batches_of(images, self.settings.batch_size)))
+
+    def _build(self, settings: AttackSettings, predict: Predict | None) -> RunnableAttack:
+        """Builds an attack, which is kept: tracing it takes its time."""
+        predict = self.target.predict if predict is None else predict
+        if (settings, predict) not in self._built:
+            # It is the target that the images are to fool, whatever the attack sees.
+            self._built[settings, predict] = build_attack(
+                predict, settings, self._aim, self._screen
+            )
+        return self._built[settings, predict]
+
+
+def piece_name(name: str, batch: int) -> str:
+    """What the store calls the part of a piece of work that belongs to one batch."""
+    return f"{name}-{batch:05d}"
+
+
+def _rows_of(outcome: Outcome, rows: slice) -> Arrays:
+    return {"adversarial": outcome.adversarial[rows], "votes": outcome.votes[rows]}
 
 
 def _put(array: np.ndarray, rows: np.ndarray, values: np.ndarray) -> np.ndarray:

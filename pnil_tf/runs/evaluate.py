@@ -11,13 +11,14 @@ import numpy as np
 
 from pnil_tf.contract.pixel_range import UNIT, PixelRange
 from pnil_tf.data import Dataset, DataSettings, load
-from pnil_tf.errors import UserError
+from pnil_tf.errors import UserError, argument
 from pnil_tf.evaluation.runner import evaluate
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.target import looked_at
 from pnil_tf.files import refuse_file_in_the_way, sha256_of, understood
 from pnil_tf.interruption import interruption_told
 from pnil_tf.runs.continuation import settings_of
+from pnil_tf.runs.crew import crew_of, leave_room_on_gpus
 from pnil_tf.runs.load import RUN, Loaded, load_model, no_model, read_run
 from pnil_tf.vocabulary import NORMS
 
@@ -102,11 +103,13 @@ def settle(
         if said and norm != trained_in:
             raise UserError(
                 f"{model} was trained at a radius in {trained_in}, which says nothing in {norm}: "
-                f"give --epsilon with --norm={norm}."
+                f"give {argument('epsilon')} with {argument('norm', norm)}."
             )
         epsilon = said.get("epsilon")
     if epsilon is None:
-        raise UserError(f"{model} does not say for which epsilon it was trained: give --epsilon.")
+        raise UserError(
+            f"{model} does not say for which epsilon it was trained: give {argument('epsilon')}."
+        )
     return Settled(model, run, epsilon, norm, _data_settings(model, said, data or {}))
 
 
@@ -122,6 +125,8 @@ def evaluate_saved(
     options: Mapping[str, Any] | None = None,
     pixel_range: tuple[float, ...] | None = None,
     outputs: str | None = None,
+    workers: int = 1,
+    engine: str = "local",
 ) -> dict[str, Any]:
     """Evaluates a saved classifier on the test images of a data set.
 
@@ -137,6 +142,8 @@ def evaluate_saved(
         pixel_range: `(low, high)` of the pixels that the model takes; by default what its run or
             its export says, or else as for `evaluate`.
         outputs: As for `evaluate`.
+        workers: Processes that share the images out.
+        engine: What runs them, one of `ENGINES`.
 
     Returns:
         The content of `results.json`.
@@ -149,19 +156,23 @@ def evaluate_saved(
     if output is None:
         if not settled.run:
             raise UserError(
-                f"{model} is not a run's folder: say with --output where the results belong."
+                f"{model} is not a run's folder: say with {argument('output')} where the results "
+                "belong."
             )
         output = str(Path(model) / EVALUATION)
     refuse_file_in_the_way("output", output)
     given = None if pixel_range is None else PixelRange.of(pixel_range)
+    if workers > 1:
+        leave_room_on_gpus()
     saved = settled.load(given)
     test = saved.dataset.test.take(settings.images)
-    chosen = given or saved.loaded.pixel_range
+    chosen, outputs = given or saved.loaded.pixel_range, outputs or saved.loaded.outputs
+    images = own_pixels(saved.loaded.model, test.images, chosen, outputs)
     kept = f"Interrupted. What was finished is kept in {output}"
     with interruption_told(lambda: f"{kept}: the same command with --resume goes on."):
         return evaluate(
             saved.loaded.model,
-            own_pixels(saved.loaded.model, test.images, chosen, outputs),
+            images,
             test.labels,
             settings,
             output,
@@ -173,6 +184,7 @@ def evaluate_saved(
             pixel_range=chosen,
             outputs=outputs,
             name=model,
+            crew=crew_of(model, images, test.labels, settings, workers, engine),
         )
 
 
@@ -205,5 +217,7 @@ def _data_settings(model: str, run: Mapping[str, Any], given: Mapping[str, Any])
     names = [field.name for field in dataclasses.fields(DataSettings)]
     values = {name: run[name] for name in names if run.get(name) is not None} | dict(given)
     if "dataset" not in values:
-        raise UserError(f"{model} does not say on which data it was trained: give --dataset.")
+        raise UserError(
+            f"{model} does not say on which data it was trained: give {argument('dataset')}."
+        )
     return DataSettings(**settings_of(values))

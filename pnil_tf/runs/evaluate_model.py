@@ -12,6 +12,7 @@ from pnil_tf.evaluation.effort import settings_with
 from pnil_tf.evaluation.result import Evaluation
 from pnil_tf.evaluation.sources import gathered
 from pnil_tf.files import sha256_of
+from pnil_tf.runs.crew import crew_of
 from pnil_tf.runs.load import load_model
 
 
@@ -29,6 +30,8 @@ def evaluate(
     images: int | None = None,
     seed: int = 0,
     verbose: int = 1,
+    workers: int = 1,
+    engine: str = "local",
     **settings: Any,
 ) -> Evaluation:
     """Says how robust a classifier is, how sure that is, and whether it is real.
@@ -65,6 +68,10 @@ def evaluate(
         images: How many images to take, the first ones; the effort's number by default.
         seed: Every random number of the evaluation follows from it.
         verbose: 0 for silence, 1 for a bar (lines where there is no terminal), 2 for lines.
+        workers: Processes that share the images out, batch by batch; the figures are the same.
+            Each loads the model anew, so that it must be a Keras model or a path.
+        engine: What runs them: `"local"` (this machine) or `"ray"`, a Ray cluster, whose nodes
+            share this machine's folder of temporary files (`TMPDIR`).
         **settings: Further fields of `pnil_tf.evaluation.settings.EvaluationSettings`; they take
             the place of the effort's.
 
@@ -81,10 +88,12 @@ def evaluate(
         given["images"] = images
     asked = settings_with(effort, given)
     kind = name = identity = None
+    given_model = model
     if isinstance(model, (str, Path)):
         loaded = load_model(model)
         name, kind, identity = str(model), loaded.kind, sha256_of(loaded.file)
         model, pixel_range = loaded.model, pixel_range or loaded.pixel_range
+        outputs = outputs or loaded.outputs
     pixels, labels, source = gathered(x, y, asked.images)
     keeper = tempfile.TemporaryDirectory(prefix="pnil_tf_")
     results = runner.evaluate(
@@ -100,5 +109,6 @@ def evaluate(
         outputs=outputs,
         name=name,
         verbose=verbose,
+        crew=crew_of(given_model, pixels, labels, asked, workers, engine),
     )
     return Evaluation(Path(keeper.name), results, keeper)

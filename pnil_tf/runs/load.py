@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from pnil_tf import layers  # registers the layer that saved models refer to
 from pnil_tf.checksums import compare_checksums
+from pnil_tf.contract.outputs import LOGIT, LOGITS
 from pnil_tf.contract.pixel_range import UNIT, PixelRange
 from pnil_tf.errors import UserError
 from pnil_tf.files import read_json, sha256_of, understood
@@ -34,12 +35,14 @@ class Loaded:
         kind: What it was on the disk, one phrase.
         file: What its fingerprint is taken of: a file, or the folder of a SavedModel.
         pixel_range: The pixels that it takes, where something beside it says so.
+        outputs: What it answers, one of `OUTPUT_KINDS`, where the name of its output says so.
     """
 
     model: Any
     kind: str
     file: Path
     pixel_range: PixelRange | None = None
+    outputs: str | None = None
 
 
 def load_model(path: str | Path, run: Mapping[str, Any] | None = None) -> Loaded:
@@ -159,20 +162,21 @@ def _load_saved_model(folder: Path) -> Loaded:
         )
     signature = getattr(loaded, "signatures", {}).get("serving_default")
     if signature is not None:
-        call: Callable[[Any], Any] = _from_signature(folder, loaded, signature)
+        key = _output(folder, signature.structured_outputs)
+        call: Callable[[Any], Any] = _from_signature(folder, loaded, signature, key)
+        kind = _said_by(key, signature.structured_outputs[key].shape)
     elif callable(loaded):
-        call = loaded
+        call, kind = loaded, None
     else:
         raise UserError(
             f"The SavedModel {folder} has neither a 'serving_default' signature nor a callable. "
             "Export it with bin/export.py or Keras' model.export()."
         )
-    return Loaded(call, "SavedModel", folder, _range_of_export(folder))
+    return Loaded(call, "SavedModel", folder, _range_of_export(folder), kind)
 
 
-def _from_signature(folder: Path, loaded: Any, signature: Any) -> Callable[[Any], Any]:
+def _from_signature(folder: Path, loaded: Any, signature: Any, key: str) -> Callable[[Any], Any]:
     inputs = signature.structured_input_signature[1]
-    outputs = signature.structured_outputs
     images = [name for name, spec in inputs.items() if spec.dtype.is_floating]
     if len(inputs) != 1 or len(images) != 1:
         raise UserError(
@@ -180,7 +184,6 @@ def _from_signature(folder: Path, loaded: Any, signature: Any) -> Callable[[Any]
             f"Received: inputs {', '.join(sorted(inputs)) or 'none'}."
         )
     (name,), dtype = images, inputs[images[0]].dtype
-    key = _output(folder, outputs)
 
     def call(x: Any) -> Any:
         return signature(**{name: tf.cast(x, dtype)})[key]
@@ -205,3 +208,10 @@ def _output(folder: Path, outputs: dict[str, Any]) -> str:
             f"'probabilities'. Received: {', '.join(sorted(outputs)) or 'none'}."
         )
     return matrices[0]
+
+
+def _said_by(name: str, shape: tf.TensorShape) -> str | None:
+    """What an output of this name and shape is, if that tells."""
+    if name != "logits" or not shape.rank or shape[-1] is None:
+        return None
+    return LOGIT if shape[-1] == 1 else LOGITS

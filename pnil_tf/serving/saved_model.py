@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from pnil_tf import rng
 from pnil_tf.checksums import CHECKSUMS, foreign_files, write_checksums
-from pnil_tf.errors import RunFailedError, UserError
+from pnil_tf.errors import RunFailedError, UserError, argument
 from pnil_tf.files import (
     refuse_file_in_the_way,
     replacing_folder,
@@ -125,21 +125,20 @@ def check_output(path: Path, overwrite: bool, marker: str) -> None:
         return
     if not path.is_dir() or (any(path.iterdir()) and not (path / marker).is_file()):
         raise UserError(
-            f"--output must be a new folder or an earlier export. Received: {str(path)!r}, which "
-            f"holds no {marker}. Choose another one."
+            "An export goes into a new folder, or in the place of an earlier export. Received: "
+            f"{str(path)!r}, which holds no {marker}. Choose another one."
         )
     if any(path.iterdir()) and not overwrite:
         raise UserError(
-            f"There is an export already. Received: {str(path)!r} without --overwrite. Pass it, or "
-            "choose another --output."
+            f"There is an export already. Received: {str(path)!r} without "
+            f"{argument('overwrite')}. Pass it, or choose another folder."
         )
     foreign = foreign_files(path, known=(CARD,)) if overwrite else []
     if foreign:
         raise UserError(
-            f"--overwrite replaces what an earlier export wrote, by its {CHECKSUMS}, and nothing "
-            f"else. {str(path)!r} also holds {', '.join(map(repr, foreign[:3]))}"
-            f"{' and more' if len(foreign) > 3 else ''}. Move that away, or choose another "
-            "--output."
+            f"{argument('overwrite')} replaces what an earlier export wrote, by its {CHECKSUMS}, "
+            f"and nothing else. {str(path)!r} also holds {', '.join(map(repr, foreign[:3]))}"
+            f"{' and more' if len(foreign) > 3 else ''}. Move that away, or choose another folder."
         )
 
 

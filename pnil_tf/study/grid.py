@@ -25,12 +25,13 @@ from pnil_tf.files import (
     understood,
     write_record,
 )
+from pnil_tf.interruption import interruption_told
+from pnil_tf.jobs.local import run_locally
+from pnil_tf.jobs.on_ray import require_ray, run_on_ray
 from pnil_tf.progress import clock
 from pnil_tf.study import formatting
 from pnil_tf.study.budgets import BUDGETS
 from pnil_tf.study.cost import kind_of, measured, predicted_seconds
-from pnil_tf.study.engine_local import run_locally
-from pnil_tf.study.engine_ray import require_ray, run_on_ray
 from pnil_tf.study.job_folder import JobFolder
 from pnil_tf.study.results import CELLS, DAMAGED, merged
 from pnil_tf.study.settings import StudySettings
@@ -117,7 +118,16 @@ def _do(
     for name, job in left.items():
         folders[name].prepare(job, settings.data_dir)
     progress = _GridProgress(seconds, len(jobs), output)
-    engine(list(folders.values()), settings.workers, progress.started, progress.ended)
+    with interruption_told(lambda: _interrupted(output, jobs)):
+        engine(list(folders.values()), settings.workers, progress.started, progress.ended)
+
+
+def _interrupted(output: Path, jobs: dict[str, Job]) -> str:
+    done = len(jobs) - len(_left(output, jobs))
+    return (
+        f"Interrupted. {done} of {len(jobs)} cells are done; they and the last checkpoint of one "
+        f"that is not are kept in {output}. The same command goes on."
+    )
 
 
 def _engine(settings: StudySettings) -> Callable[..., None]:

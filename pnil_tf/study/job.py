@@ -1,22 +1,16 @@
-"""Does one job in a process of its own, as `pnil_tf.study.process` starts it.
-
-The process ends when its standard input does: whoever started it is gone then, however it ended,
-and a job that went on would meet the next grid in its folder.
-"""
+"""Does one job in a process of its own, as `pnil_tf.jobs.process` starts it."""
 
 from __future__ import annotations
 
 import logging
-import os
-import signal
 import sys
-import threading
 import traceback
 from pathlib import Path
 
 from pnil_tf.data import DataSettings
 from pnil_tf.errors import failure, reason
 from pnil_tf.files import lock_folder, remove_leftovers
+from pnil_tf.jobs.process import end_with_parent
 from pnil_tf.runs.evaluate import evaluate_saved
 from pnil_tf.runs.train import train
 from pnil_tf.standard_streams import guard
@@ -112,18 +106,9 @@ def _evaluate(folder: JobFolder, evaluation: Evaluation) -> None:
     )
 
 
-def _end_with_parent() -> None:
-    def wait() -> None:
-        while os.read(0, 1):  # sys.stdin would keep a lock that Python wants when it ends
-            pass
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
 if __name__ == "__main__":
     guard()
-    _end_with_parent()
+    end_with_parent()
     logging.basicConfig(format="%(message)s")
     logging.getLogger("pnil_tf").setLevel(logging.INFO)
     try:

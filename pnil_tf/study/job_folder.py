@@ -9,6 +9,8 @@ from typing import Any
 
 from pnil_tf.errors import UserError
 from pnil_tf.files import read_json, understood, write_record
+from pnil_tf.jobs import job as jobs
+from pnil_tf.jobs.process import how_it_ended
 from pnil_tf.study.budgets import Effort
 from pnil_tf.study.cells import Cell
 from pnil_tf.study.studies import Evaluation, Job
@@ -16,18 +18,28 @@ from pnil_tf.study.studies import Evaluation, Job
 _RUN, _RESULTS = "run", "results.json"
 
 
-class JobFolder:
+class JobFolder(jobs.Job):
     """One job's folder: `job.json`, the run, one folder for each evaluation, and a log.
 
     Args:
         path: The folder.
     """
 
+    module = "pnil_tf.study.job"
+
     def __init__(self, path: Path) -> None:
-        self.path = path
+        super().__init__(path)
         self.state_file = path / "job.json"
-        self.log = path / "log.txt"
         self.run = path / _RUN
+
+    def note_end(self, status: int) -> None:
+        """Notes that a process ended without a word, as one that is killed does."""
+        if status != 0 and self.read()["status"] != "failed":
+            self.note_failure(how_it_ended(self, status))
+
+    def note_failure(self, why: str) -> None:
+        """Notes that the job has failed, and why."""
+        self.update(status="failed", error=why)
 
     def check(self, job: Job) -> None:
         """Sees whether a job may be done here.

@@ -11,8 +11,7 @@ from pnil_tf.files import refuse_file_in_the_way
 from pnil_tf.study.budgets import BUDGETS
 from pnil_tf.study.studies import STUDIES
 from pnil_tf.validation import check_types, require_count, require_one_of
-
-ENGINES = ("local", "ray")
+from pnil_tf.vocabulary import ENGINES
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from pnil_tf.errors import UserError
 from pnil_tf.files import replacing
+from pnil_tf.tensors import Scalar
 
 # Less of the loss than this is left once the images have been learned by heart.
 _LEARNED = 0.1
@@ -149,7 +150,7 @@ class _Exponential(keras.optimizers.schedules.LearningRateSchedule):
     def __init__(self, first: float, growth: float) -> None:
         self.first, self.growth = first, growth
 
-    def __call__(self, step: Any) -> Any:
+    def __call__(self, step: Scalar) -> Scalar:
         return self.first * self.growth ** tf.cast(step, tf.float32)
 
     def get_config(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from pnil_tf.errors import UserError
+from pnil_tf.tensors import Scalar
 
 
 @keras.saving.register_keras_serializable(package="pnil_tf")
@@ -39,7 +40,7 @@ class Triangular(keras.optimizers.schedules.LearningRateSchedule):
         self.max_lr = max_lr
         self.period_steps = period_steps
 
-    def __call__(self, step: Any) -> Any:
+    def __call__(self, step: Scalar) -> Scalar:
         """Returns the rate (float32 scalar) of an optimizer step, counted from 0."""
         # The remainder is taken in integers: float32 cannot count beyond 2^24 steps.
         phase = tf.cast(tf.cast(step, tf.int64) % self.period_steps, tf.float32)
@@ -94,7 +95,7 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
         self.warmup_fraction = warmup_fraction
         self.min_lr = min_lr
 
-    def __call__(self, step: Any) -> Any:
+    def __call__(self, step: Scalar) -> Scalar:
         """Returns the rate (float32 scalar) of an optimizer step, counted from 0."""
         part = (tf.cast(step, tf.float32) + 1.0) / self.total_steps
         rise = part / self.warmup_fraction

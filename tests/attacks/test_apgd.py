@@ -11,6 +11,7 @@ from pnil_tf import rng
 from pnil_tf.attacks.apgd import checkpoints, climb, climb_from
 from pnil_tf.attacks.losses import scale_free_margin, targeted_dlr, wrong
 from pnil_tf.attacks.registry import attack_settings, build_attack
+from pnil_tf.attacks.trials import Stretch
 from pnil_tf.errors import UserError
 
 EPS = 0.1
@@ -90,7 +91,7 @@ def steps_taken(loss, steps=100):
     lengths = []
     for i in range(steps):
         y, seed = tf.zeros(1, tf.int32), rng.make_seed(0)
-        state = climb(linear(W), planned, wrong, settings, x, y, state, seed, i, 1)
+        state = climb(linear(W), planned, wrong, settings, Stretch(x, y, state, seed, i, 1))
         lengths.append(state[10].numpy()[0] / EPS)
     return lengths
 
@@ -143,7 +144,7 @@ def test_hands_over_the_point_that_fools_not_the_last_one():
         number.assign(i)
         points.append(state[3].numpy())
         y, seed = tf.zeros(2, tf.int32), rng.make_seed(0)
-        state = climb(linear(W), rising, fourth, settings, x, y, state, seed, i, 1)
+        state = climb(linear(W), rising, fourth, settings, Stretch(x, y, state, seed, i, 1))
     np.testing.assert_array_equal(state[0], points[3])
 
 

@@ -13,6 +13,7 @@ from pnil_tf import rng
 from pnil_tf.attacks.eot import EOT
 from pnil_tf.attacks.pgd_strong import shrinking_steps
 from pnil_tf.attacks.registry import attack_settings, build_attack
+from pnil_tf.attacks.trials import Stretch
 
 W = np.random.default_rng(0).normal(size=(4, 4, 1)).astype(np.float32)
 EPS = 0.1
@@ -37,12 +38,9 @@ def test_steps_shrink_geometrically():
             linear(W),
             lambda labels, logits: logits[:, 1],
             attack,
-            x,
-            tf.zeros(1, tf.int32),
-            (x, tf.zeros_like(x)),
-            rng.make_seed(0),
-            first,
-            1,
+            Stretch(
+                x, tf.zeros(1, tf.int32), (x, tf.zeros_like(x)), rng.make_seed(0), first, steps=1
+            ),
         )
         lengths.append(np.abs(moved - x).max())
     np.testing.assert_allclose(lengths, 0.1 * 0.01 ** (np.arange(5) / 4), rtol=1e-3)

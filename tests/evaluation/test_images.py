@@ -98,7 +98,7 @@ def test_a_wrong_range_gets_a_sentence_and_the_right_one_a_figure(tmp_path):
 def test_one_output_that_nothing_explains_can_be_said(tmp_path, through_logits):
     inner = model(outputs=1, activation="sigmoid")
     hidden = tf.function(lambda x: inner(x))
-    with pytest.raises(UserError, match="a logit or a probability"):
+    with pytest.raises(UserError, match=r"with logits or with probabilities.*1 output"):
         evaluated(tmp_path, hidden, X)
     _, value = evaluated(tmp_path, hidden, X, outputs="one probability")
     assert value == through_logits

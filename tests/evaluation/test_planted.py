@@ -75,6 +75,7 @@ def test_quantisation_in_front(plain, evaluated):
     assert "at best" in results["verdict_reason"]
 
 
+@pytest.mark.slow
 def test_extreme_logit_scale(plain, evaluated):
     scaled = keras.Sequential([plain, keras.layers.Rescaling(1e4)])
     results, failed = evaluated(scaled)
@@ -93,6 +94,7 @@ def test_pgd_trained_model(evaluated):
     assert results["effective_robustness"]["low"] > 0.4
 
 
+@pytest.mark.slow
 def test_fgsm_trained_model_that_collapsed(evaluated):
     model = trained(network(width=256), "fgsm", 40, rate=5e-3, epsilon=0.3)
     results, failed = evaluated(model, epsilon=0.3, epsilons=(0.15, 0.3))
@@ -111,6 +113,7 @@ def test_random_noise_alone(plain, evaluated):
     assert results["verdict"] == "credible"
 
 
+@pytest.mark.slow
 def test_pnil_attacked_without_eot(evaluated):
     pnil = PNILLayer(bias_initializer=keras.initializers.Constant(2 * np.log(0.2)))
     model = trained(network(pnil), "rfgsm", 30)

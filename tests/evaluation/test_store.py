@@ -81,3 +81,13 @@ def test_digest_of_a_folder_sees_names_and_content(tmp_path):
     file.rename(tmp_path / "m" / "b")
     digests.add(sha256_of(tmp_path / "m"))
     assert len(digests) == 3
+
+
+def test_a_shared_store_leaves_what_another_process_is_writing(tmp_path):
+    Store(tmp_path / "state", {"seed": 1}, resume=False)
+    unfinished = tmp_path / "state" / ".piece-00000.123.tmp.npz"
+    unfinished.write_bytes(b"half")
+    Store(tmp_path / "state", {"seed": 1}, resume=True, shared=True)
+    assert unfinished.exists()
+    with pytest.raises(UserError, match="another seed"):
+        Store(tmp_path / "state", {"seed": 2}, resume=True, shared=True)

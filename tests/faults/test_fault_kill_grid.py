@@ -57,7 +57,8 @@ def numbers(output: Path) -> list:
         for evaluation in cell["evaluations"].values():
             del evaluation["seconds"]
             for figure in evaluation.values():
-                isinstance(figure, dict) and figure.pop("seconds", None)
+                for key in ("seconds", "cpu_seconds"):
+                    isinstance(figure, dict) and figure.pop(key, None)
     return cells
 
 

@@ -45,10 +45,17 @@ def digests(folder: Path) -> dict[str, str]:
 def numbers(file: Path) -> dict:
     """An evaluation's results without what the clock decides."""
     results = json.loads(file.read_text())
-    for key in ("finished", "attack_seconds", "process_seconds", "predicted_seconds", "sha256"):
+    for key in (
+        "finished",
+        "attack_seconds",
+        "attack_cpu_seconds",
+        "process_seconds",
+        "predicted_seconds",
+        "sha256",
+    ):
         del results[key]
     for attack in results["attacks"].values():
-        del attack["seconds"], attack["images_per_second"]
+        del attack["seconds"], attack["cpu_seconds"], attack["images_per_second"]
     return results
 
 

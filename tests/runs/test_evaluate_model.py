@@ -50,7 +50,11 @@ def figures(results):
     """All that does not depend on the clock."""
     kept = {name: results[name] for name in ("clean", "effective_robustness", "findings")}
     attacks = {
-        name: {key: value for key, value in row.items() if not key.startswith(("sec", "images_"))}
+        name: {
+            key: value
+            for key, value in row.items()
+            if not key.startswith(("seconds", "cpu_seconds", "images_"))
+        }
         for name, row in results["attacks"].items()
     }
     return json.loads(json.dumps({**kept, "attacks": attacks}))

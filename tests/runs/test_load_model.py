@@ -20,7 +20,7 @@ def classifier(*first):
 
 
 def logits(loaded):
-    return as_target(loaded.model, X).predict(tf.constant(X)).numpy()
+    return as_target(loaded.model, X, outputs=loaded.outputs).predict(tf.constant(X)).numpy()
 
 
 def test_run_folder_and_keras_file(tmp_path):

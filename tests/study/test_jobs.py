@@ -5,48 +5,16 @@ import subprocess
 import sys
 
 import pytest
+from planted_jobs import SMOKE, begun_study, finish, prepared
 
 from pnil_tf.errors import RunFailedError, UserError
-from pnil_tf.study import engine_local, grid
-from pnil_tf.study.budgets import BUDGETS
+from pnil_tf.jobs import local
+from pnil_tf.jobs.on_ray import cpus_of_each
+from pnil_tf.study import grid
 from pnil_tf.study.cost import Rates, kind_of
-from pnil_tf.study.engine_ray import cpus_of_each
-from pnil_tf.study.job_folder import JobFolder
-from pnil_tf.study.process import note_end
 from pnil_tf.study.results import merged
 from pnil_tf.study.settings import StudySettings
 from pnil_tf.study.studies import jobs_of
-
-SMOKE = BUDGETS["smoke"]
-
-
-def prepared(output, study="table1"):
-    folders = []
-    for job in jobs_of(study, SMOKE):
-        folders.append(JobFolder(output / "cells" / job.cell.name))
-        folders[-1].prepare(job, None)
-    return folders
-
-
-def finish(folder):
-    """Leaves what a finished job leaves, as far as anybody looks at it."""
-    folder.run.mkdir(exist_ok=True)
-    record = {
-        "status": "finished",
-        "data": {"source_detail": "mnist/3.0.1", "note": None},
-        "kept": {"epoch": 1, "value": 1.0},
-        "guard_events": [],
-        "training_seconds": 1.0,
-    }
-    record |= dict.fromkeys(("seed", "noise", "max_lr", "versions", "device", "finished"))
-    (folder.run / "run.json").write_text(json.dumps(record))
-    figure = {"value": 0.5, "low": 0.4, "high": 0.6, "images": 9, "draws": 1, "seconds": 1.0}
-    for evaluation in folder.job().evaluations:
-        folder.evaluation(evaluation.name).mkdir(exist_ok=True)
-        attacks = dict.fromkeys(evaluation.options["attacks"], figure)
-        results = {"clean": figure, "attacks": attacks, "attack_seconds": 1.0}
-        (folder.evaluation(evaluation.name) / "results.json").write_text(json.dumps(results))
-    folder.update(status="finished")
 
 
 def test_a_prepared_folder_gives_its_job_back(tmp_path):
@@ -104,12 +72,6 @@ def test_a_cell_that_got_more_to_do_is_not_finished(tmp_path):
     (folder.evaluation("pgd") / "results.json").unlink()
     (record, *_) = [r for r in merged(tmp_path, "smoke") if r["name"] == folder.path.name]
     assert (record["status"], record["budget"]) == ("waiting", "smoke")
-
-
-def begun_study(output, folders):
-    for folder in folders:
-        finish(folder)
-    (output / "study.json").write_text(json.dumps({"budget": SMOKE.to_json(), "predictions": []}))
 
 
 def test_a_finished_cell_that_lost_its_description_gets_it_back(tmp_path, monkeypatch):
@@ -204,7 +166,7 @@ def python(code):
 )
 def test_a_process_that_ends_without_a_word_has_failed(tmp_path, status, words):
     folder = prepared(tmp_path)[0]
-    note_end(folder, status)
+    folder.note_end(status)
     assert folder.read()["status"] == "failed"
     assert words in folder.read()["error"]
 
@@ -212,7 +174,7 @@ def test_a_process_that_ends_without_a_word_has_failed(tmp_path, status, words):
 def test_what_a_failed_job_said_stands(tmp_path):
     folder = prepared(tmp_path)[0]
     folder.update(status="failed", error="no images")
-    note_end(folder, 1)
+    folder.note_end(1)
     assert folder.read()["error"] == "no images"
     (record, *_) = [r for r in merged(tmp_path, "smoke") if r["name"] == folder.path.name]
     assert (record["status"], record["error"]) == ("failed", "no images")
@@ -235,8 +197,8 @@ def test_a_failed_job_does_not_stop_the_others(tmp_path, monkeypatch, workers):
         if folder is not folders[1]:
             finish(folder)
 
-    monkeypatch.setattr(engine_local, "start", start)
-    engine_local.run_locally(folders, workers, lambda folder: None, ended)
+    monkeypatch.setattr(local, "start", start)
+    local.run_locally(folders, workers, lambda folder: None, ended)
     assert order == folders
     assert most[0] == workers
     assert [folder.finished for folder in folders] == [True, False, True, True]
@@ -253,9 +215,9 @@ def test_an_interrupted_engine_stops_its_jobs(tmp_path, monkeypatch):
     def started(folder):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(engine_local, "start", start)
+    monkeypatch.setattr(local, "start", start)
     with pytest.raises(KeyboardInterrupt):
-        engine_local.run_locally(prepared(tmp_path), 1, started, lambda folder: None)
+        local.run_locally(prepared(tmp_path), 1, started, lambda folder: None)
     assert [process.poll() for process in processes] == [-15]
 
 

@@ -40,8 +40,13 @@ def train(strategy, x, y, attack="fgsm", pnil=False, steps_per_execution=1, epoc
     return model, history
 
 
-@pytest.mark.parametrize("attack", ["none", "fgsm"])
-@pytest.mark.parametrize("steps_per_execution", [1, 5])
+@pytest.mark.parametrize(
+    ("attack", "steps_per_execution"),
+    [
+        ("fgsm", 5),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in [("none", 1), ("fgsm", 1)]),
+    ],
+)
 def test_two_replicas_match_one_device(blobs, two_replicas, attack, steps_per_execution):
     x, y = blobs
     one, history_one = train(tf.distribute.get_strategy(), x, y, attack)

@@ -49,7 +49,7 @@ def finish(directory: Path) -> None:
     assert "Going on after step" in err
 
 
-@pytest.mark.parametrize("step", [14, 49])
+@pytest.mark.parametrize("step", [pytest.param(14, marks=pytest.mark.slow), 49])
 def test_kill_within_an_epoch_and_resume_bit_for_bit(undisturbed, step):
     directory = undisturbed.parent / f"killed_at_{step}"
     process = begin(directory.parent, directory.name)

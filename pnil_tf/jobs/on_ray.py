@@ -1,17 +1,19 @@
-"""Jobs on a Ray cluster, whose nodes share the file system that holds the study's folder."""
+"""Jobs on a Ray cluster, whose nodes share the file system that holds the jobs' folders."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pnil_tf.errors import UserError
-from pnil_tf.study.job_folder import JobFolder
-from pnil_tf.study.process import note_end, start, stop
+from pnil_tf.jobs.job import Job
+from pnil_tf.jobs.process import start, stop
 
 # A job goes on where it was, so that starting it again on another node costs little.
 _LOST_NODES = 5
+_SECONDS_BETWEEN_LOOKS = 1.0
+
+AJob = TypeVar("AJob", bound=Job)
 
 
 def require_ray() -> Any:
@@ -31,10 +33,12 @@ def require_ray() -> Any:
 
 
 def run_on_ray(
-    folders: Sequence[JobFolder],
+    jobs: Sequence[AJob],
     workers: int,
-    started: Callable[[JobFolder], None],
-    ended: Callable[[JobFolder], None],
+    started: Callable[[AJob], None] = lambda job: None,
+    ended: Callable[[AJob], None] = lambda job: None,
+    again: Callable[[AJob], bool] = lambda job: False,
+    meanwhile: Callable[[], None] = lambda: None,
     gpus: float = 0.0,
 ) -> None:
     """Runs jobs in order as Ray tasks; a failed one does not stop the others.
@@ -43,10 +47,12 @@ def run_on_ray(
     out evenly. A job whose node is lost goes on at another one.
 
     Args:
-        folders: Prepared folders, at the same path on every node.
+        jobs: Jobs whose folders are prepared, at the same path on every node.
         workers: Jobs at once.
         started: Called when a job is handed to Ray.
         ended: Called when a job has ended; its folder says how.
+        again: Asked then whether the job is to be started once more.
+        meanwhile: Called again and again while jobs run.
         gpus: GPUs of each job.
     """
     ray = require_ray()
@@ -55,19 +61,23 @@ def run_on_ray(
         ray.init(log_to_driver=False)
     cpus = cpus_of_each(ray.nodes(), workers)
     task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=_LOST_NODES)(_do)
-    waiting = list(folders)
-    running: dict[Any, JobFolder] = {}
+    waiting = list(jobs)
+    running: dict[Any, AJob] = {}
     try:
         while waiting or running:
             while waiting and len(running) < workers:
-                folder = waiting.pop(0)
-                running[task.remote(str(folder.path.resolve()), cpus)] = folder
-                started(folder)
-            done, _ = ray.wait(list(running), num_returns=1)
+                job = waiting.pop(0)
+                # A node's current folder is another one.
+                running[task.remote(type(job)(job.path.resolve()), cpus)] = job
+                started(job)
+            done, _ = ray.wait(list(running), num_returns=1, timeout=_SECONDS_BETWEEN_LOOKS)
             for reference in done:
-                folder = running.pop(reference)
-                _note(ray, reference, folder)
-                ended(folder)
+                job = running.pop(reference)
+                _note(ray, reference, job)
+                ended(job)
+                if again(job):
+                    waiting.append(job)
+            meanwhile()
     finally:
         for reference in running:
             ray.cancel(reference, force=True)
@@ -82,18 +92,17 @@ def cpus_of_each(nodes: list[dict[str, Any]], workers: int) -> int:
     return max(1, min(sum(counts) // workers, *counts))
 
 
-def _do(path: str, threads: int) -> None:
+def _do(job: Job, threads: int) -> None:
     """Runs on a node: does one job in a process of its own, which ends with this one."""
-    folder = JobFolder(Path(path))
-    process = start(folder, threads)
+    process = start(job, threads)
     try:
-        note_end(folder, process.wait())
+        job.note_end(process.wait())
     finally:
         stop([process])
 
 
-def _note(ray: Any, reference: Any, folder: JobFolder) -> None:
+def _note(ray: Any, reference: Any, job: Job) -> None:
     try:
         ray.get(reference)
     except ray.exceptions.RayError as error:
-        folder.update(status="failed", error=f"Ray: {str(error).splitlines()[0]}")
+        job.note_failure(f"Ray: {str(error).splitlines()[0]}")

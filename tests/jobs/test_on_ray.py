@@ -8,8 +8,8 @@ ray = pytest.importorskip("ray")
 
 from ray.cluster_utils import Cluster  # noqa: E402
 
+from pnil_tf.jobs.on_ray import run_on_ray  # noqa: E402
 from pnil_tf.study.budgets import BUDGETS  # noqa: E402
-from pnil_tf.study.engine_ray import run_on_ray  # noqa: E402
 from pnil_tf.study.job_folder import JobFolder  # noqa: E402
 from pnil_tf.study.studies import jobs_of  # noqa: E402
 

@@ -1,0 +1,148 @@
+"""Several processes that share the images of one evaluation out.
+
+Each loads the model from the disk, attacks every so many-th batch, and leaves what it finds in the
+evaluation's store. A process that is lost is started again, and goes on after its last batch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pnil_tf.batching import batches_of
+from pnil_tf.errors import RunFailedError, UserError, argument
+from pnil_tf.evaluation.settings import EvaluationSettings
+from pnil_tf.evaluation.target import Target, unwrapped
+from pnil_tf.jobs.local import run_locally
+from pnil_tf.jobs.on_ray import require_ray, run_on_ray
+from pnil_tf.runs.shard_job import ShardJob
+from pnil_tf.validation import require_count, require_one_of
+from pnil_tf.vocabulary import ENGINES
+
+_FOLDER, _MODEL, _IMAGES = "shards", "model.keras", "images.npz"
+
+
+@dataclasses.dataclass(frozen=True)
+class Processes:
+    """A crew of processes, see `pnil_tf.evaluation.shards.Crew`.
+
+    Args:
+        model: A Keras model, or the path of a saved one.
+        images: The evaluation's images, as they were handed to it.
+        labels: Their classes.
+        settings: What is done with them.
+        workers: How many processes.
+        engine: What runs them, one of `ENGINES`.
+    """
+
+    model: Any
+    images: np.ndarray
+    labels: np.ndarray
+    settings: EvaluationSettings
+    workers: int
+    engine: str
+
+    def work_off(
+        self, target: Target, identity: Mapping[str, Any], state: Path, look: Callable[[], None]
+    ) -> None:
+        """Has every shard worked off, see `Crew`."""
+        folder = state.resolve() / _FOLDER
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        np.savez(folder / _IMAGES, images=self.images, labels=self.labels)
+        gpus = _visible_gpus()
+        task = {
+            "of": self.workers,
+            "model": self._saved(folder / _MODEL),
+            "images": str(folder / _IMAGES),
+            "output": str(state.resolve().parent),
+            "settings": self.settings.to_json(),
+            "model_identity": identity["model"],
+            "pixel_range": identity["pixel_range"],
+            "outputs": target.outputs,
+        }
+        jobs = [ShardJob(folder / str(number)) for number in range(self.workers)]
+        for number, job in enumerate(jobs):
+            mine = gpus[number % len(gpus)] if gpus and self.engine == "local" else None
+            job.prepare({**task, "number": number, "gpu": mine})
+        engine = run_locally
+        if self.engine == "ray":
+            engine = functools.partial(run_on_ray, gpus=1.0 if gpus else 0.0)
+        engine(jobs, self.workers, again=ShardJob.is_lost, meanwhile=look)
+        look()
+        for job in jobs:
+            if not job.finished:
+                raise RunFailedError(
+                    f"A worker of the evaluation failed: {job.error} What the others have done is "
+                    "kept: the same command with --resume goes on."
+                )
+
+    def _saved(self, file: Path) -> str:
+        if isinstance(self.model, (str, Path)):
+            return str(Path(self.model).resolve())
+        self.model.save(file)
+        return str(file)
+
+
+def crew_of(
+    model: Any,
+    images: np.ndarray,
+    labels: np.ndarray,
+    settings: EvaluationSettings,
+    workers: int,
+    engine: str,
+) -> Processes | None:
+    """Returns the crew for an evaluation, or None where one process is enough.
+
+    Args:
+        model: A Keras model, an `AdversarialModel`, or the path of a saved one.
+        images: The images.
+        labels: Their classes.
+        settings: What is done with them.
+        workers: How many processes; no more than there are batches.
+        engine: What runs them, one of `ENGINES`.
+
+    Raises:
+        UserError: If a number or name is not valid, Ray is not installed, or processes cannot be
+            given the model.
+    """
+    require_count("workers", workers)
+    require_one_of("engine", engine, ENGINES)
+    if engine == "ray":
+        require_ray()
+    model = unwrapped(model)
+    if workers > 1 and not isinstance(model, (str, Path, keras.Model)):
+        raise UserError(
+            "Each worker loads the model from the disk, and a callable cannot be saved. Received: "
+            f"a {type(model).__name__} with {argument('workers', workers)}. Give a Keras model or "
+            "the path of a saved one, or use one worker."
+        )
+    count = min(len(images), settings.images)
+    workers = min(workers, len(batches_of(count, settings.batch_size)))
+    if workers < 2:
+        return None
+    return Processes(model, images[:count], labels[:count], settings, workers, engine)
+
+
+def leave_room_on_gpus() -> None:
+    """Has this process take no more of a GPU's memory than it needs: workers want theirs."""
+    for gpu in tf.config.list_physical_devices("GPU"):
+        with contextlib.suppress(RuntimeError):  # it is in use already
+            tf.config.experimental.set_memory_growth(gpu, True)
+
+
+def _visible_gpus() -> list[str]:
+    """The names by which processes may be given one GPU each."""
+    count = len(tf.config.list_physical_devices("GPU"))
+    names = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return names[:count] if names else [str(number) for number in range(count)]

@@ -1,0 +1,63 @@
+"""Does a part of an evaluation in a process of its own, as `pnil_tf.jobs.process` starts it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pnil_tf.errors import failure, reason
+from pnil_tf.evaluation.runner import evaluate_shard
+from pnil_tf.evaluation.settings import EvaluationSettings
+from pnil_tf.evaluation.shards import Shard
+from pnil_tf.jobs.process import end_with_parent
+from pnil_tf.runs.load import load_model
+from pnil_tf.runs.shard_job import ShardJob
+from pnil_tf.standard_streams import guard
+
+
+def run_shard(path: Path) -> None:
+    """Works off the shard of a prepared folder.
+
+    Raises:
+        Exception: Whatever went wrong; the folder says so, too.
+    """
+    job = ShardJob(path)
+    try:
+        task = job.task
+        settings: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in task["settings"].items()
+        }
+        with np.load(task["images"]) as arrays:
+            images, labels = arrays["images"], arrays["labels"]
+        evaluate_shard(
+            load_model(task["model"]).model,
+            images,
+            labels,
+            EvaluationSettings(**settings),
+            task["output"],
+            Shard(task["number"], task["of"]),
+            model_identity=task["model_identity"],
+            pixel_range=tuple(task["pixel_range"]),
+            outputs=task["outputs"],
+        )
+    except Exception as error:
+        job.note_failure(failure(error) or f"{type(error).__name__}: {reason(error)}")
+        raise
+    job.note_finished()
+
+
+if __name__ == "__main__":
+    guard()
+    end_with_parent()
+    logging.basicConfig(format="%(message)s")
+    try:
+        run_shard(Path(sys.argv[1]))
+    except Exception:
+        traceback.print_exc()
+        sys.exit(1)

@@ -1,0 +1,120 @@
+"""Several processes do the attacks of one evaluation, and give the numbers of one process."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import pnil_tf
+from pnil_tf.errors import RunFailedError, UserError
+from pnil_tf.jobs import local
+from pnil_tf.layers import PNILLayer
+from pnil_tf.runs.shard_job import ShardJob
+
+SMALL = {
+    "attacks": ("pgd", "noise"),
+    "steps": 2,
+    "eot_samples": 2,
+    "judge_draws": 4,
+    "batch_size": 5,
+    "checks": False,
+    "verbose": 0,
+}
+
+
+def noisy_linear():
+    model = keras.Sequential(
+        [
+            keras.Input((4, 4, 1)),
+            PNILLayer(bias_initializer=keras.initializers.Constant(-3.0)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(3),
+        ]
+    )
+    model.layers[-1].kernel.assign(np.random.default_rng(1).normal(size=(16, 3)))
+    return model
+
+
+def images():
+    x = np.random.default_rng(0).random((18, 4, 4, 1)).astype(np.float32)
+    return x, (x.reshape(18, 16) @ np.random.default_rng(1).normal(size=(16, 3))).argmax(axis=1)
+
+
+@pytest.fixture
+def killed_once(monkeypatch):
+    """Has the process of shard 1 end by SIGKILL when it is first started; gives the starts."""
+    starts, really = [], local.start
+
+    def start(job, threads):
+        starts.append(job.path.name)
+        if starts.count("1") == 1 and job.path.name == "1":
+            code = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+            return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
+        return really(job, threads)
+
+    monkeypatch.setattr(local, "start", start)
+    return starts
+
+
+@pytest.mark.parametrize(
+    "attacks", [("pgd", "noise"), pytest.param(("auto",), marks=pytest.mark.slow)]
+)
+def test_two_workers_of_which_one_is_killed_give_the_numbers_of_one(attacks, killed_once):
+    model, (x, y), settings = noisy_linear(), images(), {**SMALL, "attacks": attacks}
+    alone = pnil_tf.evaluate(model, x, y, 0.1, **settings)
+    shared = pnil_tf.evaluate(model, x, y, 0.1, workers=2, **settings)
+    assert sorted(killed_once) == ["0", "1", "1"]
+    for file in ("arrays.npz", "adversarial.npz"):
+        with np.load(alone.folder / file) as one, np.load(shared.folder / file) as two:
+            assert one.files == two.files
+            for name in one.files:
+                np.testing.assert_array_equal(one[name], two[name], err_msg=name)
+    assert shared.robust_accuracy == alone.robust_accuracy
+
+
+def test_a_worker_that_fails_is_not_tried_again_and_says_why(monkeypatch):
+    started = []
+
+    def start(job, threads):
+        started.append(job)
+        job.note_failure("The model cannot be loaded.")
+        return subprocess.Popen([sys.executable, "-c", "raise SystemExit(1)"])
+
+    monkeypatch.setattr(local, "start", start)
+    with pytest.raises(RunFailedError, match=r"failed: The model cannot be loaded\. .*--resume"):
+        pnil_tf.evaluate(noisy_linear(), *images(), 0.1, workers=2, **SMALL)
+    assert len(started) == 2
+
+
+def test_a_worker_that_is_lost_again_and_again_is_given_up(tmp_path):
+    job = ShardJob(tmp_path / "0")
+    job.prepare({"gpu": None})
+    for _ in range(5):
+        job.note_end(-9)
+        assert job.is_lost()
+    job.note_end(-9)
+    assert not job.is_lost()
+    assert not job.finished
+    assert job.error == "The process was ended by SIGKILL; see log.txt."
+
+
+def test_a_worker_has_one_gpu_and_leaves_room_on_it(tmp_path):
+    job = ShardJob(tmp_path / "0")
+    job.prepare({"gpu": "3"})
+    assert job.environment == {
+        "CUDA_VISIBLE_DEVICES": "3",
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+    }
+
+
+def test_a_callable_cannot_be_given_to_workers():
+    x, y = images()
+    with pytest.raises(UserError, match=r"a function with workers=2\. Give a Keras model"):
+        pnil_tf.evaluate(lambda x: x, x, y, 0.1, workers=2, **SMALL)
+
+
+def test_an_engine_that_does_not_exist_is_refused():
+    with pytest.raises(UserError, match="engine"):
+        pnil_tf.evaluate(noisy_linear(), *images(), 0.1, engine="lokal", **SMALL)
