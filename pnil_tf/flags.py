@@ -31,7 +31,16 @@ from pnil_tf.study.settings import StudySettings
 from pnil_tf.study.studies import STUDIES
 from pnil_tf.training import settings as training
 from pnil_tf.validation import require_count
-from pnil_tf.vocabulary import ATTACKS, AVERAGES, EFFORTS, ENGINES, LOSSES, NORMS, OUTPUT_KINDS
+from pnil_tf.vocabulary import (
+    ATTACKS,
+    AUGMENTATIONS,
+    AVERAGES,
+    EFFORTS,
+    ENGINES,
+    LOSSES,
+    NORMS,
+    OUTPUT_KINDS,
+)
 
 FLAGS = flags.FLAGS
 
@@ -234,6 +243,21 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         "min_lr": (_parsed(_NUMBER), "Lower bound of the triangular schedule."),
         "schedule": (_choice("one_cycle", "triangular", "constant"), "Learning rate schedule."),
         "cycle_epochs": (_parsed(_NUMBER), "Period of the triangular schedule, in epochs."),
+        "weight_averaging": (
+            _parsed(_NUMBER),
+            "Decay per step of an average of the weights, as 0.9995, which is then the classifier "
+            "that is kept; 0 is off.",
+        ),
+        "label_smoothing": (
+            _parsed(_NUMBER),
+            "Share of a label that is spread over all classes in the training loss, 0 to 1.",
+        ),
+        "consistency": (
+            _parsed(_NUMBER),
+            "Weight of a loss between the logits at the start of the training attack and at its "
+            "end.",
+        ),
+        "augment": (_choice(*AUGMENTATIONS), "Random views of the training images."),
         "seed": (_INTEGER, "Seed of weights, order of images and noise."),
     },
     "device": {
@@ -292,6 +316,15 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         "spsa_steps": (_INTEGER, "Steps of SPSA, of about 0.01 each."),
         "spsa_eot_samples": (_INTEGER, "Draws of the noise for each of those evaluations."),
         "faithful": (_BOOLEAN, "Attack exactly as the paper does, at the full price."),
+        "targeted": (
+            _BOOLEAN,
+            "Attack towards the three classes that gradients reach first, one after another, "
+            "instead of away from the label.",
+        ),
+        "target_class": (
+            _INTEGER,
+            "Attack towards this one class, numbered from 0; a verdict is then doubtful at best.",
+        ),
         "checks": (_BOOLEAN, "Look for hidden gradients."),
         "check_images": (_INTEGER, "How many of the images those checks attack."),
         "check_draws": (_INTEGER, "Draws per gradient in those checks."),
@@ -312,6 +345,11 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         ),
         "output": (_STRING, "Folder of the results; `evaluation` in the run's unless given."),
         "save_adversarial": (_BOOLEAN, "Write the adversarial images, too."),
+        "transfer_from": (
+            _STRING,
+            "Another model of the same images and classes, a run's folder or a file: what its "
+            "gradients find is judged on --model, as the attack transfer.",
+        ),
         "workers": (
             _INTEGER,
             "Processes that share the images out; the figures are the same. Each takes one GPU "
@@ -414,7 +452,7 @@ _SETTINGS: dict[str, Any] = {
 }
 # Flags that are not about the evaluation, or the certificate, itself.
 _FILES = {"model": None, "output": None, "resume": False, "overwrite": False}
-_PLACES = {**_FILES, "workers": 1, "engine": "local"}
+_PLACES = {**_FILES, "workers": 1, "engine": "local", "transfer_from": None}
 _PLACES_OF_PROOFS = {**_FILES, "evaluation": None}
 _ABOUT_MODEL = {"pixel_range": None, "outputs": None}
 _EXPORT = {

@@ -17,6 +17,9 @@ ATTACKS = (
 """The attacks of an evaluation. Each is a module of `pnil_tf.attacks` with this name, which says
 what it is, how it is set up and how it is built; this line is all that an attack needs outside."""
 
+TRANSFER = "transfer"
+"""What an evaluation calls its attack through the gradients of another model."""
+
 SUITES = ("auto", "autoattack")
 """Attacks that follow one another, each on the images that still stand, see `suites`."""
 
@@ -28,6 +31,9 @@ LOSSES = ("cross_entropy", "margin", "dlr")
 
 AVERAGES = ("loss", "logits")
 """What can be averaged over the draws of a stochastic model."""
+
+AUGMENTATIONS = ("none", "shift", "flip_crop")
+"""Random views of the images that a training can take."""
 
 EFFORTS = ("quick", "standard", "thorough")
 """How much an evaluation does."""

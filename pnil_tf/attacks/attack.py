@@ -88,6 +88,7 @@ class Attack:
             'draws' or 'average': name of the option}`.
         images: The evaluation's option that says how many images it attacks.
         most_draws: Draws that are enough: an evaluation that asks for more gets these.
+        towards: Whether it can be sent to a class.
     """
 
     kind: Kind
@@ -98,3 +99,4 @@ class Attack:
     options: Mapping[str, str] = dataclasses.field(default_factory=dict)
     images: str = "images"
     most_draws: int | None = None
+    towards: bool = True

@@ -34,4 +34,4 @@ def _build(predict: Predict, settings: AttackSettings) -> Search:
     return step_search(settings, steps_with, settings.max_evaluations_in_flight)
 
 
-ATTACK = Attack(kind=Kind.SANITY, defaults=_defaults, build=_build)
+ATTACK = Attack(kind=Kind.SANITY, defaults=_defaults, build=_build, towards=False)

@@ -129,7 +129,7 @@ def attack_standing(
             if ended and search.trials == 1:
                 kept[active] = state[0]
                 break
-            survived = _survival(
+            survived = standing_share(
                 judge if ended else screen or judge,
                 judge,
                 state[0],
@@ -173,7 +173,7 @@ def _started(
     return _joined(parts) if parts else (x,)
 
 
-def _survival(
+def standing_share(
     first: Judge, second: Judge, x: Array, y: Array, seed: Seed, targeted: bool, at_once: int
 ) -> Array:
     """Returns the fraction of draws in which each image withstands the attack.

@@ -17,6 +17,7 @@ from pnil_tf import rng
 from pnil_tf.attacks.attack import Kind
 from pnil_tf.attacks.registry import attack_named
 from pnil_tf.attacks.settings import AttackSettings
+from pnil_tf.attacks.towards import MOST_PROMISING
 from pnil_tf.evaluation.planted import MOST
 from pnil_tf.evaluation.target import Target
 from pnil_tf.evaluation.trial import SCREENING_DRAWS, Trial
@@ -125,6 +126,7 @@ def _seconds_of_image(attack: AttackSettings, target: Target, costs: Costs) -> f
     if attack.check_every and target.stochastic:
         one_step += SCREENING_DRAWS * costs.forward / attack.check_every
     searches = attack.restarts * len(attack.losses) * getattr(attack, "targets", 1)
+    searches *= MOST_PROMISING if attack.targeted else 1
     steps = attack.steps * (_GIVEN_UP if getattr(attack, "patience", 0) else 1)
     return steps * searches * one_step
 

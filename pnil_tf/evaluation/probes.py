@@ -83,6 +83,7 @@ def gather(
         clean=clean,
         attacks={name: outcome.share for name, outcome in attacks.items()},
         effort=spent(trial, attacks),
+        target_class=settings.target_class,
     )
     if not settings.checks:
         return evidence

@@ -89,6 +89,7 @@ def evaluate(
     name: str | None = None,
     verbose: int = 1,
     crew: Crew | None = None,
+    transfer_from: Any = None,
 ) -> dict[str, Any]:
     """Evaluates a classifier and leaves `results.json`, `arrays.npz` and `report.html`.
 
@@ -116,6 +117,8 @@ def evaluate(
         name: What to call the model in the report; a Keras model has a name of its own.
         verbose: 0 for silence, 1 for a bar (lines where there is no terminal), 2 for lines.
         crew: Processes that do the attacks; by default this one does.
+        transfer_from: Another model of the same images and classes. The attack 'transfer' looks
+            for adversarial images along its gradients; they are judged on `model`.
 
     Returns:
         The content of `results.json`. Adversarial images are kept in [0, 1].
@@ -130,7 +133,9 @@ def evaluate(
     if not (resume or overwrite):
         refuse_existing(output)
     refuse_foreign(output)
-    task = _task(model, images, labels, settings, model_identity, kind, pixel_range, outputs)
+    task = _task(
+        model, images, labels, settings, model_identity, kind, pixel_range, outputs, transfer_from
+    )
     target, x, y, identity = task.target, task.x, task.y, task.identity
     data = described(data, target.num_classes)
     check_classes(target, y, data)
@@ -192,13 +197,15 @@ def _task(
     kind: str | None,
     pixel_range: Any,
     outputs: str | None,
+    transfer_from: Any,
 ) -> _Task:
     """Finds out what there is to do; the arguments are those of `evaluate`."""
     images, y = first_images(images, labels, settings.images)
     classifier = looked_at(model, images.shape[1:], pixel_range, outputs)
     x = unit_images(images, classifier.pixel_range)
     target = target_of(classifier, x, kind)
-    attacks = planned(settings, target)
+    source = None if transfer_from is None else _source(transfer_from, images, target)
+    attacks = planned(settings, target, source)
     _check_draws(target, settings, len(attacks), len(x))
     _check_losses(target, attacks)
     identity = {
@@ -208,7 +215,22 @@ def _task(
         "pixel_range": target.describe()["pixel_range"],
         "version": __version__,
     }
+    if source is not None:
+        identity["transfer_from"] = _fingerprint(source, x)
     return _Task(target, x, y, attacks, identity)
+
+
+def _source(model: Any, images: np.ndarray, target: Target) -> Target:
+    """The model that images are to be transferred from: it must tell the same classes apart."""
+    classifier = looked_at(model, images.shape[1:])
+    source = target_of(classifier, unit_images(images, target.pixel_range))
+    if source.num_classes != target.num_classes:
+        raise UserError(
+            "Adversarial images are transferred from a model of the same classes. Received: "
+            f"{argument('transfer_from')} with {source.num_classes} of them, where the model has "
+            f"{target.num_classes}. Choose another one."
+        )
+    return source
 
 
 @errors_only("tensorflow")
@@ -223,6 +245,7 @@ def evaluate_shard(
     model_identity: str,
     pixel_range: Any,
     outputs: str,
+    transfer_from: Any = None,
 ) -> None:
     """Does the attacks on a part of the images for an `evaluate` that waits for them.
 
@@ -236,11 +259,14 @@ def evaluate_shard(
         model_identity: Fingerprint of the model.
         pixel_range: The pixels that the model takes.
         outputs: What the model answers.
+        transfer_from: The other model.
 
     Raises:
         UserError: If the evaluation that works in the folder is another one.
     """
-    task = _task(model, images, labels, settings, model_identity, None, pixel_range, outputs)
+    task = _task(
+        model, images, labels, settings, model_identity, None, pixel_range, outputs, transfer_from
+    )
     store = Store(Path(output) / STATE, task.identity, resume=True, shared=True)
     work_off(Trial(task.target, task.x, task.y, settings, store), task.attacks, shard)
 
@@ -376,7 +402,10 @@ def _judgement(
     evidence: Evidence,
 ) -> dict[str, Any]:
     settings, y = trial.settings, trial.y
-    attacks = {name: _attack_figure(outcome, y) for name, outcome in outcomes.items()}
+    attacks = {
+        name: _attack_figure(outcome, y, settings.target_class)
+        for name, outcome in outcomes.items()
+    }
     shares = {name: outcome.share for name, outcome in outcomes.items()}
     strongest = weakest(shares)
     findings = run_checks(evidence)
@@ -420,10 +449,15 @@ def _judgement(
     }
 
 
-def _attack_figure(outcome: Outcome, y: np.ndarray) -> dict[str, Any]:
+def _attack_figure(outcome: Outcome, y: np.ndarray, target: int | None) -> dict[str, Any]:
     images = len(outcome.votes)
+    reached: dict[str, Any] = {}
+    if target is not None and (y[:images] != target).any():
+        others = outcome.votes[y[:images] != target]
+        reached["reached"] = _point((others == target).mean(axis=1))
     return {
         **figure(outcome.votes, y[:images]),
+        **reached,
         "seconds": outcome.seconds,
         "cpu_seconds": outcome.cpu_seconds,
         "images_per_second": images / outcome.seconds if outcome.seconds else None,

@@ -49,6 +49,11 @@ class EvaluationSettings:
         faithful: Whether attacks run exactly as in the paper, without what makes them faster.
         checks: Whether to look for hidden gradients. Without, a verdict is 'doubtful' at best.
         save_adversarial: Whether the adversarial images are written, too.
+        targeted: Whether attacks go towards the classes that their gradients reach first, three of
+            them one after another, instead of away from the label. Attacks that choose classes
+            by themselves do so as always.
+        target_class: One class that every attack goes towards instead; images of this class stay
+            as they are. The verdict is then 'doubtful' at best.
         effort: What the settings were chosen by, one of `EFFORTS`, see
             `pnil_tf.evaluation.effort`; by itself it changes nothing.
 
@@ -79,6 +84,8 @@ class EvaluationSettings:
     faithful: bool = False
     checks: bool = True
     save_adversarial: bool = False
+    targeted: bool = False
+    target_class: int | None = None
     effort: str = "standard"
 
     def __post_init__(self) -> None:
@@ -107,6 +114,11 @@ class EvaluationSettings:
         if not 0 <= self.seed < _MAX_SEED:
             raise UserError(
                 f"{argument('seed')} must be from 0 to 2**63 - 1. Received: {self.seed!r}."
+            )
+        if self.target_class is not None and self.target_class < 0:
+            raise UserError(
+                f"{argument('target_class')} must be a class, 0 or greater. Received: "
+                f"{self.target_class}."
             )
         largest = max((self.epsilon, *self.epsilons))
         if self.norm == "linf" and largest > 1:

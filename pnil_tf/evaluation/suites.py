@@ -11,11 +11,11 @@ from typing import Any
 
 from pnil_tf.attacks.registry import attack_named
 from pnil_tf.attacks.settings import AttackSettings
-from pnil_tf.errors import UserError
+from pnil_tf.errors import UserError, argument
 from pnil_tf.evaluation.probes import configured
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.target import Predict, Target
-from pnil_tf.vocabulary import SUITES
+from pnil_tf.vocabulary import SUITES, TRANSFER
 
 _SANITY = ("fgsm", "noise")
 
@@ -77,16 +77,29 @@ def last_of(name: str, target: Target) -> str | None:
     return list(cascade(name, target))[-1] if name in SUITES else None
 
 
-def planned(settings: EvaluationSettings, target: Target) -> dict[str, Planned]:
+def planned(
+    settings: EvaluationSettings, target: Target, source: Target | None = None
+) -> dict[str, Planned]:
     """Returns the attacks that an evaluation runs, in their order.
 
     Beside `auto` run the attacks that any other must beat: the checks compare with them.
 
+    Args:
+        settings: The evaluation's settings.
+        target: The classifier.
+        source: Another classifier of the same images and classes, through which `TRANSFER` looks
+            for adversarial images.
+
     Raises:
         UserError: If an attack does not allow what was asked for, or belongs to a suite and is
-            named besides.
+            named besides, or the class that attacks are to go towards does not exist.
     """
     plan: dict[str, Planned] = {}
+    if settings.target_class is not None and settings.target_class >= target.num_classes:
+        raise UserError(
+            f"The model has {target.num_classes} classes, numbered from 0. Received: "
+            f"{argument('target_class', settings.target_class)}."
+        )
 
     def add(name: str, after: str | None = None, **own: Any) -> None:
         if name in plan:
@@ -94,6 +107,14 @@ def planned(settings: EvaluationSettings, target: Target) -> dict[str, Planned]:
                 f"The attack {name!r} is part of a suite that is run, too. Received: attacks "
                 f"{', '.join(settings.attacks)}. Name one of them."
             )
+        can_aim = attack_named(name).towards
+        if settings.target_class is not None and not can_aim and name not in _SANITY:
+            raise UserError(
+                f"The attack {name!r} chooses its classes itself. Received: it with "
+                f"{argument('target_class', settings.target_class)}. Leave one out."
+            )
+        if can_aim and (settings.targeted or settings.target_class is not None):
+            own["targeted"] = True
         chosen = configured(name, settings.epsilon, settings, target, **own)
         plan[name] = Planned(chosen, getattr(settings, attack_named(name).images), after)
 
@@ -103,10 +124,15 @@ def planned(settings: EvaluationSettings, target: Target) -> dict[str, Planned]:
             continue
         after = None
         for stage, own in cascade(name, target).items():
+            if settings.target_class is not None and not attack_named(stage).towards:
+                continue  # it would choose other classes
             add(stage, after, **own)
             after = stage
     if "auto" in settings.attacks:
         for name in _SANITY:
             if name not in plan:
                 add(name)
+    if source is not None:
+        through = configured("pgd_strong", settings.epsilon, settings, source)
+        plan[TRANSFER] = Planned(through, settings.images, predict=source.predict)
     return plan

@@ -187,8 +187,8 @@ def target_of(classifier: Classifier, images: np.ndarray, kind: str | None = Non
 
 
 def unwrapped(model: Any) -> Any:
-    """The classifier of an `AdversarialModel`; any other model as it is."""
-    return model.classifier if isinstance(model, AdversarialModel) else model
+    """The classifier of an `AdversarialModel`, averaged if it is so; any other model as it is."""
+    return model.averaged_classifier() if isinstance(model, AdversarialModel) else model
 
 
 def _check_image_shape(model: keras.Layer, found: tuple[int, ...]) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from pnil_tf.attacks.registry import RunnableAttack, build_attack
 from pnil_tf.attacks.settings import AttackSettings
+from pnil_tf.attacks.towards import Targets, Towards, most_promising, one_class
 from pnil_tf.batching import batches_of
 from pnil_tf.evaluation.judge import Judge, check_adversarial
 from pnil_tf.evaluation.settings import EvaluationSettings
@@ -82,7 +83,7 @@ class Trial:
         # How well an attack aims must not depend on how finely its result is judged.
         self._aim = Judge(target.predict, AIMING_DRAWS if target.stochastic else 1)
         self._screen = Judge(target.predict, SCREENING_DRAWS) if target.stochastic else None
-        self._built: dict[tuple[AttackSettings, Predict], RunnableAttack] = {}
+        self._built: dict[tuple[AttackSettings, Predict], RunnableAttack | Towards] = {}
 
     def clean_votes(self) -> np.ndarray:
         """Judges the unperturbed images."""
@@ -227,13 +228,19 @@ class Trial:
         """The batches of the first images: their numbers, and their rows."""
         return list(enumerate(batches_of(images, self.settings.batch_size)))
 
-    def _build(self, settings: AttackSettings, predict: Predict | None) -> RunnableAttack:
+    def _targets(self, predict: Predict, settings: AttackSettings) -> Targets:
+        if self.settings.target_class is not None:
+            return one_class(self.settings.target_class)
+        return most_promising(predict, settings, self.target.num_classes)
+
+    def _build(self, settings: AttackSettings, predict: Predict | None) -> RunnableAttack | Towards:
         """Builds an attack, which is kept: tracing it takes its time."""
         predict = self.target.predict if predict is None else predict
         if (settings, predict) not in self._built:
             # It is the target that the images are to fool, whatever the attack sees.
-            self._built[settings, predict] = build_attack(
-                predict, settings, self._aim, self._screen
+            attack = build_attack(predict, settings, self._aim, self._screen)
+            self._built[settings, predict] = (
+                Towards(attack, self._targets(predict, settings)) if settings.targeted else attack
             )
         return self._built[settings, predict]
 

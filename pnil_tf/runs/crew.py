@@ -29,7 +29,7 @@ from pnil_tf.runs.shard_job import ShardJob
 from pnil_tf.validation import require_count, require_one_of
 from pnil_tf.vocabulary import ENGINES
 
-_FOLDER, _MODEL, _IMAGES = "shards", "model.keras", "images.npz"
+_FOLDER, _MODEL, _SOURCE, _IMAGES = "shards", "model.keras", "source.keras", "images.npz"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Processes:
         settings: What is done with them.
         workers: How many processes.
         engine: What runs them, one of `ENGINES`.
+        transfer_from: Another model or path that adversarial images are transferred from.
     """
 
     model: Any
@@ -51,6 +52,7 @@ class Processes:
     settings: EvaluationSettings
     workers: int
     engine: str
+    transfer_from: Any = None
 
     def work_off(
         self, target: Target, identity: Mapping[str, Any], state: Path, look: Callable[[], None]
@@ -63,7 +65,8 @@ class Processes:
         gpus = _visible_gpus()
         task = {
             "of": self.workers,
-            "model": self._saved(folder / _MODEL),
+            "model": _saved(self.model, folder / _MODEL),
+            "transfer_from": _saved(self.transfer_from, folder / _SOURCE),
             "images": str(folder / _IMAGES),
             "output": str(state.resolve().parent),
             "settings": self.settings.to_json(),
@@ -87,11 +90,15 @@ class Processes:
                     "kept: the same command with --resume goes on."
                 )
 
-    def _saved(self, file: Path) -> str:
-        if isinstance(self.model, (str, Path)):
-            return str(Path(self.model).resolve())
-        self.model.save(file)
-        return str(file)
+
+def _saved(model: Any, file: Path) -> str | None:
+    """Where a model lies that is given by its path, or is saved now."""
+    if model is None:
+        return None
+    if isinstance(model, (str, Path)):
+        return str(Path(model).resolve())
+    model.save(file)
+    return str(file)
 
 
 def crew_of(
@@ -101,6 +108,7 @@ def crew_of(
     settings: EvaluationSettings,
     workers: int,
     engine: str,
+    transfer_from: Any = None,
 ) -> Processes | None:
     """Returns the crew for an evaluation, or None where one process is enough.
 
@@ -111,6 +119,7 @@ def crew_of(
         settings: What is done with them.
         workers: How many processes; no more than there are batches.
         engine: What runs them, one of `ENGINES`.
+        transfer_from: Another model, or its path, or None.
 
     Raises:
         UserError: If a number or name is not valid, Ray is not installed, or processes cannot be
@@ -120,18 +129,21 @@ def crew_of(
     require_one_of("engine", engine, ENGINES)
     if engine == "ray":
         require_ray()
-    model = unwrapped(model)
-    if workers > 1 and not isinstance(model, (str, Path, keras.Model)):
-        raise UserError(
-            "Each worker loads the model from the disk, and a callable cannot be saved. Received: "
-            f"a {type(model).__name__} with {argument('workers', workers)}. Give a Keras model or "
-            "the path of a saved one, or use one worker."
-        )
+    model, transfer_from = unwrapped(model), unwrapped(transfer_from)
+    for given in (model, transfer_from):
+        if workers > 1 and not isinstance(given, (str, Path, keras.Model, type(None))):
+            raise UserError(
+                "Each worker loads its models from the disk, and a callable cannot be saved. "
+                f"Received: a {type(given).__name__} with {argument('workers', workers)}. Give a "
+                "Keras model or the path of a saved one, or use one worker."
+            )
     count = min(len(images), settings.images)
     workers = min(workers, len(batches_of(count, settings.batch_size)))
     if workers < 2:
         return None
-    return Processes(model, images[:count], labels[:count], settings, workers, engine)
+    return Processes(
+        model, images[:count], labels[:count], settings, workers, engine, transfer_from
+    )
 
 
 def leave_room_on_gpus() -> None:

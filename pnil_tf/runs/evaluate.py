@@ -127,6 +127,7 @@ def evaluate_saved(
     outputs: str | None = None,
     workers: int = 1,
     engine: str = "local",
+    transfer_from: str | None = None,
 ) -> dict[str, Any]:
     """Evaluates a saved classifier on the test images of a data set.
 
@@ -144,6 +145,7 @@ def evaluate_saved(
         outputs: As for `evaluate`.
         workers: Processes that share the images out.
         engine: What runs them, one of `ENGINES`.
+        transfer_from: Path of another model, as for `evaluate`.
 
     Returns:
         The content of `results.json`.
@@ -184,7 +186,8 @@ def evaluate_saved(
             pixel_range=chosen,
             outputs=outputs,
             name=model,
-            crew=crew_of(model, images, test.labels, settings, workers, engine),
+            crew=crew_of(model, images, test.labels, settings, workers, engine, transfer_from),
+            transfer_from=None if transfer_from is None else load_model(transfer_from).model,
         )
 
 

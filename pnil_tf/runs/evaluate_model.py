@@ -32,6 +32,7 @@ def evaluate(
     verbose: int = 1,
     workers: int = 1,
     engine: str = "local",
+    transfer_from: Any = None,
     **settings: Any,
 ) -> Evaluation:
     """Says how robust a classifier is, how sure that is, and whether it is real.
@@ -72,6 +73,9 @@ def evaluate(
             Each loads the model anew, so that it must be a Keras model or a path.
         engine: What runs them: `"local"` (this machine) or `"ray"`, a Ray cluster, whose nodes
             share this machine's folder of temporary files (`TMPDIR`).
+        transfer_from: Another model (or its path) of the same images and classes. The attack
+            `transfer` looks for adversarial images along its gradients; they are judged on `model`
+            and count as those of any attack.
         **settings: Further fields of `pnil_tf.evaluation.settings.EvaluationSettings`; they take
             the place of the effort's.
 
@@ -109,6 +113,11 @@ def evaluate(
         outputs=outputs,
         name=name,
         verbose=verbose,
-        crew=crew_of(given_model, pixels, labels, asked, workers, engine),
+        crew=crew_of(given_model, pixels, labels, asked, workers, engine, transfer_from),
+        transfer_from=(
+            load_model(transfer_from).model
+            if isinstance(transfer_from, (str, Path))
+            else transfer_from
+        ),
     )
     return Evaluation(Path(keeper.name), results, keeper)

@@ -69,6 +69,10 @@ def _new_model(job: TrainingJob) -> AdversarialModel:
         validation_attack=settings.attack.validation_attack,
         validation_eot_samples=settings.attack.validation_eot_samples if noisy else 1,
         clean_weight=settings.attack.clean_weight,
+        weight_averaging=settings.optimization.weight_averaging,
+        label_smoothing=settings.optimization.label_smoothing,
+        consistency=settings.optimization.consistency,
+        augment=settings.optimization.augment,
         pixel_range=job.pixel_range,
         seed=settings.optimization.seed,
     )

@@ -45,6 +45,9 @@ def run_shard(path: Path) -> None:
             model_identity=task["model_identity"],
             pixel_range=tuple(task["pixel_range"]),
             outputs=task["outputs"],
+            transfer_from=(
+                None if task["transfer_from"] is None else load_model(task["transfer_from"]).model
+            ),
         )
     except Exception as error:
         job.note_failure(failure(error) or f"{type(error).__name__}: {reason(error)}")

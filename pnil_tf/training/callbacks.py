@@ -26,6 +26,8 @@ class InvalidLossError(RunFailedError):
 class KeepBest(keras.callbacks.Callback):
     """Keeps the classifier with the lowest value of a monitored log in a `.keras` file.
 
+    It is the one with averaged weights, if the model averages them.
+
     Args:
         path: The file.
         monitor: Name in the epoch's logs, smaller is better.
@@ -46,7 +48,7 @@ class KeepBest(keras.callbacks.Callback):
         if self._best["value"] is None or value < self._best["value"]:
             digest = None
             if self._write:
-                with replacing(self._path) as temporary:
+                with replacing(self._path) as temporary, self.model.averaged_weights():
                     self.model.classifier.save(temporary)
                 digest = sha256_of(self._path)
             self._best = {"epoch": epoch + 1, "value": value, "sha256": digest}

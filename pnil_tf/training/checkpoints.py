@@ -19,7 +19,7 @@ _KEPT = 2
 
 
 class TrainingCheckpoints:
-    """The last checkpoints of a training: classifier, optimizer, step, a JSON-able state.
+    """The last checkpoints of a training: weights, their average, optimizer, step, callbacks.
 
     Each is written under a temporary name, and its index is renamed last: a checkpoint cut short
     by a crash has none. TensorFlow's files carry checksums, so that one that was damaged later is
@@ -40,6 +40,7 @@ class TrainingCheckpoints:
             optimizer=model.optimizer,
             steps_taken=model.steps_taken,
             state=self._state,
+            average=[] if model.average is None else list(model.average.averages),
         )
         self._directory = directory
 

@@ -273,7 +273,9 @@ class OverfittingGuard(keras.callbacks.Callback):
         # The inner optimizer's alone: a loss scale is no property of the weights.
         optimizer = getattr(optimizer, "inner_optimizer", optimizer)
         moments = [v for v in optimizer.variables if v.path.split("/")[-1] not in _NOT_MOMENTS]
-        return [*self.model.classifier.variables, *moments]
+        average = getattr(self.model, "average", None)
+        averages = [] if average is None else average.weights
+        return [*self.model.classifier.variables, *averages, *moments]
 
     def _keep(self) -> None:
         if self.action != "rollback":

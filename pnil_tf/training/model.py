@@ -17,18 +17,23 @@ from pnil_tf.errors import UserError
 from pnil_tf.input_gradient import quick_input_gradients
 from pnil_tf.keras_internals import all_layers
 from pnil_tf.training.attacked_loss import attacked_loss
-from pnil_tf.training.checked_fit import CheckedFit
+from pnil_tf.training.augmentation import augmented
+from pnil_tf.training.averaged_fit import AveragedFit
+from pnil_tf.training.consistency import consistency_terms
 from pnil_tf.training.losses import example_loss
+from pnil_tf.training.settings import check_recipe
+from pnil_tf.training.smoothing import check_smoothable, smoothing_terms
+from pnil_tf.training.weight_average import WeightAverage
 
 # What a seed is for. Two passes that share a seed share their noise, and an attacker who
 # knows the defender's noise is no honest opponent: every purpose has a number of its own.
-_CRAFT, _TRAIN, _VALIDATE_CLEAN, _VALIDATE_ATTACK, _VALIDATE_JUDGE, _TRANSFORM = range(6)
+_CRAFT, _TRAIN, _VALIDATE_CLEAN, _VALIDATE_ATTACK, _VALIDATE_JUDGE, _TRANSFORM, _AUGMENT = range(7)
 
 _VALIDATION_METRICS = ("adversarial_loss", "adversarial_accuracy")
 
 
 @keras.saving.register_keras_serializable(package="pnil_tf")
-class AdversarialModel(CheckedFit):
+class AdversarialModel(AveragedFit):
     """Trains a classifier on adversarial images crafted at every step.
 
     It is used like any Keras model: `compile`, `fit`, `evaluate`, `predict`, callbacks, metrics
@@ -47,6 +52,10 @@ class AdversarialModel(CheckedFit):
     and the number of the step (`steps_taken`), so a training that goes on from a checkpoint
     repeats what an undisturbed one would have done.
 
+    With `weight_averaging` it is the classifier with averaged weights that `evaluate`, `predict`
+    and validation use, and that exports and evaluations of this model take. The optimizer goes on
+    with the others, which `classifier` holds; see `averaged_weights` and `averaged_classifier`.
+
     Args:
         classifier: A Keras model from images to logits or probabilities `(batch, classes)`, or
             `(batch, 1)` for two classes. Probabilities are attacked through the logits behind
@@ -61,6 +70,14 @@ class AdversarialModel(CheckedFit):
         validation_eot_samples: Draws per gradient of the validation attack (with a name).
         clean_weight: Share of the clean images in the training loss, from 0 (adversarial
             images alone, as in the paper) to 1.
+        weight_averaging: Decay per step of the average of the weights, between 0 and 1, as
+            0.9995; 0 averages nothing. See `WeightAverage`.
+        label_smoothing: Share of a label that is spread over all classes in the training loss,
+            from 0 to 1. Attacks and `evaluate` take the labels as they are.
+        consistency: Weight of a training loss between the logits at the attack's start and those
+            of the adversarial images, at least 0; see `consistency_terms`.
+        augment: Which random views of the training images are attacked and trained on: `"none"`,
+            `"shift"` or `"flip_crop"`; see `pnil_tf.training.augmentation`.
         pixel_range: `(low, high)` of the pixels that the classifier takes. By default that which
             its own preprocessing suits (a model that begins with `Rescaling(1 / 255)` takes 0 to
             255), and (0, 1) where it has none.
@@ -91,6 +108,10 @@ class AdversarialModel(CheckedFit):
         validation_attack: str | StepAttack = "pgd-10",
         validation_eot_samples: int = 4,
         clean_weight: float = 0.0,
+        weight_averaging: float = 0.0,
+        label_smoothing: float = 0.0,
+        consistency: float = 0.0,
+        augment: str = "none",
         pixel_range: Any = None,
         outputs: str | None = None,
         seed: int = 0,
@@ -103,6 +124,7 @@ class AdversarialModel(CheckedFit):
             )
         if not 0.0 <= clean_weight <= 1.0:
             raise UserError(f"clean_weight is a share between 0 and 1. Received: {clean_weight!r}.")
+        check_recipe(weight_averaging, label_smoothing, consistency, augment)
         super().__init__(classifier, pixel_range, outputs, **kwargs)
 
         if isinstance(attack, StepAttack):
@@ -130,6 +152,10 @@ class AdversarialModel(CheckedFit):
         self.validation_attack = resolve(validation_attack, validation_eot)
         self._needs_gradients = bool(self.attack or self.validation_attack)
         self.clean_weight = clean_weight
+        self.label_smoothing = label_smoothing
+        self.consistency = consistency
+        self.augment = augment
+        self.average = WeightAverage(classifier, weight_averaging) if weight_averaging else None
         self.seed = seed
         # Not the optimizer's count, which stands still where a loss scale overflows.
         self.steps_taken = keras.Variable(
@@ -148,6 +174,8 @@ class AdversarialModel(CheckedFit):
         compiles on GPUs and not on CPUs, where XLA is slower.
         """
         self._example_loss = example_loss(loss)
+        if self.label_smoothing:
+            check_smoothable(loss)
         self._graphs: dict[Any, Callable[..., Any]] = {}
         self._jit_crafting = False
         if self._replicated and kwargs.get("jit_compile", "auto"):
@@ -181,9 +209,10 @@ class AdversarialModel(CheckedFit):
         x, y, weight = self._checked_batch(data)
         step_seed = rng.replica_seed(rng.fold(rng.make_seed(self.seed), self.steps_taken))
         transforms = rng.fold(step_seed, _TRANSFORM)
-        x_train, y_train, train_weight = x, y, weight
+        x = augmented(x, rng.fold(step_seed, _AUGMENT), self.augment, self.pixel_range.low)
+        x_train, y_train, train_weight, start_logits = x, y, weight, None
         if self.attack is not None and self.clean_weight < 1.0:
-            x_train = self._craft_for_training(
+            x_train, start_logits = self._craft_for_training(
                 x, y, rng.fold(step_seed, _CRAFT), self.attack, transforms
             )
             if self.clean_weight > 0.0:
@@ -197,11 +226,14 @@ class AdversarialModel(CheckedFit):
             loss = self.compute_loss(
                 x=x_train, y=y_train, y_pred=outputs, sample_weight=train_weight, training=True
             )
+            loss += self._added_loss(x, y_train, outputs, train_weight, start_logits)
             scaled = self.optimizer.scale_loss(loss)
         weights = self.classifier.trainable_weights
         gradients = tape.gradient(scaled, weights)
         self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
         self.steps_taken.assign_add(1)
+        if self.average is not None:
+            self.average.update(self.steps_taken)
         count = tf.shape(x)[0]  # with clean images mixed in, metrics are of the adversarial half
         self._track_loss(loss, count)
         logs = self.compute_metrics(x_train[:count], y, outputs[:count], sample_weight=weight)
@@ -252,17 +284,22 @@ class AdversarialModel(CheckedFit):
 
     def _craft_for_training(
         self, x: Any, y: Any, seed: Any, attack: StepAttack, transforms: Any = None
-    ) -> Any:
+    ) -> tuple[Any, Any]:
+        """Adversarial images, and the logits at the start of the attack (of its first draw)."""
         classifier = self._look(x.shape[1:])
 
         # Unrolled: a classifier in training mode may exchange batch statistics between
         # replicas, which TensorFlow cannot do inside a loop of the graph.
-        def crafted(x: Any, y: Any, seed: Any, transforms: Any) -> Any:
+        def crafted(x: Any, y: Any, seed: Any, transforms: Any) -> tuple[Any, Any]:
+            seen: list[Any] = []
+
             def logits(pixels: Any) -> Any:
                 with rng.stateless_layers(self.classifier, transforms=transforms):
-                    return classifier.logits(pixels, training=True)
+                    seen.append(classifier.logits(pixels, training=True))
+                return seen[-1]
 
-            return self._crafted(logits, x, y, seed, attack, unroll=True)
+            x_adv = self._crafted(logits, x, y, seed, attack, unroll=True)
+            return x_adv, seen[0][: tf.shape(x)[0]]
 
         if self._jit_crafting:
             crafted = tf.function(crafted, jit_compile=True, autograph=False)
@@ -309,6 +346,24 @@ class AdversarialModel(CheckedFit):
         weights = [2.0 * (1.0 - self.clean_weight) * ones, 2.0 * self.clean_weight * ones]
         return tf.concat([x_adv, x], 0), tf.concat([y, y], 0), tf.concat(weights, 0)
 
+    def _added_loss(self, x: Any, y: Any, outputs: Any, weight: Any, start_logits: Any) -> Any:
+        """What the recipe adds to the compiled loss, reduced as Keras reduces that."""
+        consistent = self.consistency > 0.0 and start_logits is not None
+        if not self.label_smoothing and not consistent:
+            return 0.0
+        kind = self._look(x.shape[1:]).outputs
+        logits, terms = kind.logits(outputs), tf.zeros(tf.shape(outputs)[0])
+        if self.label_smoothing:
+            losses = self._example_loss(y, outputs)
+            terms += smoothing_terms(losses, logits, self.label_smoothing, kind)
+        if consistent:
+            adversarial = logits[: tf.shape(x)[0]]  # clean images may stand behind them
+            added = consistency_terms(start_logits, adversarial, self.consistency)
+            terms += tf.pad(added, [[0, tf.shape(terms)[0] - tf.shape(added)[0]]])
+        if weight is not None:
+            terms *= tf.cast(tf.reshape(weight, [-1]), tf.float32)
+        return tf.reduce_mean(terms) / self.distribute_strategy.num_replicas_in_sync
+
     def _track_loss(self, loss: Any, count: Any) -> None:
         # Keras divides the loss by the number of replicas so that gradients add up.
         loss *= self.distribute_strategy.num_replicas_in_sync
@@ -329,6 +384,10 @@ class AdversarialModel(CheckedFit):
             "attack": plain(self.attack),
             "validation_attack": plain(self.validation_attack),
             "clean_weight": self.clean_weight,
+            "weight_averaging": 0.0 if self.average is None else self.average.decay,
+            "label_smoothing": self.label_smoothing,
+            "consistency": self.consistency,
+            "augment": self.augment,
             "pixel_range": given and [given.low, given.high],
             "outputs": self._given_outputs,
             "seed": self.seed,

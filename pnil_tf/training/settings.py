@@ -18,9 +18,10 @@ from pnil_tf.validation import (
     check_types,
     require,
     require_count,
+    require_one_of,
     require_positive,
 )
-from pnil_tf.vocabulary import INITIAL_SIGMA
+from pnil_tf.vocabulary import AUGMENTATIONS, INITIAL_SIGMA
 
 # The paper's budgets, pixels in [0, 1].
 PAPER_EPSILON = {"mnist": 8 / 255, "fashion_mnist": 4 / 255, "cifar10": 0.03}
@@ -38,6 +39,30 @@ def _require_positive(settings: Any, *names: str) -> None:
             require_count(name, getattr(settings, name), most)
         else:
             require_positive(name, getattr(settings, name))
+
+
+def check_recipe(
+    weight_averaging: float, label_smoothing: float, consistency: float, augment: str
+) -> None:
+    """Refuses values that no training can follow, of the settings beside the attack.
+
+    Raises:
+        UserError: If there is one.
+    """
+    require(
+        0.0 <= weight_averaging < 1.0,
+        f"{argument('weight_averaging')} must be 0 (off) or below 1, as 0.9995. Received: "
+        f"{weight_averaging!r}.",
+    )
+    require(
+        0.0 <= label_smoothing <= 1.0,
+        f"{argument('label_smoothing')} must lie between 0 and 1. Received: {label_smoothing!r}.",
+    )
+    require(
+        0.0 <= consistency < math.inf,
+        f"{argument('consistency')} must be at least 0, and finite. Received: {consistency!r}.",
+    )
+    require_one_of("augment", augment, AUGMENTATIONS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,6 +175,11 @@ class OptimizationSettings:
         min_lr: Lower bound of the `triangular` schedule; `None` takes a tenth of `max_lr`.
         schedule: `"one_cycle"`, `"triangular"` or `"constant"`.
         cycle_epochs: Period of the `triangular` schedule.
+        weight_averaging: Decay per step of the average of the weights, which is then what is
+            validated, kept and exported; 0 (the paper) averages nothing.
+        label_smoothing: Share of a label that is spread over all classes in the training loss.
+        consistency: Weight of a loss between the logits at the attack's start and at its end.
+        augment: Random views of the training images: `"none"`, `"shift"` or `"flip_crop"`.
         seed: Seed of the weights, the order of the images and all noise.
     """
 
@@ -159,6 +189,10 @@ class OptimizationSettings:
     min_lr: float | None = None
     schedule: str = "one_cycle"
     cycle_epochs: float = 5.0
+    weight_averaging: float = 0.0
+    label_smoothing: float = 0.0
+    consistency: float = 0.0
+    augment: str = "none"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -168,6 +202,7 @@ class OptimizationSettings:
             _require_positive(self, "max_lr")
         if self.min_lr is not None:
             _require_positive(self, "min_lr")
+        check_recipe(self.weight_averaging, self.label_smoothing, self.consistency, self.augment)
         require(
             0 <= self.seed < 2**32,
             f"{argument('seed')} must lie between 0 and {2**32 - 1}. Received: {self.seed!r}.",

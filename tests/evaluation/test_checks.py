@@ -308,6 +308,12 @@ def test_a_slightly_stronger_attack_is_a_doubt_and_a_much_stronger_one_a_symptom
     assert findings["gradient_free_stronger"].weight is weight
 
 
+def test_gradients_of_another_model_that_do_more_harm_are_a_symptom():
+    findings = {f.name: f for f in run_checks(changed(attacks={"transfer": share(0.2)}))}
+    assert not findings["gradient_free_stronger"].passed
+    assert "without its gradients transfer leaves" in findings["gradient_free_stronger"].explanation
+
+
 def weak(evidence):
     (finding,) = [f for f in run_checks(evidence) if f.name == "settings_too_weak"]
     return None if finding.passed else finding.explanation

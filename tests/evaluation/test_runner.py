@@ -365,3 +365,43 @@ def test_kill_9(tmp_path):
     )
     assert numbers(calm) == numbers(killed)
     assert not list(tmp_path.glob("killed/.*.tmp"))
+
+
+def test_what_another_model_s_gradients_find_counts(tmp_path):
+    """Behind rounding, which has no gradient, through the model without it."""
+    x, y = images()
+    linear = keras.Sequential(noisy_linear().layers[1:])
+    linear(x)
+
+    def rounded(x):
+        return linear(tf.round(255 * x) / 255)
+
+    settings = EvaluationSettings(**{**FAST, "attacks": ("pgd",)})
+    alone = evaluate(rounded, x, y, settings, tmp_path / "alone", outputs="logits")
+    results = evaluate(
+        rounded, x, y, settings, tmp_path / "both", outputs="logits", transfer_from=linear
+    )
+    assert results["attacks"]["pgd"]["value"] == alone["attacks"]["pgd"]["value"] == 1
+    assert results["effective_robustness"]["attack"] == "transfer"
+    assert results["worst_case_per_image"]["value"] == results["attacks"]["transfer"]["value"] < 1
+
+
+def test_images_cannot_come_from_a_model_of_other_classes(tmp_path):
+    x, y = images()
+    other = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(4)])
+    settings = EvaluationSettings(**FAST)
+    with pytest.raises(UserError, match="transfer_from with 4 of them, where the model has 3"):
+        evaluate(noisy_linear(), x, y, settings, tmp_path / "out", transfer_from=other)
+
+
+def test_attacks_towards_one_class_say_how_often_it_was_reached(tmp_path):
+    x, y = images()
+    settings = EvaluationSettings(**{**FAST, "attacks": ("pgd", "noise"), "target_class": 1})
+    results = evaluate(noisy_linear(), x, y, settings, tmp_path / "out")
+    assert results["attacks"]["pgd"]["reached"]["images"] == (y[:12] != 1).sum()
+    assert (
+        results["attacks"]["pgd"]["reached"]["value"]
+        > results["attacks"]["noise"]["reached"]["value"]
+    )
+    (effort,) = [f for f in results["findings"] if f["name"] == "settings_too_weak"]
+    assert "target_class=1 (attacks away from the label may leave less)" in effort["explanation"]

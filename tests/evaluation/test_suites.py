@@ -130,3 +130,43 @@ def test_a_suite_leaves_less_with_every_attack_and_its_figure_has_its_name(tmp_p
     assert results["effective_robustness"]["value"] == values[-1]
     # Of a linear model gradients find all there is (in l2, but for the edges of the range).
     assert values[0] - values[-1] <= (0 if norm == "linf" else 1 / 30)
+
+
+def test_towards_one_class_go_the_attacks_that_can_be_sent_there():
+    settings = EvaluationSettings(epsilon=0.1, target_class=3)
+    plan = planned(settings, target())
+    assert list(plan) == ["pgd_strong", "square", "fgsm", "noise"]
+    assert plan["square"].after == "pgd_strong"
+    assert [attack.settings.targeted for attack in plan.values()] == [True, True, True, False]
+
+
+def test_towards_the_most_promising_classes_all_attacks_stay_in_a_suite():
+    plan = planned(EvaluationSettings(epsilon=0.1, targeted=True), target())
+    targeted = {name: attack.settings.targeted for name, attack in plan.items()}
+    assert targeted == {
+        "pgd_strong": True,
+        "apgd_t": False,
+        "square": True,
+        "fgsm": True,
+        "noise": False,
+    }
+
+
+def test_a_class_that_cannot_be_aimed_at_is_refused():
+    with pytest.raises(UserError, match=r"10 classes, numbered from 0.*target_class=10"):
+        planned(EvaluationSettings(epsilon=0.1, target_class=10), target())
+    settings = EvaluationSettings(epsilon=0.1, target_class=3, attacks=("apgd_t",))
+    with pytest.raises(UserError, match=r"'apgd_t' chooses its classes itself"):
+        planned(settings, target())
+
+
+def test_another_model_s_gradients_are_an_attack_of_their_own():
+    source = types.SimpleNamespace(
+        stochastic=True, num_classes=10, noise_is_ours=True, predict=lambda x: x
+    )
+    plan = planned(EvaluationSettings(epsilon=0.1), target(), source)
+    assert list(plan)[-1] == "transfer"
+    assert plan["transfer"].predict is source.predict
+    # The draws are those of the model whose gradients are taken.
+    assert plan["transfer"].settings.eot.draws == 100
+    assert plan["pgd_strong"].settings.eot.draws == 1

@@ -30,7 +30,7 @@ def attacked(model, loss, labels, **kwargs):
     adversarial.compile("sgd", loss, **kwargs)
 
     def craft(x, y, seed):
-        return adversarial._craft_for_training(x, y, seed, ATTACK)
+        return adversarial._craft_for_training(x, y, seed, ATTACK)[0]
 
     if not kwargs.get("run_eagerly"):
         craft = tf.function(craft, autograph=False)

@@ -28,7 +28,7 @@ def train(strategy, x, y, attack="fgsm", pnil=False, steps_per_execution=1, epoc
             ]
         )
         # l2 steps follow the gradient continuously; signs would magnify rounding.
-        model = AdversarialModel(inner, attack, 0.5, norm="l2")
+        model = AdversarialModel(inner, attack, 0.5, norm="l2", weight_averaging=0.9)
         model.compile(
             keras.optimizers.Adam(0.01),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -51,8 +51,9 @@ def test_two_replicas_match_one_device(blobs, two_replicas, attack, steps_per_ex
     x, y = blobs
     one, history_one = train(tf.distribute.get_strategy(), x, y, attack)
     two, history_two = train(two_replicas, x, y, attack, steps_per_execution=steps_per_execution)
-    for a, b in zip(one.classifier.weights, two.classifier.weights, strict=True):
-        np.testing.assert_allclose(a.numpy(), b.numpy(), atol=2e-4, err_msg=a.path)
+    for part in ("classifier", "average"):
+        for a, b in zip(getattr(one, part).weights, getattr(two, part).weights, strict=True):
+            np.testing.assert_allclose(a.numpy(), b.numpy(), atol=2e-4, err_msg=a.path)
     # Keras logs the metrics of the last execution; the losses are means over the epoch.
     for name in ("val_loss", "val_adversarial_loss"):
         np.testing.assert_allclose(history_one[name], history_two[name], rtol=1e-3)

@@ -13,7 +13,16 @@ from pnil_tf.files import read_json, write_record
 
 pytestmark = pytest.mark.faults
 
-FLAGS = [*SHORT, "--pnil", "--attack=rfgsm", "--epsilon=0.1", "--checkpoint_steps=7"]
+FLAGS = [
+    *SHORT,
+    "--pnil",
+    "--attack=rfgsm",
+    "--epsilon=0.1",
+    "--checkpoint_steps=7",
+    "--weight_averaging=0.99",
+    "--label_smoothing=0.1",
+    "--augment=flip_crop",
+]
 
 
 @pytest.fixture(scope="module")

@@ -89,6 +89,7 @@ class Evidence:
         attacks: The same under each attack, by name.
         effort: What was spent, by setting: of each attack under its name, and under
             `EVALUATION` and `CHECKS`.
+        target_class: The one class that all attacks went towards, if there was one.
         checked: Images on which the measurements below were made; 0 if none were.
         epsilon_curve: `(radius, share)` under one attack, radii increasing.
         unbounded: Share at a radius that reaches any image.
@@ -110,6 +111,7 @@ class Evidence:
     clean: np.ndarray
     attacks: dict[str, np.ndarray]
     effort: Mapping[str, Mapping[str, int]]
+    target_class: int | None = None
     checked: int = 0
     epsilon_curve: tuple[tuple[float, np.ndarray], ...] = ()
     unbounded: np.ndarray | None = None

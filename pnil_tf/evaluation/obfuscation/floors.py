@@ -55,8 +55,8 @@ FLOORS = (
 def too_weak(evidence: Evidence) -> Finding:
     """Raised if a setting is below the least on which a verdict can rest, see the second table.
 
-    One attack with gradients has to reach its floors, and one without; all that reach theirs
-    add up their starts.
+    So are attacks that all go towards one class. One attack with gradients has to reach its
+    floors, and one without; all that reach theirs add up their starts.
     """
     missing = [
         *_of_attacks_with_gradients(evidence),
@@ -65,6 +65,10 @@ def too_weak(evidence: Evidence) -> Finding:
     ]
     if evidence.checked:
         missing += _missing(CHECKS, "", evidence.effort[CHECKS])
+    if evidence.target_class is not None:
+        missing.append(
+            f"target_class={evidence.target_class} (attacks away from the label may leave less)"
+        )
     if evidence.stochastic:
         settings = dict(evidence.effort[EVALUATION])
         if evidence.checked:

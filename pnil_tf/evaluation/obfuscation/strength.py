@@ -12,6 +12,7 @@ from pnil_tf.evaluation.finding import Finding, Weight
 from pnil_tf.evaluation.obfuscation.compare import TOLERANCE, beyond, by_size, drop
 from pnil_tf.evaluation.obfuscation.evidence import Evidence
 from pnil_tf.evaluation.statistics import wilson
+from pnil_tf.vocabulary import TRANSFER
 
 _INTACT, _BROKEN = 0.5, 0.1
 _STANDING = 0.75  # of clean accuracy, at half the radius
@@ -81,11 +82,11 @@ def collapse(evidence: Evidence) -> Finding | None:
 def gradient_free(evidence: Evidence) -> Finding | None:
     """Raised if an attack without gradients lowers accuracy further than all with them.
 
-    Gradients are more information; where they hurt, they mislead (Athalye et al. 2018). Square has
-    a check of its own.
+    Gradients are more information; where they hurt, they mislead (Athalye et al. 2018). So do they
+    where those of another model (`transfer`) do more harm. Square has a check of its own.
     """
     names = attacks_of_kind(Kind.GRADIENT_FREE)
-    without = evidence.strongest(tuple(name for name in names if name != _SQUARE))
+    without = evidence.strongest((*(name for name in names if name != _SQUARE), TRANSFER))
     with_gradients = evidence.strongest(attacks_of_kind(Kind.GRADIENT))
     if without is None or with_gradients is None:
         return None
@@ -97,8 +98,8 @@ def gradient_free(evidence: Evidence) -> Finding | None:
         value=advantage.value,
         threshold=TOLERANCE,
         explanation=(
-            f"without gradients {without[0]} leaves {without[1][:images].mean():.1%}, with "
-            f"gradients {with_gradients[0]} leaves {with_gradients[1][:images].mean():.1%} of the "
+            f"without its gradients {without[0]} leaves {without[1][:images].mean():.1%}, with "
+            f"them {with_gradients[0]} leaves {with_gradients[1][:images].mean():.1%} of the "
             f"same {images} images"
         ),
         remedy="Believe the gradient-free figure, and look for what hides the gradients.",
