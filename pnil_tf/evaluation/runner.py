@@ -216,7 +216,7 @@ def _task(
         "version": __version__,
     }
     if source is not None:
-        identity["transfer_from"] = _fingerprint(source, x)
+        identity["transfer_from"] = fingerprint(source, x)
     return _Task(target, x, y, attacks, identity)
 
 
