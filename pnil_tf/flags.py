@@ -214,7 +214,8 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         "attack": (
             _STRING,
             "Training attack: none, fgsm, r+fgsm, rfgsm, nfgsm (ball around the noisy image), "
-            "n-fgsm (de Jorge et al., start twice as wide), or pgd-K with K steps.",
+            "n-fgsm (de Jorge et al., start twice as wide), liet (start from a direction of the "
+            "class, mixed with noise), or pgd-K with K steps.",
         ),
         "epsilon": (
             _parsed(_NUMBER),

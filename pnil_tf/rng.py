@@ -26,14 +26,12 @@ import keras
 import tensorflow as tf
 
 from pnil_tf.keras_internals import ImagePreprocessing, all_layers
-
-Tensor = Any
-"""A `tf.Tensor`; TensorFlow ships no types that a checker could use."""
+from pnil_tf.tensors import Scalar, Seed, Shape, Tensor
 
 _MAX_INT32 = 2**31 - 1
 
 
-def make_seed(*parts: int) -> Tensor:
+def make_seed(*parts: int) -> Seed:
     """Returns the int32 seed pair that belongs to one or more non-negative Python ints."""
     seed = tf.constant([20021, 10097], tf.int32)
     for part in parts:
@@ -46,7 +44,7 @@ def make_seed(*parts: int) -> Tensor:
     return seed
 
 
-def seed_of(number: Tensor) -> Tensor:
+def seed_of(number: Tensor) -> Seed:
     """Returns what `make_seed` returns, for a number known only when a graph runs.
 
     Args:
@@ -61,7 +59,7 @@ def seed_of(number: Tensor) -> Tensor:
     return tf.where(words[2] > 0, three, tf.where(words[1] > 0, two, one))
 
 
-def fresh_seed() -> Tensor:
+def fresh_seed() -> Seed:
     """Returns a seed from the system's entropy, another one each time the op runs.
 
     In an exported graph it is drawn anew in every process, whatever `tf.random.set_seed` said
@@ -72,14 +70,14 @@ def fresh_seed() -> Tensor:
     )
 
 
-def fold(seed: Tensor, data: Any) -> Tensor:
+def fold(seed: Seed, data: Scalar) -> Seed:
     """Derives a new, independent seed from `seed` and an integer (Python or int tensor)."""
     # As tf.random.experimental.stateless_fold_in does, which lets XLA choose another generator.
     word = tf.random.stateless_uniform([], seed, None, None, tf.int32, alg="philox")
     return tf.stack([word, tf.cast(data, tf.int32)])
 
 
-def replica_seed(seed: Tensor) -> Tensor:
+def replica_seed(seed: Seed) -> Seed:
     """Folds in the replica's number, so that replicas draw different noise.
 
     With one replica the seed is still folded (with 0): the rule has no special case.
@@ -89,12 +87,12 @@ def replica_seed(seed: Tensor) -> Tensor:
     return fold(seed, replica)
 
 
-def uniform(shape: Any, seed: Tensor, bound: Any = 1.0) -> Tensor:
+def uniform(shape: Shape, seed: Seed, bound: Scalar = 1.0) -> Tensor:
     """Returns float32 noise, uniform in [-bound, bound)."""
     return bound * tf.random.stateless_uniform(shape, seed, -1.0, 1.0, alg="philox")
 
 
-def normal(shape: Any, *seeds: Tensor, signs: list[Any] | None = None) -> Tensor:
+def normal(shape: Shape, *seeds: Seed, signs: list[Scalar] | None = None) -> Tensor:
     """Returns float32 standard normal noise (Box and Muller 1958).
 
     Args:
@@ -120,14 +118,14 @@ def normal(shape: Any, *seeds: Tensor, signs: list[Any] | None = None) -> Tensor
 
 @dataclasses.dataclass
 class _Scope:
-    seeds: list[Tensor]
+    seeds: list[Seed]
     graph: Any
-    signs: list[Any] | None = None
+    signs: list[Scalar] | None = None
     frozen: bool = False
-    source: Callable[[Tensor, int], Tensor] | None = None
+    source: Callable[[Shape, int], Tensor] | None = None
     calls: int = 0
 
-    def draw(self, shape: Tensor) -> Tensor:
+    def draw(self, shape: Shape) -> Tensor:
         """Returns standard normal noise of `shape`, other noise at each call."""
         call, self.calls = self.calls, self.calls + 1
         if self.source is not None:
@@ -148,7 +146,7 @@ _local = threading.local()  # MirroredStrategy traces each replica in a thread o
 
 @contextlib.contextmanager
 def noise_scope(
-    *seeds: Tensor | int, signs: list[Any] | None = None, frozen: bool = False
+    *seeds: Seed | int, signs: list[Scalar] | None = None, frozen: bool = False
 ) -> Iterator[None]:
     """Makes every `PNILLayer` called inside draw its noise from the given seeds.
 
@@ -178,7 +176,7 @@ def noise_scope(
 
 
 @contextlib.contextmanager
-def noise_from(source: Callable[[Tensor, int], Tensor]) -> Iterator[None]:
+def noise_from(source: Callable[[Shape, int], Tensor]) -> Iterator[None]:
     """Makes every `PNILLayer` called inside add the noise that `source` returns.
 
     Args:
@@ -221,7 +219,7 @@ def in_seeded_scope() -> bool:
     return scope is not None and bool(scope.seeds)
 
 
-def layer_noise(shape: Tensor, training: bool) -> Tensor:
+def layer_noise(shape: Shape, training: bool) -> Tensor:
     """Returns the standard normal noise (float32) a noise layer adds at this call.
 
     Args:
@@ -246,7 +244,7 @@ def layer_noise(shape: Tensor, training: bool) -> Tensor:
 
 @contextlib.contextmanager
 def stateless_layers(
-    model: keras.Model, seed: Tensor | None = None, transforms: Tensor | None = None
+    model: keras.Model, seed: Seed | None = None, transforms: Seed | None = None
 ) -> Iterator[None]:
     """Runs a model without leaving a trace in its state.
 
@@ -265,7 +263,7 @@ def stateless_layers(
         yield
 
 
-def reseed_layers(model: keras.Model, seed: Tensor, transforms: Tensor | None = None) -> None:
+def reseed_layers(model: keras.Model, seed: Seed, transforms: Seed | None = None) -> None:
     """Sets the state of every stock random layer in `model` from `seed`.
 
     Keras saves the state of a `SeedGenerator` in no checkpoint and gives every replica the
@@ -312,7 +310,7 @@ def _state_values(
     ]
 
 
-def _state_value(state: Any, seed: Tensor, index: int) -> Tensor:
+def _state_value(state: Any, seed: Seed, index: int) -> Tensor:
     # Folded once more than the noise of a PNILLayer under the same seed, whose calls are
     # numbered from 0: no two layers may share their noise. Both words are random, since Keras
     # counts a layer's draws up in the second: a second draw must not be another layer's first.

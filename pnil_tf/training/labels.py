@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import tensorflow as tf
 
 from pnil_tf.errors import UserError
-from pnil_tf.tensors import Logits, PerImage, Scalar, Tensor
 
 _HINGES = {"hinge", "squared_hinge"}
 _OF_NUMBERED_CLASSES = {"categorical_generalized_cross_entropy", "sparse_categorical_crossentropy"}
@@ -26,7 +26,7 @@ class Labels:
     count: int
     loss: str | None
 
-    def check_form(self, labels: Tensor) -> None:
+    def check_form(self, labels: Any) -> None:
         """Refuses labels of another shape or type than the loss takes.
 
         Args:
@@ -62,7 +62,7 @@ class Labels:
                 f"{max(self.count, 2)}. Received: shape {shape} for {self.count} outputs."
             )
 
-    def with_known_rank(self, labels: Tensor) -> Tensor:
+    def with_known_rank(self, labels: Any) -> Any:
         """Labels of a graph that has forgotten how many axes they have, in the loss's form.
 
         Raises:
@@ -78,7 +78,7 @@ class Labels:
         numbers = self.count == 1 or self.loss in _OF_NUMBERED_CLASSES
         return tf.reshape(labels, [-1, 1 if numbers else self.count])
 
-    def classes(self, labels: Tensor) -> PerImage:
+    def classes(self, labels: Any) -> Any:
         """The number of each image's class, int32 `(batch,)`."""
         if self._one_hot(labels):
             return tf.argmax(labels, axis=-1, output_type=tf.int32)
@@ -88,7 +88,19 @@ class Labels:
             return tf.cast(tf.cast(labels, tf.float32) > middle, tf.int32)
         return tf.cast(labels, tf.int32)
 
-    def correct(self, labels: Tensor, logits: Logits) -> PerImage:
+    def of_each_class(self, like: Any) -> Any:
+        """One label of each class, in the form and the type of others."""
+        count = max(self.count, 2)
+        numbers = tf.range(count)
+        if self._one_hot(like):
+            numbers = tf.eye(count, dtype=tf.int32)
+        elif len(like.shape) == 2:
+            numbers = numbers[:, tf.newaxis]
+        if self.loss in _HINGES:  # -1 and 1
+            numbers = 2 * numbers - 1
+        return tf.cast(numbers, like.dtype)
+
+    def correct(self, labels: Any, logits: Any) -> Any:
         """Whether each prediction is right, 1 or 0, float32 `(batch,)`.
 
         Args:
@@ -101,7 +113,7 @@ class Labels:
             predicted = tf.argmax(logits, axis=-1, output_type=tf.int32)
         return tf.cast(predicted == self.classes(labels), tf.float32)
 
-    def extremes(self, labels: Tensor) -> tuple[Scalar, Scalar, Scalar]:
+    def extremes(self, labels: Any) -> tuple[Any, Any, Any]:
         """Smallest and largest label, and 1.0 where a label names no class: float32 scalars."""
         values = tf.cast(labels, tf.float32)
         low, high = tf.reduce_min(values), tf.reduce_max(values)
@@ -149,5 +161,5 @@ class Labels:
             f"from {low:g} to {high:g}. Correct the labels, or give the classifier more outputs."
         )
 
-    def _one_hot(self, labels: Tensor) -> bool:
+    def _one_hot(self, labels: Any) -> bool:
         return self.count > 1 and len(labels.shape) == 2 and labels.shape[1] == self.count
