@@ -23,6 +23,7 @@ __all__ = [
     "operation_of",
     "parse_saved_model",
     "shapes_of_variables",
+    "takers",
 ]
 
 _UNINITIALIZED = "uninitialized_variables"
@@ -41,6 +42,16 @@ def all_layers(model: keras.Layer, include_self: bool = True) -> Iterator[keras.
 def operation_of(tensor: Any) -> Any:
     """The layer or operation whose result a symbolic tensor of a functional model is."""
     return tensor._keras_history.operation
+
+
+def takers(graph: keras.Model, tensor: Any) -> list[tuple[Any, list[Any]]]:
+    """The layers and operations of a functional model that take a tensor, and their results."""
+    return [
+        (node.operation, list(node.output_tensors))
+        for depth in sorted(graph._nodes_by_depth, reverse=True)
+        for node in graph._nodes_by_depth[depth]
+        if any(taken is tensor for taken in node.input_tensors)
+    ]
 
 
 def parse_saved_model(folder: str) -> Any:

@@ -16,6 +16,7 @@ from cleverhans.tf2.utils import clip_eta, optimize_linear
 
 from pnil_tf import rng
 from pnil_tf.attacks.ball import ORDERS, on_sphere, uniform_in_ball
+from pnil_tf.attacks.class_start import mixed_start
 from pnil_tf.attacks.eot import EOT, Loss, Predict, eot_gradient, peak_scaled
 from pnil_tf.errors import UserError
 from pnil_tf.tensors import Images, Labels, Scalar, Seed, Shape, Tensor
@@ -28,6 +29,7 @@ _NAMED = {
     "rfgsm": ("uniform", 1.0, 1.2, True),
     "nfgsm": ("uniform", 1.0, 1.0, False),
     "n-fgsm": ("uniform", 2.0, 1.0, False),
+    "liet": ("class", 1.0, 1.0, True),
 }
 ATTACK_NAMES = ("none", *_NAMED, "pgd")
 _PGD_STEPS, _MOST_PGD_STEPS = 7, 9999
@@ -43,8 +45,9 @@ class StepAttack:
         epsilon: Radius of the ball, > 0.
         step_size: Length of a step, > 0.
         steps: Number of steps.
-        start: `"none"` (at x), `"uniform"` (uniform in the ball of `start_size`) or `"sign"`
-            (a random corner at distance `start_size`; for l2 a random direction).
+        start: `"none"` (at x), `"uniform"` (uniform in the ball of `start_size`), `"sign"`
+            (a random corner at distance `start_size`; for l2 a random direction) or `"class"` (a
+            direction of the image's class mixed with noise, see `class_start`; l_inf alone).
         start_size: Radius of the start.
         project: Whether every step ends with a projection to the ball around x. Without it
             the ball is, implicitly, around the random start.
@@ -73,8 +76,15 @@ class StepAttack:
             _require_positive(name, getattr(self, name))
         if self.norm not in NORMS:
             raise UserError(f"The norm must be one of {sorted(NORMS)}. Received: {self.norm!r}.")
-        if self.start not in ("none", "uniform", "sign"):
-            raise UserError(f"The start must be none, uniform or sign. Received: {self.start!r}.")
+        if self.start not in ("none", "uniform", "sign", "class"):
+            raise UserError(
+                f"The start must be none, uniform, sign or class. Received: {self.start!r}."
+            )
+        if self.start == "class" and self.norm != "linf":
+            raise UserError(
+                "A start from a direction of each class (liet) is one of the norm linf. Received: "
+                f"norm={self.norm!r}. Use another attack."
+            )
         if self.steps < 1:
             raise UserError(f"An attack needs steps >= 1. Received: {self.steps!r}.")
         if not self.clip_min < self.clip_max:
@@ -106,11 +116,13 @@ def step_attack(
     rfgsm     x + U(-eps, eps)                1.2 eps      yes
     nfgsm     x + U(-eps, eps)                eps          no: the ball is around the start
     n-fgsm    x + U(-2 eps, 2 eps)            eps          no
+    liet      x + eps * class sign, or noise  eps          yes
     pgd-K     x + U(-eps, eps), clipped       2.5 eps / K  yes, at each of K steps
     ========  ==============================  ===========  ==========================
 
     Sources: Goodfellow et al. 2015; Tramèr et al. 2018; Wong et al. 2020 with the step of the
-    paper; algorithm 1 of the paper; de Jorge et al. 2022; Madry et al. 2018.
+    paper; algorithm 1 of the paper; de Jorge et al. 2022; Madry et al. 2018. The start of `liet`
+    is that of `class_start.mixed_start`.
 
     Args:
         name: A name of the table; `pgd` is `pgd-7`.
@@ -170,6 +182,7 @@ def craft(
     seed: Seed,
     attack: StepAttack,
     unroll: bool = False,
+    signs: Images | None = None,
 ) -> Images:
     """Returns adversarial images for `x`, shaped like it, within `[clip_min, clip_max]`.
 
@@ -181,6 +194,7 @@ def craft(
         seed: int32 seed pair of the start and of the draws.
         attack: The settings.
         unroll: As for `eot_gradient`, for the steps too.
+        signs: As for `random_start`.
     """
     norm = ORDERS[attack.norm]
     noise_seed = rng.fold(seed, 0)
@@ -196,7 +210,7 @@ def craft(
             moved = x + clip_eta(moved - x, norm, attack.epsilon)
         return tf.clip_by_value(moved, attack.clip_min, attack.clip_max)
 
-    current = x + random_start(tf.shape(x), rng.fold(seed, 1), attack)
+    current = x + random_start(tf.shape(x), rng.fold(seed, 1), attack, signs)
     if attack.clip_start:
         current = tf.clip_by_value(current, attack.clip_min, attack.clip_max)
     if unroll or attack.steps == 1:
@@ -225,8 +239,27 @@ def ascent(gradient: Images, length: Scalar, norm: str) -> Images:
     return optimize_linear(gradient, length, ORDERS[norm])
 
 
-def random_start(shape: Shape, seed: Seed, attack: StepAttack) -> Tensor:
-    """Returns the displacement (float32, `shape`) from which an attack starts."""
+def random_start(
+    shape: Shape, seed: Seed, attack: StepAttack, signs: Images | None = None
+) -> Tensor:
+    """Returns the displacement (float32, `shape`) from which an attack starts.
+
+    Args:
+        shape: Of the images.
+        seed: int32 seed pair.
+        attack: The settings.
+        signs: The direction of each image's class, for the start `"class"` alone.
+
+    Raises:
+        UserError: If the start needs them and there are none.
+    """
+    if attack.start == "class":
+        if signs is None:
+            raise UserError(
+                "The attack liet starts from a direction for each class, which a training keeps. "
+                "Received: none. Use it in AdversarialModel."
+            )
+        return mixed_start(signs, seed, attack.start_size)
     if attack.start == "none":
         return tf.zeros(shape)
     if attack.start == "uniform":

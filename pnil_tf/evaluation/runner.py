@@ -167,7 +167,7 @@ def evaluate(
         about = {
             "data": data,
             "identity": identity,
-            "model_name": name or _name(target),
+            "model_name": name or name_of(target),
             "predicted_seconds": _announce(trial, attacks, 1 if crew is None else crew.workers),
         }
         with contextlib.closing(stages):
@@ -210,13 +210,13 @@ def _task(
     _check_losses(target, attacks)
     identity = {
         "settings": {**settings.to_json(), "save_adversarial": None, "effort": None},
-        "data": _digest(x, y),
-        "model": model_identity or _fingerprint(target, x),
+        "data": digest_of(x, y),
+        "model": model_identity or fingerprint(target, x),
         "pixel_range": target.describe()["pixel_range"],
         "version": __version__,
     }
     if source is not None:
-        identity["transfer_from"] = _fingerprint(source, x)
+        identity["transfer_from"] = fingerprint(source, x)
     return _Task(target, x, y, attacks, identity)
 
 
@@ -309,7 +309,7 @@ def _announce(trial: Trial, attacks: Mapping[str, Planned], workers: int) -> flo
     return total
 
 
-def _name(target: Target) -> str:
+def name_of(target: Target) -> str:
     """What the user called the model, if Keras has not: it numbers models in every process."""
     model = target.classifier.model
     name = str(getattr(model, "name", None) or getattr(model, "__name__", ""))
@@ -481,14 +481,15 @@ def _save_adversarial(
     write_arrays(file, arrays | {name: outcome.adversarial for name, outcome in outcomes.items()})
 
 
-def _digest(x: np.ndarray, y: np.ndarray) -> str:
+def digest_of(x: np.ndarray, y: np.ndarray) -> str:
+    """Stands for images and their labels."""
     digest = hashlib.sha256(repr(x.shape).encode())
     digest.update(np.ascontiguousarray(x, "<f4").data)
     digest.update(np.ascontiguousarray(y, "<i4").data)
     return digest.hexdigest()
 
 
-def _fingerprint(target: Target, x: np.ndarray) -> str:
+def fingerprint(target: Target, x: np.ndarray) -> str:
     """Stands for a model that came from no file: its weights, or what it says of some images."""
     model = target.classifier.model
     if isinstance(model, keras.Layer):

@@ -40,6 +40,7 @@ class TrainingCheckpoints:
             optimizer=model.optimizer,
             steps_taken=model.steps_taken,
             state=self._state,
+            directions=[] if model.directions is None else [model.directions.signs],
             average=[] if model.average is None else list(model.average.averages),
         )
         self._directory = directory

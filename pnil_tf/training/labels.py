@@ -88,6 +88,18 @@ class Labels:
             return tf.cast(tf.cast(labels, tf.float32) > middle, tf.int32)
         return tf.cast(labels, tf.int32)
 
+    def of_each_class(self, like: Any) -> Any:
+        """One label of each class, in the form and the type of others."""
+        count = max(self.count, 2)
+        numbers = tf.range(count)
+        if self._one_hot(like):
+            numbers = tf.eye(count, dtype=tf.int32)
+        elif len(like.shape) == 2:
+            numbers = numbers[:, tf.newaxis]
+        if self.loss in _HINGES:  # -1 and 1
+            numbers = 2 * numbers - 1
+        return tf.cast(numbers, like.dtype)
+
     def correct(self, labels: Any, logits: Any) -> Any:
         """Whether each prediction is right, 1 or 0, float32 `(batch,)`.
 

@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from pnil_tf import rng
+from pnil_tf.attacks.class_start import class_signs
 from pnil_tf.attacks.eot import EOT
 from pnil_tf.attacks.one_step import StepAttack, craft, step_attack
 from pnil_tf.contract.pixel_range import UNIT, check_epsilon
@@ -19,6 +20,7 @@ from pnil_tf.keras_internals import all_layers
 from pnil_tf.training.attacked_loss import attacked_loss
 from pnil_tf.training.augmentation import augmented
 from pnil_tf.training.averaged_fit import AveragedFit
+from pnil_tf.training.class_directions import ClassDirections
 from pnil_tf.training.consistency import consistency_terms
 from pnil_tf.training.losses import example_loss
 from pnil_tf.training.settings import check_recipe
@@ -27,7 +29,16 @@ from pnil_tf.training.weight_average import WeightAverage
 
 # What a seed is for. Two passes that share a seed share their noise, and an attacker who
 # knows the defender's noise is no honest opponent: every purpose has a number of its own.
-_CRAFT, _TRAIN, _VALIDATE_CLEAN, _VALIDATE_ATTACK, _VALIDATE_JUDGE, _TRANSFORM, _AUGMENT = range(7)
+(
+    _CRAFT,
+    _TRAIN,
+    _VALIDATE_CLEAN,
+    _VALIDATE_ATTACK,
+    _VALIDATE_JUDGE,
+    _TRANSFORM,
+    _AUGMENT,
+    _DIRECTIONS,
+) = range(8)
 
 _VALIDATION_METRICS = ("adversarial_loss", "adversarial_accuracy")
 
@@ -61,7 +72,7 @@ class AdversarialModel(AveragedFit):
             `(batch, 1)` for two classes. Probabilities are attacked through the logits behind
             them.
         attack: The training attack: a name (`"fgsm"`, `"r+fgsm"`, `"rfgsm"`, `"nfgsm"`,
-            `"n-fgsm"`, `"pgd-7"`), `"none"` for ordinary training, or a `StepAttack`.
+            `"n-fgsm"`, `"liet"`, `"pgd-7"`), `"none"` for ordinary training, or a `StepAttack`.
         epsilon: Radius of the attack as a share of the pixel range, > 0: 8/255 means 8 of 255
             whatever the range. A `StepAttack` has its own, and all its sizes are such shares.
         norm: `"linf"` or `"l2"`; a `StepAttack` has its own.
@@ -150,6 +161,9 @@ class AdversarialModel(AveragedFit):
             validation_attack = "none"
         validation_eot = EOT(validation_eot_samples, antithetic=validation_eot_samples > 1)
         self.validation_attack = resolve(validation_attack, validation_eot)
+        attacks = (self.attack, self.validation_attack)
+        by_class = any(attack is not None and attack.start == "class" for attack in attacks)
+        self.directions = ClassDirections(classifier) if by_class else None
         self._needs_gradients = bool(self.attack or self.validation_attack)
         self.clean_weight = clean_weight
         self.label_smoothing = label_smoothing
@@ -212,6 +226,7 @@ class AdversarialModel(AveragedFit):
         x = augmented(x, rng.fold(step_seed, _AUGMENT), self.augment, self.pixel_range.low)
         x_train, y_train, train_weight, start_logits = x, y, weight, None
         if self.attack is not None and self.clean_weight < 1.0:
+            self._renew_directions(y, x.shape[1:])
             x_train, start_logits = self._craft_for_training(
                 x, y, rng.fold(step_seed, _CRAFT), self.attack, transforms
             )
@@ -335,8 +350,29 @@ class AdversarialModel(AveragedFit):
             seed,
             attack,
             unroll,
+            None if self.directions is None else self.directions.of(self._labels.classes(y)),
         )
         return pixel_range.from_unit(unit)
+
+    def _renew_directions(self, y: Any, image_shape: Any) -> None:
+        """Renews what attacks know of each class, from time to time."""
+        if self.directions is None:
+            return
+        classifier = self._look(image_shape)
+        loss = attacked_loss(self._example_loss, classifier.outputs, self._labels)
+
+        # All replicas keep the same: of the step, and -1 is no replica's number.
+        step_seed = rng.fold(rng.fold(rng.make_seed(self.seed), self.steps_taken), -1)
+        seed = rng.fold(step_seed, _DIRECTIONS)
+        labels = self._labels.of_each_class(y)
+
+        def logits(unit: Any) -> Any:
+            return classifier.logits(self.pixel_range.from_unit(unit))
+
+        signs = self._in_graph(
+            "directions", lambda seed: class_signs(logits, loss, labels, image_shape, seed)
+        )
+        self.directions.renew(self.steps_taken, lambda: signs(seed))
 
     def _with_clean(self, x: Any, x_adv: Any, y: Any, weight: Any) -> tuple[Any, Any, Any]:
         """Adversarial images first, then the clean ones; weighted to the asked mix."""
