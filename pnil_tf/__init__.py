@@ -12,17 +12,20 @@ from pnil_tf.version import __version__
 
 _HOMES = {
     "AdversarialModel": "pnil_tf.training.model",
+    "Certificate": "pnil_tf.certificate.result",
     "EOT": "pnil_tf.attacks.eot",
     "Evaluation": "pnil_tf.evaluation.result",
     "OneCycle": "pnil_tf.training.schedules",
     "OverfittingGuard": "pnil_tf.training.guard",
     "PNILLayer": "pnil_tf.layers",
+    "SensitivityRegularizer": "pnil_tf.layers",
     "StepAttack": "pnil_tf.attacks.one_step",
     "Triangular": "pnil_tf.training.schedules",
     "UserError": "pnil_tf.errors",
     "add_pnil": "pnil_tf.surgery",
     "attack_settings": "pnil_tf.attacks.registry",
     "build_attack": "pnil_tf.attacks.registry",
+    "certify": "pnil_tf.runs.certify_model",
     "evaluate": "pnil_tf.runs.evaluate_model",
     "export_onnx": "pnil_tf.serving.onnx_model",
     "export_saved_model": "pnil_tf.serving.saved_model",
@@ -39,11 +42,14 @@ if TYPE_CHECKING:  # the same names again, with the types that `__getattr__` can
     from pnil_tf.attacks.one_step import step_attack as step_attack
     from pnil_tf.attacks.registry import attack_settings as attack_settings
     from pnil_tf.attacks.registry import build_attack as build_attack
+    from pnil_tf.certificate.result import Certificate as Certificate
     from pnil_tf.errors import UserError as UserError
     from pnil_tf.evaluation.result import Evaluation as Evaluation
     from pnil_tf.layers import PNILLayer as PNILLayer
+    from pnil_tf.layers import SensitivityRegularizer as SensitivityRegularizer
     from pnil_tf.rng import noise_off as noise_off
     from pnil_tf.rng import noise_scope as noise_scope
+    from pnil_tf.runs.certify_model import certify as certify
     from pnil_tf.runs.evaluate_model import evaluate as evaluate
     from pnil_tf.serving.onnx_model import export_onnx as export_onnx
     from pnil_tf.serving.saved_model import export_saved_model as export_saved_model

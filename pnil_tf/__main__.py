@@ -12,7 +12,7 @@ from pnil_tf import cli
 from pnil_tf.version import __version__
 
 PROGRAM = "pnil-tf"
-COMMANDS = ("train", "evaluate", "export", "find-lr", "reproduce", "benchmark")
+COMMANDS = ("train", "evaluate", "certify", "export", "find-lr", "reproduce", "benchmark")
 
 
 def main() -> NoReturn:

@@ -18,6 +18,7 @@ from typing import Any
 from absl import flags
 
 from pnil_tf.benchmark.settings import BenchmarkSettings
+from pnil_tf.certificate.settings import CertificateSettings
 from pnil_tf.contract.pixel_range import PixelRange
 from pnil_tf.data.names import check_spelling
 from pnil_tf.data.settings import DataSettings
@@ -194,6 +195,19 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
             "Standard deviation with which the layer's noise starts, a share of the pixel range.",
         ),
         "pnil_per_channel": (_BOOLEAN, "Share the layer's weights over positions."),
+        "pnil_kernel": (
+            _BOOLEAN,
+            "Let the noise depend on the image; without, more robustness can be proved.",
+        ),
+        "pnil_sigma_floor": (
+            _parsed(_NUMBER),
+            "Standard deviation that the noise never falls below, a share of the pixel range.",
+        ),
+        "pnil_penalty": (
+            _parsed(_NUMBER),
+            "Weight in the loss of log D, the noise's sensitivity, for certificates: 0.2, say.",
+        ),
+        "pnil_trainable": (_BOOLEAN, "Learn the noise; otherwise it stays as it starts."),
         "noise_at_inference": (_BOOLEAN, "Keep the layer's noise on at inference."),
     },
     "attack": {
@@ -349,6 +363,34 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         "resume": (_BOOLEAN, "Go on with an evaluation that was interrupted."),
         "overwrite": (_BOOLEAN, "Replace the results in the output folder."),
     },
+    "certificate": {
+        "model": (_STRING, "What to certify: a run's folder or a .keras file."),
+        "epsilon": (
+            _parsed(_NUMBER),
+            "Radius, a share of the pixel range, as 8/255; the run's unless given.",
+        ),
+        "norm": (_choice(*NORMS), "Norm of the radius; the run's unless given."),
+        "images": (_INTEGER, "Test images, from the first on."),
+        "draws": (_INTEGER, "Draws of the noise that bound each image's share."),
+        "selection_draws": (_INTEGER, "Other draws, which choose each image's class."),
+        "alpha": (_parsed(_NUMBER), "Probability of a wrong proof, for each image."),
+        "batch_size": (_INTEGER, "Draws in one pass: bounds the memory, changes no figure."),
+        "epsilons": (_parsed(_NUMBERS), "Radii of the curve; multiples of epsilon unless given."),
+        "seed": (_INTEGER, "Seed of all draws."),
+        "pixel_range": (
+            _parsed(_RANGE),
+            "Pixels that the model takes, as 0,255; its run's, those that its own preprocessing "
+            "suits, or 0,1 unless given.",
+        ),
+        "outputs": (_choice(*OUTPUT_KINDS), "What the model answers, where nothing else tells."),
+        "evaluation": (
+            _STRING,
+            "Folder of an evaluation to put beside it; `evaluation` in the run's unless given.",
+        ),
+        "output": (_STRING, "Folder of the files; `certificate` in the run's unless given."),
+        "resume": (_BOOLEAN, "Go on with a certificate that was interrupted."),
+        "overwrite": (_BOOLEAN, "Replace the certificate in the output folder."),
+    },
     "export": {
         "model": (_STRING, "What to export: a run's folder or a .keras file."),
         "output": (_STRING, "Folder to write."),
@@ -405,19 +447,14 @@ _SETTINGS: dict[str, Any] = {
     "device": training.DeviceSettings,
     "run": training.RunSettings,
     "evaluation": EvaluationSettings,
+    "certificate": CertificateSettings,
     "benchmark": BenchmarkSettings,
     "study": StudySettings,
 }
-# Flags of `bin/evaluate.py` that are not about the evaluation itself.
-_PLACES = {
-    "model": None,
-    "output": None,
-    "resume": False,
-    "overwrite": False,
-    "workers": 1,
-    "engine": "local",
-    "transfer_from": None,
-}
+# Flags that are not about the evaluation, or the certificate, itself.
+_FILES = {"model": None, "output": None, "resume": False, "overwrite": False}
+_PLACES = {**_FILES, "workers": 1, "engine": "local", "transfer_from": None}
+_PLACES_OF_PROOFS = {**_FILES, "evaluation": None}
 _ABOUT_MODEL = {"pixel_range": None, "outputs": None}
 _EXPORT = {
     "model": None,
@@ -438,6 +475,8 @@ def _defaults(group: str) -> dict[str, Any]:
     defaults = {field.name: field.default for field in dataclasses.fields(_SETTINGS[group])}
     # Only the command can do without a radius and a norm: it takes the run's.
     of_run = {"epsilon": None, "norm": None}
+    if group == "certificate":
+        return {**_PLACES_OF_PROOFS, **_ABOUT_MODEL, **defaults, **of_run}
     return {**_PLACES, **_ABOUT_MODEL, **defaults, **of_run} if group == "evaluation" else defaults
 
 
@@ -541,11 +580,7 @@ def evaluation_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any
     if not places["model"]:
         raise UserError("There is nothing to evaluate: no --model was given. Pass a run's folder.")
     _check_range(places["pixel_range"])
-    if places["resume"] and places["overwrite"]:
-        raise UserError(
-            "--resume keeps what the output folder holds and --overwrite replaces it. "
-            "Received: both. Drop one."
-        )
+    _check_once(places)
     require_count("workers", places["workers"])
     epsilon, norm = values.pop("epsilon"), values.pop("norm")
     EvaluationSettings(
@@ -554,10 +589,50 @@ def evaluation_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any
         norm=norm or NORMS[0],
         **values,
     )
-    data = {name: value for name, value in said.items() if name in _GROUPS["data"]}
+    data = _said_data(flag_values)
+    return {**places, "epsilon": epsilon, "norm": norm, "data": data, "options": values}
+
+
+@speaking_of_flags()
+def certificate_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any]:
+    """Returns the arguments of `pnil_tf.runs.certify.certify_saved`.
+
+    Raises:
+        UserError: If a value, or a combination of them, is not valid.
+    """
+    values = _values("certificate", flag_values)
+    places = {name: values.pop(name) for name in (*_PLACES_OF_PROOFS, *_ABOUT_MODEL)}
+    if not places["model"]:
+        raise UserError("There is nothing to certify: no --model was given. Pass a run's folder.")
+    _check_range(places["pixel_range"])
+    _check_once(places)
+    epsilon, norm = values.pop("epsilon"), values.pop("norm")
+    CertificateSettings(
+        epsilon=1e-9 if epsilon is None else epsilon, norm=norm or NORMS[0], **values
+    )
+    return {
+        **places,
+        "epsilon": epsilon,
+        "norm": norm,
+        "data": _said_data(flag_values),
+        "options": values,
+    }
+
+
+def _check_once(places: dict[str, Any]) -> None:
+    if places["resume"] and places["overwrite"]:
+        raise UserError(
+            "--resume keeps what the output folder holds and --overwrite replaces it. "
+            "Received: both. Drop one."
+        )
+
+
+def _said_data(flag_values: flags.FlagValues) -> dict[str, Any]:
+    """The flags of the data that were given."""
+    data = {name: value for name, value in given(flag_values).items() if name in _GROUPS["data"]}
     if "dataset" in data:
         check_spelling(DataSettings(**data))
-    return {**places, "epsilon": epsilon, "norm": norm, "data": data, "options": values}
+    return data
 
 
 @speaking_of_flags()

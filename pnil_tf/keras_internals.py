@@ -23,6 +23,8 @@ __all__ = [
     "operation_of",
     "parse_saved_model",
     "shapes_of_variables",
+    "takers",
+    "untrack",
 ]
 
 _UNINITIALIZED = "uninitialized_variables"
@@ -41,6 +43,21 @@ def all_layers(model: keras.Layer, include_self: bool = True) -> Iterator[keras.
 def operation_of(tensor: Any) -> Any:
     """The layer or operation whose result a symbolic tensor of a functional model is."""
     return tensor._keras_history.operation
+
+
+def takers(graph: keras.Model, tensor: Any) -> list[tuple[Any, list[Any]]]:
+    """The layers and operations of a functional model that take a tensor, and their results."""
+    return [
+        (node.operation, list(node.output_tensors))
+        for depth in sorted(graph._nodes_by_depth, reverse=True)
+        for node in graph._nodes_by_depth[depth]
+        if any(taken is tensor for taken in node.input_tensors)
+    ]
+
+
+def untrack(owner: keras.Layer, part: keras.Layer) -> None:
+    """Takes a layer out of the layers of its owner, which Keras keeps when an attribute changes."""
+    owner._tracker.untrack(part)
 
 
 def parse_saved_model(folder: str) -> Any:

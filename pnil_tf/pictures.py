@@ -119,10 +119,9 @@ def pnil_maps(classifier: keras.Model, x: Any, path: str | os.PathLike[str]) -> 
     columns = figure.subplots(rows, 5, squeeze=False).T
     every = (rows, *x.shape[1:])
     of_channels = " (mean of channels)" if x.shape[-1] == 3 else ""
+    kernel = 0.0 if layer.kernel is None else layer.kernel.numpy()
     _draw_images(figure, columns[0], x, "$x$")
-    _draw_maps(
-        figure, columns[1], np.broadcast_to(layer.kernel.numpy(), every), "$W$" + of_channels
-    )
+    _draw_maps(figure, columns[1], np.broadcast_to(kernel, every), "$W$" + of_channels)
     _draw_maps(figure, columns[2], np.broadcast_to(layer.bias.numpy(), every), "$B$" + of_channels)
     _draw_maps(figure, columns[3], log_variance, r"$\Sigma = xW + B$" + of_channels)
     _draw_images(figure, columns[4], noisy, r"$x' = x + \mathcal{N}(0, 1)\, e^{\Sigma / 2}$")

@@ -17,8 +17,10 @@ from typing import Any
 
 REGISTERED = {
     "AdversarialModel": "pnil_tf.training.model",
+    "ClassifierAccuracy": "pnil_tf.training.accuracy",
     "OneCycle": "pnil_tf.training.schedules",
     "PNILLayer": "pnil_tf.layers",
+    "SensitivityRegularizer": "pnil_tf.layers",
     "Triangular": "pnil_tf.training.schedules",
 }
 """The classes that are registered with Keras under the package name pnil_tf, and their homes."""

@@ -13,6 +13,8 @@ from pnil_tf.keras_internals import (
     operation_of,
     parse_saved_model,
     shapes_of_variables,
+    takers,
+    untrack,
 )
 
 
@@ -94,3 +96,24 @@ def test_layers_that_augment_images_are_known():
         isinstance(layer, ImagePreprocessing)
         for layer in (layers.Dropout(0.5), layers.GaussianNoise(0.1), layers.Rescaling(1.0))
     )
+
+
+def test_the_takers_of_a_tensor_are_found_each_time_they_take_it():
+    inputs = keras.Input((4,))
+    first, second = keras.layers.Dense(4), keras.layers.Dense(4)
+    outputs = second(first(inputs)) + inputs
+    first(outputs)  # another model's business
+    found = takers(keras.Model(inputs, outputs), inputs)
+    assert [type(operation).__name__ for operation, _ in found] == ["Dense", "Add"]
+    assert found[0][0] is first
+    assert takers(keras.Model(inputs, outputs), found[0][1][0])[0][0] is second
+
+
+def test_a_layer_that_is_taken_out_leaves_no_weights():
+    outer = keras.Model()
+    outer.inner = first = functional()
+    assert len(outer.weights) == 2
+    untrack(outer, first)
+    outer.inner = functional()
+    assert len(outer.weights) == 2
+    assert first not in list(all_layers(outer))

@@ -8,7 +8,7 @@ import tensorflow as tf
 from pnil_tf import rng
 from pnil_tf.contract.pixel_range import PixelRange
 from pnil_tf.errors import UserError
-from pnil_tf.layers import PNILLayer
+from pnil_tf.layers import PNILLayer, SensitivityRegularizer
 from pnil_tf.vocabulary import INITIAL_SIGMA
 
 
@@ -95,11 +95,13 @@ def test_the_unit_range_changes_no_bit():
 
 def test_a_layer_that_was_saved_before_there_were_ranges_is_loaded():
     old = PNILLayer(bias_initializer=keras.initializers.Constant(-4.0)).get_config()
-    del old["initial_sigma"], old["pixel_range"]
+    for name in ("initial_sigma", "pixel_range", "use_kernel", "sigma_floor"):
+        del old[name]
     layer = PNILLayer.from_config(old)
     layer.build((None, 3))
     np.testing.assert_array_equal(layer.bias, np.full(3, -4.0))
     assert layer.pixel_range.is_unit
+    assert layer.use_kernel
 
 
 @pytest.mark.parametrize(
@@ -108,6 +110,8 @@ def test_a_layer_that_was_saved_before_there_were_ranges_is_loaded():
         ({"initial_sigma": 0}, "initial_sigma=0"),
         ({"initial_sigma": float("nan")}, "initial_sigma=nan"),
         ({"initial_sigma": "large"}, "initial_sigma='large'"),
+        ({"sigma_floor": -0.1}, "sigma_floor=-0.1"),
+        ({"sigma_floor": INITIAL_SIGMA}, f"sigma_floor={INITIAL_SIGMA}"),
         ({"pixel_range": (255, 0)}, "smaller one first"),
         ({"pixel_range": 255}, "smaller one first"),
     ],
@@ -336,3 +340,55 @@ def test_gradients_are_those_of_the_reparameterisation(per_channel):
     np.testing.assert_allclose(by_b, half.sum(axes), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(by_w, (half * x).sum(axes), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(by_x, upstream + half * layer.kernel.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_without_a_kernel_the_noise_is_the_same_for_every_image():
+    layer = PNILLayer(use_kernel=False, bias_initializer=keras.initializers.RandomNormal(-1.0, 0.5))
+    x = images(5, 4, 3, 2)
+    layer.build(x.shape)
+    np.testing.assert_allclose(layer.log_variance(x), np.broadcast_to(layer.bias, x.shape))
+    assert [weight.path.split("/")[-1] for weight in layer.trainable_weights] == ["bias"]
+    assert layer.kernel is None
+
+
+@pytest.mark.parametrize("use_kernel", [False, True])
+@pytest.mark.parametrize("pixel_range", [(0, 1), (-3, 7)])
+def test_a_floor_is_added_to_the_variance_and_leaves_the_start(use_kernel, pixel_range):
+    floor, x = 0.2, images(3, 6)
+    layer = PNILLayer(
+        use_kernel=use_kernel, sigma_floor=floor, initial_sigma=0.5, pixel_range=pixel_range
+    )
+    layer.build(x.shape)
+    np.testing.assert_allclose(layer.sigma(x), np.full((3, 6), 0.5), rtol=1e-5)
+    layer.bias.assign(np.array([-60, -4, -2, 0, 1, 3], np.float32))
+    expected = np.sqrt(floor**2 + np.exp(layer.bias))
+    np.testing.assert_allclose(layer.sigma(x)[0], expected, rtol=1e-5)
+    np.testing.assert_allclose(layer.log_variance(x)[0], 2 * np.log(expected), rtol=1e-5)
+
+
+def test_the_penalty_is_the_logarithm_of_the_sensitivity():
+    sigma = np.array([0.1, 0.5, 2.0], np.float32)
+    expected = np.log(np.sqrt((1 / sigma**2).sum()))
+    assert float(SensitivityRegularizer(0.3)(np.log(sigma**2))) == pytest.approx(0.3 * expected)
+    floor = 0.4
+    expected = np.log(np.sqrt((1 / (sigma**2 + floor**2)).sum()))
+    penalty = SensitivityRegularizer(2.0, floor)(np.log(sigma**2))
+    assert float(penalty) == pytest.approx(2.0 * expected)
+    layer = PNILLayer(use_kernel=False, bias_regularizer=SensitivityRegularizer(0.3))
+    layer(images(2, 3))
+    assert len(layer.losses) == 1
+
+
+def test_a_layer_without_a_kernel_is_saved_and_loaded(tmp_path):
+    layer = PNILLayer(
+        use_kernel=False,
+        sigma_floor=0.1,
+        initial_sigma=0.5,
+        bias_regularizer=SensitivityRegularizer(0.3, 0.1),
+    )
+    model = keras.Sequential([keras.Input((4,)), layer, keras.layers.Dense(2)])
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras").layers[0]
+    assert again.get_config() == layer.get_config()
+    assert again.bias_regularizer.get_config() == {"factor": 0.3, "sigma_floor": 0.1}
+    np.testing.assert_array_equal(again.bias, layer.bias)

@@ -48,7 +48,7 @@ def run(mark, names):
 
 
 def test_examples_are_short():
-    assert len(BLOCKS) == 14
+    assert len(BLOCKS) == 15
     for block in BLOCKS:
         lines = block.strip().splitlines()
         assert len(lines) <= 8
@@ -179,3 +179,9 @@ def test_the_flagfiles_are_valid_and_say_their_own_command():
         assert file.read_text().startswith(
             f"# python bin/train.py --flagfile=configs/{file.name}\n"
         )
+
+
+def test_a_certificate_from_python(names, tmp_path):
+    run("pnil_tf.certify(", names)
+    assert (names["certificate"].radii() >= 0).all()
+    assert (tmp_path / "certificate" / "certificate.html").is_file()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from cleverhans.tf2.attacks.spsa import margin_logit_loss
 
@@ -15,6 +16,8 @@ from pnil_tf.attacks.eot import Loss, cross_entropy
 from pnil_tf.errors import UserError
 from pnil_tf.vocabulary import LOSSES
 
+FAINT = 2.0**-60
+"""Size of a slope that stands for none: beside another draw's it counts for nothing."""
 _LARGEST_LOGIT = 1e4
 
 
@@ -106,8 +109,50 @@ def _negated(loss: Loss) -> Loss:
     return lambda labels, logits: -loss(labels, logits)
 
 
+def away(classes: Any, logits: Any) -> Any:
+    """The direction of the cross-entropy's slope, float32 `(batch, count)`.
+
+    It is that slope without the factor by which it vanishes: the share of each other class among
+    the others, and -1 for the true class.
+
+    Args:
+        classes: The true ones, int `(batch,)`.
+        logits: float32 `(batch, count)`; one logit is that of class 1 of two.
+    """
+    count = tf.shape(logits)[1] if logits.shape[1] is None else logits.shape[1]
+    if logits.shape[1] == 1:
+        return 1.0 - 2.0 * tf.cast(classes, tf.float32)[:, tf.newaxis]
+    true = tf.one_hot(classes, count)
+    return tf.nn.softmax(tf.where(true > 0, -np.inf, logits)) - true
+
+
+def unsaturated_cross_entropy(labels: Any, logits: Any) -> Any:
+    """The cross-entropy, with a slope for every image.
+
+    In float32 the slope of the true class' logit is 0 where the margin is above 17, and those of
+    all are above 100: an attack would follow half of the gradient, or none.
+
+    Args:
+        labels: Classes, int `(batch,)`.
+        logits: `(batch, classes)`.
+    """
+
+    @tf.custom_gradient
+    def losses(logits: Any) -> Any:
+        direction = away(labels, logits)
+        # The probability of the others; of the true class the direction is negative.
+        rest = tf.reduce_sum(tf.where(direction < 0, 0.0, tf.nn.softmax(logits)), 1, keepdims=True)
+        slope = tf.maximum(rest, FAINT) * direction
+        return cross_entropy(labels, logits), lambda upstream: upstream[:, tf.newaxis] * slope
+
+    return losses(tf.cast(logits, tf.float32))
+
+
 _OF_NAME: dict[str, tuple[Loss, Loss]] = {
-    "cross_entropy": (cross_entropy, _negated(cross_entropy)),
+    "cross_entropy": (
+        unsaturated_cross_entropy,
+        _negated(unsaturated_cross_entropy),
+    ),
     "margin": (margin, _negated(margin)),
     "dlr": (dlr, _targeted_dlr),
 }

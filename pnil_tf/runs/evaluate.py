@@ -169,10 +169,7 @@ def evaluate_saved(
     saved = settled.load(given)
     test = saved.dataset.test.take(settings.images)
     chosen, outputs = given or saved.loaded.pixel_range, outputs or saved.loaded.outputs
-    images = test.images
-    if images.dtype != np.uint8:  # in [0, 1], which need not be the model's range
-        looked = looked_at(saved.loaded.model, images.shape[1:], chosen, outputs)
-        images = looked.pixel_range.from_unit(images)
+    images = own_pixels(saved.loaded.model, test.images, chosen, outputs)
     kept = f"Interrupted. What was finished is kept in {output}"
     with interruption_told(lambda: f"{kept}: the same command with --resume goes on."):
         return evaluate(
@@ -187,11 +184,29 @@ def evaluate_saved(
             model_identity=sha256_of(saved.loaded.file),
             kind=saved.loaded.kind,
             pixel_range=chosen,
+            range_recorded=chosen is not None and given is None,
             outputs=outputs,
             name=model,
             crew=crew_of(model, images, test.labels, settings, workers, engine, transfer_from),
             transfer_from=None if transfer_from is None else load_model(transfer_from).model,
         )
+
+
+def own_pixels(
+    model: Any, images: np.ndarray, pixel_range: PixelRange | None, outputs: str | None
+) -> np.ndarray:
+    """A data set's images as a model takes them: those of bytes are said so by their type.
+
+    Args:
+        model: The model.
+        images: uint8, or float32 in [0, 1].
+        pixel_range: As for `looked_at`.
+        outputs: As for `looked_at`.
+    """
+    if images.dtype == np.uint8:
+        return images
+    looked = looked_at(model, images.shape[1:], pixel_range, outputs)
+    return np.asarray(looked.pixel_range.from_unit(images))
 
 
 def _flat(run: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from pnil_tf.layers import PNILLayer
+from pnil_tf.layers import PNILLayer, SensitivityRegularizer
 from pnil_tf.models import build_model
 from pnil_tf.runs.training_job import TrainingJob
 from pnil_tf.training.model import AdversarialModel
@@ -35,13 +35,20 @@ def compiled(job: TrainingJob, rate: Any) -> tuple[AdversarialModel, keras.metri
 
 def _new_model(job: TrainingJob) -> AdversarialModel:
     settings, data = job.settings, job.data
-    layer = None
-    if settings.model.pnil:
+    layer, asked = None, settings.model
+    if asked.pnil:
+        penalty = None
+        if asked.pnil_penalty:
+            penalty = SensitivityRegularizer(asked.pnil_penalty, asked.pnil_sigma_floor)
         layer = PNILLayer(
-            per_channel=settings.model.pnil_per_channel,
-            noise_at_inference=settings.model.noise_at_inference,
-            initial_sigma=settings.model.pnil_sigma,
+            per_channel=asked.pnil_per_channel,
+            noise_at_inference=asked.noise_at_inference,
+            initial_sigma=asked.pnil_sigma,
             pixel_range=job.pixel_range,
+            use_kernel=asked.pnil_kernel,
+            sigma_floor=asked.pnil_sigma_floor,
+            bias_regularizer=penalty,
+            trainable=asked.pnil_trainable,
             name="pnil",
         )
     classifier = build_model(

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from pnil_tf.attacks.losses import FAINT, away
 from pnil_tf.contract.outputs import PROBABILITIES, Outputs
 from pnil_tf.errors import UserError
+from pnil_tf.logs import errors_only
 from pnil_tf.training.labels import Labels
 
-_FAINT = 2.0**-60
-"""Size of a slope that stands for none: beside another draw's it counts for nothing."""
 _TRIES = 16
 _OF_SOFTMAX = {"categorical_crossentropy", "sparse_categorical_crossentropy"}
 
@@ -26,8 +26,7 @@ def attacked_loss(loss: Loss, outputs: Outputs, labels: Labels) -> Loss:
 
     Losses clip probabilities, and probabilities underflow: where the classifier is sure, the slope
     of the true class' logit is zero, and an attack that followed it would leave the image alone.
-    There the slope's direction is that of the cross-entropy, written without the factor that
-    vanishes: the share of each other class among the others, and -1 for the true class.
+    There the slope's direction is that of the cross-entropy.
 
     Args:
         loss: `(labels, outputs) -> float32 (batch,)`.
@@ -51,6 +50,7 @@ def attacked_loss(loss: Loss, outputs: Outputs, labels: Labels) -> Loss:
     return attacked
 
 
+@errors_only("tensorflow")  # each loss is a graph of its own, and rightly so
 def check_slope(loss: Loss, outputs: Outputs) -> None:
     """Refuses a loss that does not depend on the classifier's answers, or by steps alone.
 
@@ -94,15 +94,10 @@ def _with_direction(slope: Any, logits: Any, classes: Any, coupled: bool) -> Any
         coupled: Whether the logits meet in a softmax: whatever else has a slope then, the true
             class has one, which rounding may have taken.
     """
-    count = slope.shape[1]
     alive = size = tf.reduce_max(tf.abs(slope), axis=1, keepdims=True)
-    if count == 1:
-        direction = 1.0 - 2.0 * tf.cast(classes, tf.float32)[:, tf.newaxis]
-    else:
-        true = tf.one_hot(classes, count)
-        direction = tf.nn.softmax(tf.where(true > 0, -np.inf, logits)) - true
-        if coupled:
-            alive = tf.reduce_sum(slope * true, axis=1, keepdims=True)
+    if coupled and slope.shape[1] > 1:
+        true = tf.one_hot(classes, slope.shape[1])
+        alive = tf.reduce_sum(slope * true, axis=1, keepdims=True)
     finite = tf.math.is_finite(size)
-    size = tf.where(finite, tf.maximum(size, _FAINT), _FAINT)
-    return tf.where(finite & (alive != 0), slope, size * direction)
+    size = tf.where(finite, tf.maximum(size, FAINT), FAINT)
+    return tf.where(finite & (alive != 0), slope, size * away(classes, logits))

@@ -16,7 +16,7 @@ import tensorflow as tf
 from pnil_tf import rng
 from pnil_tf.attacks.eot import EOT
 from pnil_tf.attacks.one_step import StepAttack, step_attack
-from pnil_tf.contract.batches import check_pixels
+from pnil_tf.contract.batches import check_array
 from pnil_tf.errors import UserError
 from pnil_tf.files import replacing, seal, unsealed
 
@@ -42,9 +42,10 @@ class OverfittingGuard(keras.callbacks.Callback):
 
     A collapse is reported once, and again after the PGD accuracy has recovered. Epoch logs get
     `guard_pgd_accuracy` and `guard_one_step_accuracy`; put the guard before callbacks that
-    read them. Where weights are averaged, it watches those that the optimizer goes on with: their
-    average follows them late. With `action="rollback"` the classifier, its average and the optimizer's moments return to
-    the best check, while the step count and with it the learning rate go on.
+    read them. With `action="rollback"` the classifier, its average and the optimizer's moments
+    return to the best check, while the step count and with it the learning rate go on. Where
+    weights are averaged, the guard watches those that the optimizer goes on with: their average
+    follows them late.
 
     Args:
         x: Images `(n, ...)` in the training's pixel range; some hundred, for a sharp estimate.
@@ -213,11 +214,8 @@ class OverfittingGuard(keras.callbacks.Callback):
             self._best, self._collapsed = _Best(), False
 
     def _check_pixels(self) -> None:
-        pixels = self._x.numpy()
-        fractional = bool((pixels != np.floor(pixels)).any())
-        low, high = float(pixels.min()), float(pixels.max())
         try:
-            check_pixels(self.model.pixel_range, low, high, fractional)
+            check_array(self.model.pixel_range, self._x.numpy())
         except UserError as error:
             raise UserError(f"The images of the guard: {error}") from None
         self._pixels_checked = True

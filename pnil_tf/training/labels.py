@@ -14,6 +14,11 @@ _OF_NUMBERED_CLASSES = {"categorical_generalized_cross_entropy", "sparse_categor
 _ROUNDING = 1e-3
 
 
+def are_rows(labels: Any, count: int) -> bool:
+    """Whether labels are rows with a number for each of `count` > 1 classes, not class numbers."""
+    return count > 1 and len(labels.shape) == 2 and labels.shape[1] == count
+
+
 @dataclasses.dataclass(frozen=True)
 class Labels:
     """How the labels of a training are read.
@@ -43,7 +48,7 @@ class Labels:
                 "classes, for example by keras.layers.StringLookup or numpy.unique("
                 "labels, return_inverse=True)."
             )
-        one_hot = self.count > 1 and len(shape) == 2 and shape[1] == self.count
+        one_hot = are_rows(labels, self.count)
         numbers = len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
         if self.loss in _OF_NUMBERED_CLASSES and one_hot:
             raise UserError(
@@ -80,7 +85,7 @@ class Labels:
 
     def classes(self, labels: Any) -> Any:
         """The number of each image's class, int32 `(batch,)`."""
-        if self._one_hot(labels):
+        if are_rows(labels, self.count):
             return tf.argmax(labels, axis=-1, output_type=tf.int32)
         labels = tf.reshape(labels, [-1])
         if self.count == 1:  # -1 and 1 (hinge), 0 and 1, or shares of class 1
@@ -92,7 +97,7 @@ class Labels:
         """One label of each class, in the form and the type of others."""
         count = max(self.count, 2)
         numbers = tf.range(count)
-        if self._one_hot(like):
+        if are_rows(like, self.count):
             numbers = tf.eye(count, dtype=tf.int32)
         elif len(like.shape) == 2:
             numbers = numbers[:, tf.newaxis]
@@ -117,7 +122,7 @@ class Labels:
         """Smallest and largest label, and 1.0 where a label names no class: float32 scalars."""
         values = tf.cast(labels, tf.float32)
         low, high = tf.reduce_min(values), tf.reduce_max(values)
-        if self._one_hot(labels):
+        if are_rows(labels, self.count):
             if self.loss in _HINGES:
                 odd = tf.reduce_sum(tf.cast(values > 0, tf.float32), axis=1) != 1.0
             else:
@@ -130,11 +135,11 @@ class Labels:
         odd |= tf.math.is_nan(tf.reduce_sum(values))
         return low, high, tf.cast(tf.reduce_any(odd), tf.float32)
 
-    def check_values(self, one_hot: bool, low: float, high: float, odd: bool) -> None:
+    def check_values(self, rows: bool, low: float, high: float, odd: bool) -> None:
         """Refuses labels that name no class.
 
         Args:
-            one_hot: Whether the labels are rows.
+            rows: As `are_rows` says of them.
             low: As from `extremes`.
             high: As from `extremes`.
             odd: As from `extremes`.
@@ -144,7 +149,7 @@ class Labels:
         """
         if not odd:
             return
-        if one_hot:
+        if rows:
             raise UserError(
                 "Each image belongs to one class here, so the rows of the labels name one each. "
                 f"Received: rows that name several or none (values from {low:g} to {high:g}). "
@@ -160,6 +165,3 @@ class Labels:
             f"Labels of {self.count} classes lie between 0 and {self.count - 1}. Received: values "
             f"from {low:g} to {high:g}. Correct the labels, or give the classifier more outputs."
         )
-
-    def _one_hot(self, labels: Any) -> bool:
-        return self.count > 1 and len(labels.shape) == 2 and labels.shape[1] == self.count

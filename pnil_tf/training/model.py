@@ -13,6 +13,8 @@ from pnil_tf import rng
 from pnil_tf.attacks.class_start import class_signs
 from pnil_tf.attacks.eot import EOT
 from pnil_tf.attacks.one_step import StepAttack, craft, step_attack
+from pnil_tf.contract.classifier import Classifier
+from pnil_tf.contract.own_randomness import warn_of_own_randomness
 from pnil_tf.contract.pixel_range import UNIT, check_epsilon
 from pnil_tf.errors import UserError
 from pnil_tf.input_gradient import quick_input_gradients
@@ -59,7 +61,7 @@ class AdversarialModel(AveragedFit):
     leaves no trace: BatchNormalization's moving statistics move once per step, in the training
     pass. The two passes draw independent noise, but see their images through the same random
     transforms, where the classifier holds layers that augment images: a perturbation made for
-    a flipped image does not fit the unflipped one. All randomness of a step follows from `seed`
+    a flipped image has no effect on the unflipped one. All randomness of a step follows from `seed`
     and the number of the step (`steps_taken`), so a training that goes on from a checkpoint
     repeats what an undisturbed one would have done.
 
@@ -179,7 +181,15 @@ class AdversarialModel(AveragedFit):
             self._adversarial_loss = keras.metrics.Mean(name=_VALIDATION_METRICS[0])
             self._adversarial_accuracy = keras.metrics.Mean(name=_VALIDATION_METRICS[1])
 
-    def compile(self, optimizer: Any = "adam", loss: Any = None, *args: Any, **kwargs: Any) -> None:
+    def compile(
+        self,
+        optimizer: Any = "adam",
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        **kwargs: Any,
+    ) -> None:
         """As `keras.Model.compile`; refuses a loss that cannot be attacked.
 
         `jit_compile=True` compiles the whole step with XLA on one device. On several replicas
@@ -187,11 +197,12 @@ class AdversarialModel(AveragedFit):
         which is most of the step, unless a layer synchronizes its batch statistics. `"auto"`
         compiles on GPUs and not on CPUs, where XLA is slower.
         """
+        _check_names([metrics, weighted_metrics])
         self._example_loss = example_loss(loss)
         if self.label_smoothing:
             check_smoothable(loss)
         self._graphs: dict[Any, Callable[..., Any]] = {}
-        self._jit_crafting = False
+        self._jit_crafting = self._told_of_randomness = False
         if self._replicated and kwargs.get("jit_compile", "auto"):
             wanted = kwargs.get("jit_compile", "auto")
             # XLA cannot exchange batch statistics between replicas.
@@ -199,7 +210,14 @@ class AdversarialModel(AveragedFit):
                 wanted is True or bool(tf.config.list_physical_devices("GPU"))
             )
             kwargs["jit_compile"] = False
-        super().compile(optimizer, loss, *args, **kwargs)
+        super().compile(optimizer, loss, loss_weights, metrics, weighted_metrics, **kwargs)
+
+    def _terms(self, contract: Classifier) -> str:
+        attack = self.attack or self.validation_attack
+        if attack is None:
+            return super()._terms(contract)
+        radius = contract.pixel_range.says(attack.epsilon)
+        return f"{super()._terms(contract)}; epsilon {radius}, {attack.norm}"
 
     def get_compile_config(self) -> dict[str, Any]:
         """Returns the arguments of `compile`; without an override Keras would not save them."""
@@ -216,7 +234,11 @@ class AdversarialModel(AveragedFit):
 
     def _classify(self, x: Any, training: bool = False) -> Any:
         with quick_input_gradients(self.classifier):
-            return self.classifier(x, training=training)
+            outputs = self.classifier(x, training=training)
+        if tf.is_tensor(outputs) and outputs.shape.rank is None and self._contract is not None:
+            # A graph may forget it, and Keras' losses and metrics must know.
+            outputs = tf.ensure_shape(outputs, [None, self._contract.outputs.count])
+        return outputs
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Crafts adversarial images, then takes one optimizer step on them."""
@@ -302,6 +324,9 @@ class AdversarialModel(AveragedFit):
     ) -> tuple[Any, Any]:
         """Adversarial images, and the logits at the start of the attack (of its first draw)."""
         classifier = self._look(x.shape[1:])
+        if not self._told_of_randomness:
+            warn_of_own_randomness(self.classifier, self._free_noise)
+            self._told_of_randomness = True
 
         # Unrolled: a classifier in training mode may exchange batch statistics between
         # replicas, which TensorFlow cannot do inside a loop of the graph.
@@ -445,6 +470,18 @@ class AdversarialModel(AveragedFit):
 
 def _exchanges_statistics(classifier: keras.Model) -> bool:
     return any(getattr(layer, "synchronized", False) for layer in all_layers(classifier))
+
+
+def _check_names(metrics: Any) -> None:
+    """Refuses metrics that would hide this model's own."""
+    for metric in keras.tree.flatten(metrics):
+        name = metric if isinstance(metric, str) else getattr(metric, "name", None)
+        name = name or getattr(metric, "__name__", None)
+        if name in _VALIDATION_METRICS:
+            raise UserError(
+                f"{name!r} is the name of a figure that AdversarialModel adds itself. Received: a "
+                "metric of the same name. Give it another one."
+            )
 
 
 def _check_shares(attack: StepAttack) -> None:

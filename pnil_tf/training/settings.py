@@ -76,6 +76,13 @@ class ModelSettings:
         pnil_sigma: Standard deviation with which its noise starts, > 0, as a share of the pixel
             range.
         pnil_per_channel: Whether its weights are shared over all positions.
+        pnil_kernel: Whether its noise depends on the image (the paper: yes). Without, more of the
+            robustness can be proved.
+        pnil_sigma_floor: Standard deviation that its noise never falls below, as a share of the
+            pixel range.
+        pnil_penalty: Weight in the loss of the logarithm of the noise's sensitivity, see
+            `pnil_tf.SensitivityRegularizer`; 0 for none (the paper).
+        pnil_trainable: Whether the noise is learned (the paper: yes) or stays as it starts.
         noise_at_inference: Whether its noise stays on at inference.
         pixel_range: Smallest and largest pixel that the classifier takes; it scales them itself.
     """
@@ -85,6 +92,10 @@ class ModelSettings:
     pnil: bool = False
     pnil_sigma: float = INITIAL_SIGMA
     pnil_per_channel: bool = False
+    pnil_kernel: bool = True
+    pnil_sigma_floor: float = 0.0
+    pnil_penalty: float = 0.0
+    pnil_trainable: bool = True
     noise_at_inference: bool = True
     pixel_range: tuple[float, float] = (0.0, 1.0)
 
@@ -92,6 +103,16 @@ class ModelSettings:
         check_types(self)
         _require_positive(self, "pnil_sigma")
         PixelRange.of(self.pixel_range)
+        require(
+            0.0 <= self.pnil_sigma_floor < self.pnil_sigma,
+            f"{argument('pnil_sigma_floor')} lies below the standard deviation that the noise "
+            f"starts with, {argument('pnil_sigma', self.pnil_sigma)}, and is at least 0. Received: "
+            f"{self.pnil_sigma_floor!r}.",
+        )
+        require(
+            0.0 <= self.pnil_penalty < math.inf,
+            f"{argument('pnil_penalty')} must be at least 0. Received: {self.pnil_penalty!r}.",
+        )
         if self.width is not None:
             _require_positive(self, "width")
 

@@ -1,0 +1,281 @@
+"""The noise in front of a classifier, and what would void a certificate: each with its reason.
+
+A proof holds for one arrangement: the image, fixed scaling, one `PNILLayer`, and behind it a
+network that answers every noisy image by itself and always alike. Whatever is not known to be so
+is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import keras
+import numpy as np
+
+from pnil_tf import rng
+from pnil_tf.contract.classifier import Classifier
+from pnil_tf.contract.trace import Trace, traced_or_none
+from pnil_tf.copying import as_graph
+from pnil_tf.errors import UserError
+from pnil_tf.keras_internals import all_layers, takers
+from pnil_tf.layers import PNILLayer
+
+# The layer computes in float32, in which its exponential is off by less than a tenth of this.
+_ROUNDING = 1e-5
+_RANDOM = (
+    *("Random", "Multinomial", "TruncatedNormal", "Rng", "Dropout", "Sample", "Shuffle"),
+    *("StatelessParameterized", "Gamma", "Poisson", "Binomial"),
+)
+_NOT_RANDOM = frozenset(("Digamma", "Lgamma", "Polygamma", "Igamma", "Igammac"))
+_PYTHON = ("PyFunc",)
+_OF_STATE = frozenset(
+    (
+        *("AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp"),
+        *("ResourceScatterUpdate", "ResourceScatterAdd"),
+    )
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class FrontNoise:
+    """The noise that one `PNILLayer` adds to images in [0, 1].
+
+    Args:
+        layer: The layer.
+        scale: What an image in [0, 1] is multiplied with before it reaches the layer; of one
+            number for each channel or for all.
+        offset: What is added to it then.
+    """
+
+    layer: PNILLayer
+    scale: np.ndarray
+    offset: np.ndarray
+
+    @property
+    def fixed(self) -> bool:
+        """Whether no image changes the noise: there is no `W`, or it is 0."""
+        return self.layer.kernel is None or not np.any(self.layer.kernel.numpy())
+
+    def sigma(self, unit: np.ndarray) -> np.ndarray:
+        """The standard deviation of the noise of each pixel, as if added to images in [0, 1].
+
+        Args:
+            unit: One image in [0, 1], `(height, width, channels)`.
+
+        Returns:
+            float64, shaped like it; smaller by what the layer's float32 may round.
+        """
+        seen = self.offset + self.scale * np.asarray(unit, np.float64)
+        share = (seen - self.layer.pixel_range.low) / self.layer.pixel_range.width
+        log_variance = share * self._kernel() + self._bias()
+        if self.layer.sigma_floor:
+            log_variance = np.logaddexp(2.0 * np.log(self.layer.sigma_floor), log_variance)
+        width = self.layer.pixel_range.width * (1.0 - _ROUNDING)
+        return np.asarray(width * np.exp(log_variance / 2.0) / np.abs(self.scale))
+
+    def slope(self) -> np.ndarray:
+        """By how much the logarithm of a pixel's variance changes at most, per 1 in [0, 1].
+
+        A floor below the noise only makes it change less.
+        """
+        width = self.layer.pixel_range.width
+        return np.asarray(np.abs(self._kernel() * self.scale / width) * (1.0 + _ROUNDING))
+
+    def _kernel(self) -> np.ndarray:
+        kernel = self.layer.kernel
+        return np.zeros(()) if kernel is None else np.asarray(kernel.numpy(), np.float64)
+
+    def _bias(self) -> np.ndarray:
+        return np.asarray(self.layer.bias.numpy(), np.float64)
+
+
+def noise_in_front(classifier: Classifier) -> FrontNoise:
+    """Finds the noise in front of a classifier.
+
+    Raises:
+        UserError: If the classifier is not so arranged that its noise proves anything.
+    """
+    model = classifier.model
+    graph = as_graph(model)
+    if graph is None:
+        raise _void(
+            f"{type(model).__name__} does not show how its layers are connected, so nothing says "
+            "that all of the image passes through the noise",
+            "Pass a Sequential or functional Keras model, or the run or .keras file of one; an "
+            "export cannot be looked into",
+        )
+    if len(graph.inputs) != 1:
+        raise _void(
+            f"{model.name!r} has {len(graph.inputs)} inputs, and noise on one says nothing of the "
+            "others",
+            "Pass a model of the images alone",
+        )
+    noisy = [layer for layer in all_layers(model) if isinstance(layer, PNILLayer)]
+    if len(noisy) != 1:
+        raise _void(
+            f"{model.name!r} has {len(noisy)} PNIL layers, and the proof is about exactly one",
+            "Put one PNILLayer in front of the model, with add_pnil for example",
+        )
+    pixels = classifier.pixel_range
+    start = FrontNoise(noisy[0], np.asarray(pixels.width), np.asarray(pixels.low))
+    found, passed = _walk(graph, start)
+    if not found:
+        raise _void("the image never passes through the noise layer", "Put it in front")
+    _check_layer(passed.layer)
+    _check_behind(classifier)
+    return passed
+
+
+def _walk(graph: keras.Model, seen: FrontNoise) -> tuple[bool, FrontNoise]:
+    """Follows the image until the noise; whether it came there, and how it was scaled."""
+    (tensor,) = graph.inputs
+    if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype)):
+        raise _void(
+            f"the model's input has the type {tensor.dtype}, so that images are rounded before "
+            "the noise",
+            "Give it an Input of float32",
+        )
+    while tensor is not graph.outputs[0]:
+        after = takers(graph, tensor)
+        if len(after) != 1:
+            names = ", ".join(repr(operation.name) for operation, _ in after)
+            raise _void(
+                f"the image takes several ways, by {names}, and not all go through the noise",
+                "Let the noise layer alone see the image",
+            )
+        operation, results = after[0]
+        if operation is seen.layer:
+            return True, seen
+        inner = as_graph(operation)
+        if inner is not None and len(inner.inputs) == 1 and len(inner.outputs) == 1:
+            found, seen = _walk(inner, seen)
+            if found:
+                return True, seen
+        else:
+            seen = _scaled(operation, seen)
+        (tensor,) = results
+    return False, seen
+
+
+def _scaled(layer: Any, seen: FrontNoise) -> FrontNoise:
+    """What a layer of fixed scaling makes of the image.
+
+    Raises:
+        UserError: If it is none.
+    """
+    if type(layer) is keras.layers.Rescaling:
+        scale, offset = np.asarray(layer.scale), np.asarray(layer.offset)
+    elif type(layer) is keras.layers.Normalization and not layer.invert:
+        deviation = np.maximum(np.sqrt(np.asarray(layer.variance)), keras.backend.epsilon())
+        # Of the shape (1, 1, 1, channels), as it is broadcast over a batch.
+        scale, mean = (np.squeeze(value) for value in (1.0 / deviation, np.asarray(layer.mean)))
+        offset = -mean * scale
+    else:
+        raise _void(
+            f"{layer.name!r} ({type(layer).__name__}) stands in front of the noise, and only "
+            "fixed scaling (Rescaling, Normalization) may",
+            "Put the PNILLayer before it",
+        )
+    _check_precision(layer)
+    if not np.all(np.isfinite(scale)) or np.any(scale == 0) or max(scale.ndim, offset.ndim) > 1:
+        raise _void(f"{layer.name!r} does not scale the pixels by plain numbers", "Scale by one")
+    scale = np.asarray(scale, np.float64)
+    return dataclasses.replace(
+        seen, scale=seen.scale * scale, offset=seen.offset * scale + np.asarray(offset, np.float64)
+    )
+
+
+def _check_layer(layer: PNILLayer) -> None:
+    if type(layer) is not PNILLayer:
+        raise _void(
+            f"{layer.name!r} is a {type(layer).__name__}, a layer of your own on top of PNILLayer, "
+            "whose noise may be another one",
+            "Use PNILLayer itself",
+        )
+    if not layer.noise_at_inference:
+        raise _void(
+            f"the noise of {layer.name!r} is switched off at inference",
+            "Train with noise_at_inference=True",
+        )
+    _check_precision(layer)
+
+
+def _check_precision(layer: Any) -> None:
+    if layer.compute_dtype not in ("float32", "float64"):
+        raise _void(
+            f"{layer.name!r} computes in {layer.compute_dtype}, which rounds the image before the "
+            "noise",
+            "Give it dtype='float32'; the network behind may keep its own",
+        )
+
+
+def _check_behind(classifier: Classifier) -> None:
+    """Refuses a network that is random or changes, by the operations of its graph."""
+    calls: list[int] = []
+
+    def noise(shape: Any, call: int) -> Any:
+        calls.append(call)
+        return keras.ops.zeros(shape)
+
+    def predict(images: Any) -> Any:
+        with rng.noise_from(noise):
+            return classifier.predict(images)
+
+    trace = traced_or_none(predict, classifier.image_shape)
+    if trace is None or not classifier.in_graph:
+        raise _void(
+            "TensorFlow cannot trace the model, so that nothing says what it does in Python",
+            "Build it of Keras' layers and operations",
+        )
+    if len(calls) != 1:
+        raise _void(
+            f"the noise layer is called {len(calls)} times for one image, and the proof is about "
+            "one call",
+            "Give every place a layer of its own, and PNIL the front",
+        )
+    operations = _operations(trace)
+    for name in sorted(operations - _NOT_RANDOM):
+        if any(part in name for part in _RANDOM):
+            raise _void(
+                f"the network behind the noise is random itself (the operation {name})",
+                "Take the other random layers out, or see that they rest at inference",
+            )
+        if any(part in name for part in _PYTHON):
+            raise _void(
+                f"the network runs Python code of its own (the operation {name}), which could be "
+                "random or remember earlier images",
+                "Build it of Keras' layers and operations",
+            )
+    changed = sorted(operations & _OF_STATE)
+    if changed:
+        raise _void(
+            f"the network changes itself while it answers (the operation {changed[0]})",
+            "Look for layers that are called with training=True, or that count",
+        )
+    if _trains_statistics(trace):
+        raise _void(
+            "the network uses the statistics of the batch at inference",
+            "Look for BatchNormalization called with training=True",
+        )
+
+
+def _operations(trace: Trace) -> set[str]:
+    return {node.op for node in _nodes(trace)}
+
+
+def _trains_statistics(trace: Trace) -> bool:
+    return any(
+        node.op.startswith("FusedBatchNorm") and node.attr["is_training"].b
+        for node in _nodes(trace)
+    )
+
+
+def _nodes(trace: Trace) -> list[Any]:
+    definition = trace.graph.as_graph_def()
+    inside = [node for function in definition.library.function for node in function.node_def]
+    return [*definition.node, *inside]
+
+
+def _void(why: str, what_to_do: str) -> UserError:
+    return UserError(f"Nothing can be proved of this model: {why}. {what_to_do}.")

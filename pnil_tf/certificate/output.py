@@ -1,0 +1,43 @@
+"""The files of a certificate, and what stands in their way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pnil_tf.errors import UserError
+from pnil_tf.evaluation.store import refuse_foreign_state
+
+RESULTS, ARRAYS, REPORT = "certificate.json", "certificate.npz", "certificate.html"
+STATE = "state"
+_OURS = b'"certified"'
+
+
+def refuse_existing(output: Path) -> None:
+    """Refuses a folder that holds a certificate, begun or finished.
+
+    Raises:
+        UserError: If so.
+    """
+    if any((output / name).exists() for name in (RESULTS, STATE)):
+        raise UserError(
+            f"{output} holds a certificate. Received: neither --resume (go on with it) nor "
+            "--overwrite (replace it). Pass one, or choose another --output."
+        )
+
+
+def refuse_foreign(output: Path) -> None:
+    """Refuses a folder in which a certificate would take the place of files of somebody else.
+
+    Raises:
+        UserError: If so.
+    """
+    refuse_foreign_state(output / STATE)
+    results = output / RESULTS
+    if results.is_file() and _OURS in results.read_bytes():
+        return
+    for name in (RESULTS, ARRAYS, REPORT):
+        if (output / name).exists() and not (output / STATE).is_dir():
+            raise UserError(
+                f"{str(output / name)!r} was not written by a certificate of ours, and is not "
+                "replaced. Move it, or choose another --output."
+            )

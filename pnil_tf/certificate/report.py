@@ -1,0 +1,120 @@
+"""A certificate as one HTML page that needs nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pnil_tf.contract.pixel_range import PixelRange
+from pnil_tf.evaluation.plots import accuracy_curves
+from pnil_tf.html import escape, facts, image, page, section, table
+from pnil_tf.progress import clock
+
+HEADS = ("radius", "certified accuracy", "95 % interval", "single draws, at least")
+_SIDES = ("", "proved, at least", "attacked, at most", "images")
+
+
+def sentence(results: Mapping[str, Any]) -> str:
+    """The certificate in one sentence."""
+    at, settings = results["certified"], results["settings"]
+    radius = PixelRange.of(results["model"]["pixel_range"]).says(settings["epsilon"])
+    return (
+        f"Proved: within epsilon {radius}, {settings['norm']}, the majority over the noise answers "
+        f"{_what(results)} on {_share(at)} of {results['images']} images, whatever the attack "
+        f"(each with a confidence of {1 - settings['alpha']:.4g}, by {settings['draws']:,} draws)."
+    )
+
+
+def rows(results: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """The curve, the cells below `HEADS`."""
+    pixels = PixelRange.of(results["model"]["pixel_range"])
+    return [
+        (
+            pixels.says(point["epsilon"]),
+            f"{point['value']:.1%}",
+            f"{point['low']:.1%} to {point['high']:.1%}",
+            f"{point['single_draw']['value']:.1%}",
+        )
+        for point in results["curve"]
+    ]
+
+
+def render(results: Mapping[str, Any]) -> str:
+    """Returns the page's HTML."""
+    settings = results["settings"]
+    lines = {
+        "majority": results["curve"],
+        "single draws": [
+            {"epsilon": point["epsilon"], **point["single_draw"]} for point in results["curve"]
+        ],
+    }
+    picture = accuracy_curves(lines, "epsilon", "epsilon", settings["epsilon"])
+    sections = [
+        f'<p class="verdict credible"><strong>Proved.</strong> {escape(sentence(results))}</p>',
+        facts(_about(results)),
+        section(
+            "Certified accuracy over the radius",
+            image(picture, "Curves of certified accuracy; the table says their points.")
+            + table(HEADS, rows(results)),
+        ),
+    ]
+    if results.get("both_sides"):
+        sections.append(section("Both sides", _both_sides(results["both_sides"])))
+    sections.append(section("What it means", f"<p>{escape(_MEANING)}</p>"))
+    details = {key: results[key] for key in ("settings", "model", "noise", "data", "versions")}
+    text = json.dumps(details, indent=2, ensure_ascii=False)
+    sections.append(section("All settings", f"<pre>{escape(text)}</pre>"))
+    return page("Certificate", "Certified robustness", sections)
+
+
+_MEANING = (
+    "The majority is the class that most draws of the noise answer with. That it stays within the "
+    "radius is proved for each image by itself, with a confidence for each image; it holds for "
+    "every attack, those that nobody has thought of among them, as long as the noise is fresh "
+    "Gaussian noise that the attacker cannot foresee. The accuracy of single draws is the least "
+    "that is left of it. An image that is not certified need not be in danger: only nothing is "
+    "proved of it."
+)
+
+
+def _about(results: Mapping[str, Any]) -> list[tuple[str, str]]:
+    settings, noise = results["settings"], results["noise"]
+    entries = [
+        ("model", str(results["model_name"])),
+        ("noise", f"{noise['layer']}: {noise['method']}"),
+        ("images", f"{results['images']}, the first of them"),
+        ("draws", f"{settings['draws']:,} for each, after {settings['selection_draws']} others"),
+        ("no majority proved", f"{results['abstained']:.1%} of the images"),
+        ("time", f"{clock(results['seconds'])}, {results['draws_per_second']:,.0f} draws a second"),
+        ("date", results["finished"].replace("T", " ").replace("+00:00", " UTC")),
+        ("seed", str(settings["seed"])),
+        ("versions", ", ".join(f"{name} {found}" for name, found in results["versions"].items())),
+    ]
+    if noise["largest_radius"] is not None:
+        entries.insert(2, ("largest radius", f"{noise['largest_radius']:.4g}, with so many draws"))
+    return entries
+
+
+def _both_sides(sides: Mapping[str, Any]) -> str:
+    cells = [
+        (
+            title,
+            *(_interval(sides[name][side]) for side in ("proved", "attacked")),
+            str(sides["images"]),
+        )
+        for title, name in (("majority of draws", "majority"), ("single draws", "single_draw"))
+    ]
+    return table(_SIDES, cells)
+
+
+def _what(results: Mapping[str, Any]) -> str:
+    return "rightly" if results["labels"] else "as without an attack"
+
+
+def _share(figure: Mapping[str, Any]) -> str:
+    return f"{figure['value']:.1%}"
+
+
+def _interval(figure: Mapping[str, Any]) -> str:
+    return f"{figure['value']:.1%} ({figure['low']:.1%} to {figure['high']:.1%})"

@@ -1,0 +1,264 @@
+"""One certificate from a model to its files."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import functools
+import platform
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pnil_tf import rng
+from pnil_tf.batching import batches_of
+from pnil_tf.certificate import bounds
+from pnil_tf.certificate.both_sides import attacked_votes, both_sides
+from pnil_tf.certificate.front import FrontNoise, noise_in_front
+from pnil_tf.certificate.output import (
+    ARRAYS,
+    REPORT,
+    RESULTS,
+    STATE,
+    refuse_existing,
+    refuse_foreign,
+)
+from pnil_tf.certificate.proofs import Proofs, figures, proofs_of
+from pnil_tf.certificate.report import render
+from pnil_tf.certificate.result import Certificate
+from pnil_tf.certificate.sampling import Sampler
+from pnil_tf.certificate.settings import CertificateSettings
+from pnil_tf.contract.checks import check_each_alone
+from pnil_tf.evaluation.described import described
+from pnil_tf.evaluation.images import check_classes, first_images, unit_images
+from pnil_tf.evaluation.runner import digest_of, fingerprint, name_of
+from pnil_tf.evaluation.store import Arrays, Store, check_identity, write_arrays
+from pnil_tf.evaluation.target import looked_at, target_of
+from pnil_tf.files import (
+    lock_folder,
+    read_json,
+    refuse_odd_entries,
+    sha256_of,
+    write_record,
+    write_text,
+)
+from pnil_tf.progress import Stage, Stages
+from pnil_tf.version import __version__, versions
+
+_KEPT_AT_ONCE = 5  # images in one piece of work that --resume need not do again
+_SELECTION, _PROOF = 0, 1
+
+
+def certify(
+    model: Any,
+    images: np.ndarray,
+    labels: np.ndarray | None,
+    settings: CertificateSettings,
+    output: str | Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    data: Mapping[str, Any] | None = None,
+    model_identity: str | None = None,
+    pixel_range: Any = None,
+    outputs: str | None = None,
+    name: str | None = None,
+    evaluation: Path | None = None,
+    verbose: int = 1,
+) -> Certificate:
+    """Proves what it can of a classifier, and leaves its files in `output`.
+
+    Args:
+        model: A Keras model, or an `AdversarialModel`.
+        images: As for `pnil_tf.evaluation.runner.evaluate`.
+        labels: int `(n,)`, class indices; without them answers are proved to stay, not right.
+        settings: What to do.
+        output: Folder for the files.
+        resume: Whether to go on with a certificate of the same that was cut off.
+        overwrite: Whether to replace what `output` holds.
+        data: As for `evaluate`.
+        model_identity: As for `evaluate`.
+        pixel_range: As for `evaluate`.
+        outputs: As for `evaluate`.
+        name: What to call the model in the report.
+        evaluation: Folder of an evaluation to compare with, if it is one of the same model,
+            images and radius.
+        verbose: 0 for silence, 1 for a bar (lines where there is no terminal), 2 for lines.
+
+    Raises:
+        UserError: If the model's robustness cannot be proved this way, or images, labels, model
+            and settings do not fit each other.
+        RunFailedError: If attacks have left less than is proved to be left.
+    """
+    output = Path(output)
+    refuse_odd_entries(output)
+    if not (resume or overwrite):
+        refuse_existing(output)
+    refuse_foreign(output)
+    placeholder = np.zeros(len(images), np.int32)
+    images, y = first_images(images, placeholder if labels is None else labels, settings.images)
+    classifier = looked_at(model, images.shape[1:], pixel_range, outputs)
+    front = noise_in_front(classifier)
+    x = unit_images(images, classifier.pixel_range)
+    check_each_alone(classifier, x[:16])
+    target = target_of(classifier, x)
+    data = described(data, target.num_classes)
+    if labels is not None:
+        check_classes(target, y, data)
+    identity = {
+        "settings": {**settings.to_json(), "batch_size": None, "epsilons": None},
+        "data": digest_of(x, y),
+        "labels": labels is not None,
+        "model": model_identity or fingerprint(target, x),
+        "pixel_range": target.describe()["pixel_range"],
+        "version": __version__,
+    }
+    if resume and (output / RESULTS).is_file() and not (output / STATE).exists():
+        found = Certificate.load(output)
+        check_identity(found.results["identity"], identity, output)
+        return found
+    output.mkdir(parents=True, exist_ok=True)
+    with lock_folder(output):
+        if not (resume or overwrite):
+            refuse_existing(output)
+        store = Store(output / STATE, identity, resume)
+        stages = Stages("certificate", verbose)
+        sampler = Sampler(classifier.predict, x.shape[1:], classifier.classes, settings.batch_size)
+        with contextlib.closing(stages):
+            drawn = _draw(sampler, x, settings, store, stages)
+        proofs = proofs_of(
+            front,
+            x,
+            drawn["selected"],
+            drawn["hits"],
+            settings.draws,
+            settings.alpha,
+            settings.norm,
+        )
+        said = figures(proofs, None if labels is None else y, settings.curve(), settings.norm)
+        results = {
+            "certified": next(p for p in said["curve"] if p["epsilon"] == settings.epsilon),
+            **said,
+            "images": len(x),
+            "labels": labels is not None,
+            "noise": _about_noise(front, x, settings),
+            "model": target.describe(),
+            "model_name": name or name_of(target),
+            "data": data,
+            "settings": settings.to_json(),
+            "identity": identity,
+            "seconds": float(drawn["seconds"].sum()),
+            "draws_per_second": _rate(drawn, settings),
+            "versions": {**versions(), "platform": platform.platform()},
+            "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        }
+        if labels is not None and evaluation is not None:
+            results |= _compared(proofs, y, settings, identity, evaluation)
+        _write(output, results, proofs, y if labels is not None else None, settings.epsilon)
+        store.remove()
+    return Certificate(output, read_json(output / RESULTS))
+
+
+def _draw(
+    sampler: Sampler, x: np.ndarray, settings: CertificateSettings, store: Store, stages: Stages
+) -> Arrays:
+    """Lets some draws choose the class of each image, and others count how often it comes."""
+    stages.expect({"draws": 1.0})
+    stage = stages.begin("draws", len(x))
+    pieces = []
+    for number, rows in enumerate(batches_of(len(x), _KEPT_AT_ONCE)):
+        piece = functools.partial(_piece, sampler, x[rows], rows.start, settings, stage)
+        pieces.append(store.once(f"draws-{number:05d}", piece))
+        stage.advance_to(rows.stop)
+    stage.close()
+    return {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
+
+
+def _piece(
+    sampler: Sampler, images: np.ndarray, first: int, settings: CertificateSettings, stage: Stage
+) -> Arrays:
+    selected, hits, seconds = [], [], []
+
+    def show(image: int, done: int) -> None:
+        stage.advance_to(image + done / settings.draws)
+
+    for i, image in enumerate(images, start=first):
+        start = time.monotonic()
+        choosing, proving = (rng.make_seed(settings.seed, part, i) for part in (_SELECTION, _PROOF))
+        votes = sampler.counts(image, choosing, settings.selection_draws)
+        best = int(votes[:-1].argmax())  # answers that are not finite are no class
+        counts = sampler.counts(image, proving, settings.draws, functools.partial(show, i))
+        selected.append(best)
+        hits.append(int(counts[best]))
+        seconds.append(time.monotonic() - start)
+    return {
+        "selected": np.array(selected, np.int32),
+        "hits": np.array(hits, np.int64),
+        "seconds": np.array(seconds),
+    }
+
+
+def _rate(drawn: Arrays, settings: CertificateSettings) -> float:
+    draws = len(drawn["hits"]) * (settings.draws + settings.selection_draws)
+    return float(draws / max(drawn["seconds"].sum(), 1e-9))
+
+
+def _about_noise(front: FrontNoise, x: np.ndarray, settings: CertificateSettings) -> dict[str, Any]:
+    """What the report says of the noise, and by which theorem it proves."""
+    sigma = front.sigma(x[0])
+    about: dict[str, Any] = {
+        "layer": front.layer.name,
+        "fixed": front.fixed,
+        "method": "the same for every image (Cohen et al. 2019, each pixel by its own sigma)"
+        if front.fixed
+        else "moves with the image (Kullback-Leibler divergence)",
+        "sigma": {"least": float(sigma.min()), "median": float(np.median(sigma))},
+        "sensitivity": None,
+        "largest_radius": None,
+    }
+    if front.fixed:
+        sensitivity = bounds.sensitivity(sigma, settings.norm)
+        best = bounds.lower_confidence(settings.draws, settings.draws, settings.alpha)
+        about["sensitivity"] = sensitivity
+        about["largest_radius"] = float(bounds.fixed_radius(best, sensitivity))
+    return about
+
+
+def _compared(
+    proofs: Proofs,
+    y: np.ndarray,
+    settings: CertificateSettings,
+    identity: Mapping[str, Any],
+    evaluation: Path,
+) -> dict[str, Any]:
+    """Both sides, if the evaluation is about the same."""
+    asked = {**identity, "labels": y, "epsilon": settings.epsilon, "norm": settings.norm}
+    votes = attacked_votes(evaluation, asked)
+    if votes is None:
+        return {}
+    sides = both_sides(proofs, y, votes, settings.epsilon, settings.norm, settings.alpha)
+    return {"both_sides": {**sides, "evaluation": str(evaluation)}}
+
+
+def _write(
+    output: Path,
+    results: dict[str, Any],
+    proofs: Proofs,
+    y: np.ndarray | None,
+    epsilon: float,
+) -> None:
+    arrays = {
+        "selected": proofs.selected,
+        "answer": proofs.answer,
+        "hits": proofs.hits,
+        "share": proofs.share,
+        "single_draw": proofs.single_draw(epsilon),
+        **{f"radius_{norm}": radius for norm, radius in proofs.radius.items()},
+    }
+    write_arrays(output / ARRAYS, arrays if y is None else {**arrays, "labels": y})
+    results["arrays"] = {"file": ARRAYS, "sha256": sha256_of(output / ARRAYS)}
+    write_text(output / REPORT, render(results))
+    write_record(output / RESULTS, results)

@@ -1,0 +1,75 @@
+"""What a user can ask of a certificate, checked as soon as it is said. Imports no TensorFlow."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from pnil_tf.contract.pixel_range import check_epsilon
+from pnil_tf.errors import argument
+from pnil_tf.validation import check_types, require, require_count, require_one_of
+from pnil_tf.vocabulary import NORMS
+
+_MULTIPLES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
+_MAX_SEED = 2**63
+
+
+@dataclasses.dataclass(frozen=True)
+class CertificateSettings:
+    """Settings of one certificate.
+
+    Args:
+        epsilon: Radius of the ball, > 0, a share of the pixel range.
+        norm: `"linf"` or `"l2"`.
+        images: How many images, the first ones.
+        draws: Draws of the noise that bound each image's share. They bound the radius, too: with
+            n of them no share above `alpha ** (1 / n)` is proved.
+        selection_draws: Other draws, which choose the class that the share is about.
+        alpha: For each image, the proof is wrong with no more than this probability.
+        batch_size: Draws in one pass, which bounds the memory and changes no figure.
+        epsilons: Radii of the curve; empty for multiples of `epsilon`.
+        seed: Every draw follows from it.
+
+    Raises:
+        UserError: If a value cannot be right, whatever the model.
+    """
+
+    epsilon: float
+    norm: str = "linf"
+    images: int = 1000
+    draws: int = 100_000
+    selection_draws: int = 100
+    alpha: float = 0.001
+    batch_size: int = 500
+    epsilons: tuple[float, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        require_one_of("norm", self.norm, NORMS)
+        check_epsilon(self.epsilon, self.norm)
+        for name in ("images", "draws", "selection_draws", "batch_size"):
+            require_count(name, getattr(self, name))
+        require(
+            0.0 < self.alpha < 0.5,
+            f"{argument('alpha')} is the probability of a wrong proof, between 0 and 0.5. "
+            f"Received: {self.alpha!r}. Use 0.001.",
+        )
+        require(
+            0 <= self.seed < _MAX_SEED,
+            f"{argument('seed')} must lie between 0 and {_MAX_SEED - 1}. Received: {self.seed!r}.",
+        )
+        for radius in self.epsilons:
+            require(
+                0.0 <= radius < float("inf"),
+                f"{argument('epsilons')} are radii of at least 0. Received: {radius!r}.",
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as JSON types."""
+        return {**dataclasses.asdict(self), "epsilons": list(self.epsilons)}
+
+    def curve(self) -> tuple[float, ...]:
+        """The radii of the curve, increasing, among them `epsilon`."""
+        chosen = self.epsilons or tuple(self.epsilon * factor for factor in _MULTIPLES)
+        return tuple(sorted({*chosen, self.epsilon}))

@@ -1,0 +1,86 @@
+"""What `bin/certify.py` calls: from a path and a few words to a certificate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pnil_tf.certificate.result import Certificate
+from pnil_tf.certificate.runner import certify
+from pnil_tf.certificate.settings import CertificateSettings
+from pnil_tf.contract.pixel_range import PixelRange
+from pnil_tf.errors import UserError
+from pnil_tf.files import refuse_file_in_the_way, sha256_of
+from pnil_tf.interruption import interruption_told
+from pnil_tf.runs.evaluate import EVALUATION, own_pixels, settle
+
+CERTIFICATE = "certificate"
+"""The folder of the files within a run's."""
+
+
+def certify_saved(
+    model: str,
+    *,
+    epsilon: float | None = None,
+    norm: str | None = None,
+    output: str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    data: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+    pixel_range: tuple[float, ...] | None = None,
+    outputs: str | None = None,
+    evaluation: str | None = None,
+) -> Certificate:
+    """Certifies a saved classifier on the test images of a data set.
+
+    Args:
+        model: A run's folder or a `.keras` file.
+        epsilon: Radius; by default that of the run's training.
+        norm: Norm of the radius; by default the run's, or l_inf.
+        output: Folder for the files; by default `certificate` in the run's folder.
+        resume: As for `certify`.
+        overwrite: As for `certify`.
+        data: Fields of `DataSettings` that were said explicitly; the run's fill the rest.
+        options: Further fields of `CertificateSettings`.
+        pixel_range: As for `evaluate_saved`.
+        outputs: As for `certify`.
+        evaluation: Folder of an evaluation to put beside it; by default the run's own.
+
+    Raises:
+        UserError: If something is missing or does not fit; before the work begins.
+        RunFailedError: If the evaluation's attacks have left less than is proved to be left.
+    """
+    settled = settle(model, epsilon, data, norm)
+    settings = CertificateSettings(epsilon=settled.epsilon, norm=settled.norm, **(options or {}))
+    if output is None:
+        if not settled.run:
+            raise UserError(
+                f"{model} is not a run's folder: say with --output where the certificate belongs."
+            )
+        output = str(Path(model) / CERTIFICATE)
+    refuse_file_in_the_way("output", output)
+    if evaluation is not None and not Path(evaluation).is_dir():
+        raise UserError(f"There is no evaluation at {evaluation}. Check the path.")
+    given = None if pixel_range is None else PixelRange.of(pixel_range)
+    saved = settled.load(given)
+    test = saved.dataset.test.take(settings.images)
+    chosen = given or saved.loaded.pixel_range
+    kept = f"Interrupted. What was finished is kept in {output}"
+    with interruption_told(lambda: f"{kept}: the same command with --resume goes on."):
+        return certify(
+            saved.loaded.model,
+            own_pixels(saved.loaded.model, test.images, chosen, outputs),
+            test.labels,
+            settings,
+            output,
+            resume=resume,
+            overwrite=overwrite,
+            data=saved.dataset.describe(),
+            model_identity=sha256_of(saved.loaded.file),
+            pixel_range=chosen,
+            outputs=outputs,
+            name=model,
+            evaluation=Path(evaluation) if evaluation else Path(model) / EVALUATION,
+        )

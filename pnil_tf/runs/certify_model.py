@@ -1,0 +1,113 @@
+"""`pnil_tf.certify`: from a model and images to what is proved of it, without a folder."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pnil_tf.certificate import runner
+from pnil_tf.certificate.result import Certificate
+from pnil_tf.certificate.settings import CertificateSettings
+from pnil_tf.evaluation.result import Evaluation
+from pnil_tf.evaluation.sources import gathered
+from pnil_tf.files import sha256_of
+from pnil_tf.runs.load import load_model
+
+
+def certify(
+    model: Any,
+    x: Any,
+    y: Any = None,
+    epsilon: float = 8 / 255,
+    *,
+    norm: str = "linf",
+    draws: int = 100_000,
+    alpha: float = 0.001,
+    images: int | None = None,
+    pixel_range: Any = None,
+    outputs: str | None = None,
+    seed: int = 0,
+    evaluation: Evaluation | str | Path | None = None,
+    verbose: int = 1,
+    **settings: Any,
+) -> Certificate:
+    """Proves how robust a classifier with PNIL in front is: a lower bound that no attack passes.
+
+    ```python
+    certificate = pnil_tf.certify(model, x_test, y_test, epsilon=8 / 255, images=500)
+    print(certificate)
+    certificate.save("certificate")
+    ```
+
+    What is proved is about the majority over draws of the noise, and about single draws, see
+    docs/certificate.md. It needs many draws of every image; with noise that no image changes
+    (`PNILLayer(use_kernel=False)`) more can be proved than with the paper's.
+
+    Args:
+        model: A Sequential or functional Keras model that begins with a `PNILLayer`, after fixed
+            scaling at most; an `AdversarialModel` around one; the path of a run's folder or of a
+            `.keras` file.
+        x: Images, or images with labels, as for `evaluate`.
+        y: The classes `(n,)` of images in an array. Without them, answers are proved to stay, not
+            to be right.
+        epsilon: Radius, > 0, a share of the pixel range: 8/255 is 8 of 255, whatever the range.
+        norm: `"linf"` or `"l2"`. Radii of both are known afterwards.
+        draws: Draws of the noise for each image. With n of them no share above `alpha ** (1 / n)`
+            is proved, so that they bound the radius.
+        alpha: For each image, the proof is wrong with no more than this probability.
+        images: How many images to take, the first ones; 1000, or all if there are fewer, unless
+            given.
+        pixel_range: As for `evaluate`.
+        outputs: As for `evaluate`.
+        seed: Every draw follows from it.
+        evaluation: An evaluation of the same model, images and radius, or its folder: the report
+            then shows both sides.
+        verbose: 0 for silence, 1 for a bar (lines where there is no terminal), 2 for lines.
+        **settings: Further fields of `pnil_tf.certificate.settings.CertificateSettings`:
+            `selection_draws`, `batch_size`, `epsilons`.
+
+    Returns:
+        The certificate. Its files lie in a temporary folder as long as it lives.
+
+    Raises:
+        UserError: If the model's robustness cannot be proved this way (another layer in front,
+            other randomness, batch statistics, noise off at inference, ...), or model, images,
+            labels and settings do not fit each other.
+        RunFailedError: If the evaluation's attacks have left less than is proved to be left.
+    """
+    given = {"norm": norm, "draws": draws, "alpha": alpha, "seed": seed, **settings}
+    if images is not None:
+        given["images"] = images
+    asked = CertificateSettings(epsilon=epsilon, **given)
+    name = identity = None
+    if isinstance(model, (str, Path)):
+        loaded = load_model(model)
+        name, identity = str(model), sha256_of(loaded.file)
+        model, pixel_range = loaded.model, pixel_range or loaded.pixel_range
+    if y is None and not isinstance(x, (tf.data.Dataset, keras.utils.PyDataset)):
+        pixels, labels, source = np.asarray(x)[: asked.images], None, "arrays"
+    else:
+        pixels, labels, source = gathered(x, y, asked.images)
+    if isinstance(evaluation, Evaluation):
+        evaluation = evaluation.folder
+    keeper = tempfile.TemporaryDirectory(prefix="pnil_tf_")
+    found = runner.certify(
+        model,
+        pixels,
+        labels,
+        asked,
+        keeper.name,
+        data={"source": source},
+        model_identity=identity,
+        pixel_range=pixel_range,
+        outputs=outputs,
+        name=name,
+        evaluation=None if evaluation is None else Path(evaluation),
+        verbose=verbose,
+    )
+    return Certificate(found.folder, found.results, keeper)

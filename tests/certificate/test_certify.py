@@ -1,0 +1,222 @@
+"""Certificates of whole models: exact radii of linear ones, files, resuming, and both sides."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from scipy import special
+
+import pnil_tf
+from pnil_tf.certificate.both_sides import attacked_votes, both_sides
+from pnil_tf.certificate.proofs import proofs_of
+from pnil_tf.certificate.runner import certify as certify_into
+from pnil_tf.certificate.settings import CertificateSettings
+from pnil_tf.errors import RunFailedError, UserError
+from pnil_tf.layers import PNILLayer
+
+SHAPE = (4, 4, 1)
+
+
+def linear(sigma, weights, bias, pixel_range=(0, 1), **options):
+    """Two classes; class 1 above the hyperplane of unit images."""
+    low, high = pixel_range
+    layer = PNILLayer(use_kernel=False, pixel_range=pixel_range, **options)
+    dense = keras.layers.Dense(2)
+    model = keras.Sequential([keras.Input(SHAPE), layer, keras.layers.Flatten(), dense])
+    layer.bias.assign(2.0 * np.log(np.reshape(sigma, SHAPE)))
+    w = weights / (high - low)
+    dense.set_weights([np.stack([0 * w, w], 1), np.array([0.0, bias - low * w.sum()])])
+    return model
+
+
+@pytest.fixture(scope="module")
+def problem():
+    """Sigmas, the weights that are worst for them, and images at several distances."""
+    generator = np.random.default_rng(0)
+    sigma = generator.uniform(0.1, 0.5, 16)
+    weights = 1.0 / sigma**2
+    x = generator.random((6, *SHAPE)).astype(np.float32)
+    bias = -float(np.mean(x.reshape(6, -1) @ weights))
+    return sigma, weights, bias, x
+
+
+def exact(problem):
+    sigma, weights, bias, x = problem
+    margin = x.reshape(len(x), -1) @ weights + bias
+    return (margin > 0).astype(int), np.abs(margin) / weights.sum(), np.abs(margin) / np.sqrt(
+        (weights**2 * sigma**2).sum()
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("pixel_range", [(0, 1), (0, 255)])
+def test_a_linear_classifier_is_certified_at_most_at_its_radius_and_nearly_there(
+    problem, pixel_range
+):
+    sigma, weights, bias, x = problem
+    model = linear(sigma, weights, bias, pixel_range)
+    labels, radius, quantile = exact(problem)
+    pixels = pixel_range[0] + x * (pixel_range[1] - pixel_range[0])
+    found = pnil_tf.certify(
+        model, pixels, labels, 0.01, pixel_range=pixel_range, draws=20_000, verbose=0
+    )
+    near = (found.answers == labels) & (quantile < 3)
+    assert near.sum() >= 3
+    assert (found.radii()[found.answers == labels] <= radius[found.answers == labels]).all()
+    assert (found.radii()[near] > 0.8 * radius[near] - 0.03 * (radius / quantile)[near]).all()
+    left = special.ndtr(quantile - 0.01 * quantile / radius)
+    assert (found.single_draws[found.answers == labels] <= left[found.answers == labels]).all()
+    assert found.accuracy_at(0.01) == found.certified_accuracy
+
+
+def test_the_size_of_a_pass_and_the_number_of_images_change_no_figure(problem):
+    sigma, weights, bias, x = problem
+    model, labels = linear(sigma, weights, bias), exact(problem)[0]
+    one = pnil_tf.certify(model, x, labels, 0.01, draws=500, verbose=0)
+    fewer = pnil_tf.certify(model, x, labels, 0.01, draws=500, images=2, batch_size=50, verbose=0)
+    np.testing.assert_array_equal(one.radii()[:2], fewer.radii())
+    np.testing.assert_array_equal(one.radii("l2")[:2], fewer.radii("l2"))
+
+
+def test_noise_that_moves_with_the_image_is_certified_by_the_other_theorem(problem):
+    sigma, weights, bias, x = problem
+    model = linear(sigma, weights, bias)
+    moving = keras.Sequential([keras.Input(SHAPE), PNILLayer(), *model.layers[1:]])
+    moving.layers[0].bias.assign(model.layers[0].bias)
+    moving.layers[0].kernel.assign(np.full(SHAPE, 1e-3))
+    labels = exact(problem)[0]
+    fixed = pnil_tf.certify(model, x, labels, 0.01, draws=500, verbose=0)
+    found = pnil_tf.certify(moving, x, labels, 0.01, draws=500, verbose=0)
+    assert "Kullback" in found.to_dict()["noise"]["method"]
+    assert "Cohen" in fixed.to_dict()["noise"]["method"]
+    proved = found.radii() > 0
+    assert proved.any()
+    assert (found.radii()[proved] < fixed.radii()[proved] * 1.1).all()
+
+
+def test_without_labels_answers_are_proved_to_stay(problem):
+    sigma, weights, bias, x = problem
+    found = pnil_tf.certify(linear(sigma, weights, bias), x, epsilon=1e-4, draws=500, verbose=0)
+    assert found.certified_accuracy.value == pytest.approx((found.radii() > 1e-4).mean())
+    assert "as without an attack" in str(found)
+
+
+def test_a_certificate_is_saved_and_loaded(problem, tmp_path):
+    sigma, weights, bias, x = problem
+    found = pnil_tf.certify(
+        linear(sigma, weights, bias), x, exact(problem)[0], 2 / 255, norm="l2", draws=500, verbose=0
+    )
+    found.save(tmp_path / "kept")
+    again = pnil_tf.Certificate.load(tmp_path / "kept")
+    assert again.to_dict() == found.to_dict()
+    np.testing.assert_array_equal(again.radii("l2"), found.radii("l2"))
+    page = (tmp_path / "kept" / "certificate.html").read_text()
+    assert "2/255 of the range" in page
+    assert "data:image/png" in page
+    assert json.loads((tmp_path / "kept" / "certificate.json").read_text())["certified"]
+    with pytest.raises(UserError, match="holds a certificate"):
+        found.save(tmp_path / "kept")
+    found.save(tmp_path / "kept", overwrite=True)
+    with pytest.raises(UserError, match="holds no certificate"):
+        pnil_tf.Certificate.load(tmp_path)
+
+
+def test_what_was_counted_before_an_interruption_is_kept(problem, tmp_path, monkeypatch):
+    sigma, weights, bias, x = problem
+    model, labels = linear(sigma, weights, bias), exact(problem)[0]
+    settings = CertificateSettings(epsilon=0.01, draws=500)
+    whole = certify_into(model, x, labels, settings, tmp_path / "whole", verbose=0)
+    from pnil_tf.certificate import runner
+
+    counts, calls = runner.Sampler.counts, []
+
+    def interrupted(self, *arguments):
+        calls.append(1)
+        if len(calls) == 11:  # two for each image, five images to a piece
+            raise KeyboardInterrupt
+        return counts(self, *arguments)
+
+    monkeypatch.setattr(runner.Sampler, "counts", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        certify_into(model, x, labels, settings, tmp_path / "cut", verbose=0)
+    with pytest.raises(UserError, match="--resume"):
+        certify_into(model, x, labels, settings, tmp_path / "cut", verbose=0)
+    again = certify_into(model, x, labels, settings, tmp_path / "cut", resume=True, verbose=0)
+    assert len(calls) == 11 + 2  # the sixth image alone
+    np.testing.assert_array_equal(again.radii(), whole.radii())
+    done = certify_into(model, x, labels, settings, tmp_path / "cut", resume=True, verbose=0)
+    assert len(calls) == 13
+    assert done.to_dict() == again.to_dict()
+    other = CertificateSettings(epsilon=0.01, draws=501)
+    with pytest.raises(UserError, match="another settings"):
+        certify_into(model, x, labels, other, tmp_path / "cut", resume=True, verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"epsilon": 8}, "share of the pixel range"),
+        ({"epsilon": 0.1, "norm": "l1"}, "one of linf, l2"),
+        ({"epsilon": 0.1, "alpha": 0.0}, "alpha"),
+        ({"epsilon": 0.1, "draws": 0}, "draws"),
+        ({"epsilon": 0.1, "seed": -1}, "seed"),
+        ({"epsilon": 0.1, "epsilons": (-1.0,)}, "epsilons"),
+    ],
+)
+def test_settings_that_cannot_be_right_are_refused(arguments, message):
+    with pytest.raises(UserError, match=message):
+        CertificateSettings(**arguments)
+
+
+class Front:
+    """Fixed noise of one size."""
+
+    fixed = True
+
+    def sigma(self, unit):
+        return np.full(unit.shape, 0.25)
+
+
+def proofs(hits, draws=1000):
+    images, hits = np.zeros((len(hits), *SHAPE)), np.asarray(hits)
+    return proofs_of(Front(), images, np.zeros(len(hits), int), hits, draws, 0.001, "linf")
+
+
+def test_both_sides_stand_beside_each_other():
+    labels, votes = np.zeros(40, int), np.zeros((40, 100), int)
+    votes[:10] = 1  # ten images are lost, of which nothing was proved
+    sides = both_sides(proofs([500] * 10 + [999] * 30), labels, votes, 0.05, "linf", 0.001)
+    assert sides["majority"]["proved"]["value"] == sides["majority"]["attacked"]["value"] == 0.75
+    assert sides["single_draw"]["proved"]["value"] <= sides["single_draw"]["attacked"]["value"]
+    assert sides["contradicted"] == 0
+
+
+def test_an_attack_that_leaves_less_than_is_proved_stops_the_run():
+    labels, votes = np.zeros(40, int), np.zeros((40, 100), int)
+    votes[:20] = 1
+    with pytest.raises(RunFailedError, match="error of ours: on 20 of 40 images"):
+        both_sides(proofs([999] * 40), labels, votes, 0.05, "linf", 0.001)
+
+
+def test_an_evaluation_of_the_same_images_is_put_beside_and_of_others_not(problem):
+    sigma, weights, bias, x = problem
+    model, labels = linear(sigma, weights, bias), exact(problem)[0]
+    asked = {"effort": "quick", "attacks": "pgd_strong", "checks": False, "judge_draws": 5000}
+    evaluation = pnil_tf.evaluate(model, x, labels, 0.01, verbose=0, **asked)
+    found = pnil_tf.certify(
+        model, x, labels, 0.01, draws=500, evaluation=evaluation, verbose=0
+    ).to_dict()
+    sides = found["both_sides"]
+    for figure in (sides["majority"], sides["single_draw"]):
+        assert figure["proved"]["value"] <= figure["attacked"]["value"]
+    assert sides["images"] == len(x)
+    same = {**found["identity"], "labels": labels, "epsilon": 0.01, "norm": "linf"}
+    assert attacked_votes(evaluation.folder, same).shape == (len(x), 5000)
+    for other in (
+        {"epsilon": 0.02},
+        {"norm": "l2"},
+        {"model": "another"},
+        {"data": "other images"},
+        {"labels": 1 - labels},
+    ):
+        assert attacked_votes(evaluation.folder, {**same, **other}) is None

@@ -1,0 +1,210 @@
+"""Which noise in front of a model is understood, and everything that voids a certificate."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pnil_tf.certificate.front import noise_in_front
+from pnil_tf.contract.checks import check_each_alone
+from pnil_tf.contract.classifier import classifier_of
+from pnil_tf.errors import UserError
+from pnil_tf.layers import PNILLayer
+from pnil_tf.models import resnet11, small_cnn
+from pnil_tf.surgery import add_pnil
+
+D = keras.layers
+SHAPE = (8, 8, 2)
+
+
+def random_pnil(**arguments):
+    return PNILLayer(
+        kernel_initializer=keras.initializers.RandomNormal(0.5, seed=1),
+        bias_initializer=keras.initializers.RandomNormal(-1.0, 0.5, seed=2),
+        **arguments,
+    )
+
+
+def sequential(*layers):
+    return keras.Sequential([keras.Input(SHAPE), *layers, D.Flatten(), D.Dense(3)])
+
+
+def found_in(model, **arguments):
+    return noise_in_front(classifier_of(model, **arguments))
+
+
+def adapted():
+    layer = D.Normalization()
+    layer.adapt(np.random.default_rng(0).uniform(0, 255, (20, *SHAPE)))
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("in_front", "pixel_range"),
+    [
+        ((), (0, 1)),
+        ((), (0, 255)),
+        ((D.Rescaling(1 / 127.5, -1.0),), (0, 255)),
+        ((D.Rescaling([0.5, 2.0], [0.0, 1.0]),), (0, 1)),
+        ((adapted,), (0, 255)),
+        ((lambda: keras.Sequential([D.Rescaling(1 / 255)]),), (0, 255)),
+    ],
+    ids=["none", "bytes", "signed", "channels", "normalization", "nested"],
+)
+@pytest.mark.parametrize("options", [{}, {"sigma_floor": 0.1}, {"use_kernel": False}], ids=str)
+def test_the_noise_of_unit_images_is_the_one_that_reaches_the_network(
+    in_front, pixel_range, options
+):
+    before = [layer() if callable(layer) and not isinstance(layer, D.Layer) else layer
+              for layer in in_front]  # fmt: skip
+    layer = random_pnil(pixel_range=(-1, 2), **options)
+    model = sequential(*before, layer)
+    unit = np.random.default_rng(1).random((2, *SHAPE)).astype(np.float32)
+    front = found_in(model, pixel_range=pixel_range)
+    assert front.layer is layer
+
+    def pixels(images):
+        x = classifier_of(model, pixel_range=pixel_range).pixel_range.from_unit(images)
+        for one in before:
+            x = one(x)
+        return np.asarray(x, np.float64)
+
+    step = 0.5 * (pixels(unit + 1.0) - pixels(unit - 1.0))  # what a change of 1 becomes
+    expected = 3.0 * layer.sigma(pixels(unit)) / np.abs(step)
+    np.testing.assert_allclose(front.sigma(unit[0]), expected[0], rtol=1e-4)
+    moved = layer.log_variance(pixels(unit + 0.01)) - layer.log_variance(pixels(unit))
+    assert (np.abs(moved) <= 0.01 * front.slope() + 1e-5).all()
+    if "sigma_floor" not in options:
+        np.testing.assert_allclose(np.abs(moved)[0], 0.01 * np.broadcast_to(front.slope(), SHAPE),
+                                   atol=1e-5)  # fmt: skip
+    assert front.fixed == ("use_kernel" in options)
+
+
+def test_the_models_of_the_package_and_of_the_surgery_are_understood():
+    for make in (small_cnn, resnet11):
+        found = found_in(make(SHAPE, 3, width=2, pnil=PNILLayer(use_kernel=False)))
+        assert found.fixed
+    plain = sequential(D.Conv2D(2, 3))
+    assert found_in(add_pnil(plain, use_kernel=False)).fixed
+    assert found_in(add_pnil(plain)).fixed  # W begins as 0
+    wrapped = keras.Sequential([keras.Input(SHAPE), sequential(random_pnil())])
+    assert not found_in(wrapped).fixed
+
+
+class OwnNoise(PNILLayer):
+    pass
+
+
+class OwnRandom(D.Layer):
+    def call(self, x):
+        return x + tf.random.normal(tf.shape(x))
+
+
+class OwnPython(D.Layer):
+    def call(self, x):
+        return tf.ensure_shape(tf.numpy_function(lambda v: v, [x], tf.float32), x.shape)
+
+
+class Counting(D.Layer):
+    def build(self, shape):
+        self.count = self.add_weight(shape=(), initializer="zeros", trainable=False)
+
+    def call(self, x):
+        self.count.assign_add(1.0)
+        return x + self.count
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.noise, self.body = PNILLayer(), keras.Sequential([D.Flatten(), D.Dense(3)])
+
+    def call(self, x):
+        return self.body(self.noise(x))
+
+
+def around_the_noise():
+    inputs = keras.Input(SHAPE)
+    x = D.Concatenate()([PNILLayer()(inputs), inputs])
+    return keras.Model(inputs, D.Dense(3)(D.Flatten()(x)))
+
+
+def twice():
+    inputs, noise = keras.Input(SHAPE), PNILLayer()
+    return keras.Model(inputs, D.Dense(3)(D.Flatten()(noise(noise(inputs)))))
+
+
+class Training(D.Layer):
+    """A layer that trains whatever it was told: only its graph shows it."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def call(self, x):
+        return self.inner(x, training=True)
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda: sequential(D.Dense(2), PNILLayer()), "stands in front of the noise"),
+        (lambda: sequential(D.Conv2D(2, 1), PNILLayer()), "stands in front of the noise"),
+        (lambda: sequential(D.ReLU(), PNILLayer()), "stands in front of the noise"),
+        (lambda: sequential(), "has 0 PNIL layers"),
+        (lambda: sequential(PNILLayer(), D.ReLU(), PNILLayer()), "has 2 PNIL layers"),
+        (lambda: sequential(PNILLayer(noise_at_inference=False)), "switched off at inference"),
+        (lambda: sequential(OwnNoise()), "a OwnNoise, a layer of your own"),
+        (lambda: sequential(PNILLayer(), OwnRandom()), "random itself"),
+        (lambda: sequential(PNILLayer(), Training(D.GaussianNoise(0.1))), "random itself"),
+        (lambda: sequential(PNILLayer(), Training(D.Dropout(0.5))), "random itself"),
+        (lambda: sequential(PNILLayer(), OwnPython()), "Python code of its own"),
+        (lambda: sequential(PNILLayer(), Counting()), "changes itself"),
+        (lambda: sequential(PNILLayer(), Training(D.BatchNormalization())), "changes itself"),
+        (around_the_noise, "several ways"),
+        (twice, "called 2 times"),
+        (Subclassed, "does not show how its layers are connected"),
+        (lambda: sequential(PNILLayer(dtype="mixed_float16")), "rounds the image"),
+    ],
+)
+def test_what_voids_a_proof_is_refused_with_its_reason(make, why):
+    model = make()
+    model(np.zeros((1, *SHAPE), np.float32))
+    with pytest.raises(UserError, match=f"Nothing can be proved of this model: .*({why})"):
+        noise_in_front(classifier_of(model, image_shape=SHAPE))
+
+
+def test_a_model_with_several_inputs_is_refused():
+    first, second = keras.Input(SHAPE), keras.Input(SHAPE)
+    model = keras.Model([first, second], D.Dense(3)(D.Flatten()(PNILLayer()(first) + second)))
+    with pytest.raises(UserError, match="one input"):
+        found_in(model)
+
+
+def test_a_callable_such_as_a_saved_model_is_refused():
+    model = sequential(PNILLayer())
+    with pytest.raises(UserError, match="does not show how its layers are connected"):
+        found_in(lambda x: model(x), image_shape=SHAPE)
+
+
+def test_an_input_of_bytes_is_refused():
+    inputs = keras.Input(SHAPE, dtype="uint8")
+    model = keras.Model(inputs, D.Dense(3)(D.Flatten()(PNILLayer()(inputs))))
+    with pytest.raises(UserError, match="rounded before the noise"):
+        found_in(model, pixel_range=(0, 255))
+
+
+def test_layers_that_rest_at_inference_are_no_hindrance():
+    model = sequential(PNILLayer(), D.Dropout(0.5), D.GaussianNoise(1.0), D.BatchNormalization())
+    assert found_in(model).fixed
+
+
+class MeanOfBatch(D.Layer):
+    def call(self, x):
+        return x - tf.reduce_mean(x, axis=0, keepdims=True)
+
+
+def test_an_answer_that_depends_on_the_batch_is_refused():
+    model = sequential(PNILLayer(), MeanOfBatch())
+    with pytest.raises(UserError, match="depends on the other images"):
+        check_each_alone(classifier_of(model), np.random.default_rng(0).random((8, *SHAPE)))

@@ -1,0 +1,97 @@
+"""The draws behind a certificate: independent, whatever the size of a pass, and Gaussian."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import special, stats
+
+from pnil_tf import rng
+from pnil_tf.certificate.sampling import DRAWS_OF_A_SEED, Sampler, gaussian
+from pnil_tf.layers import PNILLayer
+
+SHAPE = (2, 2, 1)
+
+
+@pytest.fixture
+def linear():
+    """Class 1 where the sum of the noisy pixels is above 0."""
+    layer = PNILLayer(use_kernel=False, initial_sigma=1.0)
+    layer.build((None, *SHAPE))
+
+    def predict(unit):
+        total = tf.reduce_sum(layer(unit), axis=[1, 2, 3])
+        return tf.stack([tf.zeros_like(total), total], axis=1)
+
+    return predict
+
+
+def test_the_size_of_a_pass_changes_no_count(linear):
+    image = np.full(SHAPE, 0.1, np.float32)
+    found = [
+        Sampler(linear, SHAPE, 2, size).counts(image, rng.make_seed(3), 777)
+        for size in (1, DRAWS_OF_A_SEED, 200, 1000)
+    ]
+    assert found[0].sum() == 777
+    for other in found[1:]:
+        np.testing.assert_array_equal(found[0], other)
+
+
+def test_more_draws_begin_with_the_fewer(linear):
+    image = np.zeros(SHAPE, np.float32)
+    sampler = Sampler(linear, SHAPE, 2, 100)
+    few, many = (sampler.counts(image, rng.make_seed(0), draws) for draws in (130, 160))
+    assert (many >= few).all()
+    assert (many - few).sum() == 30
+
+
+def test_the_share_is_that_of_the_normal_distribution(linear):
+    image = np.full(SHAPE, 0.25, np.float32)
+    hits = Sampler(linear, SHAPE, 2, 1000).counts(image, rng.make_seed(1), 40_000)[1]
+    assert stats.binomtest(int(hits), 40_000, special.ndtr(1.0 / 2.0)).pvalue > 1e-6
+
+
+def test_answers_that_are_not_finite_are_counted_apart():
+    layer = PNILLayer(use_kernel=False, initial_sigma=1.0)
+    layer.build((None, *SHAPE))
+
+    def predict(unit):
+        noisy = layer(unit)[:, 0, 0]
+        return tf.concat([tf.math.log(noisy), tf.zeros_like(noisy)], axis=1)
+
+    found = Sampler(predict, SHAPE, 2, 500).counts(
+        np.zeros(SHAPE, np.float32), rng.make_seed(1), 1000
+    )
+    assert found.sum() == 1000
+    assert 400 < found[-1] < 600
+
+
+def test_other_images_and_other_purposes_have_other_noise():
+    seeds = [rng.make_seed(0, part, image) for part in (0, 1) for image in (0, 1)]
+    drawn = np.stack([gaussian(tf.constant([1000]), rng.fold(seed, 0)) for seed in seeds])
+    assert np.abs(np.corrcoef(drawn) - np.eye(4)).max() < 0.15
+    assert len(np.unique(drawn)) > 3900
+
+
+def test_the_noise_is_normal_in_the_middle_and_in_the_tails():
+    drawn = gaussian(tf.constant([400_001]), rng.make_seed(5)).numpy()
+    assert drawn.shape == (400_001,)
+    assert stats.kstest(drawn, "norm").pvalue > 1e-4
+    pairs = np.corrcoef(drawn[:200_000], drawn[200_001:])[0, 1]  # cosine and sine of one pair
+    serial = np.corrcoef(drawn[:-1], drawn[1:])[0, 1]
+    assert max(abs(pairs), abs(serial)) < 5 / np.sqrt(200_000)
+
+
+@pytest.mark.slow
+def test_ten_million_draws_are_normal_far_out():
+    drawn = gaussian(tf.constant([10_000_000]), rng.make_seed(6)).numpy()
+    assert stats.kstest(drawn, "norm").pvalue > 1e-4
+    for edge in (1.0, 2.0, 3.0, 4.0, 5.0):
+        for beyond in (drawn > edge, drawn < -edge):
+            expected = len(drawn) * special.ndtr(-edge)
+            assert stats.poisson.sf(beyond.sum() - 1, expected) > 1e-5, edge
+            assert stats.poisson.cdf(beyond.sum(), expected) > 1e-5, edge
+    half = len(drawn) // 2
+    for lag in (1, 2, 50, 784, half):
+        limit = 5 / np.sqrt(len(drawn) - lag)
+        assert abs(np.corrcoef(drawn[:-lag], drawn[lag:])[0, 1]) < limit
+        assert abs(np.corrcoef(drawn[:-lag] ** 2, drawn[lag:] ** 2)[0, 1]) < limit
