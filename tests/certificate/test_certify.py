@@ -220,3 +220,31 @@ def test_an_evaluation_of_the_same_images_is_put_beside_and_of_others_not(proble
         {"labels": 1 - labels},
     ):
         assert attacked_votes(evaluation.folder, {**same, **other}) is None
+
+
+@pytest.mark.slow
+def test_a_strong_attack_finds_nothing_on_certified_images(blobs):
+    """200 images, a trained network, and an attack that averages over many draws."""
+    x, y = blobs
+    layers = [PNILLayer(use_kernel=False, initial_sigma=0.3), keras.layers.Flatten()]
+    layers += [keras.layers.Dense(64, "relu"), keras.layers.Dense(4)]
+    network = keras.Sequential([keras.Input((8, 8, 1)), *layers])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    network.compile("adam", loss)
+    network.fit(x, y, epochs=30, verbose=0)
+    evaluation = pnil_tf.evaluate(
+        network, x, y, 0.05, images=200, attacks="pgd_strong", checks=False, verbose=0
+    )
+    found = pnil_tf.certify(
+        network, x, y, 0.05, images=200, draws=5000, evaluation=evaluation, verbose=0
+    )
+    sides = found.to_dict()["both_sides"]
+    certified = (found.answers == y[:200]) & (found.radii() > 0.05)
+    assert certified.mean() > 0.5
+    with np.load(evaluation.folder / "arrays.npz") as arrays:
+        votes = arrays["worst_case_votes"][certified]
+    right = (votes == y[:200][certified][:, np.newaxis]).mean(axis=1)
+    # A share above one half, as judged by so many draws.
+    assert right.min() > 0.5 - 4 * 0.5 / np.sqrt(votes.shape[1])
+    assert sides["contradicted"] <= sides["contradicted_by_chance"]
+    assert sides["single_draw"]["proved"]["value"] <= sides["single_draw"]["attacked"]["value"]
