@@ -53,6 +53,18 @@ def exact(problem):
     )  # fmt: skip
 
 
+def written_evaluation(folder, identity, votes, labels):
+    """What `attacked_votes` reads of the files that an evaluation leaves."""
+    write_arrays(folder / "arrays.npz", {"worst_case_votes": votes, "labels": labels})
+    results = {
+        "identity": identity,
+        "settings": {"norm": "linf", "epsilon": 0.01},
+        "arrays": {"file": "arrays.npz", "sha256": sha256_of(folder / "arrays.npz")},
+    }
+    write_record(folder / "results.json", results)
+    return folder
+
+
 @pytest.mark.parametrize("pixel_range", [(0, 1), (0, 255)])
 def test_a_linear_classifier_is_certified_at_most_at_its_radius_and_nearly_there(
     problem, pixel_range
@@ -156,6 +168,14 @@ def test_what_was_counted_before_an_interruption_is_kept(problem, tmp_path, monk
     done = certify_into(model, x, labels, settings, tmp_path / "cut", resume=True, verbose=0)
     assert len(calls) == 13
     assert done.to_dict() == again.to_dict()
+    votes = np.repeat(labels[:, np.newaxis], 100, axis=1)
+    later = written_evaluation(tmp_path, done.to_dict()["identity"], votes, labels)
+    both = certify_into(
+        model, x, labels, settings, tmp_path / "cut", resume=True, evaluation=later, verbose=0
+    )
+    assert len(calls) == 13
+    assert both.to_dict()["both_sides"]["majority"]["attacked"]["value"] == 1.0
+    assert both.to_dict()["certified"] == again.to_dict()["certified"]
     other = CertificateSettings(epsilon=0.01, draws=501, batch_size=100)
     with pytest.raises(UserError, match="another settings"):
         certify_into(model, x, labels, other, tmp_path / "cut", resume=True, verbose=0)
@@ -205,18 +225,6 @@ def test_an_attack_that_leaves_less_than_is_proved_stops_the_run():
     votes[:20] = 1
     with pytest.raises(RunFailedError, match="error of ours: on 20 of 40 images"):
         both_sides(proofs([999] * 40), labels, votes, 0.05, "linf", 0.001)
-
-
-def written_evaluation(folder, identity, votes, labels):
-    """What `attacked_votes` reads of the files that an evaluation leaves."""
-    write_arrays(folder / "arrays.npz", {"worst_case_votes": votes, "labels": labels})
-    results = {
-        "identity": identity,
-        "settings": {"norm": "linf", "epsilon": 0.01},
-        "arrays": {"file": "arrays.npz", "sha256": sha256_of(folder / "arrays.npz")},
-    }
-    write_record(folder / "results.json", results)
-    return folder
 
 
 def test_an_evaluation_of_the_same_images_is_put_beside_and_of_others_not(problem, tmp_path):
