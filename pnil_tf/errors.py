@@ -27,7 +27,11 @@ class RunFailedError(RuntimeError):
 
 def reason(error: BaseException) -> str:
     """What an exception of another library says, on one line and without its internals."""
-    text = re.sub(r"\{\{.*?\}\}|\[Op:\w+\]", "", str(error))
+    text = re.sub(r"\{\{.*?\}\}|\[Op:\w+\]|\x1b\[\d*m", "", str(error))
+    # Keras says where it was, too, and with which arguments.
+    text = re.sub(
+        r"(?s)^Exception encountered when calling .*?\n|\n\s*Arguments received by.*", "", text
+    )
     return " ".join(text.split())[:300] or type(error).__name__
 
 

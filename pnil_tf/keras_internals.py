@@ -24,6 +24,7 @@ __all__ = [
     "parse_saved_model",
     "shapes_of_variables",
     "takers",
+    "untrack",
 ]
 
 _UNINITIALIZED = "uninitialized_variables"
@@ -52,6 +53,11 @@ def takers(graph: keras.Model, tensor: Any) -> list[tuple[Any, list[Any]]]:
         for node in graph._nodes_by_depth[depth]
         if any(taken is tensor for taken in node.input_tensors)
     ]
+
+
+def untrack(owner: keras.Layer, part: keras.Layer) -> None:
+    """Takes a layer out of the layers of its owner, which Keras keeps when an attribute changes."""
+    owner._tracker.untrack(part)
 
 
 def parse_saved_model(folder: str) -> Any:

@@ -17,6 +17,7 @@ from typing import Any
 
 REGISTERED = {
     "AdversarialModel": "pnil_tf.training.model",
+    "ClassifierAccuracy": "pnil_tf.training.accuracy",
     "OneCycle": "pnil_tf.training.schedules",
     "PNILLayer": "pnil_tf.layers",
     "SensitivityRegularizer": "pnil_tf.layers",

@@ -288,8 +288,13 @@ def _seed_states(model: keras.Model) -> list[tuple[int, Any]]:
     return [
         (i, variable)
         for i, variable in enumerate(model.non_trainable_variables)
-        if variable.path.endswith("seed_generator_state")
+        if is_seed(variable)
     ]
+
+
+def is_seed(variable: Any) -> bool:
+    """Whether a variable is the state of a `SeedGenerator`."""
+    return bool(variable.path.endswith("seed_generator_state"))
 
 
 def _state_values(

@@ -11,10 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf import rng
+from pnil_tf.contract.classifier import found_range, image_shape_of
 from pnil_tf.contract.pixel_range import UNIT, PixelRange
-from pnil_tf.contract.preprocessing import preprocessing_of
 from pnil_tf.contract.range_inside import range_inside
-from pnil_tf.contract.trace import traced_or_none
 from pnil_tf.copying import as_graph, copied
 from pnil_tf.errors import UserError
 from pnil_tf.keras_internals import operation_of
@@ -150,9 +149,8 @@ def _range_of(
         inputs = model.inputs
         if len(inputs) != 1 or inputs[0].dtype == "string":
             return UNIT
-        shape = inputs[0].shape
-    trace = traced_or_none(lambda images: model(images, training=False), shape[1:])
-    return (None if trace is None else preprocessing_of(trace).pixel_range) or UNIT
+        shape = inputs[0].shape[1:]
+    return found_range(model, shape) or UNIT
 
 
 def _inserted(
@@ -232,17 +230,10 @@ def _wrapped(
             f"before={before!r} for {type(model).__name__}. Leave `before` out to put the layer in "
             "front, or call a PNILLayer in the model's own `call`."
         )
-    shape = (model.get_build_config() or {}).get("input_shape")
-    if not isinstance(shape, (list, tuple)) or not all(
-        size is None or isinstance(size, int) for size in shape
-    ):
-        raise UserError(
-            "PNIL in front needs a model with one input of known shape. Received: "
-            f"{type(model).__name__}, built with {shape!r}."
-        )
+    shape = image_shape_of(model)
     seen = _range_of(model, pixel_range, shape)
     pnil = PNILLayer(pixel_range=seen, **layer_arguments)
-    inputs = keras.Input(batch_shape=(None, *shape[1:]))
+    inputs = keras.Input(shape)
     return keras.Model(inputs, copied(model)(pnil(inputs)), name=model.name), inputs, seen
 
 

@@ -14,6 +14,7 @@ from pnil_tf.keras_internals import (
     parse_saved_model,
     shapes_of_variables,
     takers,
+    untrack,
 )
 
 
@@ -106,3 +107,13 @@ def test_the_takers_of_a_tensor_are_found_each_time_they_take_it():
     assert [type(operation).__name__ for operation, _ in found] == ["Dense", "Add"]
     assert found[0][0] is first
     assert takers(keras.Model(inputs, outputs), found[0][1][0])[0][0] is second
+
+
+def test_a_layer_that_is_taken_out_leaves_no_weights():
+    outer = keras.Model()
+    outer.inner = first = functional()
+    assert len(outer.weights) == 2
+    untrack(outer, first)
+    outer.inner = functional()
+    assert len(outer.weights) == 2
+    assert first not in list(all_layers(outer))

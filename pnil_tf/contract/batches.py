@@ -12,7 +12,22 @@ from pnil_tf.contract.pixel_range import PixelRange, range_like
 from pnil_tf.errors import UserError
 
 _ROUNDING = 1e-5
-"""How far a resized image may leave the range, as a share of its width."""
+"""How far pixels may lie outside the range, as a share of its width: resizing rounds."""
+
+
+def check_array(pixel_range: PixelRange, pixels: np.ndarray) -> None:
+    """As `check_pixels`, for all images at once: floats of zeros and ones are no bytes, then.
+
+    Args:
+        pixel_range: The classifier's.
+        pixels: All images, of any numeric type.
+
+    Raises:
+        UserError: If they belong to another range.
+    """
+    low, high = float(pixels.min()), float(pixels.max())
+    floats = not np.issubdtype(pixels.dtype, np.integer)
+    check_pixels(pixel_range, low, high, floats and (high <= 1 or _fractional(pixels)))
 
 
 def check_pixels(pixel_range: PixelRange, low: float, high: float, fractional: bool) -> None:
@@ -33,6 +48,12 @@ def check_pixels(pixel_range: PixelRange, low: float, high: float, fractional: b
     # Nearly black bytes are whole numbers.
     tiny = pixel_range.width > 100 and low >= 0 and 0 < high <= 1 and fractional
     if inside and not tiny:
+        if pixel_range.width > 100 and low >= 0 and high == 1:
+            warnings.warn(
+                f"All pixels so far are 0 or 1, but the classifier takes {pixel_range}. If 1 means "
+                "white, pass pixel_range=(0, 1), or scale the images.",
+                stacklevel=2,
+            )
         if pixel_range.low < 0 <= low and high > 0:
             warnings.warn(
                 f"All pixels so far lie above 0, but the classifier takes {pixel_range}. If they "
@@ -54,6 +75,10 @@ def check_pixels(pixel_range: PixelRange, low: float, high: float, fractional: b
     )
 
 
+def _fractional(pixels: np.ndarray) -> bool:
+    return bool((pixels != np.floor(pixels)).any())
+
+
 def pixel_extremes(pixels: Any, pixel_range: PixelRange) -> tuple[Any, Any, Any]:
     """Smallest and largest pixel, and 1.0 where some are no whole numbers: float32 scalars.
 
@@ -72,10 +97,15 @@ class Extremes:
 
     It works in a graph, compiled by XLA, and on every replica of a strategy; there is nothing to
     wait for until somebody looks.
+
+    Args:
+        lows: How many smallest values are kept.
+        highs: How many largest ones.
     """
 
-    def __init__(self, count: int) -> None:
-        self._nothing = np.full([count], -np.inf, np.float32)
+    def __init__(self, lows: int, highs: int) -> None:
+        self._lows = lows
+        self._nothing = np.full([lows + highs], -np.inf, np.float32)
         # Every replica keeps its own.
         self._largest = tf.Variable(
             self._nothing,
@@ -85,14 +115,14 @@ class Extremes:
             name="extremes",
         )
 
-    def note(self, values: list[Any]) -> Any:
-        """Takes in scalars, of which the largest are kept; returns the tensor that does it."""
-        largest = tf.maximum(self._largest, tf.stack(values))
+    def note(self, lows: list[Any], highs: list[Any]) -> Any:
+        """Takes in float32 scalars, a batch's extremes; returns the tensor that does it."""
+        largest = tf.maximum(self._largest, tf.stack([*(-low for low in lows), *highs]))
         with tf.control_dependencies([self._largest.assign(largest)]):
             return tf.identity(largest)
 
-    def take(self, strategy: tf.distribute.Strategy) -> np.ndarray | None:
-        """The largest so far, from all replicas of this machine; `None` if there was no batch.
+    def take(self, strategy: tf.distribute.Strategy) -> tuple[list[float], list[float]] | None:
+        """Lows and highs so far, from all replicas of this machine; `None` if there was no batch.
 
         What comes afterwards is counted anew.
         """
@@ -102,4 +132,4 @@ class Extremes:
             return None
         for part in strategy.experimental_local_results(self._largest):
             part.assign(self._nothing)
-        return largest
+        return (-largest[: self._lows]).tolist(), largest[self._lows :].tolist()

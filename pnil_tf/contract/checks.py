@@ -15,6 +15,7 @@ from pnil_tf.batching import batches_of
 from pnil_tf.contract.classifier import Classifier, random_images
 from pnil_tf.errors import UserError
 from pnil_tf.keras_internals import all_layers
+from pnil_tf.logs import errors_only
 
 _TRIES = 3
 _MANY = 256
@@ -23,6 +24,7 @@ _SAME = 1e-5
 _ALONE = 0.02
 
 
+@errors_only("tensorflow")  # each classifier is a graph of its own, and rightly so
 def has_input_gradient(classifier: Classifier, unit: Any, size: int | None = None) -> bool:
     """Whether the logits tell which way to move the pixels.
 
@@ -37,16 +39,26 @@ def has_input_gradient(classifier: Classifier, unit: Any, size: int | None = Non
         model that says the same of every image (just initialised with zeros) is not at fault.
     """
 
-    # By `tf.gradients`: a tape records nothing while another function is being traced.
-    def differentiated(images: Any) -> tuple[Any, Any]:
+    def summed(images: Any) -> tuple[Any, Any]:
         with _quiet(classifier):
             logits = classifier.predict(images)
         # Each image with a weight of its own, which a mean over the batch cannot cancel.
         weights = tf.range(1.0, 1.0 + tf.cast(tf.shape(logits)[0], tf.float32))[:, tf.newaxis]
-        total = tf.reduce_sum(weights * logits * _signs(logits.shape[1]))
+        return logits, tf.reduce_sum(weights * logits * _signs(logits.shape[1]))
+
+    # By `tf.gradients`: a tape records nothing while another function is being traced.
+    @tf.function(autograph=False)
+    def in_graph(images: Any) -> tuple[Any, Any]:
+        logits, total = summed(images)
         return logits, tf.gradients(total, images)[0]
 
-    differentiate = tf.function(differentiated, autograph=False)
+    def eagerly(images: Any) -> tuple[Any, Any]:
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            logits, total = summed(images)
+        return logits, tape.gradient(total, images)
+
+    differentiate = in_graph if classifier.in_graph else eagerly
     answers = []
     for batch in batches_of(len(unit), size or len(unit)):
         logits, gradient = differentiate(tf.constant(unit[batch], tf.float32))
@@ -78,8 +90,8 @@ def check_input_gradient(classifier: Classifier, unit: Any) -> None:
         raise UserError(
             "The classifier's answers have no gradient with respect to the pixels, so no gradient "
             "attack can change them: clean and adversarial accuracy would be one number. Look for "
-            "rounding, a cast to whole numbers, an Embedding, or an Input of integers in the "
-            "model, and put it before the model, into the data."
+            "rounding, a cast to whole numbers, tf.numpy_function, an Embedding, or an Input of "
+            "integers in the model, and put it before the model, into the data."
         )
 
 
@@ -122,29 +134,38 @@ def noise_freezes(classifier: Classifier, unit: Any, training: bool = False) -> 
         unit: A few images in [0, 1], float32 `(n, ...)`.
         training: Whether the model is called for training.
     """
+    return _noises(classifier, unit, training) == (True, False)
+
+
+def check_noise(classifier: Classifier, unit: Any, training: bool = False) -> bool:
+    """Refuses a classifier whose noise freezes in a graph; see `noise_freezes`.
+
+    Returns:
+        Whether it has noise that no seed of Keras' or of this package's controls.
+
+    Raises:
+        UserError: If so.
+    """
+    noisy, noisy_in_graph = _noises(classifier, unit, training)
+    if noisy and not noisy_in_graph:
+        raise UserError(
+            "The classifier's noise is drawn in Python (by NumPy, for example), so TensorFlow "
+            "draws it once and repeats it every time. Draw it with keras.random and a "
+            "SeedGenerator, or with tf.random, in the layer's call."
+        )
+    return noisy
+
+
+def _noises(classifier: Classifier, unit: Any, training: bool) -> tuple[bool, bool]:
+    """Whether there is noise in Python and in a graph, apart from what can be controlled."""
     pixels = tf.constant(classifier.pixel_range.from_unit(np.asarray(unit, np.float32)))
 
     def call(pixels: Any) -> Any:
         with _quiet(classifier):
             return classifier.logits(pixels, training)
 
-    if not _vary(call, pixels):
-        return False
-    return not _vary(tf.function(call, autograph=False), pixels)
-
-
-def check_noise(classifier: Classifier, unit: Any, training: bool = False) -> None:
-    """Refuses a classifier whose noise freezes in a graph; see `noise_freezes`.
-
-    Raises:
-        UserError: If so.
-    """
-    if noise_freezes(classifier, unit, training):
-        raise UserError(
-            "The classifier's noise is drawn in Python (by NumPy, for example), so TensorFlow "
-            "draws it once and repeats it every time. Draw it with keras.random and a "
-            "SeedGenerator, or with tf.random, in the layer's call."
-        )
+    noisy = _vary(call, pixels)
+    return noisy, noisy and _vary(tf.function(call, autograph=False), pixels)
 
 
 def only_stock_layers(model: keras.Model) -> bool:

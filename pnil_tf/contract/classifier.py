@@ -16,7 +16,7 @@ from pnil_tf.contract.noise_in_front import warn_of_other_ranges
 from pnil_tf.contract.outputs import KINDS, Outputs, outputs_by_value, outputs_of
 from pnil_tf.contract.pixel_range import UNIT, PixelRange
 from pnil_tf.contract.preprocessing import Preprocessing, preprocessing_of
-from pnil_tf.contract.trace import Trace, traced_or_none
+from pnil_tf.contract.trace import traced_or_none
 from pnil_tf.errors import UserError, reason
 from pnil_tf.input_gradient import quick_input_gradients
 
@@ -125,18 +125,19 @@ def classifier_of(
         examples = np.asarray(images[:_EXAMPLES], np.float32)
     else:
         image_shape = image_shape_of(model) if image_shape is None else tuple(image_shape)
-        examples = random_images(image_shape, _batch_of(model) or _EXAMPLES)
+        examples = random_images(image_shape, fixed_batch(model) or _EXAMPLES)
     call = _keras_call(model) if is_keras else _plain_call(model)
     if is_keras and not model.built:
         checked_outputs(model, examples)  # its variables must exist before a graph is made
 
-    def silent(pixels: Any) -> Any:
-        if not is_keras:
-            return call(pixels, False)
-        with rng.stateless_layers(model, rng.make_seed(0)):
-            return call(pixels, False)
-
-    trace = _trace(silent, image_shape)
+    trace = traced_or_none(_silent(model, call), image_shape)
+    if trace is not None and _has_unknown_shape(trace.outputs):
+        count = checked_outputs(_silent(model, call), examples).shape[1]
+        call = _of_known_shape(call, count)
+        trace = traced_or_none(_silent(model, call), image_shape)
+    silent = _silent(model, call)
+    if trace is not None and not _is_rows(trace.outputs):
+        trace = None
     begins = Preprocessing(None) if trace is None else preprocessing_of(trace)
     chosen = given or begins.pixel_range or UNIT
     warn_of_other_ranges(model, chosen)
@@ -160,14 +161,30 @@ def classifier_of(
     )
 
 
-def image_shape_of(model: Any) -> tuple[int | None, ...]:
+def found_range(model: keras.Layer, image_shape: Sequence[int | None]) -> PixelRange | None:
+    """The range that a built Keras model's own preprocessing suits, if that tells.
+
+    Args:
+        model: The model.
+        image_shape: `(height, width, channels)`.
+    """
+    trace = traced_or_none(_silent(model, _keras_call(model)), image_shape)
+    return None if trace is None else preprocessing_of(trace).pixel_range
+
+
+def image_shape_of(model: Any, declared: bool = False) -> tuple[int | None, ...]:
     """The shape of one image that a Keras model was built for.
+
+    Args:
+        model: The model.
+        declared: Whether the model itself must say it; a subclassed one may take other shapes than
+            those that it was built with.
 
     Raises:
         UserError: If it does not say.
     """
     shape = getattr(model, "input_shape", None)
-    if shape is None and isinstance(model, keras.Layer):
+    if shape is None and isinstance(model, keras.Layer) and not declared:
         shape = (model.get_build_config() or {}).get("input_shape")
     if not isinstance(shape, (list, tuple)) or not all(
         isinstance(size, int | None) for size in shape
@@ -204,7 +221,7 @@ def checked_outputs(function: Callable[[Any], Any], pixels: Any) -> np.ndarray:
         raise UserError(
             f"A classifier has one output. Received: {len(answer)} of them, in a "
             f"{type(answer).__name__}. Pass a model of the output that classifies, for example "
-            "keras.Model(model.input, model.output[0])."
+            f"keras.Model(model.input, model.output[{_first_key(answer)!r}])."
         )
     try:
         values = np.asarray(answer, np.float32)
@@ -229,6 +246,15 @@ def checked_outputs(function: Callable[[Any], Any], pixels: Any) -> np.ndarray:
     return values
 
 
+def _first_key(answer: Any) -> Any:
+    return next(iter(answer)) if isinstance(answer, dict) else 0
+
+
+def _of_known_shape(call: Callable[[Any, bool], Any], count: int) -> Callable[[Any, bool], Any]:
+    """A model whose outputs are `(batch, count)`, which its graph does not know."""
+    return lambda pixels, training: tf.ensure_shape(call(pixels, training), [None, count])
+
+
 def _keras_call(model: keras.Layer) -> Callable[[Any, bool], Any]:
     has_seeds: list[bool] = []  # settled at the first call, when the model is built
 
@@ -245,11 +271,23 @@ def _keras_call(model: keras.Layer) -> Callable[[Any, bool], Any]:
     return call
 
 
+def _silent(model: Any, call: Callable[[Any, bool], Any]) -> Callable[[Any], Any]:
+    """A model's outputs of its pixels, without a trace in its random layers."""
+
+    def silent(pixels: Any) -> Any:
+        if not isinstance(model, keras.Layer):
+            return call(pixels, False)
+        with rng.stateless_layers(model, rng.make_seed(0)):
+            return call(pixels, False)
+
+    return silent
+
+
 def _plain_call(function: Callable[[Any], Any]) -> Callable[[Any, bool], Any]:
     return lambda pixels, training: function(pixels)
 
 
-def _batch_of(model: Any) -> int | None:
+def fixed_batch(model: Any) -> int | None:
     """The batch size that a Keras model was built for, if it takes no other."""
     shape = getattr(model, "input_shape", None)
     return shape[0] if isinstance(shape, tuple) and isinstance(shape[0], int) else None
@@ -264,11 +302,13 @@ def _check_input(model: keras.Layer) -> None:
         )
 
 
-def _trace(function: Callable[[Any], Any], image_shape: Sequence[int | None]) -> Trace | None:
-    """The model in a graph, if it has one whose outputs are `(batch, count)`."""
-    trace = traced_or_none(function, image_shape)
-    if trace is None:
-        return None
-    outputs = trace.outputs
-    plain = isinstance(outputs, tf.Tensor) and outputs.shape.rank == 2 and outputs.shape[1]
-    return trace if plain else None
+def _has_unknown_shape(outputs: Any) -> bool:
+    """Whether a graph has forgotten how many numbers there are for an image (`tf.py_function`)."""
+    return tf.is_symbolic_tensor(outputs) and (
+        outputs.shape.rank is None or (outputs.shape.rank == 2 and outputs.shape[1] is None)
+    )
+
+
+def _is_rows(outputs: Any) -> bool:
+    """Whether what a graph answers is `(batch, count)`."""
+    return bool(isinstance(outputs, tf.Tensor) and outputs.shape.rank == 2 and outputs.shape[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ _SAME_RANGE = SAME_VALUES | {
     *("ResizeNearestNeighbor", "ReverseV2", "StridedSlice", "Transpose"),
 }
 _ARITHMETIC = {"Mul", "RealDiv", "Sub", "AddV2", "Add", "BiasAdd"}
+_MASKING = {"Select", "SelectV2"}
 _NO_PIXELS = {"Shape", "ShapeN", "Size", "Rank", "ZerosLike", "OnesLike"}
 _CONSTANT = {"Maximum": np.maximum, "Mul": np.multiply, "RealDiv": np.divide, "Sqrt": np.sqrt}
 
@@ -63,6 +65,10 @@ def _follow(trace: Trace, tensor: Any, scale: float, offset: float, steps: int) 
         after = operation.outputs[0] if operation.outputs else None
         if operation.type in _SAME_RANGE or _adds_nothing(operation, tensor):
             found.add(_follow(trace, after, scale, offset, steps - 1))
+        elif operation.type in _MASKING and _is_random(operation.inputs[0]):
+            found.add(Preprocessing(so_far))  # dropout, which scales up what it leaves
+        elif operation.type in _ARITHMETIC and _is_random(_other(operation, tensor)):
+            found.add(_follow(trace, after, scale, offset, steps - 1))  # noise around 0, or 1
         elif operation.type in _ARITHMETIC:
             step = _affine(trace, operation, tensor)
             if step is not None:
@@ -98,16 +104,24 @@ def _consumers(tensor: Any) -> list[Any]:
 
 def _depends(tensor: Any, images: Any) -> bool:
     """Whether a tensor is computed from the images."""
+    return any(operation is images.op for operation in _makers(tensor))
+
+
+def _makers(tensor: Any) -> Iterator[Any]:
+    """The operations that a tensor is computed by."""
     seen: set[int] = set()
-    waiting = [] if tensor is None else [tensor]
+    waiting = [] if tensor is None else [tensor.op]
     while waiting:
-        tensor = waiting.pop()
-        if tensor is images:
-            return True
-        if id(tensor.op) not in seen:
-            seen.add(id(tensor.op))
-            waiting.extend(tensor.op.inputs)
-    return False
+        operation = waiting.pop()
+        if id(operation) not in seen:
+            seen.add(id(operation))
+            yield operation
+            waiting.extend(value.op for value in operation.inputs)
+
+
+def _is_random(tensor: Any) -> bool:
+    """Whether a tensor is drawn."""
+    return any("Random" in operation.type for operation in _makers(tensor))
 
 
 def _adds_nothing(operation: Any, tensor: Any) -> bool:

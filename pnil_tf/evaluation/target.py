@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from pnil_tf import rng
 from pnil_tf.contract.checks import check_each_alone, differ, noise_freezes
-from pnil_tf.contract.classifier import Classifier, checked_outputs, classifier_of
+from pnil_tf.contract.classifier import Classifier, checked_outputs, classifier_of, image_shape_of
 from pnil_tf.contract.pixel_range import PixelRange
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.features import penultimate
@@ -186,21 +186,34 @@ def target_of(classifier: Classifier, images: np.ndarray, kind: str | None = Non
     )
 
 
+def range_is_known(model: Any, pixel_range: Any) -> bool:
+    """Whether the range of the pixels was said, or held in a training, which checks every batch."""
+    if pixel_range is not None or not isinstance(model, AdversarialModel):
+        return pixel_range is not None
+    return model.given_range is not None or was_trained(model)
+
+
+def was_trained(model: Any) -> bool:
+    """Whether a model is an `AdversarialModel` that has taken steps."""
+    return isinstance(model, AdversarialModel) and int(model.steps_taken.numpy()) > 0
+
+
 def unwrapped(model: Any) -> Any:
     """The classifier of an `AdversarialModel`, averaged if it is so; any other model as it is."""
     return model.averaged_classifier() if isinstance(model, AdversarialModel) else model
 
 
 def _check_image_shape(model: keras.Layer, found: tuple[int, ...]) -> None:
-    expected = getattr(model, "input_shape", None)
-    if not isinstance(expected, tuple) or not all(isinstance(d, int | None) for d in expected):
+    try:
+        expected = image_shape_of(model, declared=True)
+    except UserError:
         return
-    fits = len(expected) == len(found) + 1 and all(
-        e in (None, f) for e, f in zip(expected[1:], found, strict=True)
+    fits = len(expected) == len(found) and all(
+        e in (None, f) for e, f in zip(expected, found, strict=True)
     )
     if not fits:
         raise UserError(
-            f"The model takes images of shape {expected[1:]}, but the data set's have {found}. "
+            f"The model takes images of shape {expected}, but the data set's have {found}. "
             "Evaluate it on the data it was trained for."
         )
 

@@ -184,6 +184,7 @@ def evaluate_saved(
             model_identity=sha256_of(saved.loaded.file),
             kind=saved.loaded.kind,
             pixel_range=chosen,
+            range_recorded=chosen is not None and given is None,
             outputs=outputs,
             name=model,
             crew=crew_of(model, images, test.labels, settings, workers, engine, transfer_from),

@@ -91,12 +91,12 @@ def evaluate(
     if images is not None:
         given["images"] = images
     asked = settings_with(effort, given)
-    kind = name = identity = None
+    kind = name = identity = recorded = None
     given_model = model
     if isinstance(model, (str, Path)):
         loaded = load_model(model)
         name, kind, identity = str(model), loaded.kind, sha256_of(loaded.file)
-        model, pixel_range = loaded.model, pixel_range or loaded.pixel_range
+        model, recorded = loaded.model, loaded.pixel_range
         outputs = outputs or loaded.outputs
     pixels, labels, source = gathered(x, y, asked.images)
     keeper = tempfile.TemporaryDirectory(prefix="pnil_tf_")
@@ -109,7 +109,8 @@ def evaluate(
         data={"source": source},
         model_identity=identity,
         kind=kind,
-        pixel_range=pixel_range,
+        pixel_range=pixel_range or recorded,
+        range_recorded=recorded is not None and pixel_range is None,
         outputs=outputs,
         name=name,
         verbose=verbose,

@@ -11,13 +11,13 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf import rng
+from pnil_tf.contract.classifier import image_shape_of
 from pnil_tf.contract.outputs import INDEPENDENT
 from pnil_tf.contract.pixel_range import BYTES, PixelRange
 from pnil_tf.errors import UserError, argument
-from pnil_tf.evaluation.target import Target, as_target, unwrapped
+from pnil_tf.evaluation.target import Target, as_target, range_is_known, unwrapped
 from pnil_tf.serving.decoding import DECODABLE_CHANNELS, MAX_PIXELS, decode
 from pnil_tf.serving.monte_carlo import MAX_DRAWS, decided, monte_carlo
-from pnil_tf.training.model import AdversarialModel
 
 ANSWER = "`logits`, `probabilities` (float32, one per class), `class` (int64)"
 """What one draw answers, in words."""
@@ -168,7 +168,7 @@ def servable(
             f"Received: {model.name!r}, which ends in {target.num_classes} sigmoids, each a yes or "
             "no of its own. Give it one logit for each class."
         )
-    assumed = target.classifier.found_range is None and not _range_is_known(given, pixel_range)
+    assumed = target.classifier.found_range is None and not range_is_known(given, pixel_range)
     if assumed and not target.classifier.preprocessing_understood:
         raise UserError(
             "The model begins by scaling its pixels in a way that does not tell their range. "
@@ -176,15 +176,6 @@ def servable(
             "model was trained on bytes, (0, 1) if on bytes divided by 255."
         )
     return Servable(model, target, shape, assumed)
-
-
-def _range_is_known(given: Any, pixel_range: Any) -> bool:
-    """Whether the range was said, or held in a training, which checks every batch."""
-    if pixel_range is not None:
-        return True
-    if not isinstance(given, AdversarialModel):
-        return False
-    return given.given_range is not None or int(given.steps_taken.numpy()) > 0
 
 
 def without_unusable(logits: Any, good: Any) -> Any:
@@ -294,18 +285,11 @@ def _check_input(model: keras.Model) -> None:
 
 
 def _image_shape(model: keras.Model) -> tuple[int, int, int]:
-    shape = getattr(model, "input_shape", None)
-    if shape is None and model.built:
-        shape = (model.get_build_config() or {}).get("input_shape")
-    if (
-        not isinstance(shape, (list, tuple))
-        or len(shape) != 4
-        or not all(isinstance(size, int) for size in shape[1:])
-    ):
+    shape = image_shape_of(model)
+    if len(shape) != 3 or None in shape:
         raise UserError(
             "An exported model takes images of one known shape (height, width, channels). "
-            f"Received: {model.name!r}, whose input is {shape!r}. Pass image_shape, or call the "
-            "model on a batch of images first."
+            f"Received: {model.name!r}, whose images are {shape!r}. Pass image_shape."
         )
-    height, width, channels = shape[1:]
+    height, width, channels = (int(size or 0) for size in shape)
     return height, width, channels

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from pnil_tf.attacks.losses import FAINT, away
 from pnil_tf.contract.outputs import PROBABILITIES, Outputs
 from pnil_tf.errors import UserError
+from pnil_tf.logs import errors_only
+from pnil_tf.tensors import Logits, PerImage, Tensor
 from pnil_tf.training.labels import Labels
 
-_FAINT = 2.0**-60
-"""Size of a slope that stands for none: beside another draw's it counts for nothing."""
 _TRIES = 16
 _OF_SOFTMAX = {"categorical_crossentropy", "sparse_categorical_crossentropy"}
 
-Loss = Callable[[Any, Any], Any]
+Loss = Callable[[Tensor, Tensor], PerImage]
 
 
 def attacked_loss(loss: Loss, outputs: Outputs, labels: Labels) -> Loss:
@@ -26,8 +26,7 @@ def attacked_loss(loss: Loss, outputs: Outputs, labels: Labels) -> Loss:
 
     Losses clip probabilities, and probabilities underflow: where the classifier is sure, the slope
     of the true class' logit is zero, and an attack that followed it would leave the image alone.
-    There the slope's direction is that of the cross-entropy, written without the factor that
-    vanishes: the share of each other class among the others, and -1 for the true class.
+    There the slope's direction is that of the cross-entropy.
 
     Args:
         loss: `(labels, outputs) -> float32 (batch,)`.
@@ -36,9 +35,9 @@ def attacked_loss(loss: Loss, outputs: Outputs, labels: Labels) -> Loss:
     """
     coupled = outputs.kind == PROBABILITIES or labels.loss in _OF_SOFTMAX
 
-    def attacked(true: Any, logits: Any) -> Any:
+    def attacked(true: Tensor, logits: Logits) -> PerImage:
         @tf.custom_gradient
-        def losses(logits: Any) -> Any:
+        def losses(logits: Logits) -> PerImage:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(logits)
                 values = loss(true, outputs.activation(logits))
@@ -51,6 +50,7 @@ def attacked_loss(loss: Loss, outputs: Outputs, labels: Labels) -> Loss:
     return attacked
 
 
+@errors_only("tensorflow")  # each loss is a graph of its own, and rightly so
 def check_slope(loss: Loss, outputs: Outputs) -> None:
     """Refuses a loss that does not depend on the classifier's answers, or by steps alone.
 
@@ -77,14 +77,14 @@ def check_slope(loss: Loss, outputs: Outputs) -> None:
         )
 
 
-def _slope(loss: Loss, outputs: Outputs, true: Any, logits: Any) -> Any:
-    def slope(logits: Any) -> Any:
+def _slope(loss: Loss, outputs: Outputs, true: Tensor, logits: Logits) -> Logits:
+    def slope(logits: Logits) -> Logits:
         return tf.gradients(loss(true, outputs.activation(logits)), logits)[0]
 
     return tf.function(slope, autograph=False)(logits)
 
 
-def _with_direction(slope: Any, logits: Any, classes: Any, coupled: bool) -> Any:
+def _with_direction(slope: Logits, logits: Logits, classes: PerImage, coupled: bool) -> Logits:
     """The slope `(batch, count)`, with a direction wherever it has none.
 
     Args:
@@ -94,15 +94,10 @@ def _with_direction(slope: Any, logits: Any, classes: Any, coupled: bool) -> Any
         coupled: Whether the logits meet in a softmax: whatever else has a slope then, the true
             class has one, which rounding may have taken.
     """
-    count = slope.shape[1]
     alive = size = tf.reduce_max(tf.abs(slope), axis=1, keepdims=True)
-    if count == 1:
-        direction = 1.0 - 2.0 * tf.cast(classes, tf.float32)[:, tf.newaxis]
-    else:
-        true = tf.one_hot(classes, count)
-        direction = tf.nn.softmax(tf.where(true > 0, -np.inf, logits)) - true
-        if coupled:
-            alive = tf.reduce_sum(slope * true, axis=1, keepdims=True)
+    if coupled and slope.shape[1] > 1:
+        true = tf.one_hot(classes, slope.shape[1])
+        alive = tf.reduce_sum(slope * true, axis=1, keepdims=True)
     finite = tf.math.is_finite(size)
-    size = tf.where(finite, tf.maximum(size, _FAINT), _FAINT)
-    return tf.where(finite & (alive != 0), slope, size * direction)
+    size = tf.where(finite, tf.maximum(size, FAINT), FAINT)
+    return tf.where(finite & (alive != 0), slope, size * away(classes, logits))

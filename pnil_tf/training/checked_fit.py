@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -10,19 +11,28 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pnil_tf.contract.batches import Extremes, check_pixels, pixel_extremes
+from pnil_tf.contract.batches import Extremes, check_array, check_pixels, pixel_extremes
 from pnil_tf.contract.checks import (
     check_each_alone,
     check_input_gradient,
     check_noise,
     only_stock_layers,
 )
-from pnil_tf.contract.classifier import Classifier, classifier_of, image_shape_of, random_images
+from pnil_tf.contract.classifier import (
+    Classifier,
+    classifier_of,
+    fixed_batch,
+    found_range,
+    image_shape_of,
+    random_images,
+)
 from pnil_tf.contract.pixel_range import UNIT, PixelRange
 from pnil_tf.errors import UserError
+from pnil_tf.keras_internals import untrack
+from pnil_tf.training.accuracy import ClassifierAccuracy, with_own_accuracy
 from pnil_tf.training.attacked_loss import check_slope
 from pnil_tf.training.distributed_fit import DistributedFit
-from pnil_tf.training.labels import Labels
+from pnil_tf.training.labels import Labels, are_rows
 from pnil_tf.training.losses import check_outputs, example_loss, expects_logits, loss_name
 
 
@@ -31,8 +41,8 @@ class CheckedFit(DistributedFit):
 
     The classifier is looked at as soon as the shape of its images is known: in `compile`, or at the
     first batch. Arrays are checked as a whole before any work. Of every other container the
-    extremes of pixels and labels are kept on the device, and looked at after the first batch, at
-    growing intervals, and before a figure is returned.
+    extremes of pixels and labels are kept on the device, and looked at after the first batch, ever
+    more seldom after that, and before a figure is returned.
     """
 
     classifier: keras.Model
@@ -50,11 +60,12 @@ class CheckedFit(DistributedFit):
         self._given_outputs = outputs
         self._contract: Classifier | None = None
         self._labels = Labels(count=2, loss=None)  # settled with the contract
-        self._sound = self._one_hot = False
+        self._accuracies: list[ClassifierAccuracy] = []
+        self._sound = self._rows = self._to_tell = self._free_noise = False
         self._needs_gradients = True
         self._calls = 0
         with self.distribute_strategy.scope():
-            self._extremes = Extremes(6)
+            self._extremes = Extremes(lows=2, highs=4)
 
     @property
     def given_range(self) -> PixelRange | None:
@@ -68,21 +79,52 @@ class CheckedFit(DistributedFit):
 
     @property
     def pixel_range(self) -> PixelRange:
-        """The pixels that the classifier takes."""
+        """The pixels that the classifier takes: as said, as found in it, or [0, 1]."""
         if self._contract is not None:
             return self._contract.pixel_range
-        return self._given_range or UNIT
+        shape = self._known_shape()
+        found = None if self._given_range or shape is None else found_range(self.classifier, shape)
+        return self._given_range or found or UNIT
 
-    def compile(self, optimizer: Any = "adam", loss: Any = None, *args: Any, **kwargs: Any) -> None:
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "classifier" and "classifier" in vars(self):
+            # Optimizer and graphs are those of the one before.
+            untrack(self, self.classifier)
+            self._contract, self._sound = None, False
+            self.compiled = False
+        super().__setattr__(name, value)
+
+    def compile(
+        self,
+        optimizer: Any = "adam",
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        **kwargs: Any,
+    ) -> None:
         """As `keras.Model.compile`; refuses a loss that does not fit the classifier."""
-        super().compile(optimizer, loss, *args, **kwargs)
+        with self.distribute_strategy.scope():
+            metrics, weighted_metrics = with_own_accuracy([metrics, weighted_metrics])
+        super().compile(optimizer, loss, loss_weights, metrics, weighted_metrics, **kwargs)
+        self._accuracies = [
+            metric
+            for metric in keras.tree.flatten([metrics, weighted_metrics])
+            if isinstance(metric, ClassifierAccuracy)
+        ]
         self._contract, self._sound = None, False
-        if self.classifier.built:
-            try:
-                shape = image_shape_of(self.classifier)
-            except UserError:
-                return  # the first batch will show it
+        shape = self._known_shape()
+        if shape is not None:  # otherwise the first batch will show it
             self._look(shape)
+
+    def _known_shape(self) -> tuple[int | None, ...] | None:
+        """The shape of an image, where the classifier knows it."""
+        if not self.classifier.built:
+            return None
+        try:
+            return image_shape_of(self.classifier)
+        except UserError:
+            return None
 
     def _look(self, image_shape: Any) -> Classifier:
         """Settles what the classifier is, once."""
@@ -95,6 +137,14 @@ class CheckedFit(DistributedFit):
                 probabilities=expects_logits(self.loss) is False,
             )
             check_outputs(contract.outputs, self.loss)
+            if not (contract.in_graph or self.run_eagerly):
+                raise UserError(
+                    "TensorFlow cannot put the classifier into a graph. Received: "
+                    f"{self.classifier.name!r}, with a layer of plain Python or NumPy, or one that "
+                    "forgets the shape of its result (tf.py_function). Say that shape by "
+                    "tf.ensure_shape, write the layer in keras.ops, or pass run_eagerly=True to "
+                    "compile."
+                )
             if self._needs_gradients:
                 if not contract.outputs.exact:
                     warnings.warn(
@@ -106,8 +156,20 @@ class CheckedFit(DistributedFit):
                     )
                 check_slope(example_loss(self.loss), contract.outputs)
             self._labels = Labels(contract.outputs.count, loss_name(self.loss))
+            for accuracy in self._accuracies:
+                accuracy.settle(self._labels, contract.outputs)
             self._contract = contract
+            self._tell()
         return self._contract
+
+    def _tell(self) -> None:
+        """Prints what a training rests on, once."""
+        if self._to_tell and self._contract is not None:
+            print(self._terms(self._contract), flush=True)
+            self._to_tell = False
+
+    def _terms(self, contract: Classifier) -> str:
+        return f"The classifier answers with {contract.outputs.kind}; pixels {contract.pixel_range}"
 
     def _look_closely(self, image_shape: Any) -> None:
         """Tries the classifier on a few random images, once."""
@@ -124,15 +186,14 @@ class CheckedFit(DistributedFit):
         if not only_stock_layers(self.classifier):
             if contract.in_graph:  # where attacks run, under run_eagerly too
                 check_noise(contract, images)
-                check_noise(contract, images, training=True)
+                self._free_noise = check_noise(contract, images, training=True)
             check_each_alone(contract, images)
         self._sound = True
 
     @property
     def classifier_batch(self) -> int | None:
         """The batch size that the classifier is built for, if it takes no other."""
-        shape = getattr(self.classifier, "input_shape", None)
-        return shape[0] if isinstance(shape, tuple) and isinstance(shape[0], int) else None
+        return fixed_batch(self.classifier)
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
@@ -143,39 +204,47 @@ class CheckedFit(DistributedFit):
         """Takes a batch apart (images float32, labels, weights), and notes what it holds."""
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
         if isinstance(x, (dict, list, tuple)):
+            keys = [*x] if isinstance(x, dict) else range(len(x))
             raise UserError(
-                "A classifier of images has one input. Received: batches with a "
-                f"{type(x).__name__} of {len(x)}. Let the data yield (images, labels)."
+                "The images come as one tensor. Received: batches with a "
+                f"{type(x).__name__} of {len(x)}. Let the data yield (images, labels), for example "
+                f"by data.map(lambda x, y: (x[{next(iter(keys), 0)!r}], y))."
             )
         if y is None:
             raise UserError(
                 "Adversarial training needs labels. Received: batches of images alone. Let the "
                 "data yield (images, labels)."
             )
-        x = tf.cast(x, tf.float32)
+        x, y = tf.cast(x, tf.float32), tf.convert_to_tensor(y)
+        known = self._known_shape()
+        if y.shape.rank == 0 or (known is not None and x.shape.rank == len(known)):
+            raise UserError(
+                f"The data come image by image. Received: images of shape {tuple(x.shape)}. Put "
+                "them into batches, for example by data.batch(32)."
+            )
         if x.shape.rank is None:
             x = self._with_known_rank(x)
         if not (self._replicated and self._sound):
-            with tf.init_scope():
+            # Out of the step's graph. Where there is none, that would keep tapes from recording.
+            with contextlib.nullcontext() if tf.executing_eagerly() else tf.init_scope():
                 self._look_closely(x.shape[1:])
-        y = self._labels.with_known_rank(tf.convert_to_tensor(y))
+        y = self._labels.with_known_rank(y)
         self._labels.check_form(y)
-        self._one_hot = len(y.shape) == 2 and y.shape[1] != 1
+        self._rows = are_rows(y, self._labels.count)
         low, high, fractional = pixel_extremes(x, self.pixel_range)
         label_low, label_high, odd = self._labels.extremes(y)
-        noted = self._extremes.note([-low, high, fractional, -label_low, label_high, odd])
+        noted = self._extremes.note([low, label_low], [high, label_high, fractional, odd])
         # First: an operation of the step may fail on what is wrong here, and say less.
         with tf.control_dependencies([noted]):
             return tf.identity(x), tf.identity(y), weight
 
     def _with_known_rank(self, x: Any) -> Any:
-        try:
-            shape = image_shape_of(self.classifier)
-        except UserError:
+        shape = self._known_shape()
+        if shape is None:
             raise UserError(
                 "The images come without a known shape. Received: shape <unknown>. Give the data "
                 "set's generator an output_signature, or use tf.ensure_shape."
-            ) from None
+            )
         return tf.ensure_shape(x, [None, *shape])
 
     def _check_extremes(self) -> None:
@@ -183,9 +252,9 @@ class CheckedFit(DistributedFit):
         seen = self._extremes.take(self.distribute_strategy)
         if seen is None:
             return
-        low, high, fractional, label_low, label_high, odd = (float(value) for value in seen)
-        check_pixels(self.pixel_range, -low, high, fractional > 0)
-        self._labels.check_values(self._one_hot, -label_low, label_high, odd > 0)
+        (low, label_low), (high, label_high, fractional, odd) = seen
+        check_pixels(self.pixel_range, low, high, fractional > 0)
+        self._labels.check_values(self._rows, label_low, label_high, odd > 0)
 
     def make_train_function(self, force: bool = False) -> Any:
         """Builds the function of a training step; its batches are looked at."""
@@ -225,6 +294,8 @@ class CheckedFit(DistributedFit):
         if isinstance(validation, (list, tuple)) and len(validation) >= 2:
             self._check_arrays(*validation[:2])
         self._calls = 0
+        self._to_tell = bool(args[2] if len(args) > 2 else kwargs.get("verbose", "auto"))
+        self._tell()
         history = super().fit(x, y, *args, **kwargs)
         self._check_extremes()
         return history
@@ -258,12 +329,8 @@ class CheckedFit(DistributedFit):
         if not self.compiled:
             return  # Keras says it
         self._look(x.shape[1:])
-        values = np.asarray(x)
-        whole = np.issubdtype(values.dtype, np.integer)
-        fractional = not whole and bool((values != np.floor(values)).any())
-        check_pixels(self.pixel_range, float(values.min()), float(values.max()), fractional)
+        check_array(self.pixel_range, np.asarray(x))
         if isinstance(y, np.ndarray | tf.Tensor) and np.size(y):
             self._labels.check_form(y)
             low, high, odd = (float(value) for value in self._labels.extremes(tf.constant(y)))
-            one_hot = len(y.shape) == 2 and y.shape[1] != 1
-            self._labels.check_values(one_hot, low, high, odd > 0)
+            self._labels.check_values(are_rows(y, self._labels.count), low, high, odd > 0)

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from pnil_tf.errors import RunFailedError, UserError, reason
+from pnil_tf.errors import RunFailedError, UserError, argument, reason
 from pnil_tf.files import remove_leftovers, sync
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class TrainingCheckpoints:
             raise RunFailedError(
                 f"The checkpoint of step {step} cannot be written: {reason(error)}; "
                 f"{kept[0] if kept else 'there is none before it'}. Mend that, and go on with "
-                "--resume."
+                f"{argument('resume')}."
             ) from error
         # Those of later steps were damaged, or this one would not have been reached again.
         kept_steps = {step, *[n for n in saved_steps(self._directory) if n < step][1 - _KEPT :]}
@@ -99,7 +99,7 @@ class TrainingCheckpoints:
                     raise UserError(
                         f"The checkpoint step-{step} in {str(self._directory)!r} is of another "
                         "model than the run's description says. Received: weights that do not fit. "
-                        "Begin the run again with --overwrite."
+                        f"Begin the run again with {argument('overwrite')}."
                     ) from error
                 return json.loads(self._state.numpy())
             logger.warning(

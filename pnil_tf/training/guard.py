@@ -16,9 +16,10 @@ import tensorflow as tf
 from pnil_tf import rng
 from pnil_tf.attacks.eot import EOT
 from pnil_tf.attacks.one_step import StepAttack, step_attack
-from pnil_tf.contract.batches import check_pixels
+from pnil_tf.contract.batches import check_array
 from pnil_tf.errors import UserError
 from pnil_tf.files import replacing, seal, unsealed
+from pnil_tf.tensors import Images, Labels, PerImage
 
 ACTIONS = ("warn", "stop", "rollback")
 _FILE = "guard_best.npz"
@@ -75,8 +76,8 @@ class OverfittingGuard(keras.callbacks.Callback):
 
     def __init__(
         self,
-        x: Any,
-        y: Any,
+        x: Images,
+        y: Labels,
         action: str = "warn",
         *,
         pgd: StepAttack | None = None,
@@ -147,7 +148,7 @@ class OverfittingGuard(keras.callbacks.Callback):
         )
 
         @tf.function
-        def check(x: Any, y: Any) -> tuple[Any, Any]:
+        def check(x: Images, y: Labels) -> tuple[PerImage, PerImage]:
             seed = rng.make_seed(self.seed)
             hits = [model.attack_outcome(x, y, attack, seed)[1] for attack in (pgd, one_step)]
             return tf.reduce_mean(hits[0]), tf.reduce_mean(hits[1])
@@ -212,11 +213,8 @@ class OverfittingGuard(keras.callbacks.Callback):
             self._best, self._collapsed = _Best(), False
 
     def _check_pixels(self) -> None:
-        pixels = self._x.numpy()
-        fractional = bool((pixels != np.floor(pixels)).any())
-        low, high = float(pixels.min()), float(pixels.max())
         try:
-            check_pixels(self.model.pixel_range, low, high, fractional)
+            check_array(self.model.pixel_range, self._x.numpy())
         except UserError as error:
             raise UserError(f"The images of the guard: {error}") from None
         self._pixels_checked = True

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import tensorflow as tf
 
 from pnil_tf.errors import UserError
+from pnil_tf.tensors import Logits, PerImage, Scalar, Tensor
 
 _HINGES = {"hinge", "squared_hinge"}
 _OF_NUMBERED_CLASSES = {"categorical_generalized_cross_entropy", "sparse_categorical_crossentropy"}
 _ROUNDING = 1e-3
+
+
+def are_rows(labels: Tensor, count: int) -> bool:
+    """Whether labels are rows with a number for each of `count` > 1 classes, not class numbers."""
+    return count > 1 and len(labels.shape) == 2 and labels.shape[1] == count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +31,7 @@ class Labels:
     count: int
     loss: str | None
 
-    def check_form(self, labels: Any) -> None:
+    def check_form(self, labels: Tensor) -> None:
         """Refuses labels of another shape or type than the loss takes.
 
         Args:
@@ -43,7 +48,7 @@ class Labels:
                 "classes, for example by keras.layers.StringLookup or numpy.unique("
                 "labels, return_inverse=True)."
             )
-        one_hot = self.count > 1 and len(shape) == 2 and shape[1] == self.count
+        one_hot = are_rows(labels, self.count)
         numbers = len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
         if self.loss in _OF_NUMBERED_CLASSES and one_hot:
             raise UserError(
@@ -62,7 +67,7 @@ class Labels:
                 f"{max(self.count, 2)}. Received: shape {shape} for {self.count} outputs."
             )
 
-    def with_known_rank(self, labels: Any) -> Any:
+    def with_known_rank(self, labels: Tensor) -> Tensor:
         """Labels of a graph that has forgotten how many axes they have, in the loss's form.
 
         Raises:
@@ -78,9 +83,9 @@ class Labels:
         numbers = self.count == 1 or self.loss in _OF_NUMBERED_CLASSES
         return tf.reshape(labels, [-1, 1 if numbers else self.count])
 
-    def classes(self, labels: Any) -> Any:
+    def classes(self, labels: Tensor) -> PerImage:
         """The number of each image's class, int32 `(batch,)`."""
-        if self._one_hot(labels):
+        if are_rows(labels, self.count):
             return tf.argmax(labels, axis=-1, output_type=tf.int32)
         labels = tf.reshape(labels, [-1])
         if self.count == 1:  # -1 and 1 (hinge), 0 and 1, or shares of class 1
@@ -88,11 +93,11 @@ class Labels:
             return tf.cast(tf.cast(labels, tf.float32) > middle, tf.int32)
         return tf.cast(labels, tf.int32)
 
-    def of_each_class(self, like: Any) -> Any:
+    def of_each_class(self, like: Tensor) -> Tensor:
         """One label of each class, in the form and the type of others."""
         count = max(self.count, 2)
         numbers = tf.range(count)
-        if self._one_hot(like):
+        if are_rows(like, self.count):
             numbers = tf.eye(count, dtype=tf.int32)
         elif len(like.shape) == 2:
             numbers = numbers[:, tf.newaxis]
@@ -100,7 +105,7 @@ class Labels:
             numbers = 2 * numbers - 1
         return tf.cast(numbers, like.dtype)
 
-    def correct(self, labels: Any, logits: Any) -> Any:
+    def correct(self, labels: Tensor, logits: Logits) -> PerImage:
         """Whether each prediction is right, 1 or 0, float32 `(batch,)`.
 
         Args:
@@ -113,11 +118,11 @@ class Labels:
             predicted = tf.argmax(logits, axis=-1, output_type=tf.int32)
         return tf.cast(predicted == self.classes(labels), tf.float32)
 
-    def extremes(self, labels: Any) -> tuple[Any, Any, Any]:
+    def extremes(self, labels: Tensor) -> tuple[Scalar, Scalar, Scalar]:
         """Smallest and largest label, and 1.0 where a label names no class: float32 scalars."""
         values = tf.cast(labels, tf.float32)
         low, high = tf.reduce_min(values), tf.reduce_max(values)
-        if self._one_hot(labels):
+        if are_rows(labels, self.count):
             if self.loss in _HINGES:
                 odd = tf.reduce_sum(tf.cast(values > 0, tf.float32), axis=1) != 1.0
             else:
@@ -130,11 +135,11 @@ class Labels:
         odd |= tf.math.is_nan(tf.reduce_sum(values))
         return low, high, tf.cast(tf.reduce_any(odd), tf.float32)
 
-    def check_values(self, one_hot: bool, low: float, high: float, odd: bool) -> None:
+    def check_values(self, rows: bool, low: float, high: float, odd: bool) -> None:
         """Refuses labels that name no class.
 
         Args:
-            one_hot: Whether the labels are rows.
+            rows: As `are_rows` says of them.
             low: As from `extremes`.
             high: As from `extremes`.
             odd: As from `extremes`.
@@ -144,7 +149,7 @@ class Labels:
         """
         if not odd:
             return
-        if one_hot:
+        if rows:
             raise UserError(
                 "Each image belongs to one class here, so the rows of the labels name one each. "
                 f"Received: rows that name several or none (values from {low:g} to {high:g}). "
@@ -160,6 +165,3 @@ class Labels:
             f"Labels of {self.count} classes lie between 0 and {self.count - 1}. Received: values "
             f"from {low:g} to {high:g}. Correct the labels, or give the classifier more outputs."
         )
-
-    def _one_hot(self, labels: Any) -> bool:
-        return self.count > 1 and len(labels.shape) == 2 and labels.shape[1] == self.count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,8 @@ import tensorflow as tf
 from pnil_tf.contract.outputs import Outputs
 from pnil_tf.errors import UserError
 from pnil_tf.keras_internals import LossFunctionWrapper
+from pnil_tf.tensors import Labels, PerImage, Tensor
+from pnil_tf.training.labels import are_rows
 
 # Names of Keras' losses by the kind of output they fit.
 _NO_CLASSIFICATION = {"circle", "ctc", "dice", "tversky"}
@@ -24,10 +27,17 @@ _OF_NUMBERS = {
     *("cosine_similarity", "huber", "log_cosh", "mean_absolute_error"),
     *("mean_absolute_percentage_error", "mean_squared_error", "mean_squared_logarithmic_error"),
 }
+_CLASSES = {
+    "binary_crossentropy": "BinaryCrossentropy",
+    "binary_focal_crossentropy": "BinaryFocalCrossentropy",
+    "categorical_crossentropy": "CategoricalCrossentropy",
+    "categorical_focal_crossentropy": "CategoricalFocalCrossentropy",
+}
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _CHOSEN_BY_KERAS = {"ce", "crossentropy"}
 
 
-def example_loss(loss: Any) -> Callable[[Any, Any], Any]:
+def example_loss(loss: Any) -> Callable[[Labels, Tensor], PerImage]:
     """Returns `(labels, outputs) -> float32 (batch,)` for a loss as `compile` takes it.
 
     Labels and outputs of a binary classifier may be `(batch,)` or `(batch, 1)` in any mix, as in
@@ -56,7 +66,7 @@ def example_loss(loss: Any) -> Callable[[Any, Any], Any]:
     if not _is_chosen_by_keras(loss):
         _loss_object(loss)  # a wrong name is said now, not in the middle of a step
 
-    def per_example(labels: Any, outputs: Any) -> Any:
+    def per_example(labels: Labels, outputs: Tensor) -> PerImage:
         labels, outputs = tf.convert_to_tensor(labels), tf.cast(outputs, tf.float32)
         chosen = _chosen(loss, labels, outputs) if _is_chosen_by_keras(loss) else loss
         function = _loss_object(chosen)
@@ -66,7 +76,7 @@ def example_loss(loss: Any) -> Callable[[Any, Any], Any]:
         if values.shape.rank == 0:
             raise UserError(
                 "Adversarial training needs a loss with one value per example. Received: "
-                f"{loss!r}, which returns a single number. Leave the averaging to Keras."
+                f"{shown(loss)}, which returns a single number. Leave the averaging to Keras."
             )
         return tf.reduce_sum(tf.reshape(values, [tf.shape(outputs)[0], -1]), axis=1)
 
@@ -98,56 +108,87 @@ def expects_logits(loss: Any) -> bool | None:
 def check_outputs(outputs: Outputs, loss: Any) -> None:
     """Refuses a loss that does not fit what the classifier answers.
 
-    Only what can be known is refused: a stranger's loss passes.
+    Only what can be known is refused: a stranger's loss passes, with a warning of what it gets.
 
     Raises:
         UserError: If a loss of logits meets probabilities or the reverse, or Keras' loss is none
             of this kind of classifier.
     """
     name, from_logits, activation = loss_name(loss), expects_logits(loss), outputs.activation_name
+    said = shown(loss)
+    if name is None and from_logits is None and not _is_chosen_by_keras(loss):
+        warnings.warn(
+            f"Nothing says whether the loss {said} takes logits or probabilities. It gets "
+            f"what the classifier answers: {outputs.kind}. If it takes the other, the training and "
+            "adversarial_accuracy are wrong.",
+            stacklevel=2,
+        )
     if name in _NO_CLASSIFICATION:
         raise UserError(
             f"{name} is not a loss for a classifier of images. Received: "
-            f"{loss!r}. Use a cross-entropy."
+            f"{said}. Use a cross-entropy."
         )
     if _ignores_a_class(loss):
         raise UserError(
             "A loss with ignore_class leaves images out, and an accuracy that counts them says "
-            f"nothing. Received: {loss!r}. Leave these images out of the data."
+            f"nothing. Received: {said}. Leave these images out of the data."
         )
     if from_logits and activation:
         raise UserError(
             f"The loss expects logits, but the classifier ends in {activation}. Received: "
-            f"{loss!r}. Use from_logits=False, or drop the last activation."
+            f"{said}. Use from_logits=False, or drop the last activation."
         )
     if from_logits is False and activation is None:
         raise UserError(
             "The loss expects probabilities, but the classifier ends in logits (no activation). "
-            f"Received: {loss!r}. Pass a loss object with from_logits=True, for example "
-            "keras.losses.SparseCategoricalCrossentropy(from_logits=True)."
+            f"Received: {said}. Use {_of_logits(loss, outputs)}(from_logits=True) from "
+            "keras.losses."
         )
     if name in _OF_PROBABILITIES and activation is None:
         raise UserError(
             "The loss expects probabilities, but the classifier ends in logits (no activation). "
-            f"Received: {loss!r}. Let the classifier end in a softmax, or use a cross-entropy with "
+            f"Received: {said}. Let the classifier end in a softmax, or use a cross-entropy with "
             "from_logits=True."
         )
     if name in _OF_SEVERAL and outputs.count == 1:
         raise UserError(
             "The loss is one of several classes, but the classifier has one output. Received: "
-            f"{loss!r}. Use BinaryCrossentropy, or give the classifier an output for each class."
+            f"{said}. Use BinaryCrossentropy, or give the classifier an output for each class."
         )
     if name == "cosine_similarity" and outputs.count == 1:
         raise UserError(
             "The cosine of single numbers is their sign, which has no slope. Received: "
-            f"{loss!r} for a classifier with one output. Use BinaryCrossentropy."
+            f"{said} for a classifier with one output. Use BinaryCrossentropy."
         )
     if name in _OF_NUMBERS and outputs.count == 1 and activation is None:
         raise UserError(
             "The loss makes the one output a number without bounds, and nothing says from where "
-            f"on it means class 1. Received: {loss!r}. Let the classifier end in a sigmoid, or use "
+            f"on it means class 1. Received: {said}. Let the classifier end in a sigmoid, or use "
             "BinaryCrossentropy(from_logits=True)."
         )
+
+
+def shown(loss: Any) -> str:
+    """What an error calls a loss: as its user wrote it, as far as that can be told."""
+    if isinstance(loss, str):
+        return repr(loss)
+    loss = keras.losses.get(loss)
+    if type(loss) is LossFunctionWrapper:
+        loss = loss.fn
+    if not isinstance(loss, keras.losses.Loss):
+        return getattr(loss, "__name__", type(loss).__name__)
+    config = loss.get_config()
+    names = ("from_logits", "ignore_class")
+    said = [f"{name}={config[name]}" for name in names if config.get(name) is not None]
+    return f"{type(loss).__name__}({', '.join(said)})"
+
+
+def _of_logits(loss: Any, outputs: Outputs) -> str:
+    """The name of the loss class that takes logits and is nearest to a loss of probabilities."""
+    name = loss_name(loss) or ""
+    if outputs.count == 1:
+        return f"Binary{'Focal' * ('focal' in name)}Crossentropy"
+    return _CLASSES.get(name, "SparseCategoricalCrossentropy")
 
 
 def _loss_object(loss: Any) -> Any:
@@ -158,6 +199,16 @@ def _loss_object(loss: Any) -> Any:
         raise UserError(f"Keras knows no such loss. Received: {loss!r}.") from error
     if isinstance(loss, keras.losses.Loss):
         return loss
+    more = [
+        name
+        for name, parameter in list(inspect.signature(loss).parameters.items())[2:]
+        if parameter.default is parameter.empty and parameter.kind not in _VARIADIC
+    ]
+    if more:
+        raise UserError(
+            f"The loss needs more than labels and predictions: {', '.join(more)}. Received: "
+            f"{shown(loss)}. Pass a loss object that holds it, from keras.losses or your own."
+        )
     return LossFunctionWrapper(loss)
 
 
@@ -165,12 +216,12 @@ def _is_chosen_by_keras(loss: Any) -> bool:
     return isinstance(loss, str) and loss.lower() in _CHOSEN_BY_KERAS
 
 
-def _chosen(loss: Any, labels: Any, outputs: Any) -> str:
+def _chosen(loss: Any, labels: Labels, outputs: Tensor) -> str:
     """The cross-entropy that Keras takes for the name of all of them."""
     if outputs.shape[-1] == 1:
         return "binary_crossentropy"
-    one_hot = labels.shape.rank == 2 and labels.shape[-1] == outputs.shape[-1]
-    return "categorical_crossentropy" if one_hot else "sparse_categorical_crossentropy"
+    rows = are_rows(labels, outputs.shape[-1])
+    return "categorical_crossentropy" if rows else "sparse_categorical_crossentropy"
 
 
 def _ignores_a_class(loss: Any) -> bool:

