@@ -6,14 +6,13 @@ All take integer labels `(batch,)` and logits `(batch, classes)` and return floa
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import tensorflow as tf
 from cleverhans.tf2.attacks.spsa import margin_logit_loss
 
 from pnil_tf.attacks.eot import Loss, cross_entropy
 from pnil_tf.errors import UserError
+from pnil_tf.tensors import Labels, Logits, PerImage, Tensor
 from pnil_tf.vocabulary import LOSSES
 
 FAINT = 2.0**-60
@@ -21,7 +20,7 @@ FAINT = 2.0**-60
 _LARGEST_LOGIT = 1e4
 
 
-def margin(labels: Any, logits: Any) -> Any:
+def margin(labels: Labels, logits: Logits) -> PerImage:
     """The largest other logit minus the label's; positive where the prediction is wrong.
 
     Unlike cross-entropy it does not saturate when the model is sure (Carlini and Wagner 2017,
@@ -36,7 +35,7 @@ def margin(labels: Any, logits: Any) -> Any:
     return scale[:, 0] * margin_logit_loss(logits / scale, labels, nb_classes=classes)
 
 
-def dlr(labels: Any, logits: Any) -> Any:
+def dlr(labels: Labels, logits: Logits) -> PerImage:
     """Difference of logits ratio: the margin over the gap of the largest to the third logit.
 
     It is invariant to the scale and the shift of the logits, so that no large scale can hide
@@ -49,19 +48,19 @@ def dlr(labels: Any, logits: Any) -> Any:
     return margin(labels, logits) / (top[:, 0] - top[:, 2] + 1e-12)
 
 
-def _targeted_dlr(labels: Any, logits: Any) -> Any:
+def _targeted_dlr(labels: Labels, logits: Logits) -> PerImage:
     # Croce and Hein measure the target against the true class. Only the target is known
     # here, so it is measured against the strongest of the others, which must yield anyway.
     top = _top(logits, 4)
     return -margin(labels, logits) / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + 1e-12)
 
 
-def scale_free_margin(labels: Any, logits: Any) -> Any:
+def scale_free_margin(labels: Labels, logits: Logits) -> PerImage:
     """`dlr`; for two classes, where no third logit gives a scale, the margin."""
     return margin(labels, logits) if _classes(logits) == 2 else dlr(labels, logits)
 
 
-def targeted_dlr(pairs: Any, logits: Any) -> Any:
+def targeted_dlr(pairs: Labels, logits: Logits) -> PerImage:
     """The gap of a target's logit to the label's, over that of the largest logit to the next.
 
     Croce and Hein 2020, equation 7: `(z_t - z_y) / (z_1 - (z_3 + z_4) / 2)`, with the logits in
@@ -83,19 +82,19 @@ def targeted_dlr(pairs: Any, logits: Any) -> Any:
     return gap / (top[:, 0] - (top[:, 2] + top[:, -1]) / 2 + 1e-12)
 
 
-def wrong(labels: Any, logits: Any) -> Any:
+def wrong(labels: Labels, logits: Logits) -> PerImage:
     """1 where the prediction is another class than the label, else 0."""
     logits = tf.cast(logits, tf.float32)
     best = tf.argmax(logits, axis=-1, output_type=labels.dtype)
     return tf.cast(best != labels, tf.float32)
 
 
-def _classes(logits: Any) -> int | None:
+def _classes(logits: Logits) -> int | None:
     classes: int | None = logits.shape[-1]
     return classes
 
 
-def _top(logits: Any, count: int) -> Any:
+def _top(logits: Logits, count: int) -> Tensor:
     classes = logits.shape[-1]
     if classes is not None and classes < count:
         raise UserError(
@@ -109,7 +108,7 @@ def _negated(loss: Loss) -> Loss:
     return lambda labels, logits: -loss(labels, logits)
 
 
-def away(classes: Any, logits: Any) -> Any:
+def away(classes: PerImage, logits: Logits) -> Logits:
     """The direction of the cross-entropy's slope, float32 `(batch, count)`.
 
     It is that slope without the factor by which it vanishes: the share of each other class among
@@ -126,7 +125,7 @@ def away(classes: Any, logits: Any) -> Any:
     return tf.nn.softmax(tf.where(true > 0, -np.inf, logits)) - true
 
 
-def unsaturated_cross_entropy(labels: Any, logits: Any) -> Any:
+def unsaturated_cross_entropy(labels: Labels, logits: Logits) -> PerImage:
     """The cross-entropy, with a slope for every image.
 
     In float32 the slope of the true class' logit is 0 where the margin is above 17, and those of
@@ -138,7 +137,7 @@ def unsaturated_cross_entropy(labels: Any, logits: Any) -> Any:
     """
 
     @tf.custom_gradient
-    def losses(logits: Any) -> Any:
+    def losses(logits: Logits) -> PerImage:
         direction = away(labels, logits)
         # The probability of the others; of the true class the direction is negative.
         rest = tf.reduce_sum(tf.where(direction < 0, 0.0, tf.nn.softmax(logits)), 1, keepdims=True)

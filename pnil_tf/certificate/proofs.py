@@ -86,17 +86,17 @@ def _fixed(front: FrontNoise, images: np.ndarray, share: np.ndarray, norm: str) 
 
 def _moving(front: FrontNoise, images: np.ndarray, share: np.ndarray, norm: str) -> _Found:
     slope = front.slope()
-    sigmas = [front.sigma(image) for image in images]
 
     def single_draw(epsilon: float) -> np.ndarray:
-        moved = [bounds.divergence(epsilon, slope, sigma, norm) for sigma in sigmas]
+        # Image by image: all sigmas together may not fit in memory.
+        moved = [bounds.divergence(epsilon, slope, front.sigma(image), norm) for image in images]
         return bounds.any_single_draw(share, np.array(moved))
 
     radius = {
         name: np.array(
             [
-                bounds.any_radius(float(p), slope, sigma, name)
-                for p, sigma in zip(share, sigmas, strict=True)
+                bounds.any_radius(float(p), slope, front.sigma(image), name)
+                for p, image in zip(share, images, strict=True)
             ]
         )
         for name in NORMS

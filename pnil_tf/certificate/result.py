@@ -69,6 +69,16 @@ class Certificate:
         return wilson(right & (self.radii(self.results["settings"]["norm"]) > epsilon))
 
     @property
+    def selected(self) -> np.ndarray:
+        """The class of each image that its own draws chose, int `(n,)`, proved or not."""
+        return self._arrays["selected"]
+
+    @property
+    def hits(self) -> np.ndarray:
+        """How many of the other draws answered with it, int `(n,)`."""
+        return self._arrays["hits"]
+
+    @property
     def answers(self) -> np.ndarray:
         """The class proved to be the majority's at each image, int `(n,)`; -1 where it abstains."""
         return self._arrays["answer"]

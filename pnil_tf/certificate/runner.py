@@ -119,7 +119,13 @@ def certify(
     if resume and (output / RESULTS).is_file() and not (output / STATE).exists():
         found = Certificate.load(output)
         check_identity(found.results["identity"], identity, output)
-        return found
+        if labels is None or evaluation is None or "both_sides" in found.results:
+            return found
+        proofs = _proofs(front, x, found.selected, found.hits, settings)
+        sides = _compared(proofs, y, settings, identity, evaluation)
+        if sides:  # the evaluation came after the certificate
+            _write(output, {**found.results, **sides}, proofs, y, settings.epsilon)
+        return Certificate.load(output)
     output.mkdir(parents=True, exist_ok=True)
     with lock_folder(output):
         if not (resume or overwrite):
@@ -129,15 +135,7 @@ def certify(
         sampler = Sampler(classifier.predict, x.shape[1:], classifier.classes, settings.batch_size)
         with contextlib.closing(stages):
             drawn = _draw(sampler, x, settings, store, stages)
-        proofs = proofs_of(
-            front,
-            x,
-            drawn["selected"],
-            drawn["hits"],
-            settings.draws,
-            settings.alpha,
-            settings.norm,
-        )
+        proofs = _proofs(front, x, drawn["selected"], drawn["hits"], settings)
         said = figures(proofs, None if labels is None else y, settings.curve(), settings.norm)
         results = {
             "certified": next(p for p in said["curve"] if p["epsilon"] == settings.epsilon),
@@ -160,6 +158,16 @@ def certify(
         _write(output, results, proofs, y if labels is not None else None, settings.epsilon)
         store.remove()
     return Certificate(output, read_json(output / RESULTS))
+
+
+def _proofs(
+    front: FrontNoise,
+    x: np.ndarray,
+    selected: np.ndarray,
+    hits: np.ndarray,
+    settings: CertificateSettings,
+) -> Proofs:
+    return proofs_of(front, x, selected, hits, settings.draws, settings.alpha, settings.norm)
 
 
 def _draw(

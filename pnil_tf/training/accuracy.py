@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from pnil_tf.contract.outputs import PROBABILITY, Outputs
+from pnil_tf.tensors import Tensor
 from pnil_tf.training.labels import Labels
 
 
@@ -32,7 +33,9 @@ class ClassifierAccuracy(keras.metrics.Mean):
         self._labels = labels
         self._border = 0.5 if outputs.kind == PROBABILITY else 0.0
 
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+    def update_state(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
+    ) -> Any:
         """Takes in a batch: labels as the loss takes them, the outputs `(batch, count)`."""
         if self._labels is None:
             raise ValueError("This accuracy belongs to the `compile` of an AdversarialModel.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -13,12 +12,13 @@ from pnil_tf.attacks.losses import FAINT, away
 from pnil_tf.contract.outputs import PROBABILITIES, Outputs
 from pnil_tf.errors import UserError
 from pnil_tf.logs import errors_only
+from pnil_tf.tensors import Logits, PerImage, Tensor
 from pnil_tf.training.labels import Labels
 
 _TRIES = 16
 _OF_SOFTMAX = {"categorical_crossentropy", "sparse_categorical_crossentropy"}
 
-Loss = Callable[[Any, Any], Any]
+Loss = Callable[[Tensor, Tensor], PerImage]
 
 
 def attacked_loss(loss: Loss, outputs: Outputs, labels: Labels) -> Loss:
@@ -35,9 +35,9 @@ def attacked_loss(loss: Loss, outputs: Outputs, labels: Labels) -> Loss:
     """
     coupled = outputs.kind == PROBABILITIES or labels.loss in _OF_SOFTMAX
 
-    def attacked(true: Any, logits: Any) -> Any:
+    def attacked(true: Tensor, logits: Logits) -> PerImage:
         @tf.custom_gradient
-        def losses(logits: Any) -> Any:
+        def losses(logits: Logits) -> PerImage:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(logits)
                 values = loss(true, outputs.activation(logits))
@@ -77,14 +77,14 @@ def check_slope(loss: Loss, outputs: Outputs) -> None:
         )
 
 
-def _slope(loss: Loss, outputs: Outputs, true: Any, logits: Any) -> Any:
-    def slope(logits: Any) -> Any:
+def _slope(loss: Loss, outputs: Outputs, true: Tensor, logits: Logits) -> Logits:
+    def slope(logits: Logits) -> Logits:
         return tf.gradients(loss(true, outputs.activation(logits)), logits)[0]
 
     return tf.function(slope, autograph=False)(logits)
 
 
-def _with_direction(slope: Any, logits: Any, classes: Any, coupled: bool) -> Any:
+def _with_direction(slope: Logits, logits: Logits, classes: PerImage, coupled: bool) -> Logits:
     """The slope `(batch, count)`, with a direction wherever it has none.
 
     Args:

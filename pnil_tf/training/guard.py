@@ -19,6 +19,7 @@ from pnil_tf.attacks.one_step import StepAttack, step_attack
 from pnil_tf.contract.batches import check_array
 from pnil_tf.errors import UserError
 from pnil_tf.files import replacing, seal, unsealed
+from pnil_tf.tensors import Images, Labels, PerImage
 
 ACTIONS = ("warn", "stop", "rollback")
 _FILE = "guard_best.npz"
@@ -77,8 +78,8 @@ class OverfittingGuard(keras.callbacks.Callback):
 
     def __init__(
         self,
-        x: Any,
-        y: Any,
+        x: Images,
+        y: Labels,
         action: str = "warn",
         *,
         pgd: StepAttack | None = None,
@@ -149,7 +150,7 @@ class OverfittingGuard(keras.callbacks.Callback):
         )
 
         @tf.function
-        def check(x: Any, y: Any) -> tuple[Any, Any]:
+        def check(x: Images, y: Labels) -> tuple[PerImage, PerImage]:
             seed = rng.make_seed(self.seed)
             hits = [model.attack_outcome(x, y, attack, seed)[1] for attack in (pgd, one_step)]
             return tf.reduce_mean(hits[0]), tf.reduce_mean(hits[1])

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import tensorflow as tf
 
 from pnil_tf.errors import UserError
+from pnil_tf.tensors import Logits, PerImage, Scalar, Tensor
 
 _HINGES = {"hinge", "squared_hinge"}
 _OF_NUMBERED_CLASSES = {"categorical_generalized_cross_entropy", "sparse_categorical_crossentropy"}
 _ROUNDING = 1e-3
 
 
-def are_rows(labels: Any, count: int) -> bool:
+def are_rows(labels: Tensor, count: int) -> bool:
     """Whether labels are rows with a number for each of `count` > 1 classes, not class numbers."""
     return count > 1 and len(labels.shape) == 2 and labels.shape[1] == count
 
@@ -31,7 +31,7 @@ class Labels:
     count: int
     loss: str | None
 
-    def check_form(self, labels: Any) -> None:
+    def check_form(self, labels: Tensor) -> None:
         """Refuses labels of another shape or type than the loss takes.
 
         Args:
@@ -67,7 +67,7 @@ class Labels:
                 f"{max(self.count, 2)}. Received: shape {shape} for {self.count} outputs."
             )
 
-    def with_known_rank(self, labels: Any) -> Any:
+    def with_known_rank(self, labels: Tensor) -> Tensor:
         """Labels of a graph that has forgotten how many axes they have, in the loss's form.
 
         Raises:
@@ -83,7 +83,7 @@ class Labels:
         numbers = self.count == 1 or self.loss in _OF_NUMBERED_CLASSES
         return tf.reshape(labels, [-1, 1 if numbers else self.count])
 
-    def classes(self, labels: Any) -> Any:
+    def classes(self, labels: Tensor) -> PerImage:
         """The number of each image's class, int32 `(batch,)`."""
         if are_rows(labels, self.count):
             return tf.argmax(labels, axis=-1, output_type=tf.int32)
@@ -93,7 +93,7 @@ class Labels:
             return tf.cast(tf.cast(labels, tf.float32) > middle, tf.int32)
         return tf.cast(labels, tf.int32)
 
-    def of_each_class(self, like: Any) -> Any:
+    def of_each_class(self, like: Tensor) -> Tensor:
         """One label of each class, in the form and the type of others."""
         count = max(self.count, 2)
         numbers = tf.range(count)
@@ -105,7 +105,7 @@ class Labels:
             numbers = 2 * numbers - 1
         return tf.cast(numbers, like.dtype)
 
-    def correct(self, labels: Any, logits: Any) -> Any:
+    def correct(self, labels: Tensor, logits: Logits) -> PerImage:
         """Whether each prediction is right, 1 or 0, float32 `(batch,)`.
 
         Args:
@@ -118,7 +118,7 @@ class Labels:
             predicted = tf.argmax(logits, axis=-1, output_type=tf.int32)
         return tf.cast(predicted == self.classes(labels), tf.float32)
 
-    def extremes(self, labels: Any) -> tuple[Any, Any, Any]:
+    def extremes(self, labels: Tensor) -> tuple[Scalar, Scalar, Scalar]:
         """Smallest and largest label, and 1.0 where a label names no class: float32 scalars."""
         values = tf.cast(labels, tf.float32)
         low, high = tf.reduce_min(values), tf.reduce_max(values)

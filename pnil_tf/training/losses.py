@@ -13,6 +13,7 @@ import tensorflow as tf
 from pnil_tf.contract.outputs import Outputs
 from pnil_tf.errors import UserError
 from pnil_tf.keras_internals import LossFunctionWrapper
+from pnil_tf.tensors import Labels, PerImage, Tensor
 from pnil_tf.training.labels import are_rows
 
 # Names of Keras' losses by the kind of output they fit.
@@ -36,7 +37,7 @@ _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _CHOSEN_BY_KERAS = {"ce", "crossentropy"}
 
 
-def example_loss(loss: Any) -> Callable[[Any, Any], Any]:
+def example_loss(loss: Any) -> Callable[[Labels, Tensor], PerImage]:
     """Returns `(labels, outputs) -> float32 (batch,)` for a loss as `compile` takes it.
 
     Labels and outputs of a binary classifier may be `(batch,)` or `(batch, 1)` in any mix, as in
@@ -65,7 +66,7 @@ def example_loss(loss: Any) -> Callable[[Any, Any], Any]:
     if not _is_chosen_by_keras(loss):
         _loss_object(loss)  # a wrong name is said now, not in the middle of a step
 
-    def per_example(labels: Any, outputs: Any) -> Any:
+    def per_example(labels: Labels, outputs: Tensor) -> PerImage:
         labels, outputs = tf.convert_to_tensor(labels), tf.cast(outputs, tf.float32)
         chosen = _chosen(loss, labels, outputs) if _is_chosen_by_keras(loss) else loss
         function = _loss_object(chosen)
@@ -215,7 +216,7 @@ def _is_chosen_by_keras(loss: Any) -> bool:
     return isinstance(loss, str) and loss.lower() in _CHOSEN_BY_KERAS
 
 
-def _chosen(loss: Any, labels: Any, outputs: Any) -> str:
+def _chosen(loss: Any, labels: Labels, outputs: Tensor) -> str:
     """The cross-entropy that Keras takes for the name of all of them."""
     if outputs.shape[-1] == 1:
         return "binary_crossentropy"

@@ -19,6 +19,7 @@ from pnil_tf.contract.pixel_range import UNIT, check_epsilon
 from pnil_tf.errors import UserError
 from pnil_tf.input_gradient import quick_input_gradients
 from pnil_tf.keras_internals import all_layers
+from pnil_tf.tensors import Images, Labels, Logits, PerImage, Scalar, Seed, Tensor
 from pnil_tf.training.attacked_loss import attacked_loss
 from pnil_tf.training.augmentation import augmented
 from pnil_tf.training.averaged_fit import AveragedFit
@@ -228,11 +229,11 @@ class AdversarialModel(AveragedFit):
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.classifier.trainable_variables)
 
-    def call(self, x: Any, training: bool = False) -> Any:
+    def call(self, x: Images, training: bool = False) -> Tensor:
         """Returns the classifier's outputs."""
         return self._classify(x, training=training)
 
-    def _classify(self, x: Any, training: bool = False) -> Any:
+    def _classify(self, x: Images, training: bool = False) -> Tensor:
         with quick_input_gradients(self.classifier):
             outputs = self.classifier(x, training=training)
         if tf.is_tensor(outputs) and outputs.shape.rank is None and self._contract is not None:
@@ -294,7 +295,9 @@ class AdversarialModel(AveragedFit):
             self._adversarial_accuracy.update_state(hits, example_weight)
         return self.compute_metrics(x, y, outputs, sample_weight=weight)
 
-    def attack_outcome(self, x: Any, y: Any, attack: StepAttack, seed: Any) -> tuple[Any, Any]:
+    def attack_outcome(
+        self, x: Images, y: Labels, attack: StepAttack, seed: Seed
+    ) -> tuple[PerImage, PerImage]:
         """Attacks the classifier in inference mode and judges it by one fresh draw.
 
         Args:
@@ -308,7 +311,7 @@ class AdversarialModel(AveragedFit):
         """
         classifier = self._look(x.shape[1:])
 
-        def crafted(x: Any, y: Any, seed: Any) -> Any:
+        def crafted(x: Images, y: Labels, seed: Seed) -> Images:
             return self._crafted(classifier.logits, x, y, seed, attack, unroll=False)
 
         x_adv = self._in_graph(("validation", attack), crafted)(
@@ -320,8 +323,13 @@ class AdversarialModel(AveragedFit):
         return self._example_loss(y, outputs), self._labels.correct(y, logits)
 
     def _craft_for_training(
-        self, x: Any, y: Any, seed: Any, attack: StepAttack, transforms: Any = None
-    ) -> tuple[Any, Any]:
+        self,
+        x: Images,
+        y: Labels,
+        seed: Seed,
+        attack: StepAttack,
+        transforms: Seed | None = None,
+    ) -> tuple[Images, Logits]:
         """Adversarial images, and the logits at the start of the attack (of its first draw)."""
         classifier = self._look(x.shape[1:])
         if not self._told_of_randomness:
@@ -330,10 +338,12 @@ class AdversarialModel(AveragedFit):
 
         # Unrolled: a classifier in training mode may exchange batch statistics between
         # replicas, which TensorFlow cannot do inside a loop of the graph.
-        def crafted(x: Any, y: Any, seed: Any, transforms: Any) -> tuple[Any, Any]:
-            seen: list[Any] = []
+        def crafted(
+            x: Images, y: Labels, seed: Seed, transforms: Seed | None
+        ) -> tuple[Images, Logits]:
+            seen: list[Logits] = []
 
-            def logits(pixels: Any) -> Any:
+            def logits(pixels: Images) -> Logits:
                 with rng.stateless_layers(self.classifier, transforms=transforms):
                     seen.append(classifier.logits(pixels, training=True))
                 return seen[-1]
@@ -358,13 +368,13 @@ class AdversarialModel(AveragedFit):
 
     def _crafted(
         self,
-        logits: Callable[[Any], Any],
-        x: Any,
-        y: Any,
-        seed: Any,
+        logits: Callable[[Images], Logits],
+        x: Images,
+        y: Labels,
+        seed: Seed,
         attack: StepAttack,
         unroll: bool,
-    ) -> Any:
+    ) -> Images:
         """Adversarial images in the classifier's pixels; the attack sees them in [0, 1]."""
         pixel_range, outputs = self.pixel_range, self._look(x.shape[1:]).outputs
         unit = craft(
@@ -379,7 +389,7 @@ class AdversarialModel(AveragedFit):
         )
         return pixel_range.from_unit(unit)
 
-    def _renew_directions(self, y: Any, image_shape: Any) -> None:
+    def _renew_directions(self, y: Labels, image_shape: Any) -> None:
         """Renews what attacks know of each class, from time to time."""
         if self.directions is None:
             return
@@ -391,7 +401,7 @@ class AdversarialModel(AveragedFit):
         seed = rng.fold(step_seed, _DIRECTIONS)
         labels = self._labels.of_each_class(y)
 
-        def logits(unit: Any) -> Any:
+        def logits(unit: Images) -> Logits:
             return classifier.logits(self.pixel_range.from_unit(unit))
 
         signs = self._in_graph(
@@ -399,7 +409,9 @@ class AdversarialModel(AveragedFit):
         )
         self.directions.renew(self.steps_taken, lambda: signs(seed))
 
-    def _with_clean(self, x: Any, x_adv: Any, y: Any, weight: Any) -> tuple[Any, Any, Any]:
+    def _with_clean(
+        self, x: Images, x_adv: Images, y: Labels, weight: PerImage | None
+    ) -> tuple[Images, Labels, PerImage | None]:
         """Adversarial images first, then the clean ones; weighted to the asked mix."""
         ones = tf.ones(tf.shape(x)[0]) if weight is None else tf.reshape(weight, [-1])
         ones = tf.cast(ones, tf.float32)
@@ -407,7 +419,14 @@ class AdversarialModel(AveragedFit):
         weights = [2.0 * (1.0 - self.clean_weight) * ones, 2.0 * self.clean_weight * ones]
         return tf.concat([x_adv, x], 0), tf.concat([y, y], 0), tf.concat(weights, 0)
 
-    def _added_loss(self, x: Any, y: Any, outputs: Any, weight: Any, start_logits: Any) -> Any:
+    def _added_loss(
+        self,
+        x: Images,
+        y: Labels,
+        outputs: Tensor,
+        weight: PerImage | None,
+        start_logits: Logits,
+    ) -> Scalar:
         """What the recipe adds to the compiled loss, reduced as Keras reduces that."""
         consistent = self.consistency > 0.0 and start_logits is not None
         if not self.label_smoothing and not consistent:
@@ -425,7 +444,7 @@ class AdversarialModel(AveragedFit):
             terms *= tf.cast(tf.reshape(weight, [-1]), tf.float32)
         return tf.reduce_mean(terms) / self.distribute_strategy.num_replicas_in_sync
 
-    def _track_loss(self, loss: Any, count: Any) -> None:
+    def _track_loss(self, loss: Scalar, count: Scalar) -> None:
         # Keras divides the loss by the number of replicas so that gradients add up.
         loss *= self.distribute_strategy.num_replicas_in_sync
         for metric in self.metrics:

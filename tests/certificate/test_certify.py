@@ -8,14 +8,18 @@ import pytest
 from scipy import special
 
 import pnil_tf
+from pnil_tf.certificate import runner
 from pnil_tf.certificate.both_sides import attacked_votes, both_sides
 from pnil_tf.certificate.proofs import proofs_of
 from pnil_tf.certificate.runner import certify as certify_into
 from pnil_tf.certificate.settings import CertificateSettings
 from pnil_tf.errors import RunFailedError, UserError
+from pnil_tf.evaluation.store import write_arrays
+from pnil_tf.files import sha256_of, write_record
 from pnil_tf.layers import PNILLayer
 
 SHAPE = (4, 4, 1)
+QUICK = {"draws": 500, "batch_size": 100, "verbose": 0}
 
 
 def linear(sigma, weights, bias, pixel_range=(0, 1), **options):
@@ -49,6 +53,18 @@ def exact(problem):
     )  # fmt: skip
 
 
+def written_evaluation(folder, identity, votes, labels):
+    """What `attacked_votes` reads of the files that an evaluation leaves."""
+    write_arrays(folder / "arrays.npz", {"worst_case_votes": votes, "labels": labels})
+    results = {
+        "identity": identity,
+        "settings": {"norm": "linf", "epsilon": 0.01},
+        "arrays": {"file": "arrays.npz", "sha256": sha256_of(folder / "arrays.npz")},
+    }
+    write_record(folder / "results.json", results)
+    return folder
+
+
 @pytest.mark.parametrize("pixel_range", [(0, 1), (0, 255)])
 def test_a_linear_classifier_is_certified_at_most_at_its_radius_and_nearly_there(
     problem, pixel_range
@@ -58,7 +74,14 @@ def test_a_linear_classifier_is_certified_at_most_at_its_radius_and_nearly_there
     labels, radius, quantile = exact(problem)
     pixels = pixel_range[0] + x * (pixel_range[1] - pixel_range[0])
     found = pnil_tf.certify(
-        model, pixels, labels, 0.01, pixel_range=pixel_range, draws=20_000, verbose=0
+        model,
+        pixels,
+        labels,
+        0.01,
+        pixel_range=pixel_range,
+        draws=20_000,
+        batch_size=200,
+        verbose=0,
     )
     near = (found.answers == labels) & (quantile < 3)
     assert near.sum() >= 3
@@ -72,7 +95,7 @@ def test_a_linear_classifier_is_certified_at_most_at_its_radius_and_nearly_there
 def test_the_size_of_a_pass_and_the_number_of_images_change_no_figure(problem):
     sigma, weights, bias, x = problem
     model, labels = linear(sigma, weights, bias), exact(problem)[0]
-    one = pnil_tf.certify(model, x, labels, 0.01, draws=500, verbose=0)
+    one = pnil_tf.certify(model, x, labels, 0.01, **QUICK)
     fewer = pnil_tf.certify(model, x, labels, 0.01, draws=500, images=2, batch_size=50, verbose=0)
     np.testing.assert_array_equal(one.radii()[:2], fewer.radii())
     np.testing.assert_array_equal(one.radii("l2")[:2], fewer.radii("l2"))
@@ -85,8 +108,8 @@ def test_noise_that_moves_with_the_image_is_certified_by_the_other_theorem(probl
     moving.layers[0].bias.assign(model.layers[0].bias)
     moving.layers[0].kernel.assign(np.full(SHAPE, 1e-3))
     labels = exact(problem)[0]
-    fixed = pnil_tf.certify(model, x, labels, 0.01, draws=500, verbose=0)
-    found = pnil_tf.certify(moving, x, labels, 0.01, draws=500, verbose=0)
+    fixed = pnil_tf.certify(model, x, labels, 0.01, **QUICK)
+    found = pnil_tf.certify(moving, x, labels, 0.01, **QUICK)
     assert "Kullback" in found.to_dict()["noise"]["method"]
     assert "Cohen" in fixed.to_dict()["noise"]["method"]
     proved = found.radii() > 0
@@ -96,7 +119,7 @@ def test_noise_that_moves_with_the_image_is_certified_by_the_other_theorem(probl
 
 def test_without_labels_answers_are_proved_to_stay(problem):
     sigma, weights, bias, x = problem
-    found = pnil_tf.certify(linear(sigma, weights, bias), x, epsilon=1e-4, draws=500, verbose=0)
+    found = pnil_tf.certify(linear(sigma, weights, bias), x, epsilon=1e-4, **QUICK)
     assert found.certified_accuracy.value == pytest.approx((found.radii() > 1e-4).mean())
     assert "as without an attack" in str(found)
 
@@ -104,7 +127,7 @@ def test_without_labels_answers_are_proved_to_stay(problem):
 def test_a_certificate_is_saved_and_loaded(problem, tmp_path):
     sigma, weights, bias, x = problem
     found = pnil_tf.certify(
-        linear(sigma, weights, bias), x, exact(problem)[0], 2 / 255, norm="l2", draws=500, verbose=0
+        linear(sigma, weights, bias), x, exact(problem)[0], 2 / 255, norm="l2", **QUICK
     )
     found.save(tmp_path / "kept")
     again = pnil_tf.Certificate.load(tmp_path / "kept")
@@ -124,10 +147,8 @@ def test_a_certificate_is_saved_and_loaded(problem, tmp_path):
 def test_what_was_counted_before_an_interruption_is_kept(problem, tmp_path, monkeypatch):
     sigma, weights, bias, x = problem
     model, labels = linear(sigma, weights, bias), exact(problem)[0]
-    settings = CertificateSettings(epsilon=0.01, draws=500)
+    settings = CertificateSettings(epsilon=0.01, draws=500, batch_size=100)
     whole = certify_into(model, x, labels, settings, tmp_path / "whole", verbose=0)
-    from pnil_tf.certificate import runner
-
     counts, calls = runner.Sampler.counts, []
 
     def interrupted(self, *arguments):
@@ -147,7 +168,15 @@ def test_what_was_counted_before_an_interruption_is_kept(problem, tmp_path, monk
     done = certify_into(model, x, labels, settings, tmp_path / "cut", resume=True, verbose=0)
     assert len(calls) == 13
     assert done.to_dict() == again.to_dict()
-    other = CertificateSettings(epsilon=0.01, draws=501)
+    votes = np.repeat(labels[:, np.newaxis], 100, axis=1)
+    later = written_evaluation(tmp_path, done.to_dict()["identity"], votes, labels)
+    both = certify_into(
+        model, x, labels, settings, tmp_path / "cut", resume=True, evaluation=later, verbose=0
+    )
+    assert len(calls) == 13
+    assert both.to_dict()["both_sides"]["majority"]["attacked"]["value"] == 1.0
+    assert both.to_dict()["certified"] == again.to_dict()["certified"]
+    other = CertificateSettings(epsilon=0.01, draws=501, batch_size=100)
     with pytest.raises(UserError, match="another settings"):
         certify_into(model, x, labels, other, tmp_path / "cut", resume=True, verbose=0)
 
@@ -198,20 +227,20 @@ def test_an_attack_that_leaves_less_than_is_proved_stops_the_run():
         both_sides(proofs([999] * 40), labels, votes, 0.05, "linf", 0.001)
 
 
-def test_an_evaluation_of_the_same_images_is_put_beside_and_of_others_not(problem):
+def test_an_evaluation_of_the_same_images_is_put_beside_and_of_others_not(problem, tmp_path):
     sigma, weights, bias, x = problem
     model, labels = linear(sigma, weights, bias), exact(problem)[0]
-    asked = {"effort": "quick", "attacks": "pgd_strong", "checks": False, "judge_draws": 5000}
-    evaluation = pnil_tf.evaluate(model, x, labels, 0.01, verbose=0, **asked)
-    found = pnil_tf.certify(
-        model, x, labels, 0.01, draws=500, evaluation=evaluation, verbose=0
-    ).to_dict()
-    sides = found["both_sides"]
-    for figure in (sides["majority"], sides["single_draw"]):
-        assert figure["proved"]["value"] <= figure["attacked"]["value"]
+    alone = pnil_tf.certify(model, x, labels, 0.01, evaluation=tmp_path, **QUICK).to_dict()
+    assert "both_sides" not in alone
+    votes = np.repeat(labels[:, np.newaxis], 100, axis=1)
+    folder = written_evaluation(tmp_path, alone["identity"], votes, labels)
+    found = pnil_tf.certify(model, x, labels, 0.01, evaluation=folder, **QUICK)
+    sides = found.to_dict()["both_sides"]
     assert sides["images"] == len(x)
-    same = {**found["identity"], "labels": labels, "epsilon": 0.01, "norm": "linf"}
-    assert attacked_votes(evaluation.folder, same).shape == (len(x), 5000)
+    assert sides["majority"]["attacked"]["value"] == 1.0
+    assert "attacked, at most" in (found.folder / "certificate.html").read_text()
+    same = {**alone["identity"], "labels": labels, "epsilon": 0.01, "norm": "linf"}
+    assert attacked_votes(folder, same).shape == (len(x), 100)
     for other in (
         {"epsilon": 0.02},
         {"norm": "l2"},
@@ -219,4 +248,36 @@ def test_an_evaluation_of_the_same_images_is_put_beside_and_of_others_not(proble
         {"data": "other images"},
         {"labels": 1 - labels},
     ):
-        assert attacked_votes(evaluation.folder, {**same, **other}) is None
+        assert attacked_votes(folder, {**same, **other}) is None
+    with (folder / "arrays.npz").open("ab") as file:
+        file.write(b"damage")
+    with pytest.raises(UserError, match="damaged"):
+        attacked_votes(folder, same)
+
+
+@pytest.mark.slow
+def test_a_strong_attack_finds_nothing_on_certified_images(blobs):
+    """200 images, a trained network, and an attack that averages over many draws."""
+    x, y = blobs
+    layers = [PNILLayer(use_kernel=False, initial_sigma=0.3), keras.layers.Flatten()]
+    layers += [keras.layers.Dense(64, "relu"), keras.layers.Dense(4)]
+    network = keras.Sequential([keras.Input((8, 8, 1)), *layers])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    network.compile("adam", loss)
+    network.fit(x, y, epochs=30, verbose=0)
+    evaluation = pnil_tf.evaluate(
+        network, x, y, 0.05, images=200, attacks="pgd_strong", checks=False, verbose=0
+    )
+    found = pnil_tf.certify(
+        network, x, y, 0.05, images=200, draws=5000, evaluation=evaluation, verbose=0
+    )
+    sides = found.to_dict()["both_sides"]
+    certified = (found.answers == y[:200]) & (found.radii() > 0.05)
+    assert certified.mean() > 0.5
+    with np.load(evaluation.folder / "arrays.npz") as arrays:
+        votes = arrays["worst_case_votes"][certified]
+    right = (votes == y[:200][certified][:, np.newaxis]).mean(axis=1)
+    # A share above one half, as judged by so many draws.
+    assert right.min() > 0.5 - 4 * 0.5 / np.sqrt(votes.shape[1])
+    assert sides["contradicted"] <= sides["contradicted_by_chance"]
+    assert sides["single_draw"]["proved"]["value"] <= sides["single_draw"]["attacked"]["value"]
