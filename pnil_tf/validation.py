@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import numbers
 import types
@@ -33,6 +34,19 @@ def check_types(settings: Any) -> None:
         if not _is(value, kind):
             said = getattr(kind, "__name__", None) or str(kind)
             raise UserError(f"{argument(name)} must be of the type {said}. Received: {value!r}.")
+
+
+def use_plain_numbers(settings: Any) -> None:
+    """Puts Python's numbers in place of others, such as NumPy's, which no JSON can hold.
+
+    Args:
+        settings: An instance of a dataclass, frozen or not; it is changed.
+    """
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if isinstance(value, numbers.Real) and not isinstance(value, (bool, int, float)):
+            plain = int(value) if isinstance(value, numbers.Integral) else float(value)
+            object.__setattr__(settings, field.name, plain)
 
 
 def require(condition: bool, message: str) -> None:

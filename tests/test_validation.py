@@ -7,7 +7,13 @@ import pytest
 from pnil_tf.data.settings import DataSettings
 from pnil_tf.errors import UserError, speaking_of_flags
 from pnil_tf.training.settings import AttackTrainingSettings, OptimizationSettings, TrainSettings
-from pnil_tf.validation import LARGEST_COUNT, check_types, require_count, require_positive
+from pnil_tf.validation import (
+    LARGEST_COUNT,
+    check_types,
+    require_count,
+    require_positive,
+    use_plain_numbers,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +39,13 @@ class Settings:
 )
 def test_values_of_the_right_types(right):
     check_types(Settings(**right))
+
+
+def test_numbers_become_those_of_python():
+    settings = Settings(whole=np.int64(3), real=np.float32(0.5), either=np.float64(2), yes=True)
+    use_plain_numbers(settings)
+    assert [type(value) for value in dataclasses.astuple(settings)[:2]] == [int, float]
+    assert (type(settings.either), settings.yes) == (float, True)
 
 
 @pytest.mark.parametrize(

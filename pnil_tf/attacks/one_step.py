@@ -7,7 +7,6 @@ settings, `StepAttack`. `step_attack` knows the settings by the attacks' names.
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 from typing import Any
 
@@ -18,8 +17,10 @@ from pnil_tf import rng
 from pnil_tf.attacks.ball import ORDERS, on_sphere, uniform_in_ball
 from pnil_tf.attacks.class_start import mixed_start
 from pnil_tf.attacks.eot import EOT, Loss, Predict, eot_gradient, peak_scaled
+from pnil_tf.attacks.settings import is_number
 from pnil_tf.errors import UserError
 from pnil_tf.tensors import Images, Labels, Scalar, Seed, Shape, Tensor
+from pnil_tf.validation import use_plain_numbers
 from pnil_tf.vocabulary import NORMS
 
 # Multiples of epsilon: (start, its size, step, projected to the ball around x).
@@ -72,6 +73,7 @@ class StepAttack:
     clip_max: float = 1.0
 
     def __post_init__(self) -> None:
+        use_plain_numbers(self)
         for name in ("epsilon", "step_size"):
             _require_positive(name, getattr(self, name))
         if self.norm not in NORMS:
@@ -170,7 +172,7 @@ def step_attack(
 
 
 def _require_positive(name: str, value: Any) -> None:
-    if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
+    if not is_number(value) or value <= 0:
         raise UserError(f"An attack needs {name} > 0, a number. Received: {value!r}.")
 
 

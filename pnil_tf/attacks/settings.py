@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 from typing import Any
 
 from pnil_tf.attacks.eot import EOT
 from pnil_tf.errors import UserError
+from pnil_tf.validation import use_plain_numbers
 from pnil_tf.vocabulary import ATTACKS, LOSSES, NORMS
 
 ALL_DRAWS = ((1.0, 1.0),)
@@ -70,6 +72,7 @@ class AttackSettings:
     faithful: bool = False
 
     def __post_init__(self) -> None:
+        use_plain_numbers(self)
         _one_of("attack", self.name, ATTACKS)
         _one_of("norm", self.norm, NORMS)
         for loss in self.losses:
@@ -165,9 +168,10 @@ def _one_of(what: str, value: Any, names: tuple[str, ...]) -> None:
 
 def is_number(value: Any) -> bool:
     """Whether a value is a finite number."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return real and math.isfinite(value)
 
 
 def is_whole(value: Any) -> bool:
     """Whether a value is a whole number."""
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)

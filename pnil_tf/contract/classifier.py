@@ -219,8 +219,9 @@ def checked_outputs(function: Callable[[Any], Any], pixels: Any) -> np.ndarray:
         ) from error
     if isinstance(answer, (dict, list, tuple)):
         raise UserError(
-            f"A classifier has one output. Received: {len(answer)} of them, in a "
-            f"{type(answer).__name__}. Pass a model of the output that classifies, for example "
+            "A classifier answers with one array, not with a dictionary or list of them. Received: "
+            f"a {type(answer).__name__} of {len(answer)}. Pass a model of the output that "
+            "classifies, for example "
             f"keras.Model(model.input, model.output[{_first_key(answer)!r}])."
         )
     try:

@@ -24,12 +24,9 @@ Answer = Callable[[Any], Any]
 _ACTIVATIONS = {PROBABILITIES: "softmax", PROBABILITY: "sigmoid", INDEPENDENT: "sigmoid"}
 _FOUND = {"Softmax": "softmax", "Sigmoid": "sigmoid"}
 # What one of these makes is a score: no probability comes from it.
-_SCORES = frozenset(
-    (
-        *("Conv2D", "Elu", "FusedBatchNormV3", "LogSoftmax", "MatMul", "Relu", "Softplus"),
-        *("Softsign", "Tanh"),
-    )
-)
+_SCORES = frozenset(("Conv2D", "FusedBatchNormV3", "LogSoftmax", "MatMul"))
+# These make a score of a score, if nothing comes behind: (tanh + 1) / 2 is a probability.
+_BENT = frozenset(("Elu", "Relu", "Softplus", "Softsign", "Tanh"))
 # What one of these makes is a score only where everything is that it is made of: the mean of
 # probabilities is a probability.
 _MIXTURES = SAME_VALUES | {
@@ -37,7 +34,12 @@ _MIXTURES = SAME_VALUES | {
     *("Neg", "Pack", "RealDiv", "Sub", "Sum", "Transpose"),
 }
 _CONSTANTS = frozenset(("Const", "Placeholder", "ReadVariableOp"))
-_CLIPS = frozenset(("ClipByValue", "Maximum", "Minimum"))
+_CLIPS: dict[str, tuple[float, ...]] = {
+    "ClipByValue": (0.0, 1.0),
+    "Maximum": (0.0,),
+    "Minimum": (1.0,),
+}
+"""The ends between which probabilities lie, in the order in which a clip names them."""
 _BARELY = 1e-3
 """How far from 0 and from 1 a clip of probabilities may stand that is there for the logarithm."""
 _SMALLEST = np.finfo(np.float32).tiny
@@ -115,7 +117,7 @@ def outputs_of(
     Args:
         trace: The classifier in a graph; its outputs are `(batch, count)`.
         examples: Computes the outputs for a few images, float32 `(n, count)`; it is called only
-            where the graph does not tell.
+            where no softmax or sigmoid is found at the end of the graph.
         kind: What the user says they are, one of `KINDS`.
         probabilities: As for `outputs_by_value`.
 
@@ -125,9 +127,11 @@ def outputs_of(
     count = trace.outputs.shape[-1]
     found = found_activation(trace.outputs)
     if found is None:
-        if kind is None and _is_score(trace.outputs):
+        values = examples()
+        # A product of probabilities with a matrix may be probabilities again.
+        if kind is None and _is_score(trace.outputs) and not _sum_to_one(values):
             return Outputs(LOGITS if count > 1 else LOGIT, count)
-        return outputs_by_value(examples(), kind, probabilities)
+        return outputs_by_value(values, kind, probabilities)
     if found[0] == "softmax" and count == 1:
         raise UserError(
             "A softmax over one output is always 1. Received: a classifier with one output and a "
@@ -257,14 +261,16 @@ def _hardly_clips(operation: Any) -> bool:
         return False
     bounds = [tf.get_static_value(bound) for bound in operation.inputs[1:]]
     return all(
-        bound is not None and np.size(bound) == 1 and min(abs(bound), abs(1 - bound)) <= _BARELY
-        for bound in bounds
+        bound is not None and np.size(bound) == 1 and abs(bound - end) <= _BARELY
+        for bound, end in zip(bounds, _CLIPS[operation.type], strict=True)
     )
 
 
 def _is_score(tensor: Any) -> bool:
     """Whether a tensor consists of scores, as the graph shows."""
-    waiting, seen, scores = [tensor.op], set(), False
+    last = _maker(tensor)
+    start = last.inputs[0].op if last.type in _BENT else tensor.op
+    waiting, seen, scores = [start], set(), False
     while waiting:
         operation = waiting.pop()
         if operation.name in seen:

@@ -59,6 +59,8 @@ class PixelRange:
         """
         if isinstance(value, PixelRange):
             return value
+        if hasattr(value, "tolist"):  # an array
+            value = value.tolist()
         if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2:
             return cls(*value)
         raise UserError(

@@ -19,6 +19,9 @@ _SAME_RANGE = SAME_VALUES | {
 }
 _ARITHMETIC = {"Mul", "RealDiv", "Sub", "AddV2", "Add", "BiasAdd"}
 _MASKING = {"Select", "SelectV2"}
+_LITTLE = 0.05
+_MOST_SPREAD = 0.9
+"""More than any pixels from -1 to 1 deviate: a deviation of 1 is no scaling at all."""
 _NO_PIXELS = {"Shape", "ShapeN", "Size", "Rank", "ZerosLike", "OnesLike"}
 _CONSTANT = {"Maximum": np.maximum, "Mul": np.multiply, "RealDiv": np.divide, "Sqrt": np.sqrt}
 
@@ -46,15 +49,17 @@ def preprocessing_of(trace: Trace) -> Preprocessing:
     """Reads the range that suits a model's own preprocessing.
 
     `Rescaling`, `Normalization`, `preprocess_input`, a `Lambda` and plain arithmetic look alike in
-    the graph: `x * scale + offset`. Scales near 1 / 255, and offsets that put zero in the middle of
-    0 to 255, belong to pixels from 0 to 255. A mean and a standard deviation that pixels in [0, 1]
-    can have belong to these; those that only pixels from -1 to 1 can have, to those.
+    the graph: `x * scale + offset`. Scales near 1 / 255 or 2 / 255, and offsets that put zero in
+    the middle of 0 to 255, belong to pixels from 0 to 255. A mean and a standard deviation that
+    pixels in [0, 1] can have belong to these; those that only pixels from -1 to 1 can have, to
+    those.
     """
     return _follow(trace, trace.images, 1.0, 0.0, steps=100)
 
 
 def _follow(trace: Trace, tensor: Any, scale: float, offset: float, steps: int) -> Preprocessing:
-    changed = (scale, offset) != (1.0, 0.0)
+    # A little is added before a logarithm or a root, and says nothing of the pixels.
+    changed = scale != 1.0 or abs(offset) > _LITTLE
     so_far = _range(scale, offset) if changed else None
     end = _NONE if not changed else Preprocessing(so_far) if so_far else _UNCLEAR
     consumers = _consumers(tensor)
@@ -178,10 +183,14 @@ def _range(scale: float, offset: float) -> PixelRange | None:
     if not scale:
         return None
     zero = -offset / scale  # the pixel that becomes 0
-    if (abs(zero) < 1e-3 and abs(scale) < 0.02) or 2 <= zero <= 200:
+    # To [0, 1], or to twice that, or to deviations from the mean of bytes.
+    usual = any(abs(255 * abs(scale) / to - 1) < 0.01 for to in (1, 2))
+    if (abs(zero) < 1e-3 and usual) or 2 <= zero <= 200:
         return BYTES
     low, high = sorted((offset, offset + scale))
-    if np.allclose((low, high), (-1, 1), atol=1e-3) or np.allclose((low, high), (0, 255), atol=0.5):
+    if np.allclose((low, high), (0, 255), atol=0.5) or any(
+        np.allclose((low, high), (-size, size), atol=1e-3) for size in (0.5, 1)
+    ):
         return UNIT
     low, high = sorted((offset - scale, offset + scale))
     if np.allclose((low, high), (0, 1), atol=1e-3) or np.allclose((low, high), (0, 255), atol=0.5):
@@ -197,4 +206,5 @@ def _range(scale: float, offset: float) -> PixelRange | None:
 def _possible(mean: float, deviation: float, pixel_range: PixelRange) -> bool:
     """Whether pixels of a range can have these moments (the inequality of Bhatia and Davis)."""
     largest = (pixel_range.high - mean) * (mean - pixel_range.low)
-    return pixel_range.low < mean < pixel_range.high and deviation**2 <= 1.001 * largest
+    inside = pixel_range.low < mean < pixel_range.high
+    return inside and deviation < _MOST_SPREAD and deviation**2 <= 1.001 * largest

@@ -6,7 +6,8 @@ from typing import Any
 
 import keras
 
-from pnil_tf.contract.outputs import PROBABILITY, Outputs
+from pnil_tf.contract.outputs import LOGIT, PROBABILITY, Outputs
+from pnil_tf.errors import UserError
 from pnil_tf.tensors import Tensor
 from pnil_tf.training.labels import Labels
 
@@ -41,6 +42,27 @@ class ClassifierAccuracy(keras.metrics.Mean):
             raise ValueError("This accuracy belongs to the `compile` of an AdversarialModel.")
         outputs = keras.ops.cast(y_pred, "float32") - self._border
         return super().update_state(self._labels.correct(y_true, outputs), sample_weight)
+
+
+def check_thresholds(metrics: list[Any], outputs: Outputs) -> None:
+    """Refuses a metric that takes one logit for a probability.
+
+    Args:
+        metrics: As `compile` takes them, flat.
+        outputs: What the classifier answers.
+
+    Raises:
+        UserError: If so.
+    """
+    for metric in metrics if outputs.kind == LOGIT else []:
+        named = isinstance(metric, str) and metric.lower().replace("_", "") == "binaryaccuracy"
+        given = isinstance(metric, keras.metrics.BinaryAccuracy)
+        if named or (given and metric.get_config()["threshold"] != 0):
+            raise UserError(
+                "Binary accuracy compares an output with 0.5, which is right for a probability. "
+                "Received: a classifier that answers with one logit. Use metrics=['accuracy'], "
+                "which compares a logit with 0."
+            )
 
 
 def with_own_accuracy(metrics: Any) -> Any:

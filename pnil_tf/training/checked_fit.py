@@ -29,7 +29,7 @@ from pnil_tf.contract.classifier import (
 from pnil_tf.contract.pixel_range import UNIT, PixelRange
 from pnil_tf.errors import UserError
 from pnil_tf.keras_internals import untrack
-from pnil_tf.training.accuracy import ClassifierAccuracy, with_own_accuracy
+from pnil_tf.training.accuracy import ClassifierAccuracy, check_thresholds, with_own_accuracy
 from pnil_tf.training.attacked_loss import check_slope
 from pnil_tf.training.distributed_fit import DistributedFit
 from pnil_tf.training.labels import Labels, are_rows
@@ -60,6 +60,7 @@ class CheckedFit(DistributedFit):
         self._given_outputs = outputs
         self._contract: Classifier | None = None
         self._labels = Labels(count=2, loss=None)  # settled with the contract
+        self._asked_metrics: list[Any] = []
         self._accuracies: list[ClassifierAccuracy] = []
         self._sound = self._rows = self._to_tell = self._free_noise = False
         self._needs_gradients = True
@@ -107,10 +108,9 @@ class CheckedFit(DistributedFit):
         with self.distribute_strategy.scope():
             metrics, weighted_metrics = with_own_accuracy([metrics, weighted_metrics])
         super().compile(optimizer, loss, loss_weights, metrics, weighted_metrics, **kwargs)
+        self._asked_metrics = keras.tree.flatten([metrics, weighted_metrics])
         self._accuracies = [
-            metric
-            for metric in keras.tree.flatten([metrics, weighted_metrics])
-            if isinstance(metric, ClassifierAccuracy)
+            metric for metric in self._asked_metrics if isinstance(metric, ClassifierAccuracy)
         ]
         self._contract, self._sound = None, False
         shape = self._known_shape()
@@ -137,6 +137,7 @@ class CheckedFit(DistributedFit):
                 probabilities=expects_logits(self.loss) is False,
             )
             check_outputs(contract.outputs, self.loss)
+            check_thresholds(self._asked_metrics, contract.outputs)
             if not (contract.in_graph or self.run_eagerly):
                 raise UserError(
                     "TensorFlow cannot put the classifier into a graph. Received: "
@@ -182,12 +183,12 @@ class CheckedFit(DistributedFit):
         images = random_images(shape, self.classifier_batch or 4)
         if self._needs_gradients:
             check_input_gradient(contract, images[: self.classifier_batch or 2])
-        # Keras' own layers neither mix images at inference nor draw their noise in Python.
-        if not only_stock_layers(self.classifier):
-            if contract.in_graph:  # where attacks run, under run_eagerly too
-                check_noise(contract, images)
-                self._free_noise = check_noise(contract, images, training=True)
-            check_each_alone(contract, images)
+        # Keras' own layers do not draw their noise in Python; attacks run in a graph, under
+        # run_eagerly too.
+        if contract.in_graph and not only_stock_layers(self.classifier):
+            check_noise(contract, images)
+            self._free_noise = check_noise(contract, images, training=True)
+        check_each_alone(contract, images)
         self._sound = True
 
     @property

@@ -62,9 +62,11 @@ class Labels:
                     f"{shape}. Use SparseCategoricalCrossentropy for integer labels."
                 )
         elif not (one_hot or numbers):
+            rows = f", or one-hot rows of {self.count}" if self.count > 1 else ""
+            advice = " Pass labels.argmax(axis=1)." if self.count == 1 and len(shape) == 2 else ""
             raise UserError(
-                "A classifier's labels are one number for each image, or one-hot rows of "
-                f"{max(self.count, 2)}. Received: shape {shape} for {self.count} outputs."
+                f"The labels of a classifier are one number for each image{rows}. Received: shape "
+                f"{shape} for {self.count} output{'s' if self.count > 1 else ''}.{advice}"
             )
 
     def with_known_rank(self, labels: Tensor) -> Tensor:

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from pnil_tf.attacks.eot import EOT
+from pnil_tf.attacks.one_step import step_attack
 from pnil_tf.attacks.registry import attack_settings
 from pnil_tf.attacks.schedule import draw_phases
 from pnil_tf.attacks.settings import AttackSettings
 from pnil_tf.errors import UserError
+from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.vocabulary import ATTACKS
 
 
@@ -133,3 +135,10 @@ def test_wrong_settings_get_one_clear_sentence(name, wrong, message):
 def test_settings_built_by_hand_are_checked_too():
     with pytest.raises(UserError, match="No attack has this name"):
         AttackSettings("nothing", 0.1, 1, 0.1)
+
+
+def test_numbers_of_numpy_are_taken():
+    epsilon = np.float32(0.1)
+    for made in (step_attack("fgsm", epsilon), attack_settings("pgd", epsilon, steps=np.int64(3))):
+        assert (made.epsilon, type(made.epsilon)) == (float(epsilon), float)
+    json.dumps(EvaluationSettings(epsilon=epsilon, images=np.int64(5)).to_json())

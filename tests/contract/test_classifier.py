@@ -184,6 +184,8 @@ UNCLEAR = {
     "batch statistics": lambda: D.BatchNormalization(),
     "two branches that contradict each other": lambda: branches(2.0, -1.0),
     "an unusual scale": lambda: D.Rescaling(3.0),
+    "pixels up to 100": lambda: D.Rescaling(1 / 100),
+    "16 bits": lambda: D.Rescaling(1 / 65535),
     "a learned scale": lambda: LearnedScale(),
 }
 
@@ -206,6 +208,19 @@ def test_what_scales_pixels_without_telling_their_range_is_noticed(name):
         functional(lambda x: D.Dense(2)(D.Flatten()(x - keras.ops.mean(x, 1, keepdims=True)))),
     ]
     assert all(classifier_of(model).preprocessing_understood for model in plain)
+
+
+def test_a_little_that_is_added_tells_nothing():
+    fronts = [
+        lambda x: x - 0.02,
+        lambda x: D.Rescaling(1.0, 1e-6)(x),
+        lambda x: keras.ops.log(x + 1e-3),
+        lambda x: keras.ops.sqrt(x + 1e-6),
+        lambda x: keras.ops.power(x + 1e-7, 0.45),
+    ]
+    for front in fronts:
+        classifier = classifier_of(functional(lambda x, f=front: D.Dense(2)(D.Flatten()(f(x)))))
+        assert (classifier.found_range, classifier.preprocessing_understood) == (None, True)
 
 
 def always(kind, *arguments):

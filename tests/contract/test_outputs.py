@@ -23,12 +23,18 @@ def dense(count, activation=None):
     return lambda x: D.Dense(count, activation=activation)(D.Flatten()(x))
 
 
+def shares(evidence):
+    return evidence / ops.sum(evidence, axis=1, keepdims=True)
+
+
 SOFTMAX, SIGMOID = dense(3, "softmax"), dense(1, "sigmoid")
 OPEN = {  # one number or several, of which nothing tells what they are
     "flipped sigmoid": lambda x: 1.0 - SIGMOID(x),
     "pooled sigmoid": lambda x: D.GlobalAveragePooling2D()(D.Conv2D(1, 3, activation="sigmoid")(x)),
     "by hand": lambda x: 1.0 / (1.0 + ops.exp(-dense(1)(x))),
     "hard sigmoid": dense(1, "hard_sigmoid"),
+    "half of a tangent": lambda x: (dense(1, "tanh")(x) + 1.0) / 2.0,
+    "at least a half": lambda x: ops.maximum(SIGMOID(x), 0.9995),
     "concatenated": lambda x: D.Concatenate()([SIGMOID(x), dense(1, "sigmoid")(x)]),
     "largest": lambda x: D.GlobalMaxPooling2D()(D.Conv2D(3, 3, activation="sigmoid")(x)),
 }
@@ -38,6 +44,9 @@ PROBABILITIES = {
     "average": lambda x: D.Average()([SOFTMAX(x), dense(3, "softmax")(x)]),
     "pooled softmax": lambda x: D.GlobalAveragePooling2D()(D.Conv2D(3, 3, activation="softmax")(x)),
     "clipped": lambda x: ops.clip(SOFTMAX(x), 1e-7, 1.0),
+    "shares of evidence": lambda x: shares(D.Dense(3, activation="softplus")(D.Flatten()(x))),
+    "rectified": lambda x: D.ReLU()(SOFTMAX(x)),
+    "mixed by a matrix": lambda x: ops.matmul(SOFTMAX(x), np.full((3, 3), 1 / 3, np.float32)),
 }
 LOGITS = {
     "mean of a stack": lambda x: ops.mean(ops.stack([dense(3)(x), dense(3)(x)]), 0),

@@ -221,8 +221,9 @@ class NumPyNoise(D.Layer):
         (lambda: sequential(D.Rescaling(1 / 255), D.Flatten(), D.Dense(4), dtype="uint8"), "no gr"),
         (lambda: linear(NumPyNoise()), "repeats it every time"),
         (lambda: linear(D.Lambda(lambda x: x - tf.reduce_mean(x, 0))), "depends on the other"),
+        (lambda: linear(D.UnitNormalization(axis=0)), "depends on the other"),
     ],
-    ids=["rounding", "uint8", "frozen noise", "mixed images"],
+    ids=["rounding", "uint8", "frozen noise", "mixed images", "mixed by Keras"],
 )
 @pytest.mark.parametrize("what", ["fit", "evaluate"])
 def test_a_classifier_whose_figures_would_mean_nothing_is_refused(blobs, make, words, what):
@@ -357,6 +358,19 @@ def test_clean_and_adversarial_accuracy_follow_one_rule(blobs, loss, activation,
     check(model)
     model.save(tmp_path / "model.keras")
     check(keras.models.load_model(tmp_path / "model.keras"))
+
+
+@pytest.mark.parametrize("metric", ["binary_accuracy", keras.metrics.BinaryAccuracy])
+def test_a_metric_that_takes_a_logit_for_a_probability_is_refused(metric):
+    def asked(activation, metric):
+        model = AdversarialModel(linear(count=1, activation=activation), ATTACK)
+        loss = keras.losses.BinaryCrossentropy(from_logits=activation is None)
+        model.compile("sgd", loss, metrics=[metric if isinstance(metric, str) else metric()])
+
+    asked("sigmoid", metric)
+    asked(None, lambda: keras.metrics.BinaryAccuracy(threshold=0.0))
+    with pytest.raises(UserError, match=r"Binary accuracy compares an output with 0\.5"):
+        asked(None, metric)
 
 
 def test_another_classifier_is_looked_at_anew(blobs):
