@@ -351,7 +351,6 @@ def _work(
 ) -> None:
     """Attacks, judges, checks, and writes the results' files into a folder."""
     settings, y = trial.settings, trial.y
-    started = time.monotonic()
     clean = trial.clean_votes()
     logger.info("clean: accuracy %.1f %% on %d images", 100 * trial.share(clean).mean(), len(y))
     outcomes = _attacked(trial, attacks)
@@ -367,7 +366,7 @@ def _work(
         "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "attack_seconds": sum(outcome.seconds for outcome in outcomes.values()),
         "attack_cpu_seconds": sum(outcome.cpu_seconds for outcome in outcomes.values()),
-        "process_seconds": time.monotonic() - started,
+        "process_seconds": time.monotonic() - trial.begun,
     }
     arrays = {"labels": y, "clean_votes": clean, "worst_case_votes": worst_votes}
     arrays |= {f"{name}_votes": outcome.votes for name, outcome in outcomes.items()}

@@ -76,6 +76,7 @@ class Trial:
         store: Store,
         stages: Stages | None = None,
     ) -> None:
+        self.begun = time.monotonic()
         self.stages = Stages("", verbose=0) if stages is None else stages
         self.target, self.x, self.y = target, x, y
         self.settings, self.store = settings, store

@@ -43,8 +43,10 @@ class OverfittingGuard(keras.callbacks.Callback):
 
     A collapse is reported once, and again after the PGD accuracy has recovered. Epoch logs get
     `guard_pgd_accuracy` and `guard_one_step_accuracy`; put the guard before callbacks that
-    read them. With `action="rollback"` the classifier and the optimizer's moments return to
-    the best check, while the step count and with it the learning rate go on.
+    read them. With `action="rollback"` the classifier, its average and the optimizer's moments
+    return to the best check, while the step count and with it the learning rate go on. Where
+    weights are averaged, the guard watches those that the optimizer goes on with: their average
+    follows them late.
 
     Args:
         x: Images `(n, ...)` in the training's pixel range; some hundred, for a sharp estimate.
