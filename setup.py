@@ -14,7 +14,8 @@ INSTALL_REQUIRES = [
     "absl-py>=2.0",
     "cleverhans==4.0.*",
     # TensorFlow 2.21 needs keras>=3.12, Keras 3.15 needs Python>=3.11: pip finds the fitting pair.
-    "keras>=3.10,<4",
+    # Keras 3.10 cannot train on data of unknown rank.
+    "keras>=3.11,<4",
     "matplotlib>=3.9",
     # tensorflow-datasets imports a pyarrow of any version, and those of today need NumPy 2.
     "numpy>=2.0",

@@ -10,7 +10,7 @@ from pnil_tf.certificate.result import Certificate
 from pnil_tf.certificate.runner import certify
 from pnil_tf.certificate.settings import CertificateSettings
 from pnil_tf.contract.pixel_range import PixelRange
-from pnil_tf.errors import UserError
+from pnil_tf.errors import UserError, argument
 from pnil_tf.files import refuse_file_in_the_way, sha256_of
 from pnil_tf.interruption import interruption_told
 from pnil_tf.runs.evaluate import EVALUATION, own_pixels, settle
@@ -57,7 +57,8 @@ def certify_saved(
     if output is None:
         if not settled.run:
             raise UserError(
-                f"{model} is not a run's folder: say with --output where the certificate belongs."
+                f"{model} is not a run's folder: say with {argument('output')} where the "
+                "certificate belongs."
             )
         output = str(Path(model) / CERTIFICATE)
     refuse_file_in_the_way("output", output)

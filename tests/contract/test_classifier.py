@@ -302,6 +302,7 @@ def test_one_output_that_nothing_explains_must_be_said():
 
 
 IMAGES = keras.Input((8, 8, 1))
+OTHER = keras.Input((1,), name="b")
 
 
 @pytest.mark.parametrize(
@@ -311,7 +312,7 @@ IMAGES = keras.Input((8, 8, 1))
         (lambda: keras.Model(IMAGES, {"a": D.Dense(2)(D.Flatten()(IMAGES))}), r"output\['a'\]"),
         (
             lambda: keras.Model(
-                [IMAGES, keras.Input((1,), name="b")], D.Dense(2)(D.Flatten()(IMAGES))
+                [IMAGES, OTHER], D.Dense(2)(D.Concatenate()([D.Flatten()(IMAGES), OTHER]))
             ),
             "has one input",
         ),

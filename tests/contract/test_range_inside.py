@@ -54,9 +54,16 @@ def test_behind_anything_else_there_are_no_pixels(layers):
     assert range_inside(stage(*layers), BYTES) is None
 
 
-def test_the_input_itself_open_sizes_and_bytes():
+def test_the_input_itself():
     inputs = keras.Input((8, 8, 1))
-    assert range_inside(keras.Model(inputs, inputs), BYTES) == BYTES
+    try:
+        model = keras.Model(inputs, inputs)
+    except ValueError:
+        pytest.skip("this Keras builds no such model")
+    assert range_inside(model, BYTES) == BYTES
+
+
+def test_open_sizes_and_bytes():
     assert range_inside(stage(L.Rescaling(255.0), shape=(None, None, 1)), UNIT) == BYTES
     inputs = keras.Input((8, 8, 3), dtype="uint8")
     found = range_inside(keras.Model(inputs, L.Rescaling(1 / 255)(inputs)), BYTES)

@@ -100,9 +100,9 @@ def test_what_is_said_goes_before_what_the_run_knows(run, asked, tmp_path):
 @pytest.mark.parametrize(
     ("said", "complaint"),
     [
-        ({}, "--epsilon"),
-        ({"epsilon": 0.1}, "--dataset"),
-        ({"epsilon": 0.1, "data": {"dataset": "mnist"}}, "--output"),
+        ({}, "give epsilon"),
+        ({"epsilon": 0.1}, "give dataset"),
+        ({"epsilon": 0.1, "data": {"dataset": "mnist"}}, "with output"),
         ({"epsilon": 0.0, "data": {"dataset": "mnist"}}, "greater than 0"),
     ],
 )
