@@ -44,7 +44,7 @@ def use_plain_numbers(settings: Any) -> None:
     """
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
-        if isinstance(value, numbers.Real) and not isinstance(value, (bool, int, float)):
+        if isinstance(value, numbers.Real) and not isinstance(value, bool):
             plain = int(value) if isinstance(value, numbers.Integral) else float(value)
             object.__setattr__(settings, field.name, plain)
 

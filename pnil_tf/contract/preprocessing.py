@@ -70,8 +70,11 @@ def _follow(trace: Trace, tensor: Any, scale: float, offset: float, steps: int) 
         after = operation.outputs[0] if operation.outputs else None
         if operation.type in _SAME_RANGE or _adds_nothing(operation, tensor):
             found.add(_follow(trace, after, scale, offset, steps - 1))
-        elif operation.type in _MASKING and _is_random(operation.inputs[0]):
-            found.add(Preprocessing(so_far))  # dropout, which scales up what it leaves
+        elif _masks(operation):
+            found.add(end)
+        elif operation.type == "Mul" and any(map(_masks, operation.outputs[0].consumers())):
+            # Dropout scales up what it leaves.
+            found.add(_follow(trace, after, scale, offset, steps - 1))
         elif operation.type in _ARITHMETIC and _is_random(_other(operation, tensor)):
             found.add(_follow(trace, after, scale, offset, steps - 1))  # noise around 0, or 1
         elif operation.type in _ARITHMETIC:
@@ -90,6 +93,11 @@ def _follow(trace: Trace, tensor: Any, scale: float, offset: float, steps: int) 
     if not found:
         return end
     return found.pop() if len(found) == 1 else _UNCLEAR
+
+
+def _masks(operation: Any) -> bool:
+    """Whether it is the choice of a dropout."""
+    return operation.type in _MASKING and _is_random(operation.inputs[0])
 
 
 def _consumers(tensor: Any) -> list[Any]:

@@ -308,7 +308,10 @@ OTHER = keras.Input((1,), name="b")
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: keras.Model(IMAGES, [D.Dense(2)(D.Flatten()(IMAGES))] * 2), "has one output"),
+        (
+            lambda: keras.Model(IMAGES, [D.Dense(2)(D.Flatten()(IMAGES))] * 2),
+            "with one array",
+        ),
         (lambda: keras.Model(IMAGES, {"a": D.Dense(2)(D.Flatten()(IMAGES))}), r"output\['a'\]"),
         (
             lambda: keras.Model(

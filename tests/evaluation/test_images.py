@@ -187,8 +187,14 @@ INPUT = keras.Input((8, 8, 1))
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: keras.Model(INPUT, [D.Dense(2)(D.Flatten()(INPUT))] * 2), "has one output"),
-        (lambda: keras.Model(INPUT, {"a": D.Dense(2)(D.Flatten()(INPUT))}), "has one output"),
+        (
+            lambda: keras.Model(INPUT, [D.Dense(2)(D.Flatten()(INPUT))] * 2),
+            "with one array",
+        ),
+        (
+            lambda: keras.Model(INPUT, {"a": D.Dense(2)(D.Flatten()(INPUT))}),
+            "with one array",
+        ),
         (
             lambda: keras.Model(
                 [INPUT, keras.Input((1,), name="b")], D.Dense(2)(D.Flatten()(INPUT))
