@@ -155,6 +155,7 @@ def eot_gradient(
     seed: Seed,
     eot: EOT,
     unroll: bool = False,
+    alone: bool = True,
 ) -> tuple[Images, PerImage]:
     """Returns the loss and its gradient with respect to the input, averaged over draws.
 
@@ -171,11 +172,14 @@ def eot_gradient(
         eot: Number and handling of the draws.
         unroll: Whether the draws become a Python loop instead of a loop in the graph. Needed
             where `predict` communicates between replicas.
+        alone: Whether an image's logits depend on that image alone. By batch statistics they do
+            not; the slopes of all images then keep their sizes beside each other, and those of
+            images of which the classifier is very sure may underflow in float16.
 
     Returns:
         Losses `(batch,)` and gradients shaped like `x`, both float32.
     """
-    values, gradient, _ = eot_look(predict, loss, loss, x, y, seed, eot, unroll)
+    values, gradient, _ = eot_look(predict, loss, loss, x, y, seed, eot, unroll, alone)
     return values, gradient
 
 
@@ -188,6 +192,7 @@ def eot_look(
     seed: Seed,
     eot: EOT,
     unroll: bool = False,
+    alone: bool = True,
 ) -> tuple[Images, PerImage, Logits]:
     """Returns what `eot_gradient` does, and the mean of a second loss over the same draws.
 
@@ -200,6 +205,7 @@ def eot_look(
         seed: int32 seed pair.
         eot: Number and handling of the draws.
         unroll: As for `eot_gradient`.
+        alone: As for `eot_gradient`.
     """
     draws = _Draws(predict, x, seed, eot, unroll)
 
@@ -215,7 +221,7 @@ def eot_look(
                 head.watch(logits)
                 values = objective(logits, answer, count)
             slope = head.gradient(values, logits, unconnected_gradients="zero")
-            size = _slope_size(slope)
+            size = _slope_size(slope, alone)
             gradient = tape.gradient(
                 logits, images, output_gradients=slope / size, unconnected_gradients="zero"
             )
@@ -258,12 +264,16 @@ def peak_scaled(gradient: Tensor) -> Tensor:
     return gradient / tf.where(peak > 0, peak, 1.0)
 
 
-def _slope_size(slope: Logits) -> PerImage:
+def _slope_size(slope: Logits, alone: bool) -> PerImage:
     """Returns `(rows, 1)` by which to divide: each row then peaks near 2**`_SLOPE_EXPONENT`.
 
-    It is a power of 2, so that neither dividing by it nor multiplying rounds.
+    Or the largest row does, if they are not `alone`. It is a power of 2, so that neither dividing
+    by it nor multiplying rounds.
     """
     peak = tf.reduce_max(tf.abs(slope), axis=1, keepdims=True)
+    if not alone:
+        finite = tf.where(tf.math.is_finite(peak), peak, 0.0)
+        peak = tf.zeros_like(peak) + tf.reduce_max(finite)
     usable = (peak > 0) & tf.math.is_finite(peak)
     exponent = tf.round(tf.math.log(tf.where(usable, peak, 1.0)) / math.log(2.0))
     # float32 has no powers below 2**-126, and its inverse must be one, too.

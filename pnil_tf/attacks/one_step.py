@@ -185,6 +185,7 @@ def craft(
     attack: StepAttack,
     unroll: bool = False,
     signs: Images | None = None,
+    alone: bool = True,
 ) -> Images:
     """Returns adversarial images for `x`, shaped like it, within `[clip_min, clip_max]`.
 
@@ -197,13 +198,14 @@ def craft(
         attack: The settings.
         unroll: As for `eot_gradient`, for the steps too.
         signs: As for `random_start`.
+        alone: As for `eot_gradient`.
     """
     norm = ORDERS[attack.norm]
     noise_seed = rng.fold(seed, 0)
 
     def step(i: Scalar, current: Images) -> Images:
         _, gradient = eot_gradient(
-            predict, loss, current, y, rng.fold(noise_seed, i), attack.eot, unroll
+            predict, loss, current, y, rng.fold(noise_seed, i), attack.eot, unroll, alone
         )
         # An overflow in low precision says nothing about the direction.
         gradient = tf.where(tf.math.is_finite(gradient), gradient, tf.zeros_like(gradient))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
@@ -43,6 +44,8 @@ def check_pixels(pixel_range: PixelRange, low: float, high: float, fractional: b
         UserError: If pixels lie outside, are not numbers, or are all within [0, 1] where 0 to 255
             or the like is expected.
     """
+    if math.isnan(low) or math.isnan(high):
+        raise UserError("Pixels must be finite numbers. Received: NaN among them.")
     slack = _ROUNDING * pixel_range.width
     inside = low >= pixel_range.low - slack and high <= pixel_range.high + slack
     # Nearly black bytes are whole numbers.

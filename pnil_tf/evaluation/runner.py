@@ -74,6 +74,7 @@ from pnil_tf.version import __version__, versions
 logger = logging.getLogger(__name__)
 
 _CREW = "attacks by several processes"
+_UNPERTURBED = "unperturbed"
 
 
 # Every attack is a new graph, and rightly so; TensorFlow would warn of each.
@@ -354,7 +355,7 @@ def _work(
     clean = trial.clean_votes()
     logger.info("clean: accuracy %.1f %% on %d images", 100 * trial.share(clean).mean(), len(y))
     outcomes = _attacked(trial, attacks)
-    worst_votes, worst_images = _worst_case(trial, outcomes)
+    worst_votes, worst_images = _worst_case(trial, trial.share(clean), outcomes)
     evidence = gather(trial, trial.share(clean), outcomes, curve_epsilons(settings))
     results = {
         **_judgement(trial, clean, outcomes, worst_votes, evidence),
@@ -400,13 +401,23 @@ def _check_losses(target: Target, attacks: Mapping[str, Planned]) -> None:
             )
 
 
-def _worst_case(trial: Trial, outcomes: dict[str, Outcome]) -> tuple[np.ndarray, np.ndarray]:
-    """Judges for each image the adversarial image that did worst, by draws of its own.
+def _worst_case(
+    trial: Trial, clean: np.ndarray, outcomes: dict[str, Outcome]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Judges for each image the image in its ball that did worst, by draws of its own.
 
-    The draws that chose it must not judge it: the lowest of several noisy looks is too low.
+    The unperturbed one is among them: an attack may mend a mistake. The draws that chose it must
+    not judge it: the lowest of several noisy looks is too low.
     """
-    chosen = worst_per_image({name: outcome.share for name, outcome in outcomes.items()})
-    images = np.stack([outcomes[name].adversarial[i] for i, name in enumerate(chosen)])
+    attacked = max(len(outcome.share) for outcome in outcomes.values())
+    shares = {name: outcome.share for name, outcome in outcomes.items()}
+    chosen = worst_per_image({**shares, _UNPERTURBED: clean[:attacked]})
+    images = np.stack(
+        [
+            trial.x[i] if name == _UNPERTURBED else outcomes[name].adversarial[i]
+            for i, name in enumerate(chosen)
+        ]
+    )
     return trial.votes("worst-case", images), images
 
 

@@ -19,6 +19,7 @@ from pnil_tf.training.labels import are_rows
 # Names of Keras' losses by the kind of output they fit.
 _NO_CLASSIFICATION = {"circle", "ctc", "dice", "tversky"}
 _OF_PROBABILITIES = {"categorical_generalized_cross_entropy", "kl_divergence", "poisson"}
+_OF_SIGMOIDS = {"binary_crossentropy", "binary_focal_crossentropy"}
 _OF_SEVERAL = {
     *("categorical_crossentropy", "categorical_focal_crossentropy", "categorical_hinge"),
     *("categorical_generalized_cross_entropy", "sparse_categorical_crossentropy"),
@@ -143,6 +144,12 @@ def check_outputs(outputs: Outputs, loss: Any) -> None:
             "The loss expects probabilities, but the classifier ends in logits (no activation). "
             f"Received: {said}. Use {_of_logits(loss, outputs)}(from_logits=True) from "
             "keras.losses."
+        )
+    if name in _OF_SIGMOIDS and activation == "softmax":
+        raise UserError(
+            "The loss judges each output by itself, and Keras would read the logits of a softmax "
+            f"as those of sigmoids. Received: {said}, and a classifier that ends in softmax. Use "
+            "CategoricalCrossentropy."
         )
     if name in _OF_PROBABILITIES and activation is None:
         raise UserError(

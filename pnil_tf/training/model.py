@@ -290,9 +290,10 @@ class AdversarialModel(AveragedFit):
         self._track_loss(loss, tf.shape(x)[0])
         if self.validation_attack is not None:
             losses, hits = self.attack_outcome(x, y, self.validation_attack, seed)
-            example_weight = None if weight is None else tf.reshape(weight, [-1])
-            self._adversarial_loss.update_state(losses, example_weight)
-            self._adversarial_accuracy.update_state(hits, example_weight)
+            if weight is not None:  # as Keras does it in `loss`; its `accuracy` has no weights
+                losses *= tf.cast(tf.reshape(weight, [-1]), losses.dtype)
+            self._adversarial_loss.update_state(losses)
+            self._adversarial_accuracy.update_state(hits)
         return self.compute_metrics(x, y, outputs, sample_weight=weight)
 
     def attack_outcome(
@@ -312,7 +313,7 @@ class AdversarialModel(AveragedFit):
         classifier = self._look(x.shape[1:])
 
         def crafted(x: Images, y: Labels, seed: Seed) -> Images:
-            return self._crafted(classifier.logits, x, y, seed, attack, unroll=False)
+            return self._crafted(classifier.logits, x, y, seed, attack)
 
         x_adv = self._in_graph(("validation", attack), crafted)(
             x, y, rng.fold(seed, _VALIDATE_ATTACK)
@@ -348,7 +349,7 @@ class AdversarialModel(AveragedFit):
                     seen.append(classifier.logits(pixels, training=True))
                 return seen[-1]
 
-            x_adv = self._crafted(logits, x, y, seed, attack, unroll=True)
+            x_adv = self._crafted(logits, x, y, seed, attack, training=True)
             return x_adv, seen[0][: tf.shape(x)[0]]
 
         if self._jit_crafting:
@@ -373,7 +374,7 @@ class AdversarialModel(AveragedFit):
         y: Labels,
         seed: Seed,
         attack: StepAttack,
-        unroll: bool,
+        training: bool = False,
     ) -> Images:
         """Adversarial images in the classifier's pixels; the attack sees them in [0, 1]."""
         pixel_range, outputs = self.pixel_range, self._look(x.shape[1:]).outputs
@@ -384,8 +385,9 @@ class AdversarialModel(AveragedFit):
             y,
             seed,
             attack,
-            unroll,
-            None if self.directions is None else self.directions.of(self._labels.classes(y)),
+            unroll=training,
+            signs=None if self.directions is None else self.directions.of(self._labels.classes(y)),
+            alone=not (training and _normalizes_batches(self.classifier)),
         )
         return pixel_range.from_unit(unit)
 
@@ -489,6 +491,11 @@ class AdversarialModel(AveragedFit):
 
 def _exchanges_statistics(classifier: keras.Model) -> bool:
     return any(getattr(layer, "synchronized", False) for layer in all_layers(classifier))
+
+
+def _normalizes_batches(classifier: keras.Model) -> bool:
+    batch_norm = keras.layers.BatchNormalization
+    return any(isinstance(layer, batch_norm) for layer in all_layers(classifier))
 
 
 def _check_names(metrics: Any) -> None:

@@ -37,6 +37,28 @@ def test_one_antithetic_pair_is_exact_where_the_error_is_odd(average):
     np.testing.assert_allclose(gradient, np.broadcast_to(model.w, (3, 4, 4, 1)), atol=1e-5)
 
 
+def test_images_that_see_each_other_get_the_gradient_of_the_loss_of_all():
+    scale = np.array([1.0, 30.0, 3.0, 0.1], np.float32).reshape(4, 1, 1, 1)  # unlike slopes
+    x = tf.constant(np.random.default_rng(0).normal(size=(4, 4, 4, 1)).astype(np.float32) * scale)
+    kernel = tf.constant(np.random.default_rng(1).normal(size=(16, 3)).astype(np.float32))
+    labels = tf.constant([0, 1, 2, 0])
+
+    def predict(images):
+        flat = tf.reshape(images, [-1, 16])
+        return (flat - tf.reduce_mean(flat, 0)) / tf.math.reduce_std(flat, 0) @ kernel
+
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        total = tf.reduce_sum(cross_entropy(labels, predict(x)))
+    expected = tape.gradient(total, x)
+    found, lone = (
+        eot_gradient(predict, cross_entropy, x, labels, rng.make_seed(0), EOT(), alone=alone)[1]
+        for alone in (False, True)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    assert np.abs(lone - expected).max() > 1e-2
+
+
 @settings(max_examples=12, deadline=None)
 @given(
     draws=st.integers(1, 7),

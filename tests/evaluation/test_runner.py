@@ -235,6 +235,25 @@ def test_the_checks_run_whatever_suits_the_strong_attack(change, tmp_path):
     assert len(results["eot_curve"]) > 1
 
 
+def test_the_worst_case_counts_a_mistake_that_an_attack_mends(tmp_path):
+    """The gradient points the wrong way, so every attack moves an image to its class."""
+    x = np.full((6, 4, 4, 1), 0.5, np.float32)
+    x[:3] += 0.01
+
+    @tf.custom_gradient
+    def turned(z):
+        return z, lambda slope: -slope
+
+    def model(x):
+        z = turned(100.0 * (tf.reduce_mean(x, (1, 2, 3)) - 0.5))
+        return tf.stack([-z, z - 2.0], axis=1)
+
+    settings = EvaluationSettings(**{**FAST, "attacks": ("pgd",), "checks": False})
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    results = evaluate(model, x, labels, settings, tmp_path / "out")
+    assert results["worst_case_per_image"]["value"] <= results["clean"]["value"]
+
+
 def test_a_loss_that_needs_more_classes_is_refused_before_the_work(tmp_path):
     x, _ = images()
     settings = EvaluationSettings(**{**FAST, "loss": "margin+dlr"})

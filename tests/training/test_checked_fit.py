@@ -174,6 +174,7 @@ def test_the_labels_of_hinge_losses_are_understood(blobs, loss):
         (lambda: linear(), "kl_divergence", "expects probabilities"),
         (lambda: linear(count=1), "mse", "from where on"),
         (lambda: linear(count=1, activation="sigmoid"), "categorical_crossentropy", "one output"),
+        (lambda: linear(activation="softmax"), L.BinaryCrossentropy(), "each output by itself"),
         (lambda: linear(), L.Dice(), "not a loss for a classifier"),
         (
             lambda: linear(),
@@ -358,6 +359,17 @@ def test_clean_and_adversarial_accuracy_follow_one_rule(blobs, loss, activation,
     check(model)
     model.save(tmp_path / "model.keras")
     check(keras.models.load_model(tmp_path / "model.keras"))
+
+
+def test_weights_of_images_count_alike_in_clean_and_adversarial_figures(blobs):
+    x, y = blobs[0][:40], blobs[1][:40]
+    weight = np.random.default_rng(0).uniform(0, 3, 40)
+    nothing = StepAttack(1e-9, 1e-9)  # then both must be equal
+    model = AdversarialModel(linear(), nothing, validation_attack=nothing, pixel_range=(0, 2))
+    model.compile("sgd", CROSS_ENTROPY, metrics=["accuracy"])
+    found = model.evaluate(x, y, sample_weight=weight, batch_size=16, verbose=0, return_dict=True)
+    assert found["adversarial_loss"] == pytest.approx(found["loss"], rel=1e-5)
+    assert found["adversarial_accuracy"] == pytest.approx(found["accuracy"])
 
 
 @pytest.mark.parametrize("metric", ["binary_accuracy", keras.metrics.BinaryAccuracy])
