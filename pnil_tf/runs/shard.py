@@ -33,7 +33,7 @@ def run_shard(path: Path) -> None:
             name: tuple(value) if isinstance(value, list) else value
             for name, value in task["settings"].items()
         }
-        with np.load(task["images"]) as arrays:
+        with np.load(task["images"], allow_pickle=False) as arrays:
             images, labels = arrays["images"], arrays["labels"]
         evaluate_shard(
             load_model(task["model"]).model,

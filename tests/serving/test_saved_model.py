@@ -519,7 +519,7 @@ def growing():
     ("model", "arguments", "words"),
     [
         (lambda: "runs/name", {}, "Received: str"),
-        (lambda: keras.Sequential([keras.layers.Dense(2)]), {}, "Pass image_shape"),
+        (lambda: keras.Sequential([keras.layers.Dense(2)]), {}, "Call it on a batch first"),
         (growing, {}, "Pass image_shape"),
         (
             lambda: keras.Sequential([keras.Input(SHAPE), keras.layers.Conv2D(2, 3)]),
