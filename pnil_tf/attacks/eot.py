@@ -221,7 +221,8 @@ def eot_look(
                 head.watch(logits)
                 values = objective(logits, answer, count)
             slope = head.gradient(values, logits, unconnected_gradients="zero")
-            size = _slope_size(slope, alone)
+            # The slopes of cross-entropies are 1 at most; one size for the images of all replicas.
+            size = _slope_size(slope if alone else tf.ones_like(slope))
             gradient = tape.gradient(
                 logits, images, output_gradients=slope / size, unconnected_gradients="zero"
             )
@@ -264,16 +265,12 @@ def peak_scaled(gradient: Tensor) -> Tensor:
     return gradient / tf.where(peak > 0, peak, 1.0)
 
 
-def _slope_size(slope: Logits, alone: bool) -> PerImage:
+def _slope_size(slope: Logits) -> PerImage:
     """Returns `(rows, 1)` by which to divide: each row then peaks near 2**`_SLOPE_EXPONENT`.
 
-    Or the largest row does, if they are not `alone`. It is a power of 2, so that neither dividing
-    by it nor multiplying rounds.
+    It is a power of 2, so that neither dividing by it nor multiplying rounds.
     """
     peak = tf.reduce_max(tf.abs(slope), axis=1, keepdims=True)
-    if not alone:
-        finite = tf.where(tf.math.is_finite(peak), peak, 0.0)
-        peak = tf.zeros_like(peak) + tf.reduce_max(finite)
     usable = (peak > 0) & tf.math.is_finite(peak)
     exponent = tf.round(tf.math.log(tf.where(usable, peak, 1.0)) / math.log(2.0))
     # float32 has no powers below 2**-126, and its inverse must be one, too.

@@ -34,9 +34,9 @@ KERNELS = {
 #
 #                          softmax, sigmoids, one probability, logits, one logit
 DECIDED = {
-    "binary_crossentropy": "msp--",
+    "binary_crossentropy": "-sp--",
     "binary_crossentropy of logits": "---lo",
-    "binary_focal_crossentropy": "msp--",
+    "binary_focal_crossentropy": "-sp--",
     "binary_focal_crossentropy of logits": "---lo",
     "categorical_crossentropy": "ms---",
     "categorical_crossentropy of logits": "---l-",
