@@ -20,22 +20,6 @@ MOST_DRAWS = 100_000
 _ABSTRACT = {int: numbers.Integral, float: numbers.Real}
 
 
-def check_types(settings: Any) -> None:
-    """Refuses a value of another type than its field's: they may come from a file, or from Python.
-
-    Args:
-        settings: An instance of a dataclass; its name stands for the flags of this name.
-
-    Raises:
-        UserError: If a value is not of its field's type.
-    """
-    for name, kind in typing.get_type_hints(type(settings)).items():
-        value = getattr(settings, name)
-        if not _is(value, kind):
-            said = getattr(kind, "__name__", None) or str(kind)
-            raise UserError(f"{argument(name)} must be of the type {said}. Received: {value!r}.")
-
-
 def use_plain_numbers(settings: Any) -> None:
     """Puts Python's numbers in place of others, such as NumPy's, which no JSON can hold.
 
@@ -47,6 +31,25 @@ def use_plain_numbers(settings: Any) -> None:
         if isinstance(value, numbers.Real) and not isinstance(value, bool):
             plain = int(value) if isinstance(value, numbers.Integral) else float(value)
             object.__setattr__(settings, field.name, plain)
+
+
+def check_types(settings: Any) -> None:
+    """Refuses a value of another type than its field's: they may come from a file, or from Python.
+
+    Numbers of NumPy's become Python's, see `use_plain_numbers`.
+
+    Args:
+        settings: An instance of a dataclass; its name stands for the flags of this name.
+
+    Raises:
+        UserError: If a value is not of its field's type.
+    """
+    use_plain_numbers(settings)
+    for name, kind in typing.get_type_hints(type(settings)).items():
+        value = getattr(settings, name)
+        if not _is(value, kind):
+            said = getattr(kind, "__name__", None) or str(kind)
+            raise UserError(f"{argument(name)} must be of the type {said}. Received: {value!r}.")
 
 
 def require(condition: bool, message: str) -> None:

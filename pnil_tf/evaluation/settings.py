@@ -13,7 +13,6 @@ from pnil_tf.validation import (
     require_count,
     require_one_of,
     require_positive,
-    use_plain_numbers,
 )
 from pnil_tf.vocabulary import ATTACKS, AVERAGES, EFFORTS, LOSSES, NORMS, SUITES
 
@@ -91,7 +90,6 @@ class EvaluationSettings:
     effort: str = "standard"
 
     def __post_init__(self) -> None:
-        use_plain_numbers(self)
         check_types(self)
         for name in ("images", "spsa_images", "check_images", "batch_size", *_OF_SPSA):
             require_count(name, getattr(self, name))
