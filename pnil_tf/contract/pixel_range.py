@@ -10,7 +10,7 @@ import dataclasses
 import fractions
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pnil_tf.errors import UserError, argument
@@ -100,14 +100,17 @@ BYTES = PixelRange(0.0, 255.0)
 SIGNED = PixelRange(-1.0, 1.0)
 
 
-def check_epsilon(epsilon: float, norm: str, pixel_range: PixelRange = UNIT) -> None:
+def check_epsilon(
+    epsilon: float, norm: str, pixel_range: Callable[[], PixelRange] = lambda: UNIT
+) -> None:
     """Refuses a radius that is no share of the pixel range.
 
     Args:
         epsilon: The radius.
         norm: `"linf"` or `"l2"`. In l2 an image's radius may exceed 1: the distance of black and
             white is the square root of the number of its values.
-        pixel_range: For the words.
+        pixel_range: For the words; it is called only where they are needed, since finding the
+            range takes a look into the model.
 
     Raises:
         UserError: If it is not positive, or above 1 in l_inf.
@@ -120,9 +123,10 @@ def check_epsilon(epsilon: float, norm: str, pixel_range: PixelRange = UNIT) -> 
     ):
         raise UserError(f"An attack needs epsilon > 0, a number. Received: {epsilon!r}.")
     if norm == "linf" and epsilon > 1:
-        pixels = 255.0 if pixel_range.is_unit else pixel_range.width
+        stands_in = pixel_range()
+        pixels = 255.0 if stands_in.is_unit else stands_in.width
         raise UserError(
-            f"{argument('epsilon')} is a share of the pixel range {pixel_range}, at most 1. "
+            f"{argument('epsilon')} is a share of the pixel range {stands_in}, at most 1. "
             f"Received: {epsilon:g}. For {epsilon:g} of {pixels:g} write "
             f"{argument('epsilon', f'{epsilon:g}/{pixels:g}')}."
         )

@@ -155,7 +155,7 @@ class AdversarialModel(AveragedFit):
                     f"The attack {given!r} needs a radius. Received: epsilon=None. Pass epsilon, "
                     "a share of the pixel range (for example 8 / 255)."
                 )
-            check_epsilon(epsilon, norm, self.pixel_range)
+            check_epsilon(epsilon, norm, lambda: self.pixel_range)
             return step_attack(given, epsilon, norm=norm, eot=eot)
 
         self.built = classifier.built

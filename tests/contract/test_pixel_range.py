@@ -49,7 +49,7 @@ def test_what_is_no_range_is_refused(value):
 
 def test_a_radius_in_pixels_is_refused_with_the_share():
     with pytest.raises(UserError, match=r"write epsilon=8/255\."):
-        check_epsilon(8, "linf", BYTES)
+        check_epsilon(8, "linf", lambda: BYTES)
     with pytest.raises(UserError, match=r"write epsilon=8/255\."):
         check_epsilon(8, "linf")
     with pytest.raises(UserError, match="epsilon > 0"):

@@ -534,3 +534,16 @@ def power(y, p, q):
 def test_an_error_names_the_loss_as_its_user_does(make, loss, words):
     with pytest.raises(UserError, match=words):
         compiled(make(), loss)
+
+
+def test_nothing_is_traced_before_compile_while_the_radius_is_a_share():
+    calls = []
+
+    def counted(x):
+        calls.append(1)
+        return x
+
+    classifier = linear(D.Lambda(counted))
+    calls.clear()
+    AdversarialModel(classifier, "fgsm", epsilon=0.1)
+    assert not calls
