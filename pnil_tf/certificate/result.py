@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import shutil
-import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pnil_tf import html
 from pnil_tf.certificate.output import ARRAYS, REPORT, RESULTS, refuse_foreign
 from pnil_tf.certificate.report import HEADS, rows, sentence
-from pnil_tf.errors import UserError
+from pnil_tf.evaluation.saved import SavedResults
 from pnil_tf.evaluation.statistics import Interval, wilson
 from pnil_tf.evaluation.summary import text_table
-from pnil_tf.files import read_json, refuse_file_in_the_way, replacing, understood
-
-_FILES = (ARRAYS, REPORT, RESULTS)
+from pnil_tf.files import understood
 
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
-class Certificate:
+class Certificate(SavedResults):
     """Robustness that is proved; `print` shows it as a table, a notebook as a page's part.
 
     Args:
@@ -32,21 +27,12 @@ class Certificate:
         keeper: What deletes the folder when nobody holds the certificate any more.
     """
 
-    folder: Path
-    results: dict[str, Any]
-    keeper: tempfile.TemporaryDirectory[str] | None = None
+    _what = ("certificate", "a certificate")
+    _files = (ARRAYS, REPORT, RESULTS)
 
-    @classmethod
-    def load(cls, folder: str | Path) -> Certificate:
-        """Opens what `save`, or the command, has left in a folder.
-
-        Raises:
-            UserError: If the folder holds no certificate, or a damaged one.
-        """
-        folder = Path(folder)
-        if not (folder / RESULTS).is_file():
-            raise UserError(f"{folder} holds no certificate: there is no {RESULTS} in it.")
-        return cls(folder, read_json(folder / RESULTS))
+    @staticmethod
+    def _refuse_foreign(folder: Path) -> None:
+        refuse_foreign(folder)
 
     @property
     def certified_accuracy(self) -> Interval:
@@ -54,12 +40,12 @@ class Certificate:
 
         Without labels: of images whose answer is proved to stay.
         """
-        return _interval(self.results["certified"])
+        return Interval.of(self.results["certified"])
 
     @property
     def single_draw_accuracy(self) -> Interval:
         """The least accuracy of single draws within epsilon, under any attack blind to the draw."""
-        return _interval(self.results["certified"]["single_draw"])
+        return Interval.of(self.results["certified"]["single_draw"])
 
     def accuracy_at(self, epsilon: float) -> Interval:
         """The certified accuracy at another radius in the certificate's norm."""
@@ -102,33 +88,6 @@ class Certificate:
         with understood(file), np.load(file, allow_pickle=False) as arrays:
             return dict(arrays)
 
-    def to_dict(self) -> dict[str, Any]:
-        """The content of `certificate.json`: figures, curve, settings, versions; JSON types."""
-        return dict(self.results)
-
-    def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
-        """Writes `certificate.json`, `certificate.npz` and `certificate.html`.
-
-        Args:
-            folder: Where to; it is made if it does not exist.
-            overwrite: Whether to replace a certificate that is there.
-
-        Raises:
-            UserError: If there is one, and it is not to be replaced.
-        """
-        folder = Path(folder)
-        refuse_file_in_the_way("folder", str(folder))
-        if (folder / RESULTS).exists() and not overwrite:
-            raise UserError(
-                f"{folder} holds a certificate. Choose another folder, or replace it with "
-                "overwrite=True."
-            )
-        refuse_foreign(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in _FILES:
-            with replacing(folder / name) as temporary:
-                shutil.copyfile(self.folder / name, temporary)
-
     def __repr__(self) -> str:
         settings = self.results["settings"]
         return (
@@ -142,7 +101,3 @@ class Certificate:
     def _repr_html_(self) -> str:
         words = html.escape(sentence(self.results))
         return f"<p>{words}</p>{html.table(HEADS, rows(self.results))}"
-
-
-def _interval(figure: dict[str, Any]) -> Interval:
-    return Interval(figure["value"], figure["low"], figure["high"])

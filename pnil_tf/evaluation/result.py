@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import shutil
-import tempfile
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,14 +15,14 @@ from pnil_tf.contract.pixel_range import PixelRange
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.finding import Finding, Weight
 from pnil_tf.evaluation.output import ADVERSARIAL, ARRAYS, REPORT, RESULTS, refuse_foreign
+from pnil_tf.evaluation.saved import SavedResults
 from pnil_tf.evaluation.statistics import Interval
 from pnil_tf.evaluation.summary import HEADS, accuracies, reason, rows, text_table
-from pnil_tf.files import read_json, refuse_file_in_the_way, replacing, understood
+from pnil_tf.files import understood
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_FILES = (ARRAYS, ADVERSARIAL, REPORT, RESULTS)  # the results come last: they name the others
 _IMAGES_AND_LABELS = ("images", "labels")
 
 
@@ -50,7 +48,7 @@ class AttackResult:
 
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
-class Evaluation:
+class Evaluation(SavedResults):
     """An evaluation that is finished; `print` shows it as a table, a notebook as a page's part.
 
     Args:
@@ -59,21 +57,12 @@ class Evaluation:
         keeper: What deletes the folder when nobody holds the evaluation any more.
     """
 
-    folder: Path
-    results: dict[str, Any]
-    keeper: tempfile.TemporaryDirectory[str] | None = None
+    _what = ("evaluation", "an evaluation")
+    _files = (ARRAYS, ADVERSARIAL, REPORT, RESULTS)
 
-    @classmethod
-    def load(cls, folder: str | Path) -> Evaluation:
-        """Opens what `save`, or the command, has left in a folder.
-
-        Raises:
-            UserError: If the folder holds no evaluation, or a damaged one.
-        """
-        folder = Path(folder)
-        if not (folder / RESULTS).is_file():
-            raise UserError(f"{folder} holds no evaluation: there is no {RESULTS} in it.")
-        return cls(folder, read_json(folder / RESULTS))
+    @staticmethod
+    def _refuse_foreign(folder: Path) -> None:
+        refuse_foreign(folder)
 
     @property
     def verdict(self) -> str:
@@ -88,7 +77,7 @@ class Evaluation:
     @property
     def clean_accuracy(self) -> Interval:
         """Share of right answers on unperturbed images, with its 95 % interval."""
-        return _interval(self.results["clean"])
+        return Interval.of(self.results["clean"])
 
     @property
     def robust_accuracy(self) -> Interval:
@@ -96,12 +85,12 @@ class Evaluation:
 
         It is worth what the verdict says.
         """
-        return _interval(self.results["effective_robustness"])
+        return Interval.of(self.results["effective_robustness"])
 
     @property
     def worst_case_accuracy(self) -> Interval:
         """The same where each image meets the attack that did it most harm."""
-        return _interval(self.results["worst_case_per_image"])
+        return Interval.of(self.results["worst_case_per_image"])
 
     @property
     def attacks(self) -> dict[str, AttackResult]:
@@ -109,7 +98,7 @@ class Evaluation:
         return {
             name: AttackResult(
                 name=name,
-                accuracy=_interval(row),
+                accuracy=Interval.of(row),
                 images=row["images"],
                 draws=row["draws"],
                 seconds=row["seconds"],
@@ -146,36 +135,6 @@ class Evaluation:
             )
         with understood(file), np.load(file, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays if name not in _IMAGES_AND_LABELS}
-
-    def to_dict(self) -> dict[str, Any]:
-        """The content of `results.json`: figures, findings, settings, versions; JSON types."""
-        return dict(self.results)
-
-    def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
-        """Writes `results.json`, `arrays.npz`, `adversarial.npz` and `report.html`.
-
-        Args:
-            folder: Where to; it is made if it does not exist.
-            overwrite: Whether to replace an evaluation that is there.
-
-        Raises:
-            UserError: If there is one, and it is not to be replaced.
-        """
-        folder = Path(folder)
-        refuse_file_in_the_way("folder", str(folder))
-        if (folder / RESULTS).exists() and not overwrite:
-            raise UserError(
-                f"{folder} holds an evaluation. Choose another folder, or replace it with "
-                "overwrite=True."
-            )
-        refuse_foreign(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in _FILES:
-            if (self.folder / name).is_file():
-                with replacing(folder / name) as temporary:
-                    shutil.copyfile(self.folder / name, temporary)
-            else:
-                (folder / name).unlink(missing_ok=True)
 
     def plot(self, axes: Axes | None = None) -> Axes:
         """Draws the accuracies and their intervals as bars.
@@ -220,7 +179,3 @@ class Evaluation:
             f"<p><strong>{escape(self.verdict.capitalize())}.</strong> {words}</p>"
             f"{html.table(HEADS, rows(self.results))}"
         )
-
-
-def _interval(row: dict[str, Any]) -> Interval:
-    return Interval(row["value"], row["low"], row["high"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,11 @@ class Interval:
     value: float
     low: float
     high: float
+
+    @classmethod
+    def of(cls, figure: Mapping[str, Any]) -> Interval:
+        """The interval of a record's figure, which has `value`, `low` and `high`."""
+        return cls(figure["value"], figure["low"], figure["high"])
 
     def to_json(self) -> dict[str, float]:
         """`value`, `low` and `high`."""

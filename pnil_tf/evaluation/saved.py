@@ -1,0 +1,82 @@
+"""Results in a folder, as Python holds them: opened, handed on, and written elsewhere."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from pnil_tf.errors import UserError
+from pnil_tf.files import read_json, refuse_file_in_the_way, replacing
+
+ASaved = TypeVar("ASaved", bound="SavedResults")
+
+
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
+class SavedResults(abc.ABC):
+    """What has been found out about a model, with the folder of its files.
+
+    Args:
+        folder: Where its files lie.
+        results: The content of its record.
+        keeper: What deletes the folder when nobody holds this any more.
+    """
+
+    folder: Path
+    results: dict[str, Any]
+    keeper: tempfile.TemporaryDirectory[str] | None = None
+
+    _what: ClassVar[tuple[str, str]]
+    """What it is, without and with its article."""
+    _files: ClassVar[tuple[str, ...]]
+    """Names of all its files. The record comes last: it names the others."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def _refuse_foreign(folder: Path) -> None:
+        """Refuses a folder in which these files would take the place of somebody else's."""
+
+    @classmethod
+    def load(cls: type[ASaved], folder: str | Path) -> ASaved:
+        """Opens what `save`, or the command, has left in a folder.
+
+        Raises:
+            UserError: If the folder holds nothing of the kind, or something damaged.
+        """
+        folder, record = Path(folder), cls._files[-1]
+        if not (folder / record).is_file():
+            raise UserError(f"{folder} holds no {cls._what[0]}: there is no {record} in it.")
+        return cls(folder, read_json(folder / record))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of the record: figures, settings, versions and more; JSON types."""
+        return dict(self.results)
+
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
+        """Writes all files: the record, its arrays and the report.
+
+        Args:
+            folder: Where to; it is made if it does not exist.
+            overwrite: Whether to replace what is there of the same kind.
+
+        Raises:
+            UserError: If there is something, and it is not to be replaced.
+        """
+        folder = Path(folder)
+        refuse_file_in_the_way("folder", str(folder))
+        if (folder / self._files[-1]).exists() and not overwrite:
+            raise UserError(
+                f"{folder} holds {self._what[1]}. Choose another folder, or replace it with "
+                "overwrite=True."
+            )
+        self._refuse_foreign(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in self._files:
+            if (self.folder / name).is_file():
+                with replacing(folder / name) as temporary:
+                    shutil.copyfile(self.folder / name, temporary)
+            else:
+                (folder / name).unlink(missing_ok=True)
