@@ -10,10 +10,9 @@ from pnil_tf.certificate.result import Certificate
 from pnil_tf.certificate.runner import certify
 from pnil_tf.certificate.settings import CertificateSettings
 from pnil_tf.contract.pixel_range import PixelRange
-from pnil_tf.errors import UserError, argument
-from pnil_tf.files import refuse_file_in_the_way, sha256_of
-from pnil_tf.interruption import interruption_told
-from pnil_tf.runs.evaluate import EVALUATION, own_pixels, settle
+from pnil_tf.errors import UserError
+from pnil_tf.files import sha256_of
+from pnil_tf.runs.evaluate import EVALUATION, going_on_told, own_pixels, settle
 
 CERTIFICATE = "certificate"
 """The folder of the files within a run's."""
@@ -54,22 +53,14 @@ def certify_saved(
     """
     settled = settle(model, epsilon, data, norm)
     settings = CertificateSettings(epsilon=settled.epsilon, norm=settled.norm, **(options or {}))
-    if output is None:
-        if not settled.run:
-            raise UserError(
-                f"{model} is not a run's folder: say with {argument('output')} where the "
-                "certificate belongs."
-            )
-        output = str(Path(model) / CERTIFICATE)
-    refuse_file_in_the_way("output", output)
+    output = settled.folder(output, CERTIFICATE)
     if evaluation is not None and not Path(evaluation).is_dir():
         raise UserError(f"There is no evaluation at {evaluation}. Check the path.")
     given = None if pixel_range is None else PixelRange.of(pixel_range)
     saved = settled.load(given)
     test = saved.dataset.test.take(settings.images)
     chosen = given or saved.loaded.pixel_range
-    kept = f"Interrupted. What was finished is kept in {output}"
-    with interruption_told(lambda: f"{kept}: the same command with --resume goes on."):
+    with going_on_told(output):
         return certify(
             saved.loaded.model,
             own_pixels(saved.loaded.model, test.images, chosen, outputs),

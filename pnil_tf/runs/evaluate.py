@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
@@ -60,6 +61,26 @@ class Settled:
     epsilon: float
     norm: str
     data: DataSettings
+
+    def folder(self, output: str | None, name: str) -> str:
+        """The folder for what is found out: as said, or else one in the run's.
+
+        Args:
+            output: As said.
+            name: Of the folder in a run's.
+
+        Raises:
+            UserError: If there is no run's folder, or a file in the way.
+        """
+        if output is None:
+            if not self.run:
+                raise UserError(
+                    f"{self.model} is not a run's folder: say with {argument('output')} where the "
+                    "results belong."
+                )
+            output = str(Path(self.model) / name)
+        refuse_file_in_the_way("output", output)
+        return output
 
     def load(self, pixel_range: PixelRange | None = None) -> Saved:
         """Loads the classifier and its images.
@@ -155,14 +176,7 @@ def evaluate_saved(
     """
     settled = settle(model, epsilon, data, norm)
     settings = EvaluationSettings(epsilon=settled.epsilon, norm=settled.norm, **(options or {}))
-    if output is None:
-        if not settled.run:
-            raise UserError(
-                f"{model} is not a run's folder: say with {argument('output')} where the results "
-                "belong."
-            )
-        output = str(Path(model) / EVALUATION)
-    refuse_file_in_the_way("output", output)
+    output = settled.folder(output, EVALUATION)
     given = None if pixel_range is None else PixelRange.of(pixel_range)
     if workers > 1:
         leave_room_on_gpus()
@@ -170,8 +184,7 @@ def evaluate_saved(
     test = saved.dataset.test.take(settings.images)
     chosen, outputs = given or saved.loaded.pixel_range, outputs or saved.loaded.outputs
     images = own_pixels(saved.loaded.model, test.images, chosen, outputs)
-    kept = f"Interrupted. What was finished is kept in {output}"
-    with interruption_told(lambda: f"{kept}: the same command with --resume goes on."):
+    with going_on_told(output):
         return evaluate(
             saved.loaded.model,
             images,
@@ -190,6 +203,12 @@ def evaluate_saved(
             crew=crew_of(model, images, test.labels, settings, workers, engine, transfer_from),
             transfer_from=None if transfer_from is None else load_model(transfer_from).model,
         )
+
+
+def going_on_told(output: str) -> contextlib.AbstractContextManager[None]:
+    """Within it, whoever interrupts is told what is kept in a folder, and how to go on."""
+    kept = f"Interrupted. What was finished is kept in {output}"
+    return interruption_told(lambda: f"{kept}: the same command with --resume goes on.")
 
 
 def own_pixels(

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from results import without_times
 
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.runner import evaluate
@@ -61,18 +62,7 @@ def images(n=20):
 
 def numbers(results):
     """The results without what depends on the clock."""
-    text = json.loads(json.dumps(results))
-    for key in (
-        "finished",
-        "attack_seconds",
-        "attack_cpu_seconds",
-        "process_seconds",
-        "predicted_seconds",
-    ):
-        del text[key]
-    for attack in text["attacks"].values():
-        del attack["seconds"], attack["cpu_seconds"], attack["images_per_second"]
-    return text
+    return without_times(json.loads(json.dumps(results)))
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,8 @@ import hashlib
 import json
 from pathlib import Path
 
+from results import without_times
+
 # 400 images: 40 steps an epoch, each of some milliseconds.
 TRAIN = [
     "--dataset=kmnist",
@@ -44,18 +46,8 @@ def digests(folder: Path) -> dict[str, str]:
 
 def numbers(file: Path) -> dict:
     """An evaluation's results without what the clock decides."""
-    results = json.loads(file.read_text())
-    for key in (
-        "finished",
-        "attack_seconds",
-        "attack_cpu_seconds",
-        "process_seconds",
-        "predicted_seconds",
-        "sha256",
-    ):
-        del results[key]
-    for attack in results["attacks"].values():
-        del attack["seconds"], attack["cpu_seconds"], attack["images_per_second"]
+    results = without_times(json.loads(file.read_text()))
+    del results["sha256"]
     return results
 
 
