@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from pnil_tf.errors import UserError
+from pnil_tf.errors import UserError, argument
 from pnil_tf.jobs.job import Job
 from pnil_tf.jobs.process import start, stop
 
@@ -27,7 +27,8 @@ def require_ray() -> Any:
     except ImportError as error:
         raise UserError(
             "The engine 'ray' needs the package ray, which is not installed. Received: "
-            "--engine=ray. Install pnil_tf[ray], or use --engine=local."
+            f"{argument('engine', 'ray')}. Install pnil_tf[ray], or use "
+            f"{argument('engine', 'local')}."
         ) from error
     return ray
 
