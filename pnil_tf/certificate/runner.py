@@ -42,6 +42,7 @@ from pnil_tf.files import (
     read_json,
     refuse_odd_entries,
     sha256_of,
+    understood,
     write_record,
     write_text,
 )
@@ -118,13 +119,15 @@ def certify(
     }
     if resume and (output / RESULTS).is_file() and not (output / STATE).exists():
         found = Certificate.load(output)
-        check_identity(found.results["identity"], identity, output)
+        with understood(output / RESULTS):
+            check_identity(found.results["identity"], identity, output)
         if labels is None or evaluation is None or "both_sides" in found.results:
             return found
         proofs = _proofs(front, x, found.selected, found.hits, settings)
         sides = _compared(proofs, y, settings, identity, evaluation)
         if sides:  # the evaluation came after the certificate
-            _write(output, {**found.results, **sides}, proofs, y, settings.epsilon)
+            with lock_folder(output):
+                _write(output, {**found.results, **sides})
         return Certificate.load(output)
     output.mkdir(parents=True, exist_ok=True)
     with lock_folder(output):
@@ -155,7 +158,11 @@ def certify(
         }
         if labels is not None and evaluation is not None:
             results |= _compared(proofs, y, settings, identity, evaluation)
-        _write(output, results, proofs, y if labels is not None else None, settings.epsilon)
+        write_arrays(
+            output / ARRAYS, _arrays(proofs, None if labels is None else y, settings.epsilon)
+        )
+        results["arrays"] = {"file": ARRAYS, "sha256": sha256_of(output / ARRAYS)}
+        _write(output, results)
         store.remove()
     return Certificate(output, read_json(output / RESULTS))
 
@@ -251,13 +258,8 @@ def _compared(
     return {"both_sides": {**sides, "evaluation": str(evaluation)}}
 
 
-def _write(
-    output: Path,
-    results: dict[str, Any],
-    proofs: Proofs,
-    y: np.ndarray | None,
-    epsilon: float,
-) -> None:
+def _arrays(proofs: Proofs, y: np.ndarray | None, epsilon: float) -> Arrays:
+    """What is known of each image."""
     arrays = {
         "selected": proofs.selected,
         "answer": proofs.answer,
@@ -266,7 +268,9 @@ def _write(
         "single_draw": proofs.single_draw(epsilon),
         **{f"radius_{norm}": radius for norm, radius in proofs.radius.items()},
     }
-    write_arrays(output / ARRAYS, arrays if y is None else {**arrays, "labels": y})
-    results["arrays"] = {"file": ARRAYS, "sha256": sha256_of(output / ARRAYS)}
+    return arrays if y is None else {**arrays, "labels": y}
+
+
+def _write(output: Path, results: dict[str, Any]) -> None:
     write_text(output / REPORT, render(results))
     write_record(output / RESULTS, results)
