@@ -42,6 +42,7 @@ from pnil_tf.files import (
     read_json,
     refuse_odd_entries,
     sha256_of,
+    tidy,
     understood,
     write_record,
     write_text,
@@ -118,6 +119,7 @@ def certify(
         "version": __version__,
     }
     if resume and (output / RESULTS).is_file() and not (output / STATE).exists():
+        tidy(output)
         found = Certificate.load(output)
         with understood(output / RESULTS):
             check_identity(found.results["identity"], identity, output)

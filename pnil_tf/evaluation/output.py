@@ -9,7 +9,7 @@ from typing import Any
 
 from pnil_tf.errors import UserError, argument
 from pnil_tf.evaluation.store import Store, check_identity, holds_pieces, refuse_foreign_state
-from pnil_tf.files import lock_folder, read_json, sha256_of, understood
+from pnil_tf.files import lock_folder, read_json, sha256_of, tidy, understood
 
 RESULTS, ARRAYS, ADVERSARIAL, REPORT = (
     "results.json",
@@ -78,6 +78,7 @@ def finished(output: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
     if not (output / RESULTS).is_file():
         return None
     if not (output / STATE).exists():
+        tidy(output)  # it may have been killed while it removed its pieces
         return _compared(output, identity)
     # There are pieces beside the results: those of an evaluation that is to replace them, or of
     # this one, killed before it had removed them.
