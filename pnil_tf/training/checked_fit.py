@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -26,14 +26,21 @@ from pnil_tf.contract.classifier import (
     image_shape_of,
     random_images,
 )
-from pnil_tf.contract.pixel_range import UNIT, PixelRange
+from pnil_tf.contract.pixel_range import UNIT, PixelRange, PixelRangeLike
 from pnil_tf.errors import UserError
 from pnil_tf.keras_internals import untrack
+from pnil_tf.tensors import PerImage, Pixels, Tensor
 from pnil_tf.training.accuracy import ClassifierAccuracy, check_thresholds, with_own_accuracy
 from pnil_tf.training.attacked_loss import check_slope
 from pnil_tf.training.distributed_fit import DistributedFit
 from pnil_tf.training.labels import Labels, are_rows
 from pnil_tf.training.losses import check_outputs, example_loss, expects_logits, loss_name
+
+Logs: TypeAlias = Mapping[str, Tensor]
+"""What a step of Keras answers: metrics by name."""
+
+StepFunction: TypeAlias = Callable[[Iterator[Any]], Logs]
+"""A step of `fit` or `evaluate` as Keras calls it, with an iterator over batches."""
 
 
 class CheckedFit(DistributedFit):
@@ -50,7 +57,7 @@ class CheckedFit(DistributedFit):
     def __init__(
         self,
         classifier: keras.Model,
-        pixel_range: Any = None,
+        pixel_range: PixelRangeLike | None = None,
         outputs: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -60,7 +67,7 @@ class CheckedFit(DistributedFit):
         self._given_outputs = outputs
         self._contract: Classifier | None = None
         self._labels = Labels(count=2, loss=None)  # settled with the contract
-        self._asked_metrics: list[Any] = []
+        self._asked_metrics: list[str | keras.metrics.Metric] = []
         self._accuracies: list[ClassifierAccuracy] = []
         self._sound = self._rows = self._to_tell = self._free_noise = False
         self._needs_gradients = True
@@ -126,7 +133,7 @@ class CheckedFit(DistributedFit):
         except UserError:
             return None
 
-    def _look(self, image_shape: Any) -> Classifier:
+    def _look(self, image_shape: Sequence[int | None]) -> Classifier:
         """Settles what the classifier is, once."""
         if self._contract is None:
             contract = classifier_of(
@@ -172,7 +179,7 @@ class CheckedFit(DistributedFit):
     def _terms(self, contract: Classifier) -> str:
         return f"The classifier answers with {contract.outputs.kind}; pixels {contract.pixel_range}"
 
-    def _look_closely(self, image_shape: Any) -> None:
+    def _look_closely(self, image_shape: Sequence[int | None]) -> None:
         """Tries the classifier on a few random images, once."""
         contract = self._look(image_shape)
         if self._sound:
@@ -201,7 +208,7 @@ class CheckedFit(DistributedFit):
         if self._replicated:  # within a replica nothing can be tried
             self._look_closely(image_shape_of(self.classifier))
 
-    def _checked_batch(self, data: Any) -> tuple[Any, Any, Any]:
+    def _checked_batch(self, data: Any) -> tuple[Pixels, Tensor, PerImage | None]:
         """Takes a batch apart (images float32, labels, weights), and notes what it holds."""
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
         if isinstance(x, (dict, list, tuple)):
@@ -239,7 +246,7 @@ class CheckedFit(DistributedFit):
         with tf.control_dependencies([noted]):
             return tf.identity(x), tf.identity(y), weight
 
-    def _with_known_rank(self, x: Any) -> Any:
+    def _with_known_rank(self, x: Pixels) -> Pixels:
         shape = self._known_shape()
         if shape is None:
             raise UserError(
@@ -257,7 +264,7 @@ class CheckedFit(DistributedFit):
         check_pixels(self.pixel_range, low, high, fractional > 0)
         self._labels.check_values(self._rows, label_low, label_high, odd > 0)
 
-    def make_train_function(self, force: bool = False) -> Any:
+    def make_train_function(self, force: bool = False) -> StepFunction:
         """Builds the function of a training step; its batches are looked at."""
         before = self.train_function
         super().make_train_function(force)
@@ -265,7 +272,7 @@ class CheckedFit(DistributedFit):
             self.train_function = self._watched(self.train_function)
         return self.train_function
 
-    def make_test_function(self, force: bool = False) -> Any:
+    def make_test_function(self, force: bool = False) -> StepFunction:
         """Builds the function of an evaluation step; its batches are looked at."""
         before = self.test_function
         super().make_test_function(force)
@@ -273,8 +280,8 @@ class CheckedFit(DistributedFit):
             self.test_function = self._watched(self.test_function)
         return self.test_function
 
-    def _watched(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        def run(data: Any) -> Any:
+    def _watched(self, function: StepFunction) -> StepFunction:
+        def run(data: Iterator[Any]) -> Logs:
             try:
                 logs = function(data)
             except tf.errors.InvalidArgumentError:
