@@ -76,7 +76,7 @@ def test_errors_speak_of_arguments_in_python_and_of_flags_in_a_command():
         OptimizationSettings(epochs=0)
     with speaking_of_flags(), pytest.raises(UserError, match=r"^--epochs must be"):
         OptimizationSettings(epochs=0)
-    with pytest.raises(UserError, match=r"so norm=l2 needs a radius of its own\. Pass epsilon"):
+    with pytest.raises(UserError, match=r"so norm='l2' needs a radius of its own\. Pass epsilon"):
         TrainSettings(DataSettings("mnist"), attack=AttackTrainingSettings(norm="l2"))
 
 

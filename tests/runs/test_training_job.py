@@ -28,5 +28,5 @@ def test_what_fits_is_trained(monkeypatch):
 @pytest.mark.parametrize("batch_size", [1, 100])
 def test_vast_images_are_refused(monkeypatch, batch_size):
     monkeypatch.setattr(memory, "available_bytes", lambda: 16 * 2**30)
-    with pytest.raises(UserError, match=r"8192 x 8192 x 1 is too large for this .*--image_size"):
+    with pytest.raises(UserError, match=r"8192 x 8192 x 1 is too large for this .*with image_size"):
         check((8192, 8192, 1), batch_size)
