@@ -57,10 +57,16 @@ def check_pixels(pixel_range: PixelRange, low: float, high: float, fractional: b
                 f"white, pass {argument('pixel_range', (0, 1))}, or scale the images.",
                 stacklevel=2,
             )
-        if pixel_range.low < 0 <= low and high > 0:
+        elif pixel_range.low < 0 <= low and high > 0:
             warnings.warn(
                 f"All pixels so far lie above 0, but the classifier takes {pixel_range}. If they "
                 f"are from 0 up, pass {argument('pixel_range', (0, 1))}, or scale them.",
+                stacklevel=2,
+            )
+        elif pixel_range.high >= 2 and low >= 0 and 0 < high <= 1:
+            warnings.warn(
+                f"All pixels so far lie in [0, 1], but the classifier takes {pixel_range}. If 1 "
+                "means white, pass pixel_range=(0, 1), or scale the images.",
                 stacklevel=2,
             )
         return

@@ -120,7 +120,7 @@ def classifier_of(
             f"saved one. Received: {type(model).__name__}."
         )
     if is_keras:
-        _check_input(model)
+        check_input(model)
     if images is not None:
         image_shape = tuple(images.shape[1:])
         examples = np.asarray(images[:_EXAMPLES], np.float32)
@@ -295,7 +295,12 @@ def fixed_batch(model: AnyModel) -> int | None:
     return shape[0] if isinstance(shape, tuple) and isinstance(shape[0], int) else None
 
 
-def _check_input(model: keras.Layer) -> None:
+def check_input(model: keras.Layer) -> None:
+    """Refuses a Keras model that takes more than images.
+
+    Raises:
+        UserError: If it has several inputs.
+    """
     inputs = getattr(model, "inputs", None)
     if inputs and len(inputs) != 1:
         raise UserError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -20,6 +21,7 @@ from pnil_tf.contract.checks import (
 )
 from pnil_tf.contract.classifier import (
     Classifier,
+    check_input,
     classifier_of,
     fixed_batch,
     found_range,
@@ -29,7 +31,7 @@ from pnil_tf.contract.classifier import (
 from pnil_tf.contract.pixel_range import UNIT, PixelRange, PixelRangeLike
 from pnil_tf.errors import UserError
 from pnil_tf.keras_internals import untrack
-from pnil_tf.tensors import PerImage, Pixels, Tensor
+from pnil_tf.tensors import Answers, PerImage, Pixels, Scalar, Tensor
 from pnil_tf.training.accuracy import ClassifierAccuracy, check_thresholds, with_own_accuracy
 from pnil_tf.training.attacked_loss import check_slope
 from pnil_tf.training.distributed_fit import DistributedFit
@@ -41,6 +43,9 @@ Logs: TypeAlias = Mapping[str, Tensor]
 
 StepFunction: TypeAlias = Callable[[Iterator[Any]], Logs]
 """A step of `fit` or `evaluate` as Keras calls it, with an iterator over batches."""
+
+_NO_LABELS = (math.inf, -math.inf, -math.inf)
+"""Smallest and largest label of a batch without any, and that none of them names no class."""
 
 
 class CheckedFit(DistributedFit):
@@ -112,6 +117,7 @@ class CheckedFit(DistributedFit):
         **kwargs: Any,
     ) -> None:
         """As `keras.Model.compile`; refuses a loss that does not fit the classifier."""
+        check_input(self.classifier)
         with self.distribute_strategy.scope():
             metrics, weighted_metrics = with_own_accuracy([metrics, weighted_metrics])
         super().compile(optimizer, loss, loss_weights, metrics, weighted_metrics, **kwargs)
@@ -211,18 +217,13 @@ class CheckedFit(DistributedFit):
     def _checked_batch(self, data: Any) -> tuple[Pixels, Tensor, PerImage | None]:
         """Takes a batch apart (images float32, labels, weights), and notes what it holds."""
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-        if isinstance(x, (dict, list, tuple)):
-            keys = [*x] if isinstance(x, dict) else range(len(x))
-            raise UserError(
-                "The images come as one tensor. Received: batches with a "
-                f"{type(x).__name__} of {len(x)}. Let the data yield (images, labels), for example "
-                f"by data.map(lambda x, y: (x[{next(iter(keys), 0)!r}], y))."
-            )
+        _check_single(x, "images")
         if y is None:
             raise UserError(
                 "Adversarial training needs labels. Received: batches of images alone. Let the "
                 "data yield (images, labels)."
             )
+        _check_single(y, "labels")
         x, y = tf.cast(x, tf.float32), tf.convert_to_tensor(y)
         known = self._known_shape()
         if y.shape.rank == 0 or (known is not None and x.shape.rank == len(known)):
@@ -239,12 +240,23 @@ class CheckedFit(DistributedFit):
         y = self._labels.with_known_rank(y)
         self._labels.check_form(y)
         self._rows = are_rows(y, self._labels.count)
-        low, high, fractional = pixel_extremes(x, self.pixel_range)
-        label_low, label_high, odd = self._labels.extremes(y)
-        noted = self._extremes.note([low, label_low], [high, label_high, fractional, odd])
         # First: an operation of the step may fail on what is wrong here, and say less.
-        with tf.control_dependencies([noted]):
+        with tf.control_dependencies([self._note(x, self._labels.extremes(y))]):
             return tf.identity(x), tf.identity(y), weight
+
+    def _note(self, x: Pixels, labels: tuple[Scalar, Scalar, Scalar] = _NO_LABELS) -> Tensor:
+        """Keeps the extremes of a batch; returns the tensor that does it."""
+        low, high, fractional = pixel_extremes(x, self.pixel_range)
+        label_low, label_high, odd = labels
+        return self._extremes.note([low, label_low], [high, label_high, fractional, odd])
+
+    def predict_step(self, data: Any) -> Answers:
+        """The classifier's outputs of a batch, whose pixels are looked at."""
+        x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        _check_single(x, "images")
+        x = tf.cast(x, tf.float32)
+        with tf.control_dependencies([self._note(x)]):
+            return self(tf.identity(x), training=False)
 
     def _with_known_rank(self, x: Pixels) -> Pixels:
         shape = self._known_shape()
@@ -330,8 +342,26 @@ class CheckedFit(DistributedFit):
         self._check_extremes()
         return logs
 
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.predict`; refuses images that `evaluate` refuses."""
+        result = super().predict(*args, **kwargs)
+        self._check_extremes()
+        return result
+
+    def predict_on_batch(self, x: Any) -> Any:
+        """As `keras.Model.predict_on_batch`; refuses images that `evaluate` refuses."""
+        result = super().predict_on_batch(x)
+        self._check_extremes()
+        return result
+
     def _check_arrays(self, x: Any, y: Any) -> None:
         """Checks arrays and eager tensors; other containers are looked at batch by batch."""
+        for part, what in ((x, "images"), (y, "labels")):
+            if isinstance(part, list | tuple | dict):
+                raise UserError(
+                    f"The {what} come as one array. Received: a {type(part).__name__} of "
+                    f"{len(part)}. Pass one, for example by numpy.asarray({what})."
+                )
         if not isinstance(x, np.ndarray | tf.Tensor) or not np.size(x) or len(x.shape) < 2:
             return
         if not self.compiled:
@@ -342,3 +372,16 @@ class CheckedFit(DistributedFit):
             self._labels.check_form(y)
             low, high, odd = (float(value) for value in self._labels.extremes(tf.constant(y)))
             self._labels.check_values(are_rows(y, self._labels.count), low, high, odd > 0)
+
+
+def _check_single(part: Any, what: str) -> None:
+    """Refuses batches with several tensors where one is expected."""
+    if not isinstance(part, dict | list | tuple):
+        return
+    key = next(iter(part), 0) if isinstance(part, dict) else 0
+    picked = f"x[{key!r}], y" if what == "images" else f"x, y[{key!r}]"
+    raise UserError(
+        f"The {what} come as one tensor. Received: batches with a {type(part).__name__} of "
+        f"{len(part)}. Let the data yield (images, labels), for example by "
+        f"data.map(lambda x, y: ({picked}))."
+    )
