@@ -6,7 +6,8 @@ import pytest
 
 from pnil_tf.data.settings import DataSettings
 from pnil_tf.errors import UserError, speaking_of_flags
-from pnil_tf.training.settings import AttackTrainingSettings, OptimizationSettings, TrainSettings
+from pnil_tf.runs.settings import TrainSettings
+from pnil_tf.training.settings import AttackTrainingSettings, OptimizationSettings
 from pnil_tf.validation import (
     LARGEST_COUNT,
     check_types,

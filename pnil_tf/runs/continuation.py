@@ -7,7 +7,7 @@ from typing import Any
 
 from pnil_tf.data import Dataset, DataSettings
 from pnil_tf.errors import UserError, argument
-from pnil_tf.training.settings import TrainSettings
+from pnil_tf.runs.settings import TrainSettings
 
 # Settings that may be said again on resuming, whatever they were: they touch no weight.
 FREE_ON_RESUME = {"resume", "overwrite", "runs_dir", "name", "data_dir", "data_source"}

@@ -22,7 +22,7 @@ from pnil_tf.files import (
 )
 from pnil_tf.runs.own_files import FLAGS, RUN, holds_nothing, is_own_run, remove_own_files
 from pnil_tf.runs.replacing import Replaced, failed_name
-from pnil_tf.training.settings import RunSettings
+from pnil_tf.runs.settings import RunSettings
 
 _STARTING, FINISHED = "starting", "finished"
 

@@ -9,10 +9,11 @@ from typing import Any
 from pnil_tf.data import training_stream
 from pnil_tf.errors import RunFailedError, argument
 from pnil_tf.runs.model import compiled
+from pnil_tf.runs.settings import TrainSettings
 from pnil_tf.runs.training_job import TrainingJob, prepare
 from pnil_tf.training.lr_range import LRRange, UndecidedError, lr_range_test, write_curve
 from pnil_tf.training.schedules import OneCycle, Triangular
-from pnil_tf.training.settings import DEFAULT_MAX_LR, TrainSettings
+from pnil_tf.training.settings import DEFAULT_MAX_LR
 
 logger = logging.getLogger(__name__)
 

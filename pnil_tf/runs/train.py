@@ -16,9 +16,9 @@ from pnil_tf.runs.directory import RunDirectory
 from pnil_tf.runs.finish import finish
 from pnil_tf.runs.fitting import WorkerLostError, fit
 from pnil_tf.runs.learning_rate import found_peak_rate, schedule
+from pnil_tf.runs.settings import TrainSettings
 from pnil_tf.runs.training_job import TrainingJob, prepare
 from pnil_tf.training.checkpoints import saved_steps
-from pnil_tf.training.settings import TrainSettings
 from pnil_tf.validation import require
 
 logger = logging.getLogger(__name__)

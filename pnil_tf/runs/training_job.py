@@ -14,7 +14,7 @@ from pnil_tf.data import Dataset, load
 from pnil_tf.data.memory import check_room
 from pnil_tf.errors import argument
 from pnil_tf.models import hidden_weights
-from pnil_tf.training.settings import TrainSettings
+from pnil_tf.runs.settings import TrainSettings
 from pnil_tf.training.strategy import configure_precision, is_chief, make_strategy
 from pnil_tf.validation import require
 

@@ -23,7 +23,7 @@ from pnil_tf.evaluation.store import Store
 from pnil_tf.files import read_json, replacing_folder, restore_folder, sha256_of, write_record
 from pnil_tf.runs.directory import RunDirectory
 from pnil_tf.runs.own_files import FLAGS_BEGIN
-from pnil_tf.training.settings import RunSettings
+from pnil_tf.runs.settings import RunSettings
 
 pytestmark = pytest.mark.faults
 

@@ -6,7 +6,7 @@ import pytest
 
 from pnil_tf.errors import UserError
 from pnil_tf.runs.directory import RunDirectory
-from pnil_tf.training.settings import RunSettings
+from pnil_tf.runs.settings import RunSettings
 
 OURS = {"versions": {"pnil_tf": "0.1.0"}}
 FLAGS = "# python bin/train.py --flagfile=THIS_FILE"

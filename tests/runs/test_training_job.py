@@ -7,11 +7,12 @@ import pytest
 from pnil_tf.data import DataSettings, memory
 from pnil_tf.errors import UserError
 from pnil_tf.runs import training_job
+from pnil_tf.runs.settings import TrainSettings
 from pnil_tf.training import settings as training
 
 
 def check(shape, batch_size, model="small_cnn"):
-    settings = training.TrainSettings(
+    settings = TrainSettings(
         data=DataSettings("mnist"),
         model=training.ModelSettings(model=model),
         optimization=training.OptimizationSettings(batch_size=batch_size),
