@@ -66,7 +66,22 @@ def argument(name: str, value: object = None) -> str:
 
     Args:
         name: The argument's name, which is the flag's.
-        value: What it was set to, if that is to be said: `epsilon=2` or `--epsilon=2`.
+        value: What it was set to, if that is to be said: `epsilon=2` or `--epsilon=2`; text that
+            begins with a digit is a number, such as `8/255`.
     """
-    said = f"--{name}" if _OF_FLAGS.get() else name
-    return said if value is None else f"{said}={value}"
+    flag = _OF_FLAGS.get()
+    said = f"--{name}" if flag else name
+    if value is None:
+        return said
+    if isinstance(value, tuple):
+        numbers = [f"{number:g}" for number in value]
+        return f"{said}={','.join(numbers)}" if flag else f"{said}=({', '.join(numbers)})"
+    quoted = isinstance(value, str) and not value[:1].isdigit() and not flag
+    return f"{said}={value!r}" if quoted else f"{said}={value}"
+
+
+def repeated_with(name: str) -> str:
+    """How to ask for the same once more, with an argument of two states that is now to be true."""
+    if _OF_FLAGS.get():
+        return f"the same command with --{name}"
+    return f"the same call with {name}=True"

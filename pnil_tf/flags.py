@@ -26,6 +26,7 @@ from pnil_tf.errors import UserError, speaking_of_flags
 from pnil_tf.evaluation.effort import settings_of_effort
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.flagfiles import PREFIX, preset
+from pnil_tf.runs.settings import RunSettings, TrainSettings
 from pnil_tf.study.budgets import BUDGETS
 from pnil_tf.study.settings import StudySettings
 from pnil_tf.study.studies import STUDIES
@@ -445,7 +446,7 @@ _SETTINGS: dict[str, Any] = {
     "attack": training.AttackTrainingSettings,
     "optimization": training.OptimizationSettings,
     "device": training.DeviceSettings,
-    "run": training.RunSettings,
+    "run": RunSettings,
     "evaluation": EvaluationSettings,
     "certificate": CertificateSettings,
     "benchmark": BenchmarkSettings,
@@ -553,7 +554,7 @@ def _values(group: str, flag_values: flags.FlagValues) -> dict[str, Any]:
 
 
 @speaking_of_flags()
-def train_settings(flag_values: flags.FlagValues = FLAGS) -> training.TrainSettings:
+def train_settings(flag_values: flags.FlagValues = FLAGS) -> TrainSettings:
     """Builds the settings of a training run from the flags.
 
     Raises:
@@ -562,7 +563,7 @@ def train_settings(flag_values: flags.FlagValues = FLAGS) -> training.TrainSetti
     groups = {name: _SETTINGS[name](**_values(name, flag_values)) for name in _TRAINING_GROUPS}
     data = DataSettings(**_values("data", flag_values))
     check_spelling(data)
-    return training.TrainSettings(data=data, **groups)
+    return TrainSettings(data=data, **groups)
 
 
 @speaking_of_flags()

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from pnil_tf import rng
 from pnil_tf.contract.classifier import found_range, image_shape_of
-from pnil_tf.contract.pixel_range import UNIT, PixelRange
+from pnil_tf.contract.pixel_range import UNIT, PixelRange, PixelRangeLike
 from pnil_tf.contract.range_inside import range_inside
 from pnil_tf.copying import as_graph, copied
 from pnil_tf.errors import UserError
@@ -140,7 +140,9 @@ def _equal(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def _range_of(
-    model: keras.Model, pixel_range: Any, shape: Sequence[int | None] | None = None
+    model: keras.Model,
+    pixel_range: PixelRangeLike | None,
+    shape: Sequence[int | None] | None = None,
 ) -> PixelRange:
     """The range of a model's pixels: as given, as its preprocessing tells, or [0, 1]."""
     if pixel_range is not None:
@@ -221,7 +223,10 @@ def _rebuilt(
 
 
 def _wrapped(
-    model: keras.Model, before: str | None, pixel_range: Any, layer_arguments: dict[str, Any]
+    model: keras.Model,
+    before: str | None,
+    pixel_range: PixelRangeLike | None,
+    layer_arguments: dict[str, Any],
 ) -> tuple[keras.Model, keras.KerasTensor, PixelRange]:
     """The copy; and the inputs of the model and their range."""
     if before is not None:

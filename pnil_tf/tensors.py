@@ -1,9 +1,14 @@
-"""What tensors hold, as names for signatures: TensorFlow's own type says nothing of it."""
+"""What tensors hold, and what works on them, as names for signatures.
+
+TensorFlow's own types say nothing of it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeAlias
 
+import keras
 import tensorflow as tf
 
 Tensor: TypeAlias = tf.Tensor
@@ -11,6 +16,12 @@ Tensor: TypeAlias = tf.Tensor
 
 Images: TypeAlias = tf.Tensor
 """float32 `(batch, height, width, channels)`, in [0, 1] unless a function says otherwise."""
+
+Pixels: TypeAlias = tf.Tensor
+"""Images as a model takes them, float32 in its own pixel range."""
+
+Answers: TypeAlias = tf.Tensor
+"""What a model answers, `(batch, count)`: logits or probabilities."""
 
 Logits: TypeAlias = tf.Tensor
 """float32 `(batch, classes)`."""
@@ -29,3 +40,12 @@ Seed: TypeAlias = tf.Tensor
 
 Shape: TypeAlias = tf.Tensor
 """The sizes of a tensor, as `tf.shape` gives them."""
+
+Operation: TypeAlias = tf.Operation
+"""An operation of TensorFlow's graph."""
+
+AnyModel: TypeAlias = keras.Layer | Callable[[Pixels], Answers]
+"""A stranger's model: Keras', or any other callable."""
+
+Call: TypeAlias = Callable[[Pixels, bool], Answers]
+"""A model as it is called, with whether that is for training."""

@@ -109,3 +109,14 @@ def test_private_names_of_keras_and_tensorflow_stand_in_one_file():
         if module != "pnil_tf.keras_internals":
             text = file.read_text("utf-8")
             assert [name for name in private if name in text] == [], module
+
+
+@pytest.mark.parametrize("word", ["run.json", "runs_dir", "classifier.keras", "flags.cfg"])
+def test_the_libraries_know_no_folder_of_a_run(word):
+    libraries = ("attacks", "certificate", "contract", "data", "evaluation", "serving", "training")
+    knowing = [
+        module
+        for module, file in MODULES.items()
+        if room_of(module) in libraries and word in file.read_text("utf-8")
+    ]
+    assert knowing == []

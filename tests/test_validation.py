@@ -6,7 +6,8 @@ import pytest
 
 from pnil_tf.data.settings import DataSettings
 from pnil_tf.errors import UserError, speaking_of_flags
-from pnil_tf.training.settings import AttackTrainingSettings, OptimizationSettings, TrainSettings
+from pnil_tf.runs.settings import TrainSettings
+from pnil_tf.training.settings import AttackTrainingSettings, OptimizationSettings
 from pnil_tf.validation import (
     LARGEST_COUNT,
     check_types,
@@ -76,7 +77,7 @@ def test_errors_speak_of_arguments_in_python_and_of_flags_in_a_command():
         OptimizationSettings(epochs=0)
     with speaking_of_flags(), pytest.raises(UserError, match=r"^--epochs must be"):
         OptimizationSettings(epochs=0)
-    with pytest.raises(UserError, match=r"so norm=l2 needs a radius of its own\. Pass epsilon"):
+    with pytest.raises(UserError, match=r"so norm='l2' needs a radius of its own\. Pass epsilon"):
         TrainSettings(DataSettings("mnist"), attack=AttackTrainingSettings(norm="l2"))
 
 

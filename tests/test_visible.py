@@ -5,8 +5,8 @@ from command import run
 
 from pnil_tf import html
 from pnil_tf.errors import UserError
+from pnil_tf.runs.settings import RunSettings
 from pnil_tf.serving.card import _code, _plain
-from pnil_tf.training.settings import RunSettings
 from pnil_tf.visible import visible
 
 HIDING = [

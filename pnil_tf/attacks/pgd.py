@@ -19,7 +19,7 @@ from pnil_tf.attacks.schedule import draw_phases, running_mean, scheduled_gradie
 from pnil_tf.attacks.search import Search, State
 from pnil_tf.attacks.settings import AttackSettings
 from pnil_tf.attacks.trials import Steps, Stretch, step_search
-from pnil_tf.errors import UserError
+from pnil_tf.errors import UserError, argument
 from pnil_tf.tensors import Images, Labels, Logits, PerImage, Scalar, Seed
 
 # Thinned out below this, a gradient would rest on too few draws.
@@ -59,8 +59,9 @@ class PGDSettings(AttackSettings):
         super().check()
         if self.step_size > self.epsilon:
             raise UserError(
-                f"Cleverhans' PGD needs step_size <= epsilon. Received: step_size="
-                f"{self.step_size!r}, epsilon={self.epsilon!r}. Use the attack 'pgd_strong'."
+                f"Cleverhans' PGD needs {argument('step_size')} <= {argument('epsilon')}. "
+                f"Received: {argument('step_size', self.step_size)}, "
+                f"{argument('epsilon', self.epsilon)}. Use the attack 'pgd_strong'."
             )
         if self.norm == "l2" and (self.random_start or self.restarts > 1):
             raise UserError(

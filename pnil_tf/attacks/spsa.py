@@ -25,7 +25,7 @@ from pnil_tf.attacks.eot import Loss, Predict
 from pnil_tf.attacks.search import Search, State
 from pnil_tf.attacks.settings import AttackSettings
 from pnil_tf.attacks.trials import Steps, Stretch, step_search
-from pnil_tf.errors import UserError
+from pnil_tf.errors import UserError, argument
 from pnil_tf.tensors import Images, Labels, PerImage, Scalar, Seed, Shape, Tensor
 
 PointLosses = Callable[[Images], PerImage]
@@ -284,8 +284,8 @@ class SPSASettings(AttackSettings):
             )
         if self.norm != "linf":
             raise UserError(
-                f"SPSA works in the l_inf ball alone. Received: norm={self.norm!r}. "
-                "Leave it out of the attacks, or use norm='linf'."
+                f"SPSA works in the l_inf ball alone. Received: {argument('norm', self.norm)}. "
+                f"Leave it out of the attacks, or use {argument('norm', 'linf')}."
             )
 
 

@@ -15,10 +15,10 @@ from pnil_tf.data import ImageSet, training_stream
 from pnil_tf.layers import PNILLayer
 from pnil_tf.models import build_model
 from pnil_tf.progress import Progress
+from pnil_tf.runs.settings import RunSettings
 from pnil_tf.training.callbacks import HistoryFile, SaveState, ShowProgress, StopOnInvalidLoss
 from pnil_tf.training.checkpoints import TrainingCheckpoints
 from pnil_tf.training.model import AdversarialModel
-from pnil_tf.training.settings import RunSettings
 
 _SHAPE, _IMAGES = (28, 28, 1), 60_000  # as MNIST
 

@@ -24,7 +24,7 @@ from pnil_tf.benchmark.startup import startup_benchmark
 from pnil_tf.benchmark.sweep import pgd_strong_sweep
 from pnil_tf.benchmark.table import markdown
 from pnil_tf.benchmark.train import train_benchmark
-from pnil_tf.errors import UserError
+from pnil_tf.errors import UserError, argument
 from pnil_tf.evaluation.target import Target, as_target
 from pnil_tf.files import write_json
 from pnil_tf.runs.evaluate import Saved, settle
@@ -39,7 +39,9 @@ def run_benchmarks(settings: BenchmarkSettings) -> dict[str, Any]:
         `machine`, `date`, and the rows of each benchmark by its name.
     """
     if settings.output is not None and not Path(settings.output).parent.is_dir():
-        raise UserError(f"--output needs an existing folder. Received: {settings.output!r}.")
+        raise UserError(
+            f"{argument('output')} needs an existing folder. Received: {settings.output!r}."
+        )
     results: dict[str, Any] = {
         "settings": dataclasses.asdict(settings),
         "date": datetime.date.today().isoformat(),
@@ -96,7 +98,7 @@ def _attacked(settings: BenchmarkSettings) -> tuple[Saved, Target, np.ndarray, n
     if not target.stochastic:
         raise UserError(
             f"EOT is for stochastic classifiers. Received: {settings.benchmark_run}, which has no "
-            "noise at inference. Name a run that was trained with --pnil."
+            f"noise at inference. Name a run that was trained with {argument('pnil')}."
         )
     return saved, target, x, y
 

@@ -107,14 +107,14 @@ def noise_in_front(classifier: Classifier) -> FrontNoise:
         )
     if len(graph.inputs) != 1:
         raise _void(
-            f"{model.name!r} has {len(graph.inputs)} inputs, and noise on one says nothing of the "
+            f"{graph.name!r} has {len(graph.inputs)} inputs, and noise on one says nothing of the "
             "others",
             "Pass a model of the images alone",
         )
     noisy = [layer for layer in all_layers(model) if isinstance(layer, PNILLayer)]
     if len(noisy) != 1:
         raise _void(
-            f"{model.name!r} has {len(noisy)} PNIL layers, and the proof is about exactly one",
+            f"{graph.name!r} has {len(noisy)} PNIL layers, and the proof is about exactly one",
             "Put one PNILLayer in front of the model, with add_pnil for example",
         )
     pixels = classifier.pixel_range

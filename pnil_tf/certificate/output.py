@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pnil_tf.errors import UserError
+from pnil_tf.errors import UserError, argument
 from pnil_tf.evaluation.output import holds_all
 from pnil_tf.evaluation.store import holds_pieces, refuse_foreign_state
 
@@ -21,8 +21,9 @@ def refuse_existing(output: Path) -> None:
     """
     if any((output / name).exists() for name in (RESULTS, STATE)):
         raise UserError(
-            f"{output} holds a certificate. Received: neither --resume (go on with it) nor "
-            "--overwrite (replace it). Pass one, or choose another --output."
+            f"{output} holds a certificate. Received: neither {argument('resume')} (go on with "
+            f"it) nor {argument('overwrite')} (replace it). Pass one, or choose another "
+            f"{argument('output')}."
         )
 
 
@@ -40,5 +41,5 @@ def refuse_foreign(output: Path) -> None:
         if (output / name).exists():
             raise UserError(
                 f"{str(output / name)!r} was not written by a certificate of ours, and is not "
-                "replaced. Move it, or choose another --output."
+                f"replaced. Move it, or choose another {argument('output')}."
             )

@@ -32,6 +32,7 @@ from pnil_tf.certificate.result import Certificate
 from pnil_tf.certificate.sampling import Sampler
 from pnil_tf.certificate.settings import CertificateSettings
 from pnil_tf.contract.checks import check_each_alone
+from pnil_tf.contract.pixel_range import PixelRangeLike
 from pnil_tf.evaluation.described import described
 from pnil_tf.evaluation.images import check_classes, first_images, unit_images
 from pnil_tf.evaluation.runner import digest_of, fingerprint, name_of
@@ -50,7 +51,7 @@ from pnil_tf.files import (
 from pnil_tf.progress import Stage, Stages
 from pnil_tf.version import __version__, versions
 
-_KEPT_AT_ONCE = 5  # images in one piece of work that --resume need not do again
+_KEPT_AT_ONCE = 5  # images in one piece of work that resuming need not do again
 _SELECTION, _PROOF = 0, 1
 
 
@@ -65,7 +66,7 @@ def certify(
     overwrite: bool = False,
     data: Mapping[str, Any] | None = None,
     model_identity: str | None = None,
-    pixel_range: Any = None,
+    pixel_range: PixelRangeLike | None = None,
     outputs: str | None = None,
     name: str | None = None,
     evaluation: Path | None = None,

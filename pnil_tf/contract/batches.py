@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from pnil_tf.contract.pixel_range import PixelRange, range_like
-from pnil_tf.errors import UserError
+from pnil_tf.errors import UserError, argument
+from pnil_tf.tensors import Pixels, Scalar, Tensor
 
 _ROUNDING = 1e-5
 """How far pixels may lie outside the range, as a share of its width: resizing rounds."""
@@ -54,23 +54,32 @@ def check_pixels(pixel_range: PixelRange, low: float, high: float, fractional: b
         if pixel_range.width > 100 and low >= 0 and high == 1:
             warnings.warn(
                 f"All pixels so far are 0 or 1, but the classifier takes {pixel_range}. If 1 means "
-                "white, pass pixel_range=(0, 1), or scale the images.",
+                f"white, pass {argument('pixel_range', (0, 1))}, or scale the images.",
                 stacklevel=2,
             )
-        if pixel_range.low < 0 <= low and high > 0:
+        elif pixel_range.low < 0 <= low and high > 0:
             warnings.warn(
                 f"All pixels so far lie above 0, but the classifier takes {pixel_range}. If they "
-                "are from 0 up, pass pixel_range=(0, 1), or scale them.",
+                f"are from 0 up, pass {argument('pixel_range', (0, 1))}, or scale them.",
+                stacklevel=2,
+            )
+        elif pixel_range.high >= 2 and low >= 0 and 0 < high <= 1:
+            warnings.warn(
+                f"All pixels so far lie in [0, 1], but the classifier takes {pixel_range}. If 1 "
+                "means white, pass pixel_range=(0, 1), or scale the images.",
                 stacklevel=2,
             )
         return
     seem = range_like(low, high, fractional)
     if seem is None or seem == pixel_range:
-        advice = f"Scale the images to {pixel_range}, or pass the pixel_range that they have."
+        advice = (
+            f"Scale the images to {pixel_range}, or pass the {argument('pixel_range')} that they "
+            "have."
+        )
     else:
         advice = (
-            f"They look like {seem}: pass pixel_range=({seem.low:g}, {seem.high:g}) if that is "
-            f"what the classifier takes, or scale the images to {pixel_range}."
+            f"They look like {seem}: pass {argument('pixel_range', (seem.low, seem.high))} if that "
+            f"is what the classifier takes, or scale the images to {pixel_range}."
         )
     raise UserError(
         f"The pixels must lie in {pixel_range}, the classifier's range. Received: values from "
@@ -82,7 +91,7 @@ def _fractional(pixels: np.ndarray) -> bool:
     return bool((pixels != np.floor(pixels)).any())
 
 
-def pixel_extremes(pixels: Any, pixel_range: PixelRange) -> tuple[Any, Any, Any]:
+def pixel_extremes(pixels: Pixels, pixel_range: PixelRange) -> tuple[Scalar, Scalar, Scalar]:
     """Smallest and largest pixel, and 1.0 where some are no whole numbers: float32 scalars.
 
     Args:
@@ -118,7 +127,7 @@ class Extremes:
             name="extremes",
         )
 
-    def note(self, lows: list[Any], highs: list[Any]) -> Any:
+    def note(self, lows: list[Scalar], highs: list[Scalar]) -> Tensor:
         """Takes in float32 scalars, a batch's extremes; returns the tensor that does it."""
         largest = tf.maximum(self._largest, tf.stack([*(-low for low in lows), *highs]))
         with tf.control_dependencies([self._largest.assign(largest)]):

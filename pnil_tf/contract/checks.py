@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -16,6 +16,10 @@ from pnil_tf.contract.classifier import Classifier, random_images
 from pnil_tf.errors import UserError
 from pnil_tf.keras_internals import all_layers
 from pnil_tf.logs import errors_only
+from pnil_tf.tensors import Images, Logits, Pixels, Tensor
+
+Batch: TypeAlias = np.ndarray | Images
+"""Images in [0, 1], float32 `(n, height, width, channels)`."""
 
 _TRIES = 3
 _MANY = 256
@@ -25,7 +29,7 @@ _ALONE = 0.02
 
 
 @errors_only("tensorflow")  # each classifier is a graph of its own, and rightly so
-def has_input_gradient(classifier: Classifier, unit: Any, size: int | None = None) -> bool:
+def has_input_gradient(classifier: Classifier, unit: Batch, size: int | None = None) -> bool:
     """Whether the logits tell which way to move the pixels.
 
     Args:
@@ -39,7 +43,7 @@ def has_input_gradient(classifier: Classifier, unit: Any, size: int | None = Non
         model that says the same of every image (just initialised with zeros) is not at fault.
     """
 
-    def summed(images: Any) -> tuple[Any, Any]:
+    def summed(images: Images) -> tuple[Logits, Tensor]:
         with _quiet(classifier):
             logits = classifier.predict(images)
         # Each image with a weight of its own, which a mean over the batch cannot cancel.
@@ -48,11 +52,11 @@ def has_input_gradient(classifier: Classifier, unit: Any, size: int | None = Non
 
     # By `tf.gradients`: a tape records nothing while another function is being traced.
     @tf.function(autograph=False)
-    def in_graph(images: Any) -> tuple[Any, Any]:
+    def in_graph(images: Images) -> tuple[Logits, Tensor]:
         logits, total = summed(images)
         return logits, tf.gradients(total, images)[0]
 
-    def eagerly(images: Any) -> tuple[Any, Any]:
+    def eagerly(images: Images) -> tuple[Logits, Tensor]:
         with tf.GradientTape() as tape:
             tape.watch(images)
             logits, total = summed(images)
@@ -71,7 +75,7 @@ def has_input_gradient(classifier: Classifier, unit: Any, size: int | None = Non
     return not differ(every[:1], every)
 
 
-def check_input_gradient(classifier: Classifier, unit: Any) -> None:
+def check_input_gradient(classifier: Classifier, unit: Batch) -> None:
     """Refuses a classifier that gradients do not pass through; see `has_input_gradient`.
 
     Args:
@@ -95,7 +99,7 @@ def check_input_gradient(classifier: Classifier, unit: Any) -> None:
         )
 
 
-def check_each_alone(classifier: Classifier, unit: Any) -> None:
+def check_each_alone(classifier: Classifier, unit: Batch) -> None:
     """Refuses a classifier whose answer to an image depends on the others of its batch.
 
     Args:
@@ -124,7 +128,7 @@ def check_each_alone(classifier: Classifier, unit: Any) -> None:
         )
 
 
-def noise_freezes(classifier: Classifier, unit: Any, training: bool = False) -> bool:
+def noise_freezes(classifier: Classifier, unit: Batch, training: bool = False) -> bool:
     """Whether the model is noisy in Python, but a constant once TensorFlow has traced it.
 
     NumPy's noise in a layer's `call` becomes a constant of the graph: many draws would be one.
@@ -137,7 +141,7 @@ def noise_freezes(classifier: Classifier, unit: Any, training: bool = False) -> 
     return _noises(classifier, unit, training) == (True, False)
 
 
-def check_noise(classifier: Classifier, unit: Any, training: bool = False) -> bool:
+def check_noise(classifier: Classifier, unit: Batch, training: bool = False) -> bool:
     """Refuses a classifier whose noise freezes in a graph; see `noise_freezes`.
 
     Returns:
@@ -156,11 +160,11 @@ def check_noise(classifier: Classifier, unit: Any, training: bool = False) -> bo
     return noisy
 
 
-def _noises(classifier: Classifier, unit: Any, training: bool) -> tuple[bool, bool]:
+def _noises(classifier: Classifier, unit: Batch, training: bool) -> tuple[bool, bool]:
     """Whether there is noise in Python and in a graph, apart from what can be controlled."""
     pixels = tf.constant(classifier.pixel_range.from_unit(np.asarray(unit, np.float32)))
 
-    def call(pixels: Any) -> Any:
+    def call(pixels: Pixels) -> Logits:
         with _quiet(classifier):
             return classifier.logits(pixels, training)
 
@@ -190,7 +194,7 @@ def _is_foreign(thing: Any) -> bool:
     return package not in ("keras", "pnil_tf", "tensorflow")
 
 
-def _vary(call: Callable[[Any], Any], pixels: Any) -> bool:
+def _vary(call: Callable[[Pixels], Logits], pixels: Pixels) -> bool:
     first = np.asarray(call(pixels))
     return any(differ(first, np.asarray(call(pixels))) for _ in range(_TRIES))
 
@@ -205,7 +209,7 @@ def _quiet(classifier: Classifier) -> Iterator[None]:
         yield
 
 
-def _signs(count: int) -> Any:
+def _signs(count: int) -> Tensor:
     """Factors that make no sum of logits constant: the sum of probabilities would be."""
     return tf.constant([[1.0 + 0.5 * i if i % 2 else -1.0 - 0.5 * i for i in range(count)]])
 

@@ -14,11 +14,12 @@ import tensorflow as tf
 from pnil_tf import rng
 from pnil_tf.contract.noise_in_front import warn_of_other_ranges
 from pnil_tf.contract.outputs import KINDS, Outputs, outputs_by_value, outputs_of
-from pnil_tf.contract.pixel_range import UNIT, PixelRange
+from pnil_tf.contract.pixel_range import UNIT, PixelRange, PixelRangeLike
 from pnil_tf.contract.preprocessing import Preprocessing, preprocessing_of
 from pnil_tf.contract.trace import traced_or_none
 from pnil_tf.errors import UserError, reason
 from pnil_tf.input_gradient import quick_input_gradients
+from pnil_tf.tensors import Answers, AnyModel, Call, Images, Logits, Pixels
 
 _EXAMPLES = 4
 
@@ -50,8 +51,8 @@ class Classifier:
         preprocessing_understood: Whether what the model does to its pixels first could be read.
     """
 
-    model: Any
-    call: Callable[[Any, bool], Any]
+    model: AnyModel
+    call: Call
     outputs: Outputs
     pixel_range: PixelRange
     found_range: PixelRange | None
@@ -64,11 +65,11 @@ class Classifier:
         """Number of classes, at least 2."""
         return self.outputs.classes
 
-    def logits(self, pixels: Any, training: bool = False) -> Any:
+    def logits(self, pixels: Pixels, training: bool = False) -> Logits:
         """The model's own logits, float32 `(batch, outputs.count)`, of its own pixels."""
         return self.outputs.logits(self.call(pixels, training))
 
-    def predict(self, unit: Any) -> Any:
+    def predict(self, unit: Images) -> Logits:
         """Logits of every class, float32 `(batch, classes)`, of images in [0, 1]."""
         pixels = self.pixel_range.from_unit(tf.cast(unit, tf.float32))
         return self.outputs.per_class(self.logits(pixels))
@@ -83,11 +84,11 @@ class Classifier:
 
 
 def classifier_of(
-    model: Any,
-    images: Any = None,
+    model: AnyModel,
+    images: np.ndarray | None = None,
     *,
     image_shape: Sequence[int | None] | None = None,
-    pixel_range: Any = None,
+    pixel_range: PixelRangeLike | None = None,
     outputs: str | None = None,
     probabilities: bool = False,
 ) -> Classifier:
@@ -119,7 +120,7 @@ def classifier_of(
             f"saved one. Received: {type(model).__name__}."
         )
     if is_keras:
-        _check_input(model)
+        check_input(model)
     if images is not None:
         image_shape = tuple(images.shape[1:])
         examples = np.asarray(images[:_EXAMPLES], np.float32)
@@ -127,7 +128,7 @@ def classifier_of(
         image_shape = image_shape_of(model) if image_shape is None else tuple(image_shape)
         examples = random_images(image_shape, fixed_batch(model) or _EXAMPLES)
     call = _keras_call(model) if is_keras else _plain_call(model)
-    if is_keras and not model.built:
+    if isinstance(model, keras.Layer) and not model.built:
         checked_outputs(model, examples)  # its variables must exist before a graph is made
 
     trace = traced_or_none(_silent(model, call), image_shape)
@@ -172,7 +173,7 @@ def found_range(model: keras.Layer, image_shape: Sequence[int | None]) -> PixelR
     return None if trace is None else preprocessing_of(trace).pixel_range
 
 
-def image_shape_of(model: Any, declared: bool = False) -> tuple[int | None, ...]:
+def image_shape_of(model: AnyModel, declared: bool = False) -> tuple[int | None, ...]:
     """The shape of one image that a Keras model was built for.
 
     Args:
@@ -202,7 +203,7 @@ def random_images(image_shape: Sequence[int | None], count: int = _EXAMPLES) -> 
     return np.random.default_rng(0).random(shape, np.float32)
 
 
-def checked_outputs(function: Callable[[Any], Any], pixels: Any) -> np.ndarray:
+def checked_outputs(function: Callable[[Pixels], Answers], pixels: np.ndarray) -> np.ndarray:
     """Calls a model on a batch, and returns its outputs, float32 `(batch, count)`.
 
     Raises:
@@ -251,15 +252,15 @@ def _first_key(answer: Any) -> Any:
     return next(iter(answer)) if isinstance(answer, dict) else 0
 
 
-def _of_known_shape(call: Callable[[Any, bool], Any], count: int) -> Callable[[Any, bool], Any]:
+def _of_known_shape(call: Call, count: int) -> Call:
     """A model whose outputs are `(batch, count)`, which its graph does not know."""
     return lambda pixels, training: tf.ensure_shape(call(pixels, training), [None, count])
 
 
-def _keras_call(model: keras.Layer) -> Callable[[Any, bool], Any]:
+def _keras_call(model: keras.Layer) -> Call:
     has_seeds: list[bool] = []  # settled at the first call, when the model is built
 
-    def call(pixels: Any, training: bool) -> Any:
+    def call(pixels: Pixels, training: bool) -> Answers:
         if not has_seeds and model.built:
             has_seeds.append(rng.has_random_layers(model))
         with contextlib.ExitStack() as stack:
@@ -272,10 +273,10 @@ def _keras_call(model: keras.Layer) -> Callable[[Any, bool], Any]:
     return call
 
 
-def _silent(model: Any, call: Callable[[Any, bool], Any]) -> Callable[[Any], Any]:
+def _silent(model: AnyModel, call: Call) -> Callable[[Pixels], Answers]:
     """A model's outputs of its pixels, without a trace in its random layers."""
 
-    def silent(pixels: Any) -> Any:
+    def silent(pixels: Pixels) -> Answers:
         if not isinstance(model, keras.Layer):
             return call(pixels, False)
         with rng.stateless_layers(model, rng.make_seed(0)):
@@ -284,17 +285,22 @@ def _silent(model: Any, call: Callable[[Any, bool], Any]) -> Callable[[Any], Any
     return silent
 
 
-def _plain_call(function: Callable[[Any], Any]) -> Callable[[Any, bool], Any]:
+def _plain_call(function: Callable[[Pixels], Answers]) -> Call:
     return lambda pixels, training: function(pixels)
 
 
-def fixed_batch(model: Any) -> int | None:
+def fixed_batch(model: AnyModel) -> int | None:
     """The batch size that a Keras model was built for, if it takes no other."""
     shape = getattr(model, "input_shape", None)
     return shape[0] if isinstance(shape, tuple) and isinstance(shape[0], int) else None
 
 
-def _check_input(model: keras.Layer) -> None:
+def check_input(model: keras.Layer) -> None:
+    """Refuses a Keras model that takes more than images.
+
+    Raises:
+        UserError: If it has several inputs.
+    """
     inputs = getattr(model, "inputs", None)
     if inputs and len(inputs) != 1:
         raise UserError(
@@ -303,7 +309,7 @@ def _check_input(model: keras.Layer) -> None:
         )
 
 
-def _has_unknown_shape(outputs: Any) -> bool:
+def _has_unknown_shape(outputs: Answers) -> bool:
     """Whether a graph has forgotten how many numbers there are for an image (`tf.py_function`)."""
     return tf.is_symbolic_tensor(outputs) and (
         outputs.shape.rank is None or (outputs.shape.rank == 2 and outputs.shape[1] is None)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from typing import Any
 
 import keras
 
 from pnil_tf.contract.pixel_range import PixelRange
+from pnil_tf.errors import argument
+from pnil_tf.tensors import AnyModel, Tensor
 
 
-def warn_of_other_ranges(model: Any, pixel_range: PixelRange) -> None:
+def warn_of_other_ranges(model: AnyModel, pixel_range: PixelRange) -> None:
     """Warns of noise layers in front whose range is not that of the pixels they see.
 
     Their noise would be far too small or too large, and nothing else would show it.
@@ -27,12 +28,12 @@ def warn_of_other_ranges(model: Any, pixel_range: PixelRange) -> None:
                 f"The noise layer {layer.name!r} sees pixels in {pixel_range}, but is meant for "
                 f"{meant}, so its noise starts {_off(pixel_range.width / meant.width)}. Give it "
                 f"pixel_range=({pixel_range.low:g}, {pixel_range.high:g}), let add_pnil insert it, "
-                "or pass the pixel_range that the model takes.",
+                f"or pass the {argument('pixel_range')} that the model takes.",
                 stacklevel=2,
             )
 
 
-def _in_front(model: Any) -> Iterator[Any]:
+def _in_front(model: AnyModel) -> Iterator[keras.Layer]:
     """The layers that take a model's own input."""
     if isinstance(model, keras.Sequential):
         first = [layer for layer in model.layers[:1] if layer.built]
@@ -46,7 +47,7 @@ def _in_front(model: Any) -> Iterator[Any]:
             yield from _in_front(layer)
 
 
-def _input_of(layer: Any) -> Any:
+def _input_of(layer: keras.Layer) -> Tensor | None:
     try:
         return layer.input
     except (AttributeError, ValueError):

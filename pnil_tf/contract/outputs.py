@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from pnil_tf.contract.trace import SAME_VALUES, Trace
-from pnil_tf.errors import UserError
+from pnil_tf.errors import UserError, argument
 from pnil_tf.keras_internals import attached_logits
+from pnil_tf.tensors import Answers, Logits, Operation, Tensor
 from pnil_tf.vocabulary import OUTPUT_KINDS
 
 KINDS = OUTPUT_KINDS
 LOGITS, PROBABILITIES, LOGIT, PROBABILITY, INDEPENDENT = KINDS
 
-Answer = Callable[[Any], Any]
+Answer = Callable[[Logits], Answers]
 """Logits -> what a model answers with them."""
 
 _ACTIVATIONS = {PROBABILITIES: "softmax", PROBABILITY: "sigmoid", INDEPENDENT: "sigmoid"}
@@ -75,7 +75,7 @@ class Outputs:
         """`"softmax"`, `"sigmoid"`, or `None` where the output is logits."""
         return _ACTIVATIONS.get(self.kind)
 
-    def logits(self, outputs: Any) -> Any:
+    def logits(self, outputs: Answers) -> Logits:
         """The logits behind outputs, float32 `(batch, count)`; gradients pass through.
 
         Args:
@@ -83,7 +83,7 @@ class Outputs:
                 graph in which they stand.
         """
         name = self.activation_name
-        logits: Any = outputs if name is None else None
+        logits = outputs if name is None else None
         if logits is None:
             logits = _behind(outputs, name)
         if logits is None:
@@ -93,13 +93,13 @@ class Outputs:
             logits = tf.reshape(logits, [-1, self.count])
         return tf.ensure_shape(logits, [None, self.count])
 
-    def activation(self, logits: Any) -> Any:
+    def activation(self, logits: Logits) -> Answers:
         """What the classifier answers where its logits are these; Keras' losses see both."""
         if self.activation_name is None:
             return logits
         return getattr(keras.activations, self.activation_name)(logits)
 
-    def per_class(self, logits: Any) -> Any:
+    def per_class(self, logits: Logits) -> Logits:
         """Logits of every class, float32 `(batch, classes)`: of one output z they are `[0, z]`."""
         if self.count > 1:
             return logits
@@ -142,7 +142,7 @@ def outputs_of(
     if kind not in (None, own):
         raise UserError(
             f"The classifier ends in a {found[0]}, so its outputs are {own!r}. Received: "
-            f"outputs={kind!r}. Leave outputs out."
+            f"{argument('outputs', kind)}. Leave it out."
         )
     return Outputs(own, count)
 
@@ -176,7 +176,8 @@ def outputs_by_value(
     raise UserError(
         "Nothing tells whether the classifier answers with logits or with probabilities. Received: "
         f"{count} {'outputs' if count > 1 else 'output'} for each image, with values from "
-        f"{low:.3g} to {high:.3g}. Say which: outputs={logits!r} or outputs={of_each!r}."
+        f"{low:.3g} to {high:.3g}. Say which: {argument('outputs', logits)} or "
+        f"{argument('outputs', of_each)}."
     )
 
 
@@ -184,17 +185,17 @@ def _check_kind(kind: str, count: int, within: bool) -> None:
     if (kind in (LOGIT, PROBABILITY)) != (count == 1):
         raise UserError(
             f"The classifier has {count} {'outputs' if count > 1 else 'output'} for each image. "
-            f"Received: outputs={kind!r}. Choose one of "
+            f"Received: {argument('outputs', kind)}. Choose one of "
             f"{', '.join(repr(k) for k in KINDS if (k in (LOGIT, PROBABILITY)) == (count == 1))}."
         )
     if kind in _ACTIVATIONS and not within:
         raise UserError(
             "Probabilities lie between 0 and 1, but the classifier answers with other numbers, "
-            f"too. Received: outputs={kind!r}. Leave outputs out, or correct it."
+            f"too. Received: {argument('outputs', kind)}. Leave it out, or correct it."
         )
 
 
-def split(outputs: Any) -> tuple[Any, Answer]:
+def split(outputs: Answers) -> tuple[Logits, Answer]:
     """Takes what a model answered apart: logits, and what makes the answer of them.
 
     A loss of Keras looks past a softmax or sigmoid, to the tensor that it was made of. Whoever
@@ -220,7 +221,7 @@ def split(outputs: Any) -> tuple[Any, Answer]:
     return tf.cast(logits, tf.float32), getattr(keras.activations, name)
 
 
-def found_activation(outputs: Any) -> tuple[str, Any] | None:
+def found_activation(outputs: Answers) -> tuple[str, Logits] | None:
     """The softmax or sigmoid that made a symbolic tensor, and the logits it was made of.
 
     Casts, reshapes and layers that change nothing may stand behind the activation.
@@ -239,7 +240,7 @@ def found_activation(outputs: Any) -> tuple[str, Any] | None:
     return name, logits
 
 
-def _maker(tensor: Any, clipped: bool = False) -> Any:
+def _maker(tensor: Tensor, clipped: bool = False) -> Operation:
     """The operation that made a tensor's numbers.
 
     Args:
@@ -256,7 +257,7 @@ def _maker(tensor: Any, clipped: bool = False) -> Any:
     return tensor.op
 
 
-def _hardly_clips(operation: Any) -> bool:
+def _hardly_clips(operation: Operation) -> bool:
     if operation.type not in _CLIPS:
         return False
     bounds = [tf.get_static_value(bound) for bound in operation.inputs[1:]]
@@ -266,7 +267,7 @@ def _hardly_clips(operation: Any) -> bool:
     )
 
 
-def _is_score(tensor: Any) -> bool:
+def _is_score(tensor: Tensor) -> bool:
     """Whether a tensor consists of scores, as the graph shows."""
     last = _maker(tensor)
     start = last.inputs[0].op if last.type in _BENT else tensor.op
@@ -285,7 +286,7 @@ def _is_score(tensor: Any) -> bool:
     return scores
 
 
-def _behind(outputs: Any, name: str | None) -> Any | None:
+def _behind(outputs: Answers, name: str | None) -> Logits | None:
     if tf.is_symbolic_tensor(outputs):
         found = found_activation(outputs)
         return found[1] if found and found[0] == name else None
@@ -300,7 +301,7 @@ def _sum_to_one(outputs: np.ndarray) -> bool:
     )
 
 
-def _logarithm(probabilities: Any, name: str | None) -> Any:
+def _logarithm(probabilities: Answers, name: str | None) -> Logits:
     logarithm = tf.math.log(tf.maximum(probabilities, _SMALLEST))
     if name == "softmax":
         return logarithm

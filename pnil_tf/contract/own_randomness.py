@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from typing import Any
 
 import keras
 
@@ -36,7 +35,7 @@ def warn_of_own_randomness(model: keras.Model, free: bool = False) -> None:
         )
 
 
-def _drawing(model: keras.Model) -> Iterator[Any]:
+def _drawing(model: keras.Model) -> Iterator[keras.Layer]:
     """The layers that hold the state of a seed themselves."""
     for layer in all_layers(model):
         inner = {id(v) for part in all_layers(layer, include_self=False) for v in part.variables}
@@ -44,7 +43,7 @@ def _drawing(model: keras.Model) -> Iterator[Any]:
             yield layer
 
 
-def _is_own(layer: Any) -> bool:
+def _is_own(layer: keras.Layer) -> bool:
     """Whether a layer's randomness is not that of one of Keras' random layers."""
     for kind in type(layer).__mro__:
         if kind.__module__.partition(".")[0] in ("keras", "pnil_tf"):

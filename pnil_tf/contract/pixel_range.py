@@ -11,7 +11,7 @@ import fractions
 import math
 import numbers
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from pnil_tf.errors import UserError, argument
 
@@ -94,6 +94,9 @@ class PixelRange:
     def __str__(self) -> str:
         return f"[{self.low:g}, {self.high:g}]"
 
+
+PixelRangeLike: TypeAlias = PixelRange | Sequence[float]
+"""What a user may give for a range: `(low, high)`, or a `PixelRange`."""
 
 UNIT = PixelRange()
 BYTES = PixelRange(0.0, 255.0)

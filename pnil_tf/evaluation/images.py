@@ -144,7 +144,7 @@ def check_accuracy_elsewhere(target: Target, x: np.ndarray, y: np.ndarray) -> No
     raise UserError(
         f"The model does not take pixels in {target.pixel_range}, it seems: on those its clean "
         f"accuracy is {here.value:.1%} (guessing: {guessing:.1%}), on pixels in {best} it is "
-        f"{found[best].value:.1%}. Set {argument('pixel_range')} to {best.low:g},{best.high:g}."
+        f"{found[best].value:.1%}. Set {argument('pixel_range', (best.low, best.high))}."
     )
 
 

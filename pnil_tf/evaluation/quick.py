@@ -9,6 +9,7 @@ import numpy as np
 
 from pnil_tf.attacks.registry import attack_settings, build_attack
 from pnil_tf.batching import batches_of
+from pnil_tf.contract.pixel_range import PixelRangeLike
 from pnil_tf.data.types import ImageSet
 from pnil_tf.evaluation.judge import Judge
 from pnil_tf.evaluation.statistics import wilson
@@ -31,7 +32,7 @@ def quick_evaluation(
     norm: str = "linf",
     eot_samples: int = 10,
     seed: int = 0,
-    pixel_range: Any = None,
+    pixel_range: PixelRangeLike | None = None,
 ) -> dict[str, Any]:
     """Measures clean accuracy, and accuracy under PGD-50 (steps of 2 eps / 50) with EOT.
 

@@ -124,8 +124,8 @@ class Evaluation(SavedResults):
         Images that no attack has harmed are among them.
 
         Raises:
-            UserError: If the evaluation has not kept them: the command does with
-                `--save_adversarial`.
+            UserError: If the evaluation has not kept them: with `save_adversarial` it
+                does.
         """
         file = self.folder / ADVERSARIAL
         if not file.is_file():

@@ -20,6 +20,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from pnil_tf.contract.pixel_range import PixelRangeLike
 from pnil_tf.data.memory import check_room
 from pnil_tf.errors import UserError, argument
 from pnil_tf.evaluation.described import described
@@ -91,7 +92,7 @@ def evaluate(
     data: Mapping[str, Any] | None = None,
     model_identity: str | None = None,
     kind: str | None = None,
-    pixel_range: Any = None,
+    pixel_range: PixelRangeLike | None = None,
     range_recorded: bool = False,
     outputs: str | None = None,
     name: str | None = None,
@@ -213,7 +214,7 @@ def _task(
     settings: EvaluationSettings,
     model_identity: str | None,
     kind: str | None,
-    pixel_range: Any,
+    pixel_range: PixelRangeLike | None,
     outputs: str | None,
     transfer_from: Any,
 ) -> _Task:
@@ -261,7 +262,7 @@ def evaluate_shard(
     shard: Shard,
     *,
     model_identity: str,
-    pixel_range: Any,
+    pixel_range: PixelRangeLike | None,
     outputs: str,
     transfer_from: Any = None,
 ) -> None:

@@ -124,8 +124,9 @@ class EvaluationSettings:
         check_epsilon(max((self.epsilon, *self.epsilons)), self.norm)
         if self.epsilons and not self.checks:
             raise UserError(
-                "The curve over epsilon is one of the checks. Received: epsilons="
-                f"{self.epsilons} and checks=False. Leave one out."
+                "The curve over epsilon is one of the checks. Received: "
+                f"{argument('epsilons', self.epsilons)} without {argument('checks')}. Leave the "
+                "curve out, or check."
             )
         known = (*SUITES, *ATTACKS)
         unknown = [name for name in self.attacks if name not in known]

@@ -14,7 +14,7 @@ import tensorflow as tf
 from pnil_tf import rng
 from pnil_tf.contract.checks import check_each_alone, differ, noise_freezes
 from pnil_tf.contract.classifier import Classifier, checked_outputs, classifier_of, image_shape_of
-from pnil_tf.contract.pixel_range import PixelRange
+from pnil_tf.contract.pixel_range import PixelRange, PixelRangeLike
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.features import penultimate
 from pnil_tf.keras_internals import all_layers
@@ -111,7 +111,7 @@ def as_target(
     images: np.ndarray,
     kind: str | None = None,
     *,
-    pixel_range: Any = None,
+    pixel_range: PixelRangeLike | None = None,
     outputs: str | None = None,
 ) -> Target:
     """Makes a `Target` of anything that classifies.
@@ -136,7 +136,10 @@ def as_target(
 
 
 def looked_at(
-    model: Any, image_shape: Any, pixel_range: Any = None, outputs: str | None = None
+    model: Any,
+    image_shape: Any,
+    pixel_range: PixelRangeLike | None = None,
+    outputs: str | None = None,
 ) -> Classifier:
     """As `classifier_of`, for an `AdversarialModel`, too, and for images of the shape given.
 
@@ -186,7 +189,7 @@ def target_of(classifier: Classifier, images: np.ndarray, kind: str | None = Non
     )
 
 
-def range_is_known(model: Any, pixel_range: Any) -> bool:
+def range_is_known(model: Any, pixel_range: PixelRangeLike | None) -> bool:
     """Whether the range of the pixels was said, or held in a training, which checks every batch."""
     if pixel_range is not None or not isinstance(model, AdversarialModel):
         return pixel_range is not None

@@ -187,14 +187,12 @@ class Trial:
 
         def piece() -> Arrays:
             x, y = self.x[rows], self.y[rows]
-            attacked = np.ones(len(x), bool)
-            if before is not None:
-                attacked = (before["votes"] == y[:, np.newaxis]).any(axis=1)
-                if not attacked.any():
-                    none = np.array(0.0)
-                    kept = {key: before[key] for key in ("adversarial", "votes")}
-                    return {**kept, "seconds": none, "cpu_seconds": none}
-            standing = np.flatnonzero(attacked)
+            earlier = self._unattacked(batch, x, y) if before is None else before
+            standing = np.flatnonzero((earlier["votes"] == y[:, np.newaxis]).any(axis=1))
+            if not len(standing):
+                none = np.array(0.0)
+                kept = {key: earlier[key] for key in ("adversarial", "votes")}
+                return {**kept, "seconds": none, "cpu_seconds": none}
             attack = self._build(settings, predict)
             start, cpu_start = time.monotonic(), time.process_time()
             adversarial = attack.run(
@@ -209,12 +207,27 @@ class Trial:
             }
             check_adversarial(x[standing], adversarial, settings.epsilon, settings.norm, name)
             votes = self.judge.votes(adversarial, self.seed(name, "judge", batch))
-            if before is not None:
-                adversarial = _put(before["adversarial"], standing, adversarial)
-                votes = _put(before["votes"], standing, votes)
-            return {"adversarial": adversarial, "votes": votes, **spent}
+            return {
+                "adversarial": _put(earlier["adversarial"], standing, adversarial),
+                "votes": _put(earlier["votes"], standing, votes),
+                **spent,
+            }
 
         return self.store.once(piece_name(name, batch), piece)
+
+    def _unattacked(self, batch: int, x: np.ndarray, y: np.ndarray) -> Arrays:
+        """What an attack begins with, if it is the first.
+
+        An image that a deterministic classifier gets wrong without an attack is lost, and an attack
+        could only mend it. Of one with noise the next draw may be right: all are attacked.
+        """
+        seed = self.seed(CLEAN, "judge", batch)
+        return {
+            "adversarial": x,
+            "votes": np.repeat(y[:, np.newaxis], self.judge.draws, axis=1)
+            if self.target.stochastic
+            else self.judge.votes(x, seed),
+        }
 
     def share(self, votes: np.ndarray) -> np.ndarray:
         """The share of right draws `(n,)` of votes on the first n images."""

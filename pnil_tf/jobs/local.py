@@ -8,34 +8,25 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
-from pnil_tf.jobs.job import Job
 from pnil_tf.jobs.process import start, stop
+from pnil_tf.jobs.watch import AJob, Watch
 
 _SECONDS_BETWEEN_LOOKS = 0.1
-
-AJob = TypeVar("AJob", bound=Job)
 
 
 def run_locally(
     jobs: Sequence[AJob],
     workers: int,
-    started: Callable[[AJob], None] = lambda job: None,
-    ended: Callable[[AJob], None] = lambda job: None,
-    again: Callable[[AJob], bool] = lambda job: False,
-    meanwhile: Callable[[], None] = lambda: None,
+    watch: Watch[AJob],
 ) -> None:
     """Runs jobs in order; a failed one does not stop the others.
 
     Args:
         jobs: Jobs whose folders are prepared.
         workers: Jobs at once. They share the cores out evenly.
-        started: Called when a job starts.
-        ended: Called when a job has ended; its folder says how.
-        again: Asked then whether the job is to be started once more.
-        meanwhile: Called again and again while jobs run.
+        watch: What is told and asked meanwhile.
     """
     threads = max((os.cpu_count() or 1) // workers, 1) if workers > 1 else None
     waiting = list(jobs)
@@ -45,14 +36,14 @@ def run_locally(
             while waiting and len(running) < workers:
                 job = waiting.pop(0)
                 running[start(job, threads)] = job
-                started(job)
+                watch.started(job)
             for process in [process for process in running if process.poll() is not None]:
                 job = running.pop(process)
                 job.note_end(process.returncode)
-                ended(job)
-                if again(job):
+                watch.ended(job)
+                if watch.again(job):
                     waiting.append(job)
-            meanwhile()
+            watch.meanwhile()
             time.sleep(_SECONDS_BETWEEN_LOOKS)
     finally:
         stop(list(running))

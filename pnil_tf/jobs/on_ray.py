@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 from pnil_tf.errors import UserError, argument
 from pnil_tf.jobs.job import Job
 from pnil_tf.jobs.process import start, stop
+from pnil_tf.jobs.watch import AJob, Watch
 
 # A job goes on where it was, so that starting it again on another node costs little.
 _LOST_NODES = 5
 _SECONDS_BETWEEN_LOOKS = 1.0
-
-AJob = TypeVar("AJob", bound=Job)
 
 
 def require_ray() -> Any:
@@ -36,10 +35,7 @@ def require_ray() -> Any:
 def run_on_ray(
     jobs: Sequence[AJob],
     workers: int,
-    started: Callable[[AJob], None] = lambda job: None,
-    ended: Callable[[AJob], None] = lambda job: None,
-    again: Callable[[AJob], bool] = lambda job: False,
-    meanwhile: Callable[[], None] = lambda: None,
+    watch: Watch[AJob],
     gpus: float = 0.0,
 ) -> None:
     """Runs jobs in order as Ray tasks; a failed one does not stop the others.
@@ -50,10 +46,7 @@ def run_on_ray(
     Args:
         jobs: Jobs whose folders are prepared, at the same path on every node.
         workers: Jobs at once.
-        started: Called when a job is handed to Ray.
-        ended: Called when a job has ended; its folder says how.
-        again: Asked then whether the job is to be started once more.
-        meanwhile: Called again and again while jobs run.
+        watch: What is told and asked meanwhile.
         gpus: GPUs of each job.
     """
     ray = require_ray()
@@ -70,15 +63,15 @@ def run_on_ray(
                 job = waiting.pop(0)
                 # A node's current folder is another one.
                 running[task.remote(type(job)(job.path.resolve()), cpus)] = job
-                started(job)
+                watch.started(job)
             done, _ = ray.wait(list(running), num_returns=1, timeout=_SECONDS_BETWEEN_LOOKS)
             for reference in done:
                 job = running.pop(reference)
                 _note(ray, reference, job)
-                ended(job)
-                if again(job):
+                watch.ended(job)
+                if watch.again(job):
                     waiting.append(job)
-            meanwhile()
+            watch.meanwhile()
     finally:
         for reference in running:
             ray.cancel(reference, force=True)

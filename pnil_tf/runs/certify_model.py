@@ -13,6 +13,7 @@ import tensorflow as tf
 from pnil_tf.certificate import runner
 from pnil_tf.certificate.result import Certificate
 from pnil_tf.certificate.settings import CertificateSettings
+from pnil_tf.contract.pixel_range import PixelRangeLike
 from pnil_tf.evaluation.result import Evaluation
 from pnil_tf.evaluation.sources import gathered
 from pnil_tf.files import sha256_of
@@ -29,7 +30,7 @@ def certify(
     draws: int = 100_000,
     alpha: float = 0.001,
     images: int | None = None,
-    pixel_range: Any = None,
+    pixel_range: PixelRangeLike | None = None,
     outputs: str | None = None,
     seed: int = 0,
     evaluation: Evaluation | str | Path | None = None,

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from pnil_tf.data import Dataset, DataSettings
-from pnil_tf.errors import UserError
-from pnil_tf.training.settings import TrainSettings
+from pnil_tf.errors import UserError, argument
+from pnil_tf.runs.settings import TrainSettings
 
-# Settings that may be said again with --resume, whatever they were: they touch no weight.
+# Settings that may be said again on resuming, whatever they were: they touch no weight.
 FREE_ON_RESUME = {"resume", "overwrite", "runs_dir", "name", "data_dir", "data_source"}
 
 
@@ -31,8 +31,9 @@ def continued(
         value = list(value) if isinstance(value, tuple) else value  # as JSON keeps it
         if name not in FREE_ON_RESUME and value != before.get(name):
             raise UserError(
-                f"The run was begun with --{name}={before.get(name)} and cannot go on with "
-                f"--{name}={value}. Leave the flag out, or begin another run under another --name."
+                f"The run was begun with {argument(name, before.get(name))} and cannot go on with "
+                f"{argument(name, value)}. Leave it out, or begin another run under another "
+                f"{argument('name')}."
             )
     stored = {name: settings_of(group) for name, group in stored.items()}
     free = {"data_dir": settings.data.data_dir, "data_source": settings.data.data_source}
@@ -65,5 +66,6 @@ def check_images(record: dict[str, Any], data: Dataset) -> None:
         raise UserError(
             f"The run was begun with other images: {before['counts']['train']} to train on from "
             f"{record['data_source']}, where now there are {len(data.train)} from {data.source}. "
-            "Say with --data_dir and --data_source where the first ones are."
+            f"Say with {argument('data_dir')} and {argument('data_source')} where the first ones "
+            "are."
         )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -23,8 +22,8 @@ from pnil_tf.batching import batches_of
 from pnil_tf.errors import RunFailedError, UserError, argument
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.target import Target, unwrapped
-from pnil_tf.jobs.local import run_locally
-from pnil_tf.jobs.on_ray import require_ray, run_on_ray
+from pnil_tf.jobs.engine import require_engine, run_jobs
+from pnil_tf.jobs.watch import Watch
 from pnil_tf.runs.shard_job import ShardJob
 from pnil_tf.validation import require_count, require_one_of
 from pnil_tf.vocabulary import ENGINES
@@ -78,17 +77,12 @@ class Processes:
         for number, job in enumerate(jobs):
             mine = gpus[number % len(gpus)] if gpus and self.engine == "local" else None
             job.prepare({**task, "number": number, "gpu": mine})
-        engine = run_locally
-        if self.engine == "ray":
-            engine = functools.partial(run_on_ray, gpus=1.0 if gpus else 0.0)
-        engine(jobs, self.workers, again=ShardJob.is_lost, meanwhile=look)
+        watch = Watch(again=ShardJob.is_lost, meanwhile=look)
+        run_jobs(self.engine, jobs, self.workers, watch, gpus=1.0 if gpus else 0.0)
         look()
         for job in jobs:
             if not job.finished:
-                raise RunFailedError(
-                    f"A worker of the evaluation failed: {job.error} What the others have done is "
-                    "kept: the same command with --resume goes on."
-                )
+                raise RunFailedError(f"A worker of the evaluation failed: {job.error}")
 
 
 def _saved(model: Any, file: Path) -> str | None:
@@ -127,8 +121,7 @@ def crew_of(
     """
     require_count("workers", workers)
     require_one_of("engine", engine, ENGINES)
-    if engine == "ray":
-        require_ray()
+    require_engine(engine)
     model, transfer_from = unwrapped(model), unwrapped(transfer_from)
     for given in (model, transfer_from):
         if workers > 1 and not isinstance(given, (str, Path, keras.Model, type(None))):

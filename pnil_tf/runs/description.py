@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from pnil_tf.contract.pixel_range import UNIT, PixelRange
 from pnil_tf.runs.own_files import FLAGS_BEGIN
+from pnil_tf.runs.settings import TrainSettings
 from pnil_tf.runs.training_job import TrainingJob
-from pnil_tf.training.settings import TrainSettings
 from pnil_tf.version import versions
 
 

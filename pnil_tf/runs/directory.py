@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import IO, Any
 
-from pnil_tf.errors import RunFailedError, UserError
+from pnil_tf.errors import RunFailedError, UserError, argument
 from pnil_tf.files import (
     LOCK,
     lock_folder,
@@ -22,7 +22,7 @@ from pnil_tf.files import (
 )
 from pnil_tf.runs.own_files import FLAGS, RUN, holds_nothing, is_own_run, remove_own_files
 from pnil_tf.runs.replacing import Replaced, failed_name
-from pnil_tf.training.settings import RunSettings
+from pnil_tf.runs.settings import RunSettings
 
 _STARTING, FINISHED = "starting", "finished"
 
@@ -74,13 +74,14 @@ class RunDirectory:
         if not self.path.is_dir() or not (self.description.exists() or holds_nothing(self.path)):
             raise UserError(
                 f"{str(self.path)!r} exists and holds no run (no {RUN}). Received: this name. "
-                "Choose another --name or --runs_dir."
+                f"Choose another {argument('name')} or {argument('runs_dir')}."
             )
         replaces = self._settings.overwrite or not self.exists
         if replaces and not holds_nothing(self.path) and not is_own_run(self.path):
             raise UserError(
                 f"The {RUN} in {str(self.path)!r} was not written by a training of ours, so "
-                "nothing there is replaced. Choose another --name or --runs_dir."
+                f"nothing there is replaced. Choose another {argument('name')} or "
+                f"{argument('runs_dir')}."
             )
 
     def _refuse_existing(self) -> None:
@@ -88,8 +89,9 @@ class RunDirectory:
             return
         if self.exists:
             raise UserError(
-                f"The run {str(self.path)!r} exists, and neither --resume (go on with it) nor "
-                "--overwrite (replace it) was given. Pass one, or choose another --name."
+                f"The run {str(self.path)!r} exists, and neither {argument('resume')} (go on with "
+                f"it) nor {argument('overwrite')} (replace it) was given. Pass one, or choose "
+                f"another {argument('name')}."
             )
 
     @property
@@ -102,10 +104,13 @@ class RunDirectory:
         try:
             return read_json(self.description)
         except UserError as error:
-            raise UserError(
-                f"{error} To train again with the same settings: --flagfile={self.flagfile} "
-                "--overwrite."
-            ) from error
+            raise UserError(f"{error} {self._train_again()}") from error
+
+    def _train_again(self) -> str:
+        return (
+            "To train again with the same settings, give the command "
+            f"train --flagfile={self.flagfile} --overwrite."
+        )
 
     def write(self, record: dict[str, Any]) -> None:
         """Replaces `run.json`."""
@@ -178,7 +183,7 @@ class RunDirectory:
                 raise RunFailedError(
                     f"The best classifier, {str(self.best)!r} of epoch {kept['epoch']}, was "
                     f"damaged since it was written: its checksum was {kept['sha256']} and is now "
-                    f"{found}. To train again: --flagfile={self.flagfile} --overwrite."
+                    f"{found}. {self._train_again()}"
                 )
 
     def lock(self) -> None:

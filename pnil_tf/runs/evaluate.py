@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from pnil_tf.contract.pixel_range import UNIT, PixelRange
 from pnil_tf.data import Dataset, DataSettings, load
-from pnil_tf.errors import UserError, argument
+from pnil_tf.errors import RunFailedError, UserError, argument, repeated_with
 from pnil_tf.evaluation.runner import evaluate
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.target import looked_at
@@ -184,7 +184,7 @@ def evaluate_saved(
     test = saved.dataset.test.take(settings.images)
     chosen, outputs = given or saved.loaded.pixel_range, outputs or saved.loaded.outputs
     images = own_pixels(saved.loaded.model, test.images, chosen, outputs)
-    with going_on_told(output):
+    with _failure_told(output), going_on_told(output):
         return evaluate(
             saved.loaded.model,
             images,
@@ -205,10 +205,20 @@ def evaluate_saved(
         )
 
 
+@contextlib.contextmanager
+def _failure_told(output: str) -> Iterator[None]:
+    """Within it, the failure of a worker says what is kept in a folder, and how to go on."""
+    try:
+        yield
+    except RunFailedError as error:
+        kept = f"What was finished is kept in {output}"
+        raise RunFailedError(f"{error} {kept}: {repeated_with('resume')} goes on.") from error
+
+
 def going_on_told(output: str) -> contextlib.AbstractContextManager[None]:
     """Within it, whoever interrupts is told what is kept in a folder, and how to go on."""
     kept = f"Interrupted. What was finished is kept in {output}"
-    return interruption_told(lambda: f"{kept}: the same command with --resume goes on.")
+    return interruption_told(lambda: f"{kept}: {repeated_with('resume')} goes on.")
 
 
 def own_pixels(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pnil_tf.contract.pixel_range import PixelRangeLike
 from pnil_tf.evaluation import runner
 from pnil_tf.evaluation.effort import settings_with
 from pnil_tf.evaluation.result import Evaluation
@@ -23,7 +24,7 @@ def evaluate(
     epsilon: float = 8 / 255,
     *,
     norm: str = "linf",
-    pixel_range: Any = None,
+    pixel_range: PixelRangeLike | None = None,
     outputs: str | None = None,
     effort: str = "standard",
     attacks: str | Sequence[str] | None = None,

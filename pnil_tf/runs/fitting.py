@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from pnil_tf.data import batches, training_stream
-from pnil_tf.errors import RunFailedError, reason
+from pnil_tf.errors import RunFailedError, argument, reason
 from pnil_tf.progress import Progress
 from pnil_tf.runs.directory import RunDirectory
 from pnil_tf.runs.model import compiled
@@ -136,12 +136,13 @@ def fit(job: TrainingJob, directory: RunDirectory, record: dict[str, Any], rate:
             raise
         raise WorkerLostError(
             f"A worker of this training is gone: {reason(error)}. The checkpoints "
-            "are kept. Start all workers again with --resume."
+            f"are kept. Start all workers again with {argument('resume')}."
         ) from error
     except InvalidLossError as error:
         best = _best_so_far(directory, record, kept) if chief else ""
         raise RunFailedError(
-            f"{error} {best}Lower --max_lr, or let --max_lr=auto find it."
+            f"{error} {best}Lower {argument('max_lr')}, or let {argument('max_lr', 'auto')} find "
+            "it."
         ) from error
     if progress is not None:
         progress.close(f"{len(history.rows)} epochs")

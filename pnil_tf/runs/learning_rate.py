@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from pnil_tf.data import training_stream
-from pnil_tf.errors import RunFailedError
+from pnil_tf.errors import RunFailedError, argument
 from pnil_tf.runs.model import compiled
+from pnil_tf.runs.settings import TrainSettings
 from pnil_tf.runs.training_job import TrainingJob, prepare
 from pnil_tf.training.lr_range import LRRange, UndecidedError, lr_range_test, write_curve
 from pnil_tf.training.schedules import OneCycle, Triangular
-from pnil_tf.training.settings import DEFAULT_MAX_LR, TrainSettings
+from pnil_tf.training.settings import DEFAULT_MAX_LR
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +49,8 @@ def found_peak_rate(job: TrainingJob, folder: Path) -> float:
     except UndecidedError:
         logger.warning(
             "LR range test: the loss never fell, so the curve decides nothing. The peak learning "
-            "rate is the default, %.4g; pass --max_lr for another.",
-            DEFAULT_MAX_LR,
+            "rate is the default, %.4g; pass %s for another.",
+            *(DEFAULT_MAX_LR, argument("max_lr")),
         )
         return DEFAULT_MAX_LR
     if job.chief:

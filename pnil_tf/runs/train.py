@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pnil_tf.errors import argument, repeated_with
 from pnil_tf.files import understood
 from pnil_tf.interruption import interruption_told
 from pnil_tf.runs.continuation import FREE_ON_RESUME, check_images, continued
@@ -15,9 +16,9 @@ from pnil_tf.runs.directory import RunDirectory
 from pnil_tf.runs.finish import finish
 from pnil_tf.runs.fitting import WorkerLostError, fit
 from pnil_tf.runs.learning_rate import found_peak_rate, schedule
+from pnil_tf.runs.settings import TrainSettings
 from pnil_tf.runs.training_job import TrainingJob, prepare
 from pnil_tf.training.checkpoints import saved_steps
-from pnil_tf.training.settings import TrainSettings
 from pnil_tf.validation import require
 
 logger = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ def train(settings: TrainSettings, given: Mapping[str, Any] | None = None) -> di
 
     Args:
         settings: Everything there is to say.
-        given: With `--resume`, the settings said explicitly, by name: those of the existing run
+        given: With `resume`, the settings said explicitly, by name: those of the existing run
             are taken, and an explicit one that differs is refused.
 
     Returns:
@@ -68,8 +69,8 @@ def _earlier_run_kept(job: TrainingJob, directory: RunDirectory) -> Iterator[Non
         if new is not None:
             logger.error(
                 "%s is the earlier run again. What the new one reached is in %s: go on with it by "
-                "--resume --name=%s.",
-                *(directory.path, new, new.name),
+                "%s and %s.",
+                *(directory.path, new, argument("resume"), argument("name", new.name)),
             )
         raise
     if job.chief:
@@ -86,8 +87,8 @@ def _found(
         return directory.read()
     require(
         bool(set(given or {"dataset": ""}) - FREE_ON_RESUME),
-        f"There is no run {str(directory.path)!r} for --resume to go on with. Check --name and "
-        "--runs_dir, or say what to train.",
+        f"There is no run {str(directory.path)!r} for {argument('resume')} to go on with. Check "
+        f"{argument('name')} and {argument('runs_dir')}, or say what to train.",
     )
     logger.info("There is no run %s yet: it is begun.", directory.path)
     return None
@@ -126,10 +127,10 @@ def _left(directory: RunDirectory) -> str:
     steps = saved_steps(directory.last)
     if not steps:
         return (
-            f"Interrupted before the first checkpoint of {directory.path}. The same command with "
-            "--resume begins the training again."
+            f"Interrupted before the first checkpoint of {directory.path}: "
+            f"{repeated_with('resume')} begins the training again."
         )
     return (
-        f"Interrupted. The checkpoint of step {steps[-1]} is in {directory.last}: the same "
-        "command with --resume goes on from there."
+        f"Interrupted. The checkpoint of step {steps[-1]} is in {directory.last}: "
+        f"{repeated_with('resume')} goes on from there."
     )

@@ -12,8 +12,9 @@ from pnil_tf.attacks.one_step import StepAttack, step_attack
 from pnil_tf.contract.pixel_range import PixelRange
 from pnil_tf.data import Dataset, load
 from pnil_tf.data.memory import check_room
+from pnil_tf.errors import argument
 from pnil_tf.models import hidden_weights
-from pnil_tf.training.settings import TrainSettings
+from pnil_tf.runs.settings import TrainSettings
 from pnil_tf.training.strategy import configure_precision, is_chief, make_strategy
 from pnil_tf.validation import require
 
@@ -79,7 +80,7 @@ def prepare(settings: TrainSettings) -> TrainingJob:
     require(
         settings.optimization.batch_size <= len(data.train),
         f"A batch must not be larger than the training set of {len(data.train)} images, as "
-        f"--batch_size={settings.optimization.batch_size} is. Make it smaller.",
+        f"{argument('batch_size', settings.optimization.batch_size)} is. Make it smaller.",
     )
     _check_memory(settings, data)
     return TrainingJob(settings, attack, strategy, data)
@@ -97,7 +98,8 @@ def _check_memory(settings: TrainSettings, data: Dataset) -> None:
         f"batches of {batch} and a classifier of some {weights:,} weights"
         if weights
         else f"batches of {batch}",
-        "Ask for smaller images with --image_size, or for smaller batches with --batch_size.",
+        f"Ask for smaller images with {argument('image_size')}, or for smaller batches with "
+        f"{argument('batch_size')}.",
     )
 
 
@@ -123,12 +125,12 @@ def _check_batch(settings: TrainSettings, strategy: tf.distribute.Strategy) -> N
     replicas, batch = strategy.num_replicas_in_sync, settings.optimization.batch_size
     require(
         batch % replicas == 0,
-        f"The batch must divide over the {replicas} replicas, which --batch_size={batch} does not. "
-        f"Use {max(batch // replicas, 1) * replicas}.",
+        f"The batch must divide over the {replicas} replicas, which "
+        f"{argument('batch_size', batch)} does not. Use {max(batch // replicas, 1) * replicas}.",
     )
     images = settings.attack.validation_images
     require(
         images >= replicas,
         f"Each of the {replicas} replicas needs an image to validate. Received: "
-        f"--validation_images={images}.",
+        f"{argument('validation_images', images)}.",
     )

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from pnil_tf import rng
 from pnil_tf.checksums import write_checksums
+from pnil_tf.contract.pixel_range import PixelRangeLike
 from pnil_tf.errors import RunFailedError, UserError
 from pnil_tf.files import replacing_folder, write_text
 from pnil_tf.interpreter import run_code
@@ -66,7 +67,7 @@ def export_onnx(
     class_names: Sequence[str] = (),
     resized: bool = False,
     image_shape: tuple[int, int, int] | None = None,
-    pixel_range: Any = None,
+    pixel_range: PixelRangeLike | None = None,
     outputs: str | None = None,
     noise_as_input: bool = False,
     overwrite: bool = False,

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from pnil_tf import rng
 from pnil_tf.checksums import CHECKSUMS, foreign_files, write_checksums
+from pnil_tf.contract.pixel_range import PixelRangeLike
 from pnil_tf.errors import RunFailedError, UserError, argument
 from pnil_tf.files import (
     refuse_file_in_the_way,
@@ -37,7 +38,7 @@ def export_saved_model(
     class_names: Sequence[str] = (),
     resized: bool = False,
     image_shape: tuple[int, int, int] | None = None,
-    pixel_range: Any = None,
+    pixel_range: PixelRangeLike | None = None,
     outputs: str | None = None,
     overwrite: bool = False,
     record: Record | None = None,

@@ -13,7 +13,7 @@ import tensorflow as tf
 from pnil_tf import rng
 from pnil_tf.contract.classifier import image_shape_of
 from pnil_tf.contract.outputs import INDEPENDENT
-from pnil_tf.contract.pixel_range import BYTES, PixelRange
+from pnil_tf.contract.pixel_range import BYTES, PixelRange, PixelRangeLike
 from pnil_tf.errors import UserError, argument
 from pnil_tf.evaluation.target import Target, as_target, range_is_known, unwrapped
 from pnil_tf.serving.decoding import DECODABLE_CHANNELS, MAX_PIXELS, decode
@@ -126,7 +126,7 @@ class Servable:
 def servable(
     model: Any,
     image_shape: tuple[int, int, int] | None = None,
-    pixel_range: Any = None,
+    pixel_range: PixelRangeLike | None = None,
     outputs: str | None = None,
 ) -> Servable:
     """Examines a classifier before it is exported.

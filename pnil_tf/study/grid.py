@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import functools
 import logging
 import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pnil_tf.errors import RunFailedError, UserError
+from pnil_tf.errors import RunFailedError, UserError, argument
 from pnil_tf.files import (
     LOCK,
     is_leftover,
@@ -27,8 +26,8 @@ from pnil_tf.files import (
     write_record,
 )
 from pnil_tf.interruption import interruption_told
-from pnil_tf.jobs.local import run_locally
-from pnil_tf.jobs.on_ray import require_ray, run_on_ray
+from pnil_tf.jobs.engine import require_engine, run_jobs
+from pnil_tf.jobs.watch import Watch
 from pnil_tf.progress import clock
 from pnil_tf.study import formatting
 from pnil_tf.study.budgets import BUDGETS
@@ -62,7 +61,7 @@ def reproduce(settings: StudySettings) -> dict[str, Any]:
         _report(output, results)
         _refuse_damage(results)
         return results
-    engine = _engine(settings)
+    require_engine(settings.engine)
     _refuse_foreign(output)
     output.mkdir(parents=True, exist_ok=True)
     with lock_folder(output):
@@ -75,7 +74,7 @@ def reproduce(settings: StudySettings) -> dict[str, Any]:
         done = len(jobs) - len(left)
         logger.info("%s: %d cells, %d of them done, in %s", settings.study, len(jobs), done, output)
         if left:
-            _do(settings, output, jobs, left, engine)
+            _do(settings, output, jobs, left)
         results = _write_results(output)
         _report(output, results)
     failed = list(_left(output, jobs))
@@ -97,15 +96,9 @@ def _refuse_damage(results: dict[str, Any]) -> None:
             )
 
 
-def _do(
-    settings: StudySettings,
-    output: Path,
-    jobs: dict[str, Job],
-    left: dict[str, Job],
-    engine: Callable[..., None],
-) -> None:
+def _do(settings: StudySettings, output: Path, jobs: dict[str, Job], left: dict[str, Job]) -> None:
     if not settings.yes and not sys.stdin.isatty():
-        raise UserError("Nobody can be asked whether to begin. Pass --yes.")
+        raise UserError(f"Nobody can be asked whether to begin. Pass {argument('yes')}.")
     logger.info("Measuring this machine ...")
     rates = measured(left.values())
     folders = {name: _folder(output, name) for name in left}
@@ -123,7 +116,13 @@ def _do(
         folders[name].prepare(job, settings.data_dir)
     progress = _GridProgress(seconds, len(jobs), output)
     with interruption_told(lambda: _interrupted(output, jobs)):
-        engine(list(folders.values()), settings.workers, progress.started, progress.ended)
+        run_jobs(
+            settings.engine,
+            list(folders.values()),
+            settings.workers,
+            Watch(progress.started, progress.ended),
+            gpus=settings.gpus_per_job,
+        )
 
 
 def _interrupted(output: Path, jobs: dict[str, Job]) -> str:
@@ -134,20 +133,13 @@ def _interrupted(output: Path, jobs: dict[str, Job]) -> str:
     )
 
 
-def _engine(settings: StudySettings) -> Callable[..., None]:
-    if settings.engine == "local":
-        return run_locally
-    require_ray()
-    return functools.partial(run_on_ray, gpus=settings.gpus_per_job)
-
-
 def _refuse_foreign(output: Path) -> None:
     if not output.exists() or (output / _STUDY).exists():
         return
     if any(name != LOCK and not is_leftover(name) for name in os.listdir(output)):
         raise UserError(
-            f"{str(output)!r} exists and holds no study (no {_STUDY}). Received: this --output. "
-            "Choose another."
+            f"{str(output)!r} exists and holds no study (no {_STUDY}). Choose another "
+            f"{argument('output')}."
         )
 
 
@@ -161,8 +153,8 @@ def _planned(settings: StudySettings, output: Path) -> dict[str, Job]:
             if found != budget.to_json():
                 raise UserError(
                     f"{str(output)!r} holds a study with another budget ({found['name']!r}, or an "
-                    f"earlier version of it). Received: --budget={budget.name}. Choose another "
-                    "--output."
+                    f"earlier version of it). Received: {argument('budget', budget.name)}. Choose "
+                    f"another {argument('output')}."
                 )
     jobs = {job.cell.name: job for job in jobs_of(settings.study, budget)}
     for name, job in jobs.items():
@@ -210,7 +202,9 @@ def _ask(settings: StudySettings, cells: int, seconds: float) -> None:
         flush=True,
     )
     if not settings.yes and _answer("Begin? [y/N] ").strip().lower() not in ("y", "yes"):
-        raise UserError("Nothing was begun, as you answered. --budget=smoke is the smallest.")
+        raise UserError(
+            f"Nothing was begun, as you answered. {argument('budget', 'smoke')} is the smallest."
+        )
 
 
 def _answer(question: str) -> str:
@@ -223,7 +217,7 @@ def _answer(question: str) -> str:
 def _write_results(output: Path) -> dict[str, Any]:
     if not (output / _STUDY).exists():
         raise UserError(
-            f"{str(output)!r} holds no study (no {_STUDY}). Received: this --output. Check it."
+            f"{str(output)!r} holds no study (no {_STUDY}). Check {argument('output')}."
         )
     study = read_json(output / _STUDY)
     with understood(output / _STUDY):

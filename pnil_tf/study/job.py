@@ -12,17 +12,12 @@ from pnil_tf.errors import failure, reason
 from pnil_tf.files import lock_folder, remove_leftovers
 from pnil_tf.jobs.process import end_with_parent
 from pnil_tf.runs.evaluate import evaluate_saved
+from pnil_tf.runs.settings import RunSettings, TrainSettings
 from pnil_tf.runs.train import train
 from pnil_tf.standard_streams import guard
 from pnil_tf.study.job_folder import JobFolder
 from pnil_tf.study.studies import Evaluation, Job
-from pnil_tf.training.settings import (
-    AttackTrainingSettings,
-    ModelSettings,
-    OptimizationSettings,
-    RunSettings,
-    TrainSettings,
-)
+from pnil_tf.training.settings import AttackTrainingSettings, ModelSettings, OptimizationSettings
 
 logger = logging.getLogger("pnil_tf.study.job")  # not __name__, which is __main__ here
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pnil_tf.errors import UserError
+from pnil_tf.errors import UserError, argument
 from pnil_tf.files import read_json, understood, write_record
 from pnil_tf.jobs import job as jobs
 from pnil_tf.jobs.process import how_it_ended
@@ -53,7 +53,7 @@ class JobFolder(jobs.Job):
                 raise UserError(
                     f"{self.path} was begun with another {key.replace('_', ' ')}. "
                     f"Received: {json.dumps(value)}; it has {json.dumps(found.get(key))}. Choose "
-                    "another --output."
+                    f"another {argument('output')}."
                 )
 
     def prepare(self, job: Job, data_dir: str | None) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import warnings
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -20,20 +21,31 @@ from pnil_tf.contract.checks import (
 )
 from pnil_tf.contract.classifier import (
     Classifier,
+    check_input,
     classifier_of,
     fixed_batch,
     found_range,
     image_shape_of,
     random_images,
 )
-from pnil_tf.contract.pixel_range import UNIT, PixelRange
+from pnil_tf.contract.pixel_range import UNIT, PixelRange, PixelRangeLike
 from pnil_tf.errors import UserError
 from pnil_tf.keras_internals import untrack
+from pnil_tf.tensors import Answers, PerImage, Pixels, Scalar, Tensor
 from pnil_tf.training.accuracy import ClassifierAccuracy, check_thresholds, with_own_accuracy
 from pnil_tf.training.attacked_loss import check_slope
 from pnil_tf.training.distributed_fit import DistributedFit
 from pnil_tf.training.labels import Labels, are_rows
 from pnil_tf.training.losses import check_outputs, example_loss, expects_logits, loss_name
+
+Logs: TypeAlias = Mapping[str, Tensor]
+"""What a step of Keras answers: metrics by name."""
+
+StepFunction: TypeAlias = Callable[[Iterator[Any]], Logs]
+"""A step of `fit` or `evaluate` as Keras calls it, with an iterator over batches."""
+
+_NO_LABELS = (math.inf, -math.inf, -math.inf)
+"""Smallest and largest label of a batch without any, and that none of them names no class."""
 
 
 class CheckedFit(DistributedFit):
@@ -50,7 +62,7 @@ class CheckedFit(DistributedFit):
     def __init__(
         self,
         classifier: keras.Model,
-        pixel_range: Any = None,
+        pixel_range: PixelRangeLike | None = None,
         outputs: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -60,7 +72,7 @@ class CheckedFit(DistributedFit):
         self._given_outputs = outputs
         self._contract: Classifier | None = None
         self._labels = Labels(count=2, loss=None)  # settled with the contract
-        self._asked_metrics: list[Any] = []
+        self._asked_metrics: list[str | keras.metrics.Metric] = []
         self._accuracies: list[ClassifierAccuracy] = []
         self._sound = self._rows = self._to_tell = self._free_noise = False
         self._needs_gradients = True
@@ -105,6 +117,7 @@ class CheckedFit(DistributedFit):
         **kwargs: Any,
     ) -> None:
         """As `keras.Model.compile`; refuses a loss that does not fit the classifier."""
+        check_input(self.classifier)
         with self.distribute_strategy.scope():
             metrics, weighted_metrics = with_own_accuracy([metrics, weighted_metrics])
         super().compile(optimizer, loss, loss_weights, metrics, weighted_metrics, **kwargs)
@@ -126,7 +139,7 @@ class CheckedFit(DistributedFit):
         except UserError:
             return None
 
-    def _look(self, image_shape: Any) -> Classifier:
+    def _look(self, image_shape: Sequence[int | None]) -> Classifier:
         """Settles what the classifier is, once."""
         if self._contract is None:
             contract = classifier_of(
@@ -172,7 +185,7 @@ class CheckedFit(DistributedFit):
     def _terms(self, contract: Classifier) -> str:
         return f"The classifier answers with {contract.outputs.kind}; pixels {contract.pixel_range}"
 
-    def _look_closely(self, image_shape: Any) -> None:
+    def _look_closely(self, image_shape: Sequence[int | None]) -> None:
         """Tries the classifier on a few random images, once."""
         contract = self._look(image_shape)
         if self._sound:
@@ -201,21 +214,16 @@ class CheckedFit(DistributedFit):
         if self._replicated:  # within a replica nothing can be tried
             self._look_closely(image_shape_of(self.classifier))
 
-    def _checked_batch(self, data: Any) -> tuple[Any, Any, Any]:
+    def _checked_batch(self, data: Any) -> tuple[Pixels, Tensor, PerImage | None]:
         """Takes a batch apart (images float32, labels, weights), and notes what it holds."""
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-        if isinstance(x, (dict, list, tuple)):
-            keys = [*x] if isinstance(x, dict) else range(len(x))
-            raise UserError(
-                "The images come as one tensor. Received: batches with a "
-                f"{type(x).__name__} of {len(x)}. Let the data yield (images, labels), for example "
-                f"by data.map(lambda x, y: (x[{next(iter(keys), 0)!r}], y))."
-            )
+        _check_single(x, "images")
         if y is None:
             raise UserError(
                 "Adversarial training needs labels. Received: batches of images alone. Let the "
                 "data yield (images, labels)."
             )
+        _check_single(y, "labels")
         x, y = tf.cast(x, tf.float32), tf.convert_to_tensor(y)
         known = self._known_shape()
         if y.shape.rank == 0 or (known is not None and x.shape.rank == len(known)):
@@ -232,14 +240,25 @@ class CheckedFit(DistributedFit):
         y = self._labels.with_known_rank(y)
         self._labels.check_form(y)
         self._rows = are_rows(y, self._labels.count)
-        low, high, fractional = pixel_extremes(x, self.pixel_range)
-        label_low, label_high, odd = self._labels.extremes(y)
-        noted = self._extremes.note([low, label_low], [high, label_high, fractional, odd])
         # First: an operation of the step may fail on what is wrong here, and say less.
-        with tf.control_dependencies([noted]):
+        with tf.control_dependencies([self._note(x, self._labels.extremes(y))]):
             return tf.identity(x), tf.identity(y), weight
 
-    def _with_known_rank(self, x: Any) -> Any:
+    def _note(self, x: Pixels, labels: tuple[Scalar, Scalar, Scalar] = _NO_LABELS) -> Tensor:
+        """Keeps the extremes of a batch; returns the tensor that does it."""
+        low, high, fractional = pixel_extremes(x, self.pixel_range)
+        label_low, label_high, odd = labels
+        return self._extremes.note([low, label_low], [high, label_high, fractional, odd])
+
+    def predict_step(self, data: Any) -> Answers:
+        """The classifier's outputs of a batch, whose pixels are looked at."""
+        x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        _check_single(x, "images")
+        x = tf.cast(x, tf.float32)
+        with tf.control_dependencies([self._note(x)]):
+            return self(tf.identity(x), training=False)
+
+    def _with_known_rank(self, x: Pixels) -> Pixels:
         shape = self._known_shape()
         if shape is None:
             raise UserError(
@@ -257,7 +276,7 @@ class CheckedFit(DistributedFit):
         check_pixels(self.pixel_range, low, high, fractional > 0)
         self._labels.check_values(self._rows, label_low, label_high, odd > 0)
 
-    def make_train_function(self, force: bool = False) -> Any:
+    def make_train_function(self, force: bool = False) -> StepFunction:
         """Builds the function of a training step; its batches are looked at."""
         before = self.train_function
         super().make_train_function(force)
@@ -265,7 +284,7 @@ class CheckedFit(DistributedFit):
             self.train_function = self._watched(self.train_function)
         return self.train_function
 
-    def make_test_function(self, force: bool = False) -> Any:
+    def make_test_function(self, force: bool = False) -> StepFunction:
         """Builds the function of an evaluation step; its batches are looked at."""
         before = self.test_function
         super().make_test_function(force)
@@ -273,8 +292,8 @@ class CheckedFit(DistributedFit):
             self.test_function = self._watched(self.test_function)
         return self.test_function
 
-    def _watched(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        def run(data: Any) -> Any:
+    def _watched(self, function: StepFunction) -> StepFunction:
+        def run(data: Iterator[Any]) -> Logs:
             try:
                 logs = function(data)
             except tf.errors.InvalidArgumentError:
@@ -323,8 +342,26 @@ class CheckedFit(DistributedFit):
         self._check_extremes()
         return logs
 
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.predict`; refuses images that `evaluate` refuses."""
+        result = super().predict(*args, **kwargs)
+        self._check_extremes()
+        return result
+
+    def predict_on_batch(self, x: Any) -> Any:
+        """As `keras.Model.predict_on_batch`; refuses images that `evaluate` refuses."""
+        result = super().predict_on_batch(x)
+        self._check_extremes()
+        return result
+
     def _check_arrays(self, x: Any, y: Any) -> None:
         """Checks arrays and eager tensors; other containers are looked at batch by batch."""
+        for part, what in ((x, "images"), (y, "labels")):
+            if isinstance(part, list | tuple | dict):
+                raise UserError(
+                    f"The {what} come as one array. Received: a {type(part).__name__} of "
+                    f"{len(part)}. Pass one, for example by numpy.asarray({what})."
+                )
         if not isinstance(x, np.ndarray | tf.Tensor) or not np.size(x) or len(x.shape) < 2:
             return
         if not self.compiled:
@@ -335,3 +372,16 @@ class CheckedFit(DistributedFit):
             self._labels.check_form(y)
             low, high, odd = (float(value) for value in self._labels.extremes(tf.constant(y)))
             self._labels.check_values(are_rows(y, self._labels.count), low, high, odd > 0)
+
+
+def _check_single(part: Any, what: str) -> None:
+    """Refuses batches with several tensors where one is expected."""
+    if not isinstance(part, dict | list | tuple):
+        return
+    key = next(iter(part), 0) if isinstance(part, dict) else 0
+    picked = f"x[{key!r}], y" if what == "images" else f"x, y[{key!r}]"
+    raise UserError(
+        f"The {what} come as one tensor. Received: batches with a {type(part).__name__} of "
+        f"{len(part)}. Let the data yield (images, labels), for example by "
+        f"data.map(lambda x, y: ({picked}))."
+    )

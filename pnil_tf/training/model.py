@@ -15,7 +15,7 @@ from pnil_tf.attacks.eot import EOT
 from pnil_tf.attacks.one_step import StepAttack, craft, step_attack
 from pnil_tf.contract.classifier import Classifier
 from pnil_tf.contract.own_randomness import warn_of_own_randomness
-from pnil_tf.contract.pixel_range import UNIT, check_epsilon
+from pnil_tf.contract.pixel_range import UNIT, PixelRangeLike, check_epsilon
 from pnil_tf.errors import UserError
 from pnil_tf.input_gradient import quick_input_gradients
 from pnil_tf.keras_internals import all_layers
@@ -126,7 +126,7 @@ class AdversarialModel(AveragedFit):
         label_smoothing: float = 0.0,
         consistency: float = 0.0,
         augment: str = "none",
-        pixel_range: Any = None,
+        pixel_range: PixelRangeLike | None = None,
         outputs: str | None = None,
         seed: int = 0,
         **kwargs: Any,

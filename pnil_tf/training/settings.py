@@ -1,4 +1,4 @@
-"""What a training run can be told, as frozen values; no TensorFlow, so that it checks fast.
+"""What a training can be told, as frozen values; no TensorFlow, so that it checks fast.
 
 The fields carry the names of the command line's flags.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 from typing import Any
 
 from pnil_tf.contract.pixel_range import PixelRange, check_epsilon
@@ -27,8 +26,6 @@ from pnil_tf.vocabulary import AUGMENTATIONS, INITIAL_SIGMA
 PAPER_EPSILON = {"mnist": 8 / 255, "fashion_mnist": 4 / 255, "cifar10": 0.03}
 PAPER_MODEL = {"mnist": "small_cnn", "fashion_mnist": "small_cnn", "cifar10": "resnet11"}
 DEFAULT_MAX_LR = 0.005
-# File systems take 255 bytes, and the learning rate test's folder is named after the run.
-_LONGEST_NAME = 240
 
 
 def _require_positive(settings: Any, *names: str) -> None:
@@ -234,106 +231,3 @@ class DeviceSettings:
     def __post_init__(self) -> None:
         check_types(self)
         _require_positive(self, "num_cpu_devices")
-
-
-@dataclasses.dataclass(frozen=True)
-class RunSettings:
-    """Where a run's files go, and what it leaves beside the model.
-
-    Args:
-        runs_dir: Folder of all runs.
-        name: Name of this run's folder within it; `None` makes one from the settings.
-        resume: Whether to go on with an existing run.
-        overwrite: Whether to replace an existing run.
-        checkpoint_steps: Steps between two checkpoints within an epoch; one is written after
-            every epoch in any case.
-        evaluation_images: Test images that the final evaluation attacks; 0 turns it off. Its
-            clean accuracy is that of all test images.
-        evaluation_eot_samples: Draws per gradient of the final evaluation's PGD.
-        tensorboard: Whether to write TensorBoard logs.
-    """
-
-    runs_dir: str = "runs"
-    name: str | None = None
-    resume: bool = False
-    overwrite: bool = False
-    checkpoint_steps: int = 500
-    evaluation_images: int = 1000
-    evaluation_eot_samples: int = 10
-    tensorboard: bool = False
-
-    def __post_init__(self) -> None:
-        check_types(self)
-        _require_positive(self, "checkpoint_steps", "evaluation_eot_samples")
-        require(
-            0 <= self.evaluation_images <= LARGEST_COUNT,
-            f"{argument('evaluation_images')} must lie between 0 and {LARGEST_COUNT}. "
-            f"Received: {self.evaluation_images!r}.",
-        )
-        require(
-            not (self.resume and self.overwrite),
-            f"{argument('resume')} goes on with a run and {argument('overwrite')} replaces it. "
-            "Received: both. Drop one.",
-        )
-        require(
-            self.name is None or len(os.fsencode(self.name)) <= _LONGEST_NAME,
-            f"{argument('name')}, made from the settings unless given, must have at most "
-            f"{_LONGEST_NAME} "
-            f"bytes. Received: {self.name!r}. Pass a shorter one.",
-        )
-        require(
-            self.name is None
-            or (self.name not in ("", ".", "..") and not set(self.name) & set("/\\\0")),
-            f"{argument('name')} is one folder within {argument('runs_dir')}. Received: "
-            f"{self.name!r}. Leave out separators; use {argument('runs_dir')} for the place.",
-        )
-        require(
-            self.name is None or (not self.name.startswith(".") and self.name.isprintable()),
-            f"{argument('name')} must not begin with a dot, as our own hidden files do, nor hold "
-            f"characters that a terminal does not show. Received: {self.name!r}.",
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainSettings:
-    """Everything a training run is told. `data` is a `pnil_tf.data.DataSettings`."""
-
-    data: Any
-    model: ModelSettings = ModelSettings()
-    attack: AttackTrainingSettings = AttackTrainingSettings()
-    optimization: OptimizationSettings = OptimizationSettings()
-    device: DeviceSettings = DeviceSettings()
-    run: RunSettings = RunSettings()
-
-    def __post_init__(self) -> None:
-        check_types(self)
-        dataset = self.data.dataset
-        if self.attack.epsilon is None:
-            require(
-                self.attack.norm == "linf",
-                f"The preset radii are of the l_inf norm, so {argument('norm', 'l2')} needs a "
-                f"radius of its own. Pass {argument('epsilon')}.",
-            )
-            require(
-                dataset in PAPER_EPSILON,
-                f"Radii are preset for {', '.join(PAPER_EPSILON)}. Received: "
-                f"{argument('dataset', dataset)} without {argument('epsilon')}. If the name is "
-                f"right, pass one, a share of the pixel range, for example "
-                f"{argument('epsilon', '8/255')}.",
-            )
-            self._fill("attack", epsilon=PAPER_EPSILON.get(dataset))
-        if self.model.model is None:
-            self._fill("model", model=PAPER_MODEL.get(dataset, "small_cnn"))
-        if self.run.name is None:
-            self._fill("run", name=self._default_name())
-
-    def _fill(self, group: str, **values: Any) -> None:
-        object.__setattr__(self, group, dataclasses.replace(getattr(self, group), **values))
-
-    def _default_name(self) -> str:
-        dataset = "".join(c if c.isalnum() or c in "-_" else "_" for c in self.data.dataset)
-        parts = [dataset, self.attack.attack, *(["pnil"] if self.model.pnil else [])]
-        name = "_".join(parts) + f"_eps{self.attack.epsilon:.4g}_seed{self.optimization.seed}"
-        if self.data.fold is None:
-            return name
-        return f"{name}_repeat{self.data.repeat}_fold{self.data.fold}"

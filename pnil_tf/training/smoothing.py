@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from pnil_tf.contract.outputs import INDEPENDENT, Outputs
-from pnil_tf.errors import UserError
+from pnil_tf.errors import UserError, argument
 from pnil_tf.training.losses import loss_name
 
 _CROSS_ENTROPIES = (
@@ -29,9 +29,9 @@ def check_smoothable(loss: Any) -> None:
     reduction = getattr(loss, "reduction", "sum_over_batch_size")
     if loss_name(loss) not in _CROSS_ENTROPIES or reduction != "sum_over_batch_size":
         raise UserError(
-            "label_smoothing needs one of Keras' cross-entropies, averaged over the batch. "
-            f"Received: {loss!r}. Use keras.losses.SparseCategoricalCrossentropy("
-            "from_logits=True), or leave label_smoothing at 0."
+            f"{argument('label_smoothing')} needs one of Keras' cross-entropies, averaged over the "
+            f"batch. Received: {loss!r}. Use keras.losses.SparseCategoricalCrossentropy("
+            "from_logits=True), or leave it at 0."
         )
 
 
@@ -53,9 +53,9 @@ def smoothing_terms(losses: Any, logits: Any, smoothing: float, outputs: Outputs
     """
     if outputs.kind == INDEPENDENT:
         raise UserError(
-            "label_smoothing shares a label out among classes of which one is right. Received: a "
-            "classifier with a sigmoid for each. Let it end in a softmax, or leave "
-            "label_smoothing at 0."
+            f"{argument('label_smoothing')} shares a label out among classes of which one is "
+            "right. Received: a classifier with a sigmoid for each. Let it end in a softmax, or "
+            "leave it at 0."
         )
     every_class = -tf.nn.log_softmax(outputs.per_class(logits))
     return smoothing * (tf.reduce_mean(every_class, axis=1) - losses)

@@ -197,7 +197,7 @@ def test_what_was_counted_before_an_interruption_is_kept(problem, tmp_path, monk
     monkeypatch.setattr(runner.Sampler, "counts", interrupted)
     with pytest.raises(KeyboardInterrupt):
         certify_into(model, x, labels, settings, tmp_path / "cut", verbose=0)
-    with pytest.raises(UserError, match="--resume"):
+    with pytest.raises(UserError, match="neither resume"):
         certify_into(model, x, labels, settings, tmp_path / "cut", verbose=0)
     again = certify_into(model, x, labels, settings, tmp_path / "cut", resume=True, verbose=0)
     assert len(calls) == 11 + 2  # the sixth image alone

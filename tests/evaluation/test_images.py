@@ -86,7 +86,9 @@ def test_the_wrapper_knows_its_range(tmp_path, through_logits):
 
 def test_a_wrong_range_gets_a_sentence_and_the_right_one_a_figure(tmp_path):
     y = (X.mean((1, 2, 3)) > 0.5).astype(np.int32)
-    with pytest.raises(UserError, match=r"pixels in \[0, 255\] it is 100.0%.*pixel_range to 0,255"):
+    with pytest.raises(
+        UserError, match=r"pixels in \[0, 255\] it is 100.0%.*Set pixel_range=\(0, 255\)"
+    ):
         evaluate(brighter_than_half(), BYTE_IMAGES, y, SETTINGS, tmp_path / "a")
     assert not (tmp_path / "a").exists()
     found = evaluate(

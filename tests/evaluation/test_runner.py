@@ -244,6 +244,24 @@ def test_the_worst_case_counts_a_mistake_that_an_attack_mends(tmp_path):
     assert results["worst_case_per_image"]["value"] <= results["clean"]["value"]
 
 
+def test_no_attack_mends_what_a_deterministic_model_gets_wrong(tmp_path):
+    x, y = images()
+    model = noisy_linear()
+    deterministic = keras.Sequential([keras.Input((4, 4, 1)), *model.layers[1:]])
+    wrong = np.arange(len(y)) % 2 == 0
+    y = np.where(wrong, (y + 1) % 3, y)
+    settings = EvaluationSettings(**FAST, save_adversarial=True)
+    results = evaluate(deterministic, x, y, settings, tmp_path / "out")
+    arrays = np.load(tmp_path / "out" / "arrays.npz")
+    kept = np.load(tmp_path / "out" / "adversarial.npz")
+    for name, row in results["attacks"].items():
+        assert row["value"] <= results["clean"]["value"]
+        count = row["images"]
+        lost = np.flatnonzero(wrong[:count])
+        assert (arrays[f"{name}_votes"][lost, 0] != y[lost]).all()
+        np.testing.assert_array_equal(kept[name][lost], x[lost])
+
+
 def test_a_loss_that_needs_more_classes_is_refused_before_the_work(tmp_path):
     x, _ = images()
     settings = EvaluationSettings(**{**FAST, "loss": "margin+dlr"})

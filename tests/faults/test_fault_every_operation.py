@@ -13,7 +13,7 @@ from pnil_tf.evaluation.output import ARRAYS, REPORT, RESULTS, STATE
 from pnil_tf.files import read_json, replacing_folder, restore_folder, sha256_of
 from pnil_tf.runs.directory import RunDirectory
 from pnil_tf.runs.own_files import FLAGS_BEGIN
-from pnil_tf.training.settings import RunSettings
+from pnil_tf.runs.settings import RunSettings
 
 pytestmark = pytest.mark.faults
 

@@ -19,10 +19,10 @@ from pnil_tf.runs import train as training
 from pnil_tf.runs.directory import RunDirectory
 from pnil_tf.runs.load import read_run
 from pnil_tf.runs.record import record_of
+from pnil_tf.runs.settings import RunSettings, TrainSettings
 from pnil_tf.study.budgets import BUDGETS
 from pnil_tf.study.grid import reproduce
 from pnil_tf.study.settings import StudySettings
-from pnil_tf.training.settings import RunSettings, TrainSettings
 
 FIGURE = {"value": 0.5, "low": 0.4, "high": 0.6, "images": 10, "draws": 5, "noise_std": 0.0}
 RUN = {

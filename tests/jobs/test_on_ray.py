@@ -9,6 +9,7 @@ ray = pytest.importorskip("ray")
 from ray.cluster_utils import Cluster  # noqa: E402
 
 from pnil_tf.jobs.on_ray import run_on_ray  # noqa: E402
+from pnil_tf.jobs.watch import Watch  # noqa: E402
 from pnil_tf.study.budgets import BUDGETS  # noqa: E402
 from pnil_tf.study.job_folder import JobFolder  # noqa: E402
 from pnil_tf.study.studies import jobs_of  # noqa: E402
@@ -63,7 +64,7 @@ def test_a_job_goes_on_at_another_node_when_its_own_is_killed(cluster, tmp_path)
     killer = threading.Thread(target=kill_a_node)
     killer.start()
     try:
-        run_on_ray(folders, 2, started, ended.append)
+        run_on_ray(folders, 2, Watch(started, ended.append))
     finally:
         done.set()
         killer.join()

@@ -13,8 +13,8 @@ from pnil_tf.evaluation.store import Store
 from pnil_tf.files import lock_folder
 from pnil_tf.runs.directory import RunDirectory
 from pnil_tf.runs.own_files import FLAGS_BEGIN
+from pnil_tf.runs.settings import RunSettings
 from pnil_tf.serving.saved_model import export_saved_model
-from pnil_tf.training.settings import RunSettings
 
 OURS = {"versions": {"pnil_tf": "0.1.0"}}
 THESIS = "years of work"

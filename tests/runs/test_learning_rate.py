@@ -9,14 +9,13 @@ import pytest
 from pnil_tf.data import DataSettings
 from pnil_tf.errors import RunFailedError
 from pnil_tf.runs.learning_rate import find_learning_rate
+from pnil_tf.runs.settings import RunSettings, TrainSettings
 from pnil_tf.runs.train import train
 from pnil_tf.training.settings import (
     DEFAULT_MAX_LR,
     AttackTrainingSettings,
     ModelSettings,
     OptimizationSettings,
-    RunSettings,
-    TrainSettings,
 )
 
 

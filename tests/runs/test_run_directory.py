@@ -6,7 +6,7 @@ import pytest
 
 from pnil_tf.errors import UserError
 from pnil_tf.runs.directory import RunDirectory
-from pnil_tf.training.settings import RunSettings
+from pnil_tf.runs.settings import RunSettings
 
 OURS = {"versions": {"pnil_tf": "0.1.0"}}
 FLAGS = "# python bin/train.py --flagfile=THIS_FILE"
@@ -18,7 +18,7 @@ def settings(folder, **change):
 
 def test_an_existing_run_is_neither_replaced_nor_continued_unasked(tmp_path):
     RunDirectory(settings(tmp_path)).begin({**OURS, "status": "finished"}, FLAGS)
-    with pytest.raises(UserError, match="neither --resume"):
+    with pytest.raises(UserError, match="neither resume"):
         RunDirectory(settings(tmp_path))
     assert RunDirectory(settings(tmp_path, resume=True)).exists
 

@@ -7,11 +7,12 @@ import pytest
 from pnil_tf.data import DataSettings, memory
 from pnil_tf.errors import UserError
 from pnil_tf.runs import training_job
+from pnil_tf.runs.settings import TrainSettings
 from pnil_tf.training import settings as training
 
 
 def check(shape, batch_size, model="small_cnn"):
-    settings = training.TrainSettings(
+    settings = TrainSettings(
         data=DataSettings("mnist"),
         model=training.ModelSettings(model=model),
         optimization=training.OptimizationSettings(batch_size=batch_size),
@@ -28,5 +29,5 @@ def test_what_fits_is_trained(monkeypatch):
 @pytest.mark.parametrize("batch_size", [1, 100])
 def test_vast_images_are_refused(monkeypatch, batch_size):
     monkeypatch.setattr(memory, "available_bytes", lambda: 16 * 2**30)
-    with pytest.raises(UserError, match=r"8192 x 8192 x 1 is too large for this .*--image_size"):
+    with pytest.raises(UserError, match=r"8192 x 8192 x 1 is too large for this .*with image_size"):
         check((8192, 8192, 1), batch_size)

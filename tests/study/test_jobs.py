@@ -10,6 +10,7 @@ from planted_jobs import SMOKE, begun_study, finish, prepared
 from pnil_tf.errors import RunFailedError, UserError
 from pnil_tf.jobs import local
 from pnil_tf.jobs.on_ray import cpus_of_each
+from pnil_tf.jobs.watch import Watch
 from pnil_tf.study import grid
 from pnil_tf.study.cost import Rates, kind_of
 from pnil_tf.study.results import merged
@@ -81,7 +82,9 @@ def test_a_finished_cell_that_lost_its_description_gets_it_back(tmp_path, monkey
     rate = Rates(trained=1e-9, gradients=1e12, evaluations=1e12, overhead=0.0)
     monkeypatch.setattr(grid, "measured", lambda jobs: {kind_of(job): rate for job in jobs})
     worked = []
-    monkeypatch.setattr(grid, "run_locally", lambda folders, *others: worked.extend(folders))
+    monkeypatch.setattr(
+        grid, "run_jobs", lambda engine, folders, *others, **more: worked.extend(folders)
+    )
     monkeypatch.setattr(grid, "_report", lambda output, results: None)
     results = grid.reproduce(StudySettings("table1", "smoke", output=str(tmp_path), yes=True))
     assert results["names"] == [folder.path.name for folder in folders]
@@ -198,7 +201,7 @@ def test_a_failed_job_does_not_stop_the_others(tmp_path, monkeypatch, workers):
             finish(folder)
 
     monkeypatch.setattr(local, "start", start)
-    local.run_locally(folders, workers, lambda folder: None, ended)
+    local.run_locally(folders, workers, Watch(ended=ended))
     assert order == folders
     assert most[0] == workers
     assert [folder.finished for folder in folders] == [True, False, True, True]
@@ -217,7 +220,7 @@ def test_an_interrupted_engine_stops_its_jobs(tmp_path, monkeypatch):
 
     monkeypatch.setattr(local, "start", start)
     with pytest.raises(KeyboardInterrupt):
-        local.run_locally(prepared(tmp_path), 1, started, lambda folder: None)
+        local.run_locally(prepared(tmp_path), 1, Watch(started))
     assert [process.poll() for process in processes] == [-15]
 
 

@@ -106,6 +106,58 @@ def test_pixels_above_zero_for_a_signed_range_are_warned_of(blobs):
         compiled(linear(), pixel_range=(-1, 1)).evaluate(x / x.max(), y, verbose=0)
 
 
+@pytest.mark.parametrize(
+    "compile_options", [None, {}, {"jit_compile": True}, {"run_eagerly": True}]
+)
+@pytest.mark.parametrize("container", ["array", *CONTAINERS])
+def test_predict_refuses_pixels_of_another_range(blobs, container, compile_options):
+    x, y = blobs[0][:40], blobs[1][:40]
+    model = AdversarialModel(linear(), ATTACK, pixel_range=(0, 1))
+    if compile_options is not None:
+        model.compile("sgd", CROSS_ENTROPY, **compile_options)
+    data = CONTAINERS.get(container, lambda x, y: x)
+    good = x / x.max()
+    logits = model.predict(data(good, y), verbose=0)
+    np.testing.assert_allclose(logits, model.classifier(good), rtol=1e-4, atol=1e-5)
+    with pytest.raises(UserError, match=r"look like \[0, 255\]"):
+        model.predict(data(255 * good, y), verbose=0)
+    if container == "array":
+        with pytest.raises(UserError, match=r"look like \[0, 255\]"):
+            model.predict_on_batch(255 * good)
+
+
+def test_pixels_up_to_one_for_a_wider_range_are_warned_of(blobs):
+    x, y = blobs[0][:40], blobs[1][:40]
+    with pytest.warns(UserWarning, match=r"lie in \[0, 1\], but the classifier takes \[0, 10\]"):
+        compiled(linear(), pixel_range=(0, 10)).evaluate(x / x.max(), y, verbose=0)
+
+
+@pytest.mark.parametrize("what", ["fit", "evaluate", "train_on_batch", "test_on_batch"])
+def test_lists_and_dictionaries_are_no_arrays(blobs, what):
+    x, y = blobs[0][:20], blobs[1][:20]
+    call = getattr(compiled(linear()), what)
+    for labels in ([*y], {"label": y}):
+        with pytest.raises(UserError, match=f"labels come as one array.*a {type(labels).__name__}"):
+            call(x, labels)
+    with pytest.raises(UserError, match=r"images come as one array.*a list of 20"):
+        call([*x], y)
+
+
+@pytest.mark.parametrize("what", ["fit", "evaluate"])
+def test_batches_with_several_labels_are_refused(blobs, what):
+    x, y = blobs[0][:20], blobs[1][:20]
+    data = tf.data.Dataset.from_tensor_slices((x, {"label": y})).batch(10)
+    with pytest.raises(UserError, match=r"labels come as one tensor.*\(x, y\['label'\]\)"):
+        getattr(compiled(linear()), what)(data, verbose=0)
+
+
+def test_a_classifier_with_two_inputs_is_refused_when_it_is_compiled():
+    images, facts = keras.Input((8, 8, 1)), keras.Input((3,))
+    outputs = D.Dense(4)(D.Concatenate()([D.Flatten()(images), facts]))
+    with pytest.raises(UserError, match=r"has one input.*with 2"):
+        compiled(keras.Model([images, facts], outputs))
+
+
 @pytest.mark.parametrize("epsilon", [8, 1.5])
 def test_a_radius_in_pixels_is_refused(epsilon):
     with pytest.raises(UserError, match="a share of the pixel range"):
