@@ -20,7 +20,6 @@ import math
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -119,7 +118,7 @@ def normal(shape: Shape, *seeds: Seed, signs: list[Scalar] | None = None) -> Ten
 @dataclasses.dataclass
 class _Scope:
     seeds: list[Seed]
-    graph: Any
+    graph: tf.Graph | None
     signs: list[Scalar] | None = None
     frozen: bool = False
     source: Callable[[Shape, int], Tensor] | None = None
@@ -284,7 +283,7 @@ def has_random_layers(model: keras.Model) -> bool:
     return bool(_seed_states(model))
 
 
-def _seed_states(model: keras.Model) -> list[tuple[int, Any]]:
+def _seed_states(model: keras.Model) -> list[tuple[int, keras.Variable]]:
     return [
         (i, variable)
         for i, variable in enumerate(model.non_trainable_variables)
@@ -292,14 +291,14 @@ def _seed_states(model: keras.Model) -> list[tuple[int, Any]]:
     ]
 
 
-def is_seed(variable: Any) -> bool:
+def is_seed(variable: keras.Variable) -> bool:
     """Whether a variable is the state of a `SeedGenerator`."""
     return bool(variable.path.endswith("seed_generator_state"))
 
 
 def _state_values(
     model: keras.Model, seed: Tensor, transforms: Tensor | None
-) -> list[tuple[Any, Tensor]]:
+) -> list[tuple[keras.Variable, Tensor]]:
     states = _seed_states(model)
     augment: set[int] = set()
     if states and transforms is not None:
@@ -315,7 +314,7 @@ def _state_values(
     ]
 
 
-def _state_value(state: Any, seed: Seed, index: int) -> Tensor:
+def _state_value(state: keras.Variable, seed: Seed, index: int) -> Tensor:
     # Folded once more than the noise of a PNILLayer under the same seed, whose calls are
     # numbered from 0: no two layers may share their noise. Both words are random, since Keras
     # counts a layer's draws up in the second: a second draw must not be another layer's first.
@@ -324,11 +323,11 @@ def _state_value(state: Any, seed: Seed, index: int) -> Tensor:
     return tf.cast(words & _MAX_INT32, state.dtype)
 
 
-def _current_graph() -> Any:
+def _current_graph() -> tf.Graph | None:
     return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
 
 
-def _same_function(graph: Any, scope_graph: Any) -> bool:
+def _same_function(graph: tf.Graph | None, scope_graph: tf.Graph | None) -> bool:
     """Whether `graph` is `scope_graph` or a branch or loop body within it."""
     while graph is not None and graph is not scope_graph:
         if type(graph).__name__ not in ("WhileBodyFuncGraph", "CondBranchFuncGraph"):

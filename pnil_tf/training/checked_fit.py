@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -34,15 +34,9 @@ from pnil_tf.keras_internals import untrack
 from pnil_tf.tensors import Answers, PerImage, Pixels, Scalar, Tensor
 from pnil_tf.training.accuracy import ClassifierAccuracy, check_thresholds, with_own_accuracy
 from pnil_tf.training.attacked_loss import check_slope
-from pnil_tf.training.distributed_fit import DistributedFit
+from pnil_tf.training.distributed_fit import DistributedFit, Logs, StepFunction
 from pnil_tf.training.labels import Labels, are_rows
-from pnil_tf.training.losses import check_outputs, example_loss, expects_logits, loss_name
-
-Logs: TypeAlias = Mapping[str, Tensor]
-"""What a step of Keras answers: metrics by name."""
-
-StepFunction: TypeAlias = Callable[[Iterator[Any]], Logs]
-"""A step of `fit` or `evaluate` as Keras calls it, with an iterator over batches."""
+from pnil_tf.training.losses import UserLoss, check_outputs, example_loss, expects_logits, loss_name
 
 _NO_LABELS = (math.inf, -math.inf, -math.inf)
 """Smallest and largest label of a batch without any, and that none of them names no class."""
@@ -110,7 +104,7 @@ class CheckedFit(DistributedFit):
     def compile(
         self,
         optimizer: Any = "adam",
-        loss: Any = None,
+        loss: UserLoss = None,
         loss_weights: Any = None,
         metrics: Any = None,
         weighted_metrics: Any = None,

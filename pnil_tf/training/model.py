@@ -25,7 +25,7 @@ from pnil_tf.training.augmentation import augmented
 from pnil_tf.training.averaged_fit import AveragedFit
 from pnil_tf.training.class_directions import ClassDirections
 from pnil_tf.training.consistency import consistency_terms
-from pnil_tf.training.losses import example_loss
+from pnil_tf.training.losses import UserLoss, example_loss
 from pnil_tf.training.settings import check_recipe
 from pnil_tf.training.smoothing import check_smoothable, smoothing_terms
 from pnil_tf.training.weight_average import WeightAverage
@@ -185,7 +185,7 @@ class AdversarialModel(AveragedFit):
     def compile(
         self,
         optimizer: Any = "adam",
-        loss: Any = None,
+        loss: UserLoss = None,
         loss_weights: Any = None,
         metrics: Any = None,
         weighted_metrics: Any = None,
