@@ -74,6 +74,13 @@ def remove_leftovers(folder: Path) -> None:
             path.unlink()
 
 
+def tidy(folder: Path) -> None:
+    """Removes the temporary files of killed processes in a folder that nobody keeps."""
+    if any(is_leftover(path.name) for path in folder.glob(".*")):
+        with contextlib.suppress(UserError, OSError), lock_folder(folder):
+            remove_leftovers(folder)
+
+
 def lock_folder(folder: Path, wait: float = 0.0) -> IO[str]:
     """Keeps a folder for this process.
 

@@ -17,6 +17,7 @@ from pnil_tf.contract.checks import (
     check_each_alone,
     check_input_gradient,
     check_noise,
+    draws_without_seed,
     only_stock_layers,
 )
 from pnil_tf.contract.classifier import (
@@ -30,7 +31,7 @@ from pnil_tf.contract.classifier import (
 )
 from pnil_tf.contract.pixel_range import UNIT, PixelRange, PixelRangeLike
 from pnil_tf.errors import UserError
-from pnil_tf.keras_internals import untrack
+from pnil_tf.keras_internals import ImagePreprocessing, all_layers, untrack
 from pnil_tf.tensors import Answers, PerImage, Pixels, Scalar, Tensor
 from pnil_tf.training.accuracy import ClassifierAccuracy, check_thresholds, with_own_accuracy
 from pnil_tf.training.attacked_loss import check_slope
@@ -189,14 +190,24 @@ class CheckedFit(DistributedFit):
         shape = [seen or own for seen, own in sizes]
         images = random_images(shape, self.classifier_batch or 4)
         if self._needs_gradients:
-            check_input_gradient(contract, images[: self.classifier_batch or 2])
+            few = images[: self.classifier_batch or 2]
+            check_input_gradient(contract, few)
+            if self._differs_in_training():
+                check_input_gradient(contract, few, training=True)
         # Keras' own layers do not draw their noise in Python; attacks run in a graph, under
         # run_eagerly too.
         if contract.in_graph and not only_stock_layers(self.classifier):
             check_noise(contract, images)
             self._free_noise = check_noise(contract, images, training=True)
+            self._free_noise |= draws_without_seed(contract, images)
         check_each_alone(contract, images)
         self._sound = True
+
+    def _differs_in_training(self) -> bool:
+        """Whether layers may do to images in training what gradients do not pass through."""
+        return not only_stock_layers(self.classifier) or any(
+            isinstance(layer, ImagePreprocessing) for layer in all_layers(self.classifier)
+        )
 
     @property
     def classifier_batch(self) -> int | None:

@@ -74,6 +74,8 @@ def example_loss(loss: UserLoss) -> Callable[[Labels, Tensor], PerImage]:
         labels, outputs = tf.convert_to_tensor(labels), tf.cast(outputs, tf.float32)
         chosen = _chosen(loss, labels, outputs) if _is_chosen_by_keras(loss) else loss
         function = _loss_object(chosen)
+        if labels.shape.rank == 1 and outputs.shape.rank == 2 and outputs.shape[1] == 1:
+            labels = labels[:, tf.newaxis]  # a stranger's loss would pair each with every other
         # As Keras does before it calls a loss.
         values = function.call(tf.cast(labels, function.dtype), outputs)
         values = tf.cast(values, tf.float32)
