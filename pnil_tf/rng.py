@@ -291,7 +291,7 @@ def has_random_layers(model: keras.Model) -> bool:
     return bool(_seed_states(model)) or global_seed_state() is not None
 
 
-def draws_without_seed(model: keras.Model, call: Callable[[], Any]) -> bool:
+def draws_without_seed(model: keras.Model, call: Callable[[], object]) -> bool:
     """Whether a call of the model draws by `keras.random` without a seed.
 
     Args:
