@@ -534,5 +534,5 @@ def test_a_range_that_nothing_tells_is_warned_of():
     with pytest.warns(UserWarning, match=r"does not tell their range\. \[0, 1\] is assumed"):
         add_pnil(model)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         assert add_pnil(model, pixel_range=(0, 255)).get_layer("pnil").pixel_range.high == 255

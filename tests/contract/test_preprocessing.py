@@ -44,7 +44,6 @@ class Compiled(D.Layer):
 KEEPING = {
     "channels thrice": lambda: lambda x: D.Concatenate()([x, x, x]),
     "antialias": lambda: D.Resizing(5, 5, antialias=True),
-    "area": lambda: D.Resizing(5, 5, interpolation="area"),
     "lanczos5": lambda: D.Resizing(5, 5, interpolation="lanczos5"),
     "max pooling": lambda: D.MaxPooling2D(),
     "average pooling": lambda: D.AveragePooling2D(2),
