@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from pnil_tf.errors import UserError, argument
+from pnil_tf.errors import UserError
 
 LOCK = ".lock"
 """The file in a folder by which `lock_folder` keeps it."""
@@ -72,6 +72,13 @@ def remove_leftovers(folder: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
+
+
+def tidy(folder: Path) -> None:
+    """Removes the temporary files of killed processes in a folder that nobody keeps."""
+    if any(is_leftover(path.name) for path in folder.glob(".*")):
+        with contextlib.suppress(UserError, OSError), lock_folder(folder):
+            remove_leftovers(folder)
 
 
 def lock_folder(folder: Path, wait: float = 0.0) -> IO[str]:
@@ -269,11 +276,11 @@ def understood(path: str | os.PathLike[str]) -> Iterator[None]:
     )
 
 
-def refuse_file_in_the_way(name: str, path: str | os.PathLike[str]) -> None:
+def refuse_file_in_the_way(what: str, path: str | os.PathLike[str]) -> None:
     """Refuses a path that can become no folder, since a file is there or above.
 
     Args:
-        name: Name of the argument that the path came from.
+        what: What the sentence calls the path, as `errors.argument` does.
         path: The folder to be.
 
     Raises:
@@ -283,7 +290,7 @@ def refuse_file_in_the_way(name: str, path: str | os.PathLike[str]) -> None:
     there = next((place for place in places if place.exists()), Path("/"))
     if not there.is_dir():
         raise UserError(
-            f"{argument(name)} must be a folder. Received: {str(path)!r}, and {str(there)!r} is a "
+            f"{what} must be a folder. Received: {str(path)!r}, and {str(there)!r} is a "
             "file. Choose another one."
         )
 

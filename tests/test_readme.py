@@ -1,5 +1,6 @@
 """What the README and the pages of the documentation show runs as it stands there."""
 
+import importlib
 import re
 from pathlib import Path
 
@@ -179,6 +180,35 @@ def test_the_flagfiles_are_valid_and_say_their_own_command():
         assert file.read_text().startswith(
             f"# python bin/train.py --flagfile=configs/{file.name}\n"
         )
+
+
+def flags_of(command):
+    """The names that a command takes, those of two states in both."""
+    from absl import flags as absl_flags
+
+    from pnil_tf import flags
+
+    values = absl_flags.FlagValues()
+    groups = importlib.import_module(f"pnil_tf.commands.{command}").FLAGS
+    flags.define(*groups, flag_values=values)
+    known = {"flagfile", "help", "version"}
+    for name in values:
+        known |= {name, f"no{name}"} if values[name].boolean else {name}
+    return known
+
+
+def test_every_flag_of_a_command_that_the_pages_show_exists():
+    """Commands in one line each; a page's rest may speak of other programs."""
+    shown = re.compile(r"(?:pnil-tf |bin/|-m pnil_tf )([a-z]+[-_]?[a-z]+)(?:\.py)?( --[^\n`|]*)")
+    of_command, found = {}, 0
+    for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
+        for command, arguments in shown.findall(page.read_text("utf-8").replace("\\\n", " ")):
+            command = command.replace("-", "_")
+            known = of_command.setdefault(command, flags_of(command))
+            for flag in re.findall(r"--([a-z_0-9]+)", arguments):
+                assert flag in known, f"{page.name}: {command} --{flag}"
+                found += 1
+    assert found > 50
 
 
 def test_a_certificate_from_python(names, tmp_path):

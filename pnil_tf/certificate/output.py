@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from pnil_tf.errors import UserError, argument
-from pnil_tf.evaluation.store import refuse_foreign_state
+from pnil_tf.evaluation.output import holds_all
+from pnil_tf.evaluation.store import holds_pieces, refuse_foreign_state
 
 RESULTS, ARRAYS, REPORT = "certificate.json", "certificate.npz", "certificate.html"
-STATE = "state"
-_OURS = b'"certified"'
+STATE = "pieces"  # not the name of an evaluation's, which may lie in the same folder
+_OURS = (b'"certified"', b'"single_draw"', b'"sha256"')
 
 
 def refuse_existing(output: Path) -> None:
@@ -34,10 +35,10 @@ def refuse_foreign(output: Path) -> None:
     """
     refuse_foreign_state(output / STATE)
     results = output / RESULTS
-    if results.is_file() and _OURS in results.read_bytes():
+    if holds_pieces(output / STATE) or (results.is_file() and holds_all(results, _OURS)):
         return
     for name in (RESULTS, ARRAYS, REPORT):
-        if (output / name).exists() and not (output / STATE).is_dir():
+        if (output / name).exists():
             raise UserError(
                 f"{str(output / name)!r} was not written by a certificate of ours, and is not "
                 f"replaced. Move it, or choose another {argument('output')}."

@@ -32,7 +32,7 @@ from pnil_tf.certificate.result import Certificate
 from pnil_tf.certificate.sampling import Sampler
 from pnil_tf.certificate.settings import CertificateSettings
 from pnil_tf.contract.checks import check_each_alone
-from pnil_tf.contract.pixel_range import PixelRangeLike
+from pnil_tf.contract.pixel_range import PixelRangeLike, check_reach
 from pnil_tf.evaluation.described import described
 from pnil_tf.evaluation.images import check_classes, first_images, unit_images
 from pnil_tf.evaluation.runner import digest_of, fingerprint, name_of
@@ -43,6 +43,8 @@ from pnil_tf.files import (
     read_json,
     refuse_odd_entries,
     sha256_of,
+    tidy,
+    understood,
     write_record,
     write_text,
 )
@@ -103,6 +105,7 @@ def certify(
     images, y = first_images(images, placeholder if labels is None else labels, settings.images)
     classifier = looked_at(model, images.shape[1:], pixel_range, outputs)
     front = noise_in_front(classifier)
+    check_reach(settings.epsilon, settings.norm, images.shape[1:])
     x = unit_images(images, classifier.pixel_range)
     check_each_alone(classifier, x[:16])
     target = target_of(classifier, x)
@@ -118,14 +121,17 @@ def certify(
         "version": __version__,
     }
     if resume and (output / RESULTS).is_file() and not (output / STATE).exists():
+        tidy(output)
         found = Certificate.load(output)
-        check_identity(found.results["identity"], identity, output)
+        with understood(output / RESULTS):
+            check_identity(found.results["identity"], identity, output)
         if labels is None or evaluation is None or "both_sides" in found.results:
             return found
         proofs = _proofs(front, x, found.selected, found.hits, settings)
         sides = _compared(proofs, y, settings, identity, evaluation)
         if sides:  # the evaluation came after the certificate
-            _write(output, {**found.results, **sides}, proofs, y, settings.epsilon)
+            with lock_folder(output):
+                _write(output, {**found.results, **sides})
         return Certificate.load(output)
     output.mkdir(parents=True, exist_ok=True)
     with lock_folder(output):
@@ -156,7 +162,11 @@ def certify(
         }
         if labels is not None and evaluation is not None:
             results |= _compared(proofs, y, settings, identity, evaluation)
-        _write(output, results, proofs, y if labels is not None else None, settings.epsilon)
+        write_arrays(
+            output / ARRAYS, _arrays(proofs, None if labels is None else y, settings.epsilon)
+        )
+        results["arrays"] = {"file": ARRAYS, "sha256": sha256_of(output / ARRAYS)}
+        _write(output, results)
         store.remove()
     return Certificate(output, read_json(output / RESULTS))
 
@@ -252,13 +262,8 @@ def _compared(
     return {"both_sides": {**sides, "evaluation": str(evaluation)}}
 
 
-def _write(
-    output: Path,
-    results: dict[str, Any],
-    proofs: Proofs,
-    y: np.ndarray | None,
-    epsilon: float,
-) -> None:
+def _arrays(proofs: Proofs, y: np.ndarray | None, epsilon: float) -> Arrays:
+    """What is known of each image."""
     arrays = {
         "selected": proofs.selected,
         "answer": proofs.answer,
@@ -267,7 +272,9 @@ def _write(
         "single_draw": proofs.single_draw(epsilon),
         **{f"radius_{norm}": radius for norm, radius in proofs.radius.items()},
     }
-    write_arrays(output / ARRAYS, arrays if y is None else {**arrays, "labels": y})
-    results["arrays"] = {"file": ARRAYS, "sha256": sha256_of(output / ARRAYS)}
+    return arrays if y is None else {**arrays, "labels": y}
+
+
+def _write(output: Path, results: dict[str, Any]) -> None:
     write_text(output / REPORT, render(results))
     write_record(output / RESULTS, results)

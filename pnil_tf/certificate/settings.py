@@ -7,11 +7,19 @@ from typing import Any
 
 from pnil_tf.contract.pixel_range import check_epsilon
 from pnil_tf.errors import argument
-from pnil_tf.validation import check_types, require, require_count, require_one_of
+from pnil_tf.validation import (
+    check_types,
+    require,
+    require_count,
+    require_one_of,
+    require_positive,
+)
 from pnil_tf.vocabulary import NORMS
 
 _MULTIPLES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
 _MAX_SEED = 2**63
+_MOST_DRAWS = 10**9  # they are counted in 32 bits, up to the end of a pass
+_MOST_AT_ONCE = 10_000  # more make no pass quicker, and its graph larger
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +56,10 @@ class CertificateSettings:
         check_types(self)
         require_one_of("norm", self.norm, NORMS)
         check_epsilon(self.epsilon, self.norm)
-        for name in ("images", "draws", "selection_draws", "batch_size"):
-            require_count(name, getattr(self, name))
+        require_count("images", self.images)
+        for name in ("draws", "selection_draws"):
+            require_count(name, getattr(self, name), _MOST_DRAWS)
+        require_count("batch_size", self.batch_size, _MOST_AT_ONCE)
         require(
             0.0 < self.alpha < 0.5,
             f"{argument('alpha')} is the probability of a wrong proof, between 0 and 0.5. "
@@ -60,10 +70,8 @@ class CertificateSettings:
             f"{argument('seed')} must lie between 0 and {_MAX_SEED - 1}. Received: {self.seed!r}.",
         )
         for radius in self.epsilons:
-            require(
-                0.0 <= radius < float("inf"),
-                f"{argument('epsilons')} are radii of at least 0. Received: {radius!r}.",
-            )
+            if radius != 0:  # the accuracy without a step
+                require_positive("epsilons", radius)
 
     def to_json(self) -> dict[str, Any]:
         """The settings as JSON types."""

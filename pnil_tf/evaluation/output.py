@@ -9,7 +9,7 @@ from typing import Any
 
 from pnil_tf.errors import UserError, argument
 from pnil_tf.evaluation.store import Store, check_identity, holds_pieces, refuse_foreign_state
-from pnil_tf.files import lock_folder, read_json, sha256_of, understood
+from pnil_tf.files import lock_folder, read_json, sha256_of, tidy, understood
 
 RESULTS, ARRAYS, ADVERSARIAL, REPORT = (
     "results.json",
@@ -18,7 +18,7 @@ RESULTS, ARRAYS, ADVERSARIAL, REPORT = (
     "report.html",
 )
 STATE = "state"
-_OURS = b'"verdict"'
+_OURS = (b'"verdict"', b'"identity"', b'"sha256"')
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,13 @@ def refuse_foreign(output: Path) -> None:
 
 def _is_ours(results: Path) -> bool:
     # By its text: it may be damaged, which is why it is to be replaced.
-    return results.is_file() and _OURS in results.read_bytes()
+    return results.is_file() and holds_all(results, _OURS)
+
+
+def holds_all(file: Path, words: tuple[bytes, ...]) -> bool:
+    """Whether some words all occur in a file."""
+    content = file.read_bytes()
+    return all(word in content for word in words)
 
 
 def finished(output: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
@@ -72,6 +78,7 @@ def finished(output: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
     if not (output / RESULTS).is_file():
         return None
     if not (output / STATE).exists():
+        tidy(output)  # it may have been killed while it removed its pieces
         return _compared(output, identity)
     # There are pieces beside the results: those of an evaluation that is to replace them, or of
     # this one, killed before it had removed them.
@@ -86,18 +93,22 @@ def _compared(output: Path, identity: dict[str, Any]) -> dict[str, Any]:
     results = read_json(output / RESULTS)
     with understood(output / RESULTS):
         check_identity(results["identity"], identity, output)
-        _check_files(output, results)
+        check_files(output, results)
     return results
 
 
-def _check_files(output: Path, results: dict[str, Any]) -> None:
+def check_files(output: Path, results: dict[str, Any]) -> None:
+    """Refuses results whose arrays are not those that were written with them.
+
+    Raises:
+        UserError: If so.
+    """
     for stated in (results[key] for key in ("arrays", "adversarial") if key in results):
         file = output / stated["file"]
         if not file.is_file() or sha256_of(file) != stated["sha256"]:
             raise UserError(
-                f"{file} is missing, or was damaged since the evaluation wrote it. Received: "
-                f"results with the sha256 {stated['sha256']}. Evaluate again with "
-                f"{argument('overwrite')}."
+                f"{file} is missing, or was damaged since it was written. Received: results that "
+                f"state the sha256 {stated['sha256']}. Make it again with {argument('overwrite')}."
             )
 
 

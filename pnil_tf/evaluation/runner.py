@@ -20,7 +20,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pnil_tf.contract.pixel_range import PixelRangeLike
+from pnil_tf.contract.pixel_range import PixelRangeLike, check_reach
 from pnil_tf.data.memory import check_room
 from pnil_tf.errors import UserError, argument
 from pnil_tf.evaluation.described import described
@@ -157,6 +157,7 @@ def evaluate(
         )
     data = described(data, target.num_classes)
     check_classes(target, y, data)
+    check_reach(max((settings.epsilon, *settings.epsilons)), settings.norm, x.shape[1:])
     results = finished(output, identity) if resume else None
     if results is not None:
         if settings.save_adversarial and not (output / ADVERSARIAL).is_file():

@@ -9,8 +9,9 @@ import tempfile
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from pnil_tf.errors import UserError
-from pnil_tf.files import read_json, refuse_file_in_the_way, replacing
+from pnil_tf.errors import UserError, argument
+from pnil_tf.evaluation.output import check_files
+from pnil_tf.files import read_json, refuse_file_in_the_way, replacing, understood
 
 ASaved = TypeVar("ASaved", bound="SavedResults")
 
@@ -49,7 +50,10 @@ class SavedResults(abc.ABC):
         folder, record = Path(folder), cls._files[-1]
         if not (folder / record).is_file():
             raise UserError(f"{folder} holds no {cls._what[0]}: there is no {record} in it.")
-        return cls(folder, read_json(folder / record))
+        results = read_json(folder / record)
+        with understood(folder / record):
+            check_files(folder, results)
+        return cls(folder, results)
 
     def to_dict(self) -> dict[str, Any]:
         """The content of the record: figures, settings, versions and more; JSON types."""
@@ -66,7 +70,7 @@ class SavedResults(abc.ABC):
             UserError: If there is something, and it is not to be replaced.
         """
         folder = Path(folder)
-        refuse_file_in_the_way("folder", str(folder))
+        refuse_file_in_the_way(argument("folder"), str(folder))
         if (folder / self._files[-1]).exists() and not overwrite:
             raise UserError(
                 f"{folder} holds {self._what[1]}. Choose another folder, or replace it with "

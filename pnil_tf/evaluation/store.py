@@ -27,6 +27,8 @@ from pnil_tf.files import (
 Arrays = dict[str, np.ndarray]
 
 _IDENTITY = "identity.json"
+_BESIDE_PIECES = {_IDENTITY, "results.json", "report.html", "shards"}
+_OURS = b'"sha256"'  # every identity states its own checksum
 
 logger = logging.getLogger(__name__)
 
@@ -99,18 +101,28 @@ class Store:
 
 def holds_pieces(folder: Path) -> bool:
     """Whether a folder holds pieces of an evaluation, which says so."""
-    return (folder / _IDENTITY).is_file()
+    file = folder / _IDENTITY
+    return file.is_file() and _OURS in file.read_bytes()  # as text: it may be damaged
+
+
+def foreign_entries(folder: Path) -> list[str]:
+    """The names in a folder of pieces that no evaluation wrote: all, if it holds no pieces."""
+    ours = holds_pieces(folder)
+    return sorted(
+        entry.name
+        for entry in folder.iterdir()
+        if not is_leftover(entry.name)
+        and not (ours and (entry.suffix == ".npz" or entry.name in _BESIDE_PIECES))
+    )
 
 
 def refuse_foreign_state(folder: Path) -> None:
-    """Refuses a folder that holds something, but no pieces of an evaluation.
+    """Refuses a folder that holds something else than pieces of an evaluation.
 
     Raises:
         UserError: If so.
     """
-    if not folder.is_dir() or holds_pieces(folder):
-        return
-    foreign = [entry.name for entry in folder.iterdir() if not is_leftover(entry.name)]
+    foreign = foreign_entries(folder) if folder.is_dir() else []
     if foreign:
         raise UserError(
             f"{str(folder)!r} is where an evaluation keeps its pieces, and holds files that no "

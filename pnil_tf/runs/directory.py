@@ -51,7 +51,7 @@ class RunDirectory:
         self._settings = settings
         self._locks: list[IO[str]] = []
         self._replaced = Replaced(self.path)
-        refuse_file_in_the_way("runs_dir", settings.runs_dir)
+        refuse_file_in_the_way(argument("runs_dir"), settings.runs_dir)
         self._put_right()
         if not self.path.exists():
             return

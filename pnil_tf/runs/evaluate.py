@@ -79,7 +79,7 @@ class Settled:
                     "results belong."
                 )
             output = str(Path(self.model) / name)
-        refuse_file_in_the_way("output", output)
+        refuse_file_in_the_way(argument("output"), output)
         return output
 
     def load(self, pixel_range: PixelRange | None = None) -> Saved:

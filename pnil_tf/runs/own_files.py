@@ -5,8 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from pnil_tf.certificate import output as certificate
 from pnil_tf.errors import UserError
-from pnil_tf.evaluation.output import ADVERSARIAL, ARRAYS, REPORT, RESULTS, STATE
+from pnil_tf.evaluation import output as evaluation
+from pnil_tf.evaluation.store import foreign_entries
 from pnil_tf.files import LOCK, is_leftover, read_json
 
 RUN, FLAGS = "run.json", "flags.cfg"
@@ -18,8 +20,20 @@ _FILES = {
     *("pnil_maps.png", "lr_range.csv", "lr_range.png"),
 }
 _FOLDERS = {"checkpoints", "tensorboard"}
-EVALUATION = "evaluation"
-_OF_EVALUATION = {RESULTS, ARRAYS, ADVERSARIAL, REPORT, LOCK}
+_FINDINGS = {
+    "evaluation": (
+        {
+            *(evaluation.RESULTS, evaluation.ARRAYS, evaluation.ADVERSARIAL, evaluation.REPORT),
+            LOCK,
+        },
+        evaluation.STATE,
+    ),
+    "certificate": (
+        {certificate.RESULTS, certificate.ARRAYS, certificate.REPORT, LOCK},
+        certificate.STATE,
+    ),
+}
+"""What was found out about the run's classifier: a folder, its files, and its folder of pieces."""
 
 
 def is_own_run(folder: Path) -> bool:
@@ -51,8 +65,16 @@ def remove_own_files(folder: Path, keep: tuple[str, ...] = ()) -> None:
         folder: The folder of a run of ours.
         keep: Names of entries that stay.
     """
-    _remove(folder / EVALUATION, _OF_EVALUATION, {STATE})
+    for name, (files, pieces) in _FINDINGS.items():
+        place = folder / name
+        _remove(place, files, {pieces} if _is_own_state(place / pieces) else set())
+        if place.is_dir() and not place.is_symlink() and not any(place.iterdir()):
+            place.rmdir()
     _remove(folder, _FILES - set(keep), _FOLDERS)
+
+
+def _is_own_state(folder: Path) -> bool:
+    return folder.is_dir() and not foreign_entries(folder)
 
 
 def _remove(folder: Path, files: set[str], folders: set[str]) -> None:
@@ -65,5 +87,3 @@ def _remove(folder: Path, files: set[str], folders: set[str]) -> None:
             shutil.rmtree(entry)
         elif entry.is_file() and (entry.name in files or is_leftover(entry.name)):
             entry.unlink()
-    if folder.name == EVALUATION and not any(folder.iterdir()):
-        folder.rmdir()

@@ -120,7 +120,7 @@ def check_output(path: Path, overwrite: bool, marker: str) -> None:
     Raises:
         UserError: If it may not be written.
     """
-    refuse_file_in_the_way("output", path)
+    refuse_file_in_the_way("The place of an export", path)
     restore_folder(path)
     if not path.exists():
         return

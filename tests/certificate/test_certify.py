@@ -14,7 +14,7 @@ from pnil_tf.certificate.proofs import proofs_of
 from pnil_tf.certificate.runner import certify as certify_into
 from pnil_tf.certificate.settings import CertificateSettings
 from pnil_tf.errors import RunFailedError, UserError
-from pnil_tf.evaluation.store import write_arrays
+from pnil_tf.evaluation.store import Store, write_arrays
 from pnil_tf.files import sha256_of, write_record
 from pnil_tf.layers import PNILLayer
 
@@ -142,6 +142,43 @@ def test_a_certificate_is_saved_and_loaded(problem, tmp_path):
     found.save(tmp_path / "kept", overwrite=True)
     with pytest.raises(UserError, match="holds no certificate"):
         pnil_tf.Certificate.load(tmp_path)
+
+
+def test_arrays_that_do_not_belong_to_their_certificate_are_refused(problem, tmp_path):
+    sigma, weights, bias, x = problem
+    model, settings = linear(sigma, weights, bias), CertificateSettings(epsilon=0.01, draws=100)
+    certify_into(model, x, None, settings, tmp_path, verbose=0)
+    write_arrays(tmp_path / "certificate.npz", {"answer": np.zeros(6, int)})
+    with pytest.raises(UserError, match="was damaged since it was written"):
+        pnil_tf.Certificate.load(tmp_path)
+    with pytest.raises(UserError, match="was damaged since it was written"):
+        certify_into(model, x, None, settings, tmp_path, resume=True, verbose=0)
+    certify_into(model, x, None, settings, tmp_path, overwrite=True, verbose=0)
+    assert len(pnil_tf.Certificate.load(tmp_path).answers) == 6
+
+
+@pytest.mark.parametrize("how", ["resume", "overwrite"])
+@pytest.mark.parametrize(
+    "name", ["certificate.json", "certificate.html", "certificate.npz", "pieces/identity.json"]
+)
+def test_a_certificate_takes_the_place_of_nothing_foreign(problem, tmp_path, name, how):
+    sigma, weights, bias, x = problem
+    model, settings = linear(sigma, weights, bias), CertificateSettings(epsilon=0.01, draws=100)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text('{"certified": "by the university"}')
+    with pytest.raises(UserError, match=r"not written by a certificate|no evaluation wrote"):
+        certify_into(model, x, None, settings, tmp_path, verbose=0, **{how: True})
+    assert [entry for entry in tmp_path.rglob("*") if entry.is_file()] == [tmp_path / name]
+    assert (tmp_path / name).read_text() == '{"certified": "by the university"}'
+
+
+def test_a_certificate_leaves_an_evaluation_in_its_folder_alone(problem, tmp_path):
+    sigma, weights, bias, x = problem
+    begun = Store(tmp_path / "state", {"settings": 1}, resume=False)
+    begun.once("piece", lambda: {"a": np.arange(3)})
+    settings = CertificateSettings(epsilon=0.01, draws=100)
+    certify_into(linear(sigma, weights, bias), x, None, settings, tmp_path, overwrite=True)
+    assert Store(tmp_path / "state", {"settings": 1}, resume=True).holds("piece")
 
 
 def test_what_was_counted_before_an_interruption_is_kept(problem, tmp_path, monkeypatch):

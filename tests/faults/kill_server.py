@@ -16,6 +16,10 @@ import matplotlib.figure  # noqa: F401
 import tensorflow  # noqa: F401
 from killing import die, watch
 
+import pnil_tf.runs.certify
+import pnil_tf.runs.export
+import pnil_tf.runs.train  # noqa: F401
+
 BIN = Path(__file__).resolve().parents[2] / "bin"
 
 

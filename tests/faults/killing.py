@@ -1,10 +1,11 @@
 """kill -9 before any one of the operations by which a process changes files."""
 
+import itertools
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _CHANGING = {
@@ -69,3 +70,15 @@ def killed_before(number: int, root: Path, work: Callable[[], object]) -> bool:
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     assert status in (0, -signal.SIGKILL)
     return status != 0
+
+
+def kills(root: Path, work: Callable[[], object]) -> Iterator[int]:
+    """Yields after each kill, in turn before the first, the second, ... operation of some work.
+
+    What is yielded to puts `root` back to where it was.
+    """
+    for number in itertools.count(1):
+        if not killed_before(number, root, work):
+            assert number > 3, "nothing was watched"
+            return
+        yield number

@@ -1,43 +1,21 @@
 """Killed before any single operation on files: nothing is lost, and the same call goes on."""
 
-import itertools
 import json
 import shutil
 
-import numpy as np
 import pytest
-from killing import killed_before
+import without_work
+from killing import kills
 from tiny import digests
 
 from pnil_tf.errors import UserError
-from pnil_tf.evaluation.output import (
-    ARRAYS,
-    REPORT,
-    RESULTS,
-    STATE,
-    finished,
-    put_in_place,
-    refuse_foreign,
-)
-from pnil_tf.evaluation.store import Store
-from pnil_tf.files import read_json, replacing_folder, restore_folder, sha256_of, write_record
+from pnil_tf.evaluation.output import ARRAYS, REPORT, RESULTS, STATE
+from pnil_tf.files import read_json, replacing_folder, restore_folder, sha256_of
 from pnil_tf.runs.directory import RunDirectory
 from pnil_tf.runs.own_files import FLAGS_BEGIN
 from pnil_tf.runs.settings import RunSettings
 
 pytestmark = pytest.mark.faults
-
-
-def kills(root, work):
-    """Yields after each kill, in turn before the first, the second, ... operation of some work.
-
-    What is yielded to puts `root` back to where it was.
-    """
-    for number in itertools.count(1):
-        if not killed_before(number, root, work):
-            assert number > 3, "nothing was watched"
-            return
-        yield number
 
 
 # --- Runs.
@@ -48,18 +26,8 @@ def record(seed, status):
 
 
 def train(root, seed, **how):
-    """What a training does to files, without the training."""
-    run = RunDirectory(RunSettings(runs_dir=str(root / "runs"), name="mine", **how))
-    if how.get("resume") and run.exists:
-        run.lock()
-    else:
-        run.begin(record(seed, "unfinished"), f"{FLAGS_BEGIN}X")
-    run.last.mkdir(exist_ok=True)
-    (run.last / "step-1.index").write_text("weights")
-    run.best.write_text(f"weights of {seed}")
-    run.publish({"sha256": None, "epoch": 1})
-    run.write(record(seed, "finished"))
-    run.keep_new()
+    settings = RunSettings(runs_dir=str(root / "runs"), name="mine", **how)
+    without_work.train(settings, record(seed, "unfinished"))
 
 
 @pytest.fixture
@@ -175,33 +143,10 @@ def test_an_export(root, first):
 
 # --- Evaluations.
 
-IDENTITY = {"model": "abc"}
-
 
 def evaluate(root, computed=None, resume=True):
-    """What an evaluation does to files, without the attacks."""
-    output = root / "out"
-    refuse_foreign(output)
-    results = finished(output, IDENTITY) if resume else None
-    if results is not None:
-        return results
-    output.mkdir(exist_ok=True)
-    store = Store(output / STATE, IDENTITY, resume)
-
-    def compute():
-        if computed is not None:
-            computed.append(1)
-        return {"votes": np.arange(9)}
-
-    votes = store.once("piece", compute)
-    np.savez(output / STATE / ARRAYS, **votes)
-    (output / STATE / REPORT).write_text("report")
-    arrays = {"file": ARRAYS, "sha256": sha256_of(output / STATE / ARRAYS)}
-    results = {"identity": IDENTITY, "verdict": "credible", "arrays": arrays}
-    write_record(output / STATE / RESULTS, results)
-    put_in_place(output)
-    store.remove()
-    return results
+    computed = [] if computed is None else computed
+    return without_work.evaluate(root / "out", {}, resume, lambda: computed.append(1))
 
 
 @pytest.mark.parametrize("replaced", [True, False])
@@ -216,9 +161,6 @@ def test_an_evaluation(root, replaced):
         assert results["verdict"] == "credible"
         assert not (was_finished and computed), "a finished evaluation was done again"
         finished_before += was_finished
-        left = {entry.name for entry in output.iterdir()} - {".lock"}
-        assert left >= {ARRAYS, REPORT, RESULTS}
-        evaluate(root, resume=False)  # clears away what a killed removal left
         left = {entry.name for entry in output.iterdir()} - {".lock"}
         assert left == {ARRAYS, REPORT, RESULTS}
         shutil.rmtree(output)

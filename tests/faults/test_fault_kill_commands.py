@@ -1,4 +1,4 @@
-"""100 kills before operations on files all over train, evaluate and export: none loses a thing."""
+"""Kills before operations on files all over the commands, 100 and more: none loses a thing."""
 
 import json
 import os
@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command import assert_same
 from tiny import EVALUATE, digests, numbers
@@ -61,9 +62,11 @@ def commands(tmp_path):
 
 def places(count: int, operations: int) -> list[int]:
     """Operations to die before: the first and last few, and some between, the same every time."""
+    if operations <= count:
+        return list(range(1, operations + 1))
     ends = {*range(1, 4), *range(operations - 5, operations + 1)}
-    between = random.Random(SEED).sample(range(4, operations - 5), max(count - len(ends), 0))
-    return sorted([*ends, *between])[:count]
+    between = random.Random(SEED).sample(range(4, operations - 5), count - len(ends))
+    return sorted([*ends, *between])
 
 
 @pytest.mark.timeout(3600)
@@ -124,11 +127,39 @@ def test_an_export_that_replaces_another(commands, trained):
     assert commands("export.py", *arguments) == 0, commands.log.read_text()
     names = set(digests(served))
     killed = 0
-    for number in places(27, commands.operations() or 40):
+    assert commands("export.py", *arguments) == 0, commands.log.read_text()
+    for number in places(40, commands.operations()):
         killed += commands("export.py", *arguments, kill=number) < 0
         folders = [served / "1", served / ".1.replacing" / "old"]
         assert any({f"1/{n}" for n in digests(f)} == names for f in folders if f.exists()), number
         assert commands("export.py", *arguments) == 0, commands.log.read_text()
         assert set(digests(served)) == names
         assert [entry.name for entry in served.iterdir()] == ["1"]
-    assert killed >= 25
+    assert killed >= 20
+
+
+CERTIFY = ["--images=10", "--draws=20", "--selection_draws=5", "--batch_size=50", "--epsilons=0.1"]
+
+
+@pytest.mark.timeout(3600)
+def test_a_certificate(commands, trained):
+    output, calm = commands.root / "out", commands.root.parent / "calm"
+    arguments = [f"--model={trained}", *CERTIFY]
+    assert commands("certify.py", *arguments, f"--output={calm}") == 0, commands.log.read_text()
+    resumed = [*arguments, f"--output={output}", "--resume"]
+    assert commands("certify.py", *resumed) == 0, commands.log.read_text()
+    killed = 0
+    for number in places(40, commands.operations()):
+        shutil.rmtree(output)
+        killed += commands("certify.py", *resumed, kill=number) < 0
+        assert commands("certify.py", *resumed) == 0, commands.log.read_text()
+        assert_same_arrays(calm / "certificate.npz", output / "certificate.npz")
+        assert not (output / "pieces").exists()
+    assert killed >= 20
+
+
+def assert_same_arrays(a: Path, b: Path) -> None:
+    with np.load(a, allow_pickle=False) as first, np.load(b, allow_pickle=False) as second:
+        assert set(first) == set(second)
+        for name in first:
+            np.testing.assert_array_equal(first[name], second[name])

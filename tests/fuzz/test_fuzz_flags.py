@@ -15,6 +15,7 @@ TRAINING = ("data", "model", "attack", "optimization", "device", "run")
 COMMANDS = {
     TRAINING: flags.train_settings,
     ("evaluation", "data"): flags.evaluation_arguments,
+    ("certificate", "data"): flags.certificate_arguments,
     ("export",): flags.export_arguments,
     ("benchmark",): flags.benchmark_settings,
     ("study",): flags.study_settings,
@@ -27,6 +28,8 @@ VALUES = st.one_of(
     st.sampled_from(["auto", "true", "False", "none", "pgd-7", "pgd--1", "rfgsm", "linf", "l2"]),
     st.sampled_from(["mnist", "folder:", "folder:/x", "../..", "a/b", "a\0b", "a\n--pnil", "-x"]),
     st.sampled_from(["pgd,fgsm", ",", "0.1,0.2", "0.1,x", "32", "32x", "x", "3x4x5", "99999x1"]),
+    st.sampled_from(["1000000000", "50000000", "pgd-1000000", "8192x8192", "9" * 401, "0,255"]),
+    st.sampled_from(["\x1b[2J", "a\u202eb", ".lock", ".x.tmp", "..", "a\r", "preset:", "CON"]),
     st.sampled_from(["\udcff", "ä" * 200, "a ", "\u2028", "#", "//", "$HOME", "~", "<b>", "'\""]),
     st.text(max_size=8),
 )
@@ -79,7 +82,7 @@ def test_command_lines(many, tmp_path, monkeypatch):
             repeat.unlink(missing_ok=True)
             assert not list(tmp_path.iterdir())
 
-    fuzz(many, command_lines(), check, 400, 5000)
+    fuzz(many, command_lines(), check, 400, 8000)
 
 
 @pytest.mark.parametrize("many", SIZES)
@@ -92,7 +95,7 @@ def test_flagfiles(many, tmp_path):
 
     contents = [path.read_bytes() for path in CONFIGS]
     contents.append(f"--epochs=3\n--flagfile={file}\n--name=x\n".encode())
-    fuzz(many, damaged_bytes(*contents), check, 150, 2000)
+    fuzz(many, damaged_bytes(*contents), check, 150, 4000)
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
 
 

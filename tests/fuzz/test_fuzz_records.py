@@ -146,7 +146,7 @@ def test_json_files(many, tmp_path):
         json.dumps(found, allow_nan=False)
 
     whole = json.dumps(RUN).encode()
-    fuzz(many, st.one_of(damaged_bytes(whole, *odd), st.sampled_from(odd)), check, 150, 2000)
+    fuzz(many, st.one_of(damaged_bytes(whole, *odd), st.sampled_from(odd)), check, 150, 4000)
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink(path, path)])
@@ -290,7 +290,7 @@ def test_damaged_pieces_of_an_evaluation_are_made_anew(many, tmp_path):
         for array in store.once("piece", lambda: {"a": np.arange(50)}).values():
             assert array.dtype != object
 
-    fuzz(many, damaged_bytes(*wholes), check, 150, 1500)
+    fuzz(many, damaged_bytes(*wholes), check, 150, 3000)
 
 
 ENTRIES = ["run.json", "history.csv", "flags.cfg", ".lock", "checkpoints", "checkpoints/last"]

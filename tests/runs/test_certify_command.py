@@ -36,7 +36,7 @@ def test_a_run_is_certified_and_what_cannot_be_is_refused(tmp_path):
     assert record["settings"]["draws"] == 200
     assert record["certified"]["epsilon"] == 0.05
     assert record["certified"]["value"] == 1.0
-    assert not (folder / "certificate" / "state").exists()
+    assert not (folder / "certificate" / "pieces").exists()
 
     other = saved(tmp_path / "other", keras.layers.ReLU())
     status, out, err = run("certify.py", f"--model={other}", "--draws=200")

@@ -100,6 +100,46 @@ def test_a_state_of_a_users_own_is_not_an_evaluations(tmp_path, resume):
     assert texts(tmp_path) == [THESIS]
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_a_file_among_the_pieces_stays(tmp_path, own):
+    if own:
+        Store(tmp_path / "state", {"model": "abc"}, resume=False)
+    else:
+        (tmp_path / "state").mkdir()
+        (tmp_path / "state" / "identity.json").write_text('{"model": "abc"}')
+    (tmp_path / "state" / "thesis.txt").write_text(THESIS)
+    with pytest.raises(UserError, match="no evaluation wrote"):
+        Store(tmp_path / "state", {"model": "abc"}, resume=False)
+    assert texts(tmp_path) == [THESIS]
+
+
+def test_results_of_another_tool_are_known_by_more_than_a_word(tmp_path):
+    (tmp_path / "results.json").write_text('{"verdict": "guilty"}')
+    with pytest.raises(UserError, match="not written by an evaluation"):
+        refuse_foreign(tmp_path)
+
+
+def test_what_was_found_out_about_a_run_goes_with_it(folder):
+    run = train(folder.parent / "other", "finished").path
+    for name, pieces in (("evaluation", "state"), ("certificate", "pieces")):
+        Store(run / name / pieces, {"model": "abc"}, resume=False)
+        (run / name / ".lock").touch()
+    for name in ("evaluation/results.json", "certificate/certificate.json"):
+        (run / name).write_text("{}")
+    new = train(run, overwrite=True)
+    new.keep_new()
+    left = {entry.name for entry in run.iterdir()}
+    assert not left & {"evaluation", "certificate"}, "it would speak of another classifier"
+
+
+def test_pieces_with_a_file_of_a_user_among_them_outlive_their_run(folder):
+    run = train(folder.parent / "other", "finished").path
+    Store(run / "evaluation" / "state", {"model": "abc"}, resume=False)
+    (run / "evaluation" / "state" / "thesis.txt").write_text(THESIS)
+    train(run, overwrite=True).keep_new()
+    assert texts(run) == [THESIS]
+
+
 @pytest.mark.parametrize("name", ["results.json", "report.html", "arrays.npz", "adversarial.npz"])
 def test_results_do_not_take_the_place_of_others(tmp_path, name):
     (tmp_path / name).write_text('{"by": "another tool"}')
