@@ -193,8 +193,8 @@ def _network(trace: Trace, operation: Operation, tensor: Tensor) -> Step:
 def _only_network(call: Operation) -> bool:
     """Whether a function does nothing besides, as where Keras compiles a grouped convolution."""
     name = call.get_attr("f").name
-    (body,) = (f for f in call.graph.as_graph_def().library.function if f.signature.name == name)
-    kinds = {node.op for node in body.node_def}
+    functions = call.graph.as_graph_def().library.function
+    kinds = {node.op for f in functions if f.signature.name == name for node in f.node_def}
     return bool(kinds & _NETWORK) and kinds <= _NETWORK | _SAME_RANGE | _PLUMBING
 
 
