@@ -162,15 +162,15 @@ def classifier_of(
     )
 
 
-def found_range(model: keras.Layer, image_shape: Sequence[int | None]) -> PixelRange | None:
-    """The range that a built Keras model's own preprocessing suits, if that tells.
+def preprocessing_inside(model: keras.Layer, image_shape: Sequence[int | None]) -> Preprocessing:
+    """What a built Keras model does to its pixels first.
 
     Args:
         model: The model.
         image_shape: `(height, width, channels)`.
     """
     trace = traced_or_none(_silent(model, _keras_call(model)), image_shape)
-    return None if trace is None else preprocessing_of(trace).pixel_range
+    return Preprocessing(None) if trace is None else preprocessing_of(trace)
 
 
 def image_shape_of(model: AnyModel, declared: bool = False) -> tuple[int | None, ...]:

@@ -150,8 +150,8 @@ def evaluate(
     target, x, y, identity = task.target, task.x, task.y, task.identity
     if not (target.classifier.preprocessing_understood or range_is_known(model, pixel_range)):
         logger.warning(
-            "The model begins by scaling its pixels in a way that does not tell their range. %s is "
-            "assumed: give %s if it takes other pixels.",
+            "What the model does to its pixels first does not tell their range. %s is assumed: "
+            "give %s if it takes other pixels.",
             target.pixel_range,
             argument("pixel_range"),
         )

@@ -25,8 +25,8 @@ from pnil_tf.contract.classifier import (
     check_input,
     classifier_of,
     fixed_batch,
-    found_range,
     image_shape_of,
+    preprocessing_inside,
     random_images,
 )
 from pnil_tf.contract.pixel_range import UNIT, PixelRange, PixelRangeLike
@@ -91,8 +91,9 @@ class CheckedFit(DistributedFit):
         if self._contract is not None:
             return self._contract.pixel_range
         shape = self._known_shape()
-        found = None if self._given_range or shape is None else found_range(self.classifier, shape)
-        return self._given_range or found or UNIT
+        if self._given_range or shape is None:
+            return self._given_range or UNIT
+        return preprocessing_inside(self.classifier, shape).pixel_range or UNIT
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "classifier" and "classifier" in vars(self):
