@@ -137,7 +137,10 @@ def _read(path: Path, file: IO[bytes]) -> np.ndarray:
     if len(content) < needed or file.read(1):
         has = len(content) if len(content) < needed else "more"
         raise _broken(path, f"its shape {shape} needs {needed} bytes, it has {has}")
-    return np.frombuffer(content, np.uint8).reshape(shape)
+    try:
+        return np.frombuffer(content, np.uint8).reshape(shape)
+    except ValueError as error:  # of a size 0 beside others that NumPy cannot multiply
+        raise _broken(path, f"its shape {shape} is that of no array") from error
 
 
 def _find(folder: Path, stem: str) -> Path | None:

@@ -35,6 +35,7 @@ GOOD = encode(np.arange(12, dtype=np.uint8).reshape(3, 2, 2))
         (GOOD[:10], "its header of 16 bytes ends after 10"),
         (GOOD[:-1], "needs 12 bytes, it has 11"),
         (GOOD + b"\0", "needs 12 bytes, it has more"),
+        (GOOD[:4] + b"\xff" * 8 + bytes(4), "is that of no array"),
     ],
 )
 @pytest.mark.parametrize("zipped", [False, True])
