@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import re
 import tempfile
 import types
 from collections.abc import Iterator
@@ -36,8 +37,8 @@ def copied(layer: Any) -> Any:
             return _saved_and_loaded(layer)
     except Exception as error:  # whatever a stranger's `get_config` or `build` may raise
         raise UserError(
-            f"{type(layer).__name__} cannot be copied: {error} Give it a `get_config` that "
-            "returns its constructor's arguments (saving it needs that too)."
+            f"{type(layer).__name__} cannot be copied: {_said_shortly(error)}. Give it a "
+            "`get_config` that returns its constructor's arguments (saving it needs that too)."
         ) from error
 
 
@@ -48,6 +49,17 @@ def as_graph(model: Any) -> keras.Model | None:
     if isinstance(model, keras.Sequential):
         return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     return keras.Model(model.input, model.output, name=model.name)
+
+
+def _said_shortly(error: Exception) -> str:
+    """What is wrong with a layer, of the pages that Keras writes about it."""
+    text = str(error).strip()
+    unwritten = re.match(r"Object (\w+) was created by passing\s+non-serializable", text)
+    if unwritten:
+        return f"{unwritten[1]} has no `get_config` of its own"
+    # Keras wraps what it was told, the cause last; or begins with it, before an example.
+    cause = text.rpartition("Error encountered during deserialization: ")[2]
+    return " ".join(cause.split("\n\n")[0].split()).rstrip(".") or type(error).__name__
 
 
 def _saved_and_loaded(layer: keras.Layer) -> keras.Layer:

@@ -19,6 +19,7 @@ __all__ = [
     "LossFunctionWrapper",
     "all_layers",
     "attached_logits",
+    "global_seed_state",
     "is_operation",
     "operation_of",
     "parse_saved_model",
@@ -38,6 +39,15 @@ def attached_logits(outputs: Any) -> Any | None:
 def all_layers(model: keras.Layer, include_self: bool = True) -> Iterator[keras.Layer]:
     """The model itself and every layer within it, nested ones and tracked attributes included."""
     yield from model._flatten_layers(include_self=include_self, recursive=True)
+
+
+def global_seed_state() -> keras.Variable | None:
+    """The state of the seed that `keras.random` draws from where it is given none.
+
+    `None` as long as nothing has drawn from it.
+    """
+    generator = global_state.get_global_attribute("global_seed_generator")
+    return None if generator is None else generator.state
 
 
 def operation_of(tensor: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from pnil_tf.drawing import own_style
 from pnil_tf.errors import UserError
 from pnil_tf.files import replacing
 from pnil_tf.layers import PNILLayer
@@ -22,6 +23,7 @@ _PANELS = (("loss", "loss"), ("accuracy", "accuracy"), ("learning_rate", "learni
 _MAX_IMAGES = 6
 
 
+@own_style()
 def learning_curves(history_rows: list[dict[str, float]], path: str | os.PathLike[str]) -> None:
     """Draws losses, accuracies and the learning rate over the epochs, as a PNG.
 
@@ -84,6 +86,7 @@ def first_pnil(classifier: keras.Model) -> PNILLayer | None:
     return first_pnil(first) if isinstance(first, keras.Model) and len(layers) == 1 else None
 
 
+@own_style()
 def pnil_maps(classifier: keras.Model, x: Any, path: str | os.PathLike[str]) -> None:
     """Draws a layer's maps as in the paper's figures 1 and 3: `x`, `W`, `B`, `Sigma`, `x'`.
 

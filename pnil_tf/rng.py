@@ -4,7 +4,8 @@ Random numbers come from TensorFlow's stateless generators, so a draw depends on
 alone: not on what ran before, on the device, or on where a run was interrupted. A seed is an
 int32 tensor of shape (2,). `noise_scope` opens a scope in which every `PNILLayer` draws from
 one seed; `stateless_layers` does the same for the stock Keras layers that hold a
-`SeedGenerator` (Dropout, GaussianNoise, ...).
+`SeedGenerator` (Dropout, GaussianNoise, ...), and for layers that draw by `keras.random` without
+one.
 
 Outside a scope a `PNILLayer` draws fresh noise. In training that noise follows
 `tf.random.set_seed`, as Keras users expect. At inference it follows no seed at all: a model
@@ -20,12 +21,11 @@ import math
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import keras
 import tensorflow as tf
 
-from pnil_tf.keras_internals import ImagePreprocessing, all_layers
+from pnil_tf.keras_internals import ImagePreprocessing, all_layers, global_seed_state
 from pnil_tf.tensors import Scalar, Seed, Shape, Tensor
 
 _MAX_INT32 = 2**31 - 1
@@ -119,7 +119,7 @@ def normal(shape: Shape, *seeds: Seed, signs: list[Scalar] | None = None) -> Ten
 @dataclasses.dataclass
 class _Scope:
     seeds: list[Seed]
-    graph: Any
+    graph: tf.Graph | None
     signs: list[Scalar] | None = None
     frozen: bool = False
     source: Callable[[Shape, int], Tensor] | None = None
@@ -245,7 +245,7 @@ def layer_noise(shape: Shape, training: bool) -> Tensor:
 @contextlib.contextmanager
 def stateless_layers(
     model: keras.Model, seed: Seed | None = None, transforms: Seed | None = None
-) -> Iterator[None]:
+) -> Iterator[keras.StatelessScope]:
     """Runs a model without leaving a trace in its state.
 
     Stock random layers (Dropout and its kin) draw from the seed of the surrounding noise scope
@@ -259,8 +259,12 @@ def stateless_layers(
             as for `reseed_layers`; that of the others by default.
     """
     seed = _local.scope.seeds[0] if seed is None else seed
-    with keras.StatelessScope(state_mapping=_state_values(model, seed, transforms)):
-        yield
+    values = _state_values(model, seed, transforms)
+    shared = global_seed_state()
+    if shared is not None:
+        values.append((shared, _state_value(shared, seed, -1)))  # -1 is no layer's number
+    with keras.StatelessScope(state_mapping=values) as scope:
+        yield scope
 
 
 def reseed_layers(model: keras.Model, seed: Seed, transforms: Seed | None = None) -> None:
@@ -280,11 +284,31 @@ def reseed_layers(model: keras.Model, seed: Seed, transforms: Seed | None = None
 
 
 def has_random_layers(model: keras.Model) -> bool:
-    """Whether the model holds stock random layers, whose state is a seed."""
-    return bool(_seed_states(model))
+    """Whether the model holds stock random layers, whose state is a seed.
+
+    Where anything has drawn by `keras.random` without a seed, it may have been this model.
+    """
+    return bool(_seed_states(model)) or global_seed_state() is not None
 
 
-def _seed_states(model: keras.Model) -> list[tuple[int, Any]]:
+def draws_without_seed(model: keras.Model, call: Callable[[], object]) -> bool:
+    """Whether a call of the model draws by `keras.random` without a seed.
+
+    Args:
+        model: The model.
+        call: Calls it.
+    """
+    for _ in range(2):  # the first call may be the one that makes the state
+        with stateless_layers(model, make_seed(0)) as scope:
+            shared = global_seed_state()
+            before = None if shared is None else scope.get_current_value(shared)
+            call()
+            if before is not None:
+                return scope.get_current_value(shared) is not before
+    return False
+
+
+def _seed_states(model: keras.Model) -> list[tuple[int, keras.Variable]]:
     return [
         (i, variable)
         for i, variable in enumerate(model.non_trainable_variables)
@@ -292,14 +316,14 @@ def _seed_states(model: keras.Model) -> list[tuple[int, Any]]:
     ]
 
 
-def is_seed(variable: Any) -> bool:
+def is_seed(variable: keras.Variable) -> bool:
     """Whether a variable is the state of a `SeedGenerator`."""
     return bool(variable.path.endswith("seed_generator_state"))
 
 
 def _state_values(
     model: keras.Model, seed: Tensor, transforms: Tensor | None
-) -> list[tuple[Any, Tensor]]:
+) -> list[tuple[keras.Variable, Tensor]]:
     states = _seed_states(model)
     augment: set[int] = set()
     if states and transforms is not None:
@@ -315,7 +339,7 @@ def _state_values(
     ]
 
 
-def _state_value(state: Any, seed: Seed, index: int) -> Tensor:
+def _state_value(state: keras.Variable, seed: Seed, index: int) -> Tensor:
     # Folded once more than the noise of a PNILLayer under the same seed, whose calls are
     # numbered from 0: no two layers may share their noise. Both words are random, since Keras
     # counts a layer's draws up in the second: a second draw must not be another layer's first.
@@ -324,11 +348,11 @@ def _state_value(state: Any, seed: Seed, index: int) -> Tensor:
     return tf.cast(words & _MAX_INT32, state.dtype)
 
 
-def _current_graph() -> Any:
+def _current_graph() -> tf.Graph | None:
     return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
 
 
-def _same_function(graph: Any, scope_graph: Any) -> bool:
+def _same_function(graph: tf.Graph | None, scope_graph: tf.Graph | None) -> bool:
     """Whether `graph` is `scope_graph` or a branch or loop body within it."""
     while graph is not None and graph is not scope_graph:
         if type(graph).__name__ not in ("WhileBodyFuncGraph", "CondBranchFuncGraph"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf import rng
-from pnil_tf.contract.classifier import found_range, image_shape_of
+from pnil_tf.contract.classifier import image_shape_of, preprocessing_inside
 from pnil_tf.contract.pixel_range import UNIT, PixelRange, PixelRangeLike
 from pnil_tf.contract.range_inside import range_inside
 from pnil_tf.copying import as_graph, copied
@@ -52,7 +53,8 @@ def add_pnil(
         initial_sigma: Standard deviation with which the noise starts, > 0, as a share of the
             pixel range.
         pixel_range: Smallest and largest value of a pixel of the model's images, `(low, high)`.
-            `None` finds it from the preprocessing inside the model, and takes (0, 1) without one.
+            `None` finds it from the preprocessing inside the model, and takes (0, 1) without one;
+            with a warning where the model does something to its pixels that does not tell.
         **layer_arguments: Passed on to `PNILLayer`.
 
     Raises:
@@ -152,7 +154,15 @@ def _range_of(
         if len(inputs) != 1 or inputs[0].dtype == "string":
             return UNIT
         shape = inputs[0].shape[1:]
-    return found_range(model, shape) or UNIT
+    found = preprocessing_inside(model, shape)
+    if not found.understood:
+        warnings.warn(
+            f"What {model.name!r} does to its pixels first does not tell their range. {UNIT} is "
+            "assumed, and the noise starts as a share of it: pass pixel_range if the model takes "
+            "other pixels.",
+            stacklevel=3,
+        )
+    return found.pixel_range or UNIT
 
 
 def _inserted(
@@ -239,7 +249,13 @@ def _wrapped(
     seen = _range_of(model, pixel_range, shape)
     pnil = PNILLayer(pixel_range=seen, **layer_arguments)
     inputs = keras.Input(shape)
-    return keras.Model(inputs, copied(model)(pnil(inputs)), name=model.name), inputs, seen
+    try:
+        copy = copied(model)
+    except UserError as error:
+        raise UserError(
+            f"{error} Or call a PNILLayer first in the `call` of {type(model).__name__}."
+        ) from error
+    return keras.Model(inputs, copy(pnil(inputs)), name=model.name), inputs, seen
 
 
 def _check_one_input(model: keras.Model, inputs: int) -> None:

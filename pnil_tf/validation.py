@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import numbers
@@ -30,6 +31,9 @@ def use_plain_numbers(settings: Any) -> None:
         value = getattr(settings, field.name)
         if isinstance(value, numbers.Real) and not isinstance(value, bool):
             plain = int(value) if isinstance(value, numbers.Integral) else float(value)
+            if "float" in str(field.type):
+                with contextlib.suppress(OverflowError):  # refused where its size is looked at
+                    plain = float(plain)
             object.__setattr__(settings, field.name, plain)
 
 

@@ -29,7 +29,16 @@ FLOORS = [
     {"files", "validation", "progress", "html", "logs", "interruption", "batching"},
     {"standard_streams", "jobs"},
     {
-        *("errors", "vocabulary", "version", "registration", "visible", "interpreter", "signals"),
+        *(
+            "errors",
+            "vocabulary",
+            "version",
+            "registration",
+            "visible",
+            "interpreter",
+            "signals",
+            "drawing",
+        ),
         "tensors",
     },
 ]

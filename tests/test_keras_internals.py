@@ -9,6 +9,7 @@ from pnil_tf.keras_internals import (
     LossFunctionWrapper,
     all_layers,
     attached_logits,
+    global_seed_state,
     is_operation,
     operation_of,
     parse_saved_model,
@@ -96,6 +97,15 @@ def test_layers_that_augment_images_are_known():
         isinstance(layer, ImagePreprocessing)
         for layer in (layers.Dropout(0.5), layers.GaussianNoise(0.1), layers.Rescaling(1.0))
     )
+
+
+def test_the_state_behind_unseeded_draws_moves_with_each():
+    keras.random.normal((1,))
+    state = global_seed_state()
+    before = state.numpy()
+    keras.random.normal((1,))
+    assert global_seed_state() is state
+    assert (state.numpy() != before).any()
 
 
 def test_the_takers_of_a_tensor_are_found_each_time_they_take_it():

@@ -4,6 +4,8 @@ import logging
 import subprocess
 import sys
 
+import pytest
+
 from pnil_tf import logs
 from pnil_tf.logs import errors_only
 
@@ -47,3 +49,14 @@ def test_what_is_no_chatter_is_passed_on(tmp_path):
     lines = done.stderr.splitlines()
     assert lines[:2] == ["E0000 an error", "W0000 a warning"]
     assert "ImportError: no" in done.stderr
+
+
+@pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-"])
+def test_what_nobody_can_take_does_not_end_the_command(tmp_path, redirection):
+    (tmp_path / "tensorflow.py").write_text("import os\nos.write(2, b'W0000 a warning\\n')\n")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+    code += "from pnil_tf.standard_streams import guard\nguard()\n"
+    code += "from pnil_tf.logs import import_tensorflow\nimport_tensorflow()\nprint('went on')"
+    command = ["bash", "-c", f'"$0" -c "$1" {redirection}', sys.executable, code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "went on\n")

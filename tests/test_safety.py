@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import keras
+import matplotlib
 import numpy as np
 import pytest
 from command import run
@@ -18,8 +19,9 @@ from command import run
 from pnil_tf import html
 from pnil_tf.data import prepared
 from pnil_tf.errors import UserError
-from pnil_tf.evaluation import report
+from pnil_tf.evaluation import plots, report
 from pnil_tf.evaluation.plots import image_grid
+from pnil_tf.pictures import learning_curves
 from pnil_tf.runs.load import load_model
 from pnil_tf.training.checkpoints import TrainingCheckpoints
 from pnil_tf.training.model import AdversarialModel
@@ -225,6 +227,14 @@ def test_class_names_are_no_formulas():
     images = np.zeros((1, 4, 4, 1), np.float32)
     picture = image_grid(images, images, [(r"$\nonsense{$", r"$$ a_b^ $")], 255)
     assert picture.startswith(b"\x89PNG")
+
+
+def test_a_style_that_lies_in_the_current_folder_is_not_followed(tmp_path):
+    with matplotlib.rc_context({"text.usetex": True, "text.latex.preamble": r"\input{evil}"}):
+        assert plots.accuracy_bars([("a_b", {"value": 0.5, "low": 0.4, "high": 0.6})], 0.1)
+        learning_curves([{"epoch": 1, "loss": 0.5, "accuracy": 0.5}], tmp_path / "curves.png")
+        assert matplotlib.rcParams["text.usetex"]  # whoever chose it for pictures of his own
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 # --- Model files.

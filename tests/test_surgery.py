@@ -1,5 +1,8 @@
 """add_pnil: the copy has the noise where it was asked for, and everything else unchanged."""
 
+import re
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -44,6 +47,21 @@ class Subclassed(keras.Model):
 class Uncopyable(Subclassed):
     def get_config(self):
         raise NotImplementedError("no config.")
+
+
+class WithoutConfig(keras.Model):
+    def __init__(self, units):
+        super().__init__()
+        self.flatten = keras.layers.Flatten()
+        self.head = keras.layers.Dense(units)
+
+    def call(self, x):
+        return self.head(self.flatten(x))
+
+
+class WithAnotherConfig(WithoutConfig):
+    def get_config(self):
+        return {"width": 3}
 
 
 def subclassed(kind=Subclassed):
@@ -485,3 +503,36 @@ def test_an_efficient_net_keeps_its_normalization(tmp_path):
 def test_what_cannot_be_done_is_refused(model, before, message):
     with pytest.raises(UserError, match=message):
         add_pnil(model(), before=before)
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [
+        (WithoutConfig, "WithoutConfig has no `get_config` of its own"),
+        (WithAnotherConfig, r".*__init__\(\) got an unexpected keyword argument 'width'"),
+    ],
+)
+def test_a_model_that_cannot_be_copied_gets_few_words(kind, wrong):
+    with pytest.raises(UserError) as caught:
+        add_pnil(subclassed(kind))
+    helps = (
+        r"Give it a `get_config` that returns its constructor's arguments \(saving it needs that "
+        rf"too\)\. Or call a PNILLayer first in the `call` of {kind.__name__}\."
+    )
+    assert re.fullmatch(rf"{kind.__name__} cannot be copied: {wrong}\. {helps}", str(caught.value))
+
+
+def test_a_range_that_nothing_tells_is_warned_of():
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            keras.layers.Lambda(lambda x: keras.ops.log1p(x)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(2),
+        ]
+    )
+    with pytest.warns(UserWarning, match=r"does not tell their range\. \[0, 1\] is assumed"):
+        add_pnil(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert add_pnil(model, pixel_range=(0, 255)).get_layer("pnil").pixel_range.high == 255

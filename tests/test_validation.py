@@ -49,6 +49,15 @@ def test_numbers_become_those_of_python():
     assert (type(settings.either), settings.yes) == (float, True)
 
 
+def test_a_whole_number_in_the_place_of_a_real_one_becomes_one():
+    settings = Settings(real=2)
+    use_plain_numbers(settings)
+    assert type(settings.real) is float
+    settings = Settings(real=10**400)  # no float is as large
+    use_plain_numbers(settings)
+    assert settings.real == 10**400
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -32,7 +32,7 @@ from pnil_tf.certificate.result import Certificate
 from pnil_tf.certificate.sampling import Sampler
 from pnil_tf.certificate.settings import CertificateSettings
 from pnil_tf.contract.checks import check_each_alone
-from pnil_tf.contract.pixel_range import PixelRangeLike
+from pnil_tf.contract.pixel_range import PixelRangeLike, check_reach
 from pnil_tf.evaluation.described import described
 from pnil_tf.evaluation.images import check_classes, first_images, unit_images
 from pnil_tf.evaluation.runner import digest_of, fingerprint, name_of
@@ -105,6 +105,7 @@ def certify(
     images, y = first_images(images, placeholder if labels is None else labels, settings.images)
     classifier = looked_at(model, images.shape[1:], pixel_range, outputs)
     front = noise_in_front(classifier)
+    check_reach(settings.epsilon, settings.norm, images.shape[1:])
     x = unit_images(images, classifier.pixel_range)
     check_each_alone(classifier, x[:16])
     target = target_of(classifier, x)

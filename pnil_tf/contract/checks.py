@@ -29,13 +29,16 @@ _ALONE = 0.02
 
 
 @errors_only("tensorflow")  # each classifier is a graph of its own, and rightly so
-def has_input_gradient(classifier: Classifier, unit: Batch, size: int | None = None) -> bool:
+def has_input_gradient(
+    classifier: Classifier, unit: Batch, size: int | None = None, training: bool = False
+) -> bool:
     """Whether the logits tell which way to move the pixels.
 
     Args:
         classifier: The classifier.
         unit: Different images in [0, 1], float32 `(n, ...)`, n >= 2.
         size: How many of them to ask about at once; by default all.
+        training: Whether the model is called for training.
 
     Returns:
         False where no path of gradients leads to the images (a cast, a rounding, an integer
@@ -45,7 +48,7 @@ def has_input_gradient(classifier: Classifier, unit: Batch, size: int | None = N
 
     def summed(images: Images) -> tuple[Logits, Tensor]:
         with _quiet(classifier):
-            logits = classifier.predict(images)
+            logits = classifier.logits(classifier.pixel_range.from_unit(images), training)
         # Each image with a weight of its own, which a mean over the batch cannot cancel.
         weights = tf.range(1.0, 1.0 + tf.cast(tf.shape(logits)[0], tf.float32))[:, tf.newaxis]
         return logits, tf.reduce_sum(weights * logits * _signs(logits.shape[1]))
@@ -75,27 +78,29 @@ def has_input_gradient(classifier: Classifier, unit: Batch, size: int | None = N
     return not differ(every[:1], every)
 
 
-def check_input_gradient(classifier: Classifier, unit: Batch) -> None:
+def check_input_gradient(classifier: Classifier, unit: Batch, training: bool = False) -> None:
     """Refuses a classifier that gradients do not pass through; see `has_input_gradient`.
 
     Args:
         classifier: The classifier.
         unit: As many images in [0, 1] as it takes at once, float32 `(n, ...)`.
+        training: Whether the model is called for training.
 
     Raises:
         UserError: If so.
     """
-    if has_input_gradient(classifier, unit):
+    if has_input_gradient(classifier, unit, training=training):
         return
     # Of a network that has all but collapsed, a few images may meet no unit that is alive.
     more = random_images(unit.shape[1:], _MANY // len(unit) * len(unit))
     more *= np.linspace(0, 1, len(more), dtype=np.float32).reshape(-1, *[1] * (more.ndim - 1))
-    if not has_input_gradient(classifier, more, size=len(unit)):
+    if not has_input_gradient(classifier, more, len(unit), training):
         raise UserError(
-            "The classifier's answers have no gradient with respect to the pixels, so no gradient "
-            "attack can change them: clean and adversarial accuracy would be one number. Look for "
-            "rounding, a cast to whole numbers, tf.numpy_function, an Embedding, or an Input of "
-            "integers in the model, and put it before the model, into the data."
+            f"The classifier's answers{' in training' * training} have no gradient with respect to "
+            "the pixels, so no gradient attack can change them: clean and adversarial accuracy "
+            "would be one number. Look for rounding, a cast to whole numbers, tf.numpy_function, "
+            "an Embedding, or an Input of integers in the model, and put it before the model, into "
+            "the data."
         )
 
 
@@ -160,16 +165,43 @@ def check_noise(classifier: Classifier, unit: Batch, training: bool = False) -> 
     return noisy
 
 
+def draws_without_seed(classifier: Classifier, unit: Batch) -> bool:
+    """Whether a Keras model, called for training, draws by `keras.random` without a seed."""
+    pixels = classifier.pixel_range.from_unit(tf.constant(unit, tf.float32))
+    with rng.noise_off():
+        return rng.draws_without_seed(
+            classifier.model, lambda: classifier.logits(pixels, training=True)
+        )
+
+
 def _noises(classifier: Classifier, unit: Batch, training: bool) -> tuple[bool, bool]:
-    """Whether there is noise in Python and in a graph, apart from what can be controlled."""
+    """Whether there is noise in Python, and whether a graph has all of it.
+
+    That counts apart which this package and Keras control.
+    """
     pixels = tf.constant(classifier.pixel_range.from_unit(np.asarray(unit, np.float32)))
 
     def call(pixels: Pixels) -> Logits:
         with _quiet(classifier):
             return classifier.logits(pixels, training)
 
-    noisy = _vary(call, pixels)
-    return noisy, noisy and _vary(tf.function(call, autograph=False), pixels)
+    if not _vary(call, pixels):
+        return False, False
+    # Other noise, which every run draws afresh, may hide what has become a constant.
+    first, second = (_constants(call, pixels) for _ in range(2))
+    same = len(first) == len(second) and all(map(np.array_equal, first, second))
+    return True, same and _vary(tf.function(call, autograph=False), pixels)
+
+
+def _constants(call: Callable[[Pixels], Logits], pixels: Pixels) -> list[np.ndarray]:
+    """The constants of a graph that is made of a call."""
+    graph = tf.function(call, autograph=False).get_concrete_function(pixels).graph
+    found = [op.outputs[0] for op in graph.get_operations() if op.type == "Const"]
+    captured = [outer for outer, _ in graph.captures if hasattr(outer, "numpy")]
+    values = [tf.get_static_value(tensor) for tensor in found] + [
+        tensor.numpy() for tensor in captured if tensor.dtype not in (tf.resource, tf.variant)
+    ]
+    return [np.asarray(value) for value in values]
 
 
 def only_stock_layers(model: keras.Model) -> bool:

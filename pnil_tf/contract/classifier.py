@@ -162,15 +162,15 @@ def classifier_of(
     )
 
 
-def found_range(model: keras.Layer, image_shape: Sequence[int | None]) -> PixelRange | None:
-    """The range that a built Keras model's own preprocessing suits, if that tells.
+def preprocessing_inside(model: keras.Layer, image_shape: Sequence[int | None]) -> Preprocessing:
+    """What a built Keras model does to its pixels first.
 
     Args:
         model: The model.
         image_shape: `(height, width, channels)`.
     """
     trace = traced_or_none(_silent(model, _keras_call(model)), image_shape)
-    return None if trace is None else preprocessing_of(trace).pixel_range
+    return Preprocessing(None) if trace is None else preprocessing_of(trace)
 
 
 def image_shape_of(model: AnyModel, declared: bool = False) -> tuple[int | None, ...]:
@@ -258,15 +258,11 @@ def _of_known_shape(call: Call, count: int) -> Call:
 
 
 def _keras_call(model: keras.Layer) -> Call:
-    has_seeds: list[bool] = []  # settled at the first call, when the model is built
-
     def call(pixels: Pixels, training: bool) -> Answers:
-        if not has_seeds and model.built:
-            has_seeds.append(rng.has_random_layers(model))
         with contextlib.ExitStack() as stack:
             stack.enter_context(quick_input_gradients(model))
             # Layers that hold a SeedGenerator and are random at inference follow the scope, too.
-            if not training and any(has_seeds) and rng.in_seeded_scope():
+            if not training and rng.in_seeded_scope() and rng.has_random_layers(model):
                 stack.enter_context(rng.stateless_layers(model))
             return model(pixels, training=training)
 

@@ -10,6 +10,9 @@ import keras
 from pnil_tf import rng
 from pnil_tf.keras_internals import all_layers
 
+_CHOOSES_IN_PYTHON = getattr(keras.layers, "AugMix", ())
+"""AugMix takes its transforms from Python's random numbers, whenever a graph is made."""
+
 
 def warn_of_own_randomness(model: keras.Model, free: bool = False) -> None:
     """Warns of a stranger's random layers, whose draws differ in crafting and in training.
@@ -44,7 +47,9 @@ def _drawing(model: keras.Model) -> Iterator[keras.Layer]:
 
 
 def _is_own(layer: keras.Layer) -> bool:
-    """Whether a layer's randomness is not that of one of Keras' random layers."""
+    """Whether a layer's randomness is not, or not alone, that of a seed of Keras' random layers."""
+    if isinstance(layer, _CHOOSES_IN_PYTHON):
+        return True
     for kind in type(layer).__mro__:
         if kind.__module__.partition(".")[0] in ("keras", "pnil_tf"):
             return kind in (keras.layers.Layer, keras.Model, keras.Sequential)

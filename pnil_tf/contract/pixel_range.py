@@ -158,3 +158,24 @@ def _share(epsilon: float) -> str:
     if abs(eighths - round(eighths)) < 1e-6 * max(eighths, 1) and fraction.denominator > 10:
         return f"{round(eighths)}/255"
     return f"{epsilon:.4g}"
+
+
+def check_reach(epsilon: float, norm: str, image_shape: Sequence[int | None]) -> None:
+    """Refuses a radius in l2 that reaches from black to white: it was meant in other pixels.
+
+    Args:
+        epsilon: The radius, of images in [0, 1].
+        norm: `"linf"` or `"l2"`.
+        image_shape: `(height, width, channels)`; nothing is known where a size is open.
+
+    Raises:
+        UserError: If so.
+    """
+    sizes = [size for size in image_shape if size is not None]
+    farthest = math.sqrt(math.prod(sizes))
+    if norm == "l2" and len(sizes) == len(image_shape) and epsilon > farthest:
+        raise UserError(
+            f"{argument('epsilon')} is, in l2, a distance between images whose pixels go from 0 to "
+            f"1; black and white are {farthest:.4g} apart. Received: {epsilon:g}. Divide a radius "
+            "in pixels from 0 to 255 by 255."
+        )

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 
 from pnil_tf.contract.pixel_range import BYTES, SIGNED, UNIT, PixelRange
-from pnil_tf.contract.trace import SAME_VALUES, Trace
-from pnil_tf.tensors import Operation, Tensor
+from pnil_tf.contract.pixel_steps import (
+    Clip,
+    End,
+    Step,
+    living_operations,
+    results,
+    step_of,
+    takers,
+)
+from pnil_tf.contract.trace import Trace
+from pnil_tf.tensors import Tensor
 
-# Operations that move pixels or mix neighbours, and leave their range as it is.
-_SAME_RANGE = SAME_VALUES | {
-    *("MirrorPad", "Pack", "Pad", "PadV2", "ResizeBicubic", "ResizeBilinear"),
-    *("ResizeNearestNeighbor", "ReverseV2", "StridedSlice", "Transpose"),
-}
-_ARITHMETIC = {"Mul", "RealDiv", "Sub", "AddV2", "Add", "BiasAdd"}
-_MASKING = {"Select", "SelectV2"}
 _LITTLE = 0.05
 _MOST_SPREAD = 0.9
 """More than any pixels from -1 to 1 deviate: a deviation of 1 is no scaling at all."""
-_NO_PIXELS = {"Shape", "ShapeN", "Size", "Rank", "ZerosLike", "OnesLike"}
-_CONSTANT = {"Maximum": np.maximum, "Mul": np.multiply, "RealDiv": np.divide, "Sqrt": np.sqrt}
+_HARDLY = 0.02
+"""Share of a range that a clip may cut off and still suit it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +35,8 @@ class Preprocessing:
         pixel_range: The range that suits it; `None` if nothing tells.
         understood: Whether that was all read. It was not where pixels are scaled by learned
             numbers (`BatchNormalization`), by two branches that contradict each other, or to
-            nothing usual.
+            nothing usual; nor where they go into an operation that may need particular pixels
+            and does not tell which (a logarithm, a threshold, another color space).
     """
 
     pixel_range: PixelRange | None
@@ -52,139 +54,83 @@ def preprocessing_of(trace: Trace) -> Preprocessing:
     the graph: `x * scale + offset`. Scales near 1 / 255 or 2 / 255, and offsets that put zero in
     the middle of 0 to 255, belong to pixels from 0 to 255. A mean and a standard deviation that
     pixels in [0, 1] can have belong to these; those that only pixels from -1 to 1 can have, to
-    those.
+    those. Pixels that are clipped to one of these ranges are of that range.
+
+    The pixels are followed through all that moves, repeats or averages them, to the first
+    operation with weights. Where something else comes before it and no scale, it is not understood.
     """
-    return _follow(trace, trace.images, 1.0, 0.0, steps=100)
-
-
-def _follow(trace: Trace, tensor: Tensor, scale: float, offset: float, steps: int) -> Preprocessing:
-    # A little is added before a logarithm or a root, and says nothing of the pixels.
-    changed = scale != 1.0 or abs(offset) > _LITTLE
-    so_far = _range(scale, offset) if changed else None
-    end = _NONE if not changed else Preprocessing(so_far) if so_far else _UNCLEAR
-    consumers = _consumers(tensor)
-    if so_far is not None and len(consumers) > 1:
-        return end
-    found = set()
-    for operation in consumers if steps else []:
-        after = operation.outputs[0] if operation.outputs else None
-        if operation.type in _SAME_RANGE or _adds_nothing(operation, tensor):
-            found.add(_follow(trace, after, scale, offset, steps - 1))
-        elif _masks(operation):
-            found.add(end)
-        elif operation.type == "Mul" and any(map(_masks, operation.outputs[0].consumers())):
-            # Dropout scales up what it leaves.
-            found.add(_follow(trace, after, scale, offset, steps - 1))
-        elif operation.type in _ARITHMETIC and _is_random(_other(operation, tensor)):
-            found.add(_follow(trace, after, scale, offset, steps - 1))  # noise around 0, or 1
-        elif operation.type in _ARITHMETIC:
-            step = _affine(trace, operation, tensor)
-            if step is not None:
-                factor, summand = step
-                found.add(
-                    _follow(trace, after, scale * factor, offset * factor + summand, steps - 1)
-                )
-            elif so_far is None and not _depends(_other(operation, tensor), trace.images):
-                found.add(_UNCLEAR)
-            else:
-                found.add(end)
-        else:
-            found.add(end)
-    if not found:
-        return end
+    answers = tf.nest.flatten(trace.outputs)
+    living = living_operations(answers)
+    found: set[Preprocessing] = set()
+    seen: set[tuple[int, _Scaled]] = set()
+    waiting: list[tuple[Tensor, _Scaled]] = [(trace.images, _Scaled())]
+    while waiting:
+        tensor, pixels = waiting.pop()
+        if (id(tensor), pixels) in seen:
+            continue
+        seen.add((id(tensor), pixels))
+        operations = takers(tensor, living)
+        so_far = pixels.told()
+        if so_far.pixel_range is not None and len(operations) > 1:
+            found.add(so_far)
+            continue
+        if any(tensor is answer for answer in answers):
+            found.add(so_far)
+        for operation in operations:
+            step = step_of(trace, operation, tensor)
+            after = pixels.after(step)
+            if isinstance(after, _Scaled):
+                waiting += [(output, after) for output in results(operation, tensor)]
+            elif step is not End.STATISTIC:
+                found.add(after)
+    # Nothing is found where the answer takes nothing of the pixels, or their variance alone.
     return found.pop() if len(found) == 1 else _UNCLEAR
 
 
-def _masks(operation: Operation) -> bool:
-    """Whether it is the choice of a dropout."""
-    return operation.type in _MASKING and _is_random(operation.inputs[0])
+@dataclasses.dataclass(frozen=True)
+class _Scaled:
+    """Pixels within a model: `x * scale + offset`, for those x from `low` to `high`."""
 
+    scale: float = 1.0
+    offset: float = 0.0
+    low: float = -np.inf
+    high: float = np.inf
 
-def _consumers(tensor: Tensor) -> list[Operation]:
-    """The operations that the pixels go into."""
-    consumers = [op for op in tensor.consumers() if op.type not in _NO_PIXELS]
-    # A noise layer whose noise is off adds zero, and looks at the pixels to find its size.
-    noise = [op for op in consumers if _adds_nothing(op, tensor)]
-    if noise:
-        return noise
-    if consumers and all(op.type == "StridedSlice" for op in consumers):
-        # Channels that are taken apart and put together again, in another order.
-        packed = {after for op in consumers for after in op.outputs[0].consumers()}
-        if len(packed) == 1 and next(iter(packed)).type in ("Pack", "ConcatV2"):
-            return consumers[:1]
-    return consumers
+    def after(self, step: Step) -> _Scaled | Preprocessing:
+        """The pixels behind an operation, or what they have told where they end."""
+        so_far = self.told()
+        if step is End.NETWORK or (isinstance(step, End) and so_far.pixel_range is not None):
+            return so_far
+        if isinstance(step, End):
+            return _UNCLEAR
+        if not isinstance(step, Clip):
+            return dataclasses.replace(
+                self,
+                scale=self.scale * step.factor,
+                offset=self.offset * step.factor + step.summand,
+            )
+        if not self.scale:
+            return so_far
+        low, high = sorted((bound - self.offset) / self.scale for bound in (step.low, step.high))
+        clipped = dataclasses.replace(self, low=max(self.low, low), high=min(self.high, high))
+        # A network's own activation may cut pixels that were scaled; it tells nothing of them.
+        return clipped if clipped.told().understood or so_far.pixel_range is None else so_far
 
+    def told(self) -> Preprocessing:
+        """What scale, offset and bounds tell of the pixels."""
+        # A little is added before a logarithm or a root, and says nothing of the pixels.
+        if self.scale != 1.0 or abs(self.offset) > _LITTLE:
+            found = _range(self.scale, self.offset)
+            return Preprocessing(found) if found and self._leaves(found) else _UNCLEAR
+        for usual in (UNIT, BYTES, SIGNED):
+            if np.allclose((self.low, self.high), (usual.low, usual.high), atol=_LITTLE):
+                return Preprocessing(usual)
+        return _NONE if self._leaves(BYTES) and self._leaves(SIGNED) else _UNCLEAR
 
-def _depends(tensor: Tensor | None, images: Tensor) -> bool:
-    """Whether a tensor is computed from the images."""
-    return any(operation is images.op for operation in _makers(tensor))
-
-
-def _makers(tensor: Tensor | None) -> Iterator[Operation]:
-    """The operations that a tensor is computed by."""
-    seen: set[int] = set()
-    waiting = [] if tensor is None else [tensor.op]
-    while waiting:
-        operation = waiting.pop()
-        if id(operation) not in seen:
-            seen.add(id(operation))
-            yield operation
-            waiting.extend(value.op for value in operation.inputs)
-
-
-def _is_random(tensor: Tensor | None) -> bool:
-    """Whether a tensor is drawn."""
-    return any("Random" in operation.type for operation in _makers(tensor))
-
-
-def _adds_nothing(operation: Operation, tensor: Tensor) -> bool:
-    return operation.type == "AddV2" and _is_zero(_other(operation, tensor))
-
-
-def _other(operation: Operation, tensor: Tensor) -> Tensor | None:
-    others = [value for value in operation.inputs if value is not tensor]
-    return others[0] if len(others) == 1 else None
-
-
-def _is_zero(tensor: Tensor | None) -> bool:
-    if tensor is None:
-        return False
-    if tensor.op.type == "Mul":
-        return any(_is_zero(factor) for factor in tensor.op.inputs)
-    if tensor.op.type in ("Cast", "Identity"):
-        return _is_zero(tensor.op.inputs[0])
-    if tensor.op.type == "Fill":
-        tensor = tensor.op.inputs[1]
-    return tensor.op.type == "Const" and not np.any(tf.get_static_value(tensor))
-
-
-def _constant(trace: Trace, tensor: Tensor) -> np.ndarray | None:
-    """The value of a tensor that neither images nor training change."""
-    if tensor.op.type in _CONSTANT:
-        parts = [_constant(trace, part) for part in tensor.op.inputs]
-        return None if any(p is None for p in parts) else _CONSTANT[tensor.op.type](*parts)
-    if tensor.op.type in SAME_VALUES:
-        return _constant(trace, tensor.op.inputs[0])
-    return None if tensor.op.type == "ReadVariableOp" else trace.value(tensor)
-
-
-def _affine(trace: Trace, operation: Operation, tensor: Tensor) -> tuple[float, float] | None:
-    """The factor and the summand of one operation, averaged over channels."""
-    other = _other(operation, tensor)
-    value = None if other is None else _constant(trace, other)
-    if value is None or not np.size(value) or not np.isfinite(value).all():
-        return None
-    mean = float(np.mean(value, dtype=np.float64))
-    first = operation.inputs[0] is tensor
-    if operation.type == "Mul":
-        return mean, 0.0
-    if operation.type == "RealDiv":
-        if not first or not np.all(value):
-            return None
-        return float(np.mean(1.0 / np.asarray(value, np.float64))), 0.0
-    if operation.type == "Sub":
-        return (1.0, -mean) if first else (-1.0, mean)
-    return 1.0, mean
+    def _leaves(self, pixel_range: PixelRange) -> bool:
+        """Whether the bounds cut hardly anything off a range."""
+        little = _HARDLY * (pixel_range.high - pixel_range.low)
+        return self.low <= pixel_range.low + little and self.high >= pixel_range.high - little
 
 
 def _range(scale: float, offset: float) -> PixelRange | None:

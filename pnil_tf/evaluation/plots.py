@@ -10,11 +10,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pnil_tf.drawing import own_style
+
 _COLOUR = "#2b5c8a"
 _WORST_COLOUR = "#a33b3b"
 _COLOURS = (_COLOUR, "#c77d1e", "#3a7d44", "#7b4b94")
 
 
+@own_style()
 def accuracy_bars(rows: list[tuple[str, dict[str, Any]]], guessing: float) -> bytes:
     """Horizontal bars of accuracy with their intervals.
 
@@ -54,6 +57,7 @@ def accuracy_curve(
     return accuracy_curves({"": points}, x, label, mark, log)
 
 
+@own_style()
 def accuracy_curves(
     lines: Mapping[str, list[dict[str, Any]]],
     x: str,
@@ -93,6 +97,7 @@ def accuracy_curves(
     return _png(figure)
 
 
+@own_style()
 def image_grid(
     images: np.ndarray, adversarial: np.ndarray, captions: list[tuple[str, str]], width: float
 ) -> bytes:

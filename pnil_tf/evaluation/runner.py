@@ -20,7 +20,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pnil_tf.contract.pixel_range import PixelRangeLike
+from pnil_tf.contract.pixel_range import PixelRangeLike, check_reach
 from pnil_tf.data.memory import check_room
 from pnil_tf.errors import UserError, argument
 from pnil_tf.evaluation.described import described
@@ -150,13 +150,14 @@ def evaluate(
     target, x, y, identity = task.target, task.x, task.y, task.identity
     if not (target.classifier.preprocessing_understood or range_is_known(model, pixel_range)):
         logger.warning(
-            "The model begins by scaling its pixels in a way that does not tell their range. %s is "
-            "assumed: give %s if it takes other pixels.",
+            "What the model does to its pixels first does not tell their range. %s is assumed: "
+            "give %s if it takes other pixels.",
             target.pixel_range,
             argument("pixel_range"),
         )
     data = described(data, target.num_classes)
     check_classes(target, y, data)
+    check_reach(max((settings.epsilon, *settings.epsilons)), settings.norm, x.shape[1:])
     results = finished(output, identity) if resume else None
     if results is not None:
         if settings.save_adversarial and not (output / ADVERSARIAL).is_file():

@@ -139,7 +139,7 @@ def servable(
 
     Raises:
         UserError: If it is no Keras model, does not turn images of a known shape into one row
-            of logits or probabilities each, scales its pixels first in a way that does not tell
+            of logits or probabilities each, does something to its pixels first that does not tell
             their range while none is given, or TensorFlow's op determinism is on.
     """
     given, model = model, unwrapped(model)
@@ -171,7 +171,7 @@ def servable(
     assumed = target.classifier.found_range is None and not range_is_known(given, pixel_range)
     if assumed and not target.classifier.preprocessing_understood:
         raise UserError(
-            "The model begins by scaling its pixels in a way that does not tell their range. "
+            "What the model does to its pixels first does not tell their range. "
             f"Received: {model.name!r} and no {argument('pixel_range')}. Pass it: (0, 255) if the "
             "model was trained on bytes, (0, 1) if on bytes divided by 255."
         )

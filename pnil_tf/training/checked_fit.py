@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -17,6 +17,7 @@ from pnil_tf.contract.checks import (
     check_each_alone,
     check_input_gradient,
     check_noise,
+    draws_without_seed,
     only_stock_layers,
 )
 from pnil_tf.contract.classifier import (
@@ -24,25 +25,19 @@ from pnil_tf.contract.classifier import (
     check_input,
     classifier_of,
     fixed_batch,
-    found_range,
     image_shape_of,
+    preprocessing_inside,
     random_images,
 )
 from pnil_tf.contract.pixel_range import UNIT, PixelRange, PixelRangeLike
 from pnil_tf.errors import UserError
-from pnil_tf.keras_internals import untrack
+from pnil_tf.keras_internals import ImagePreprocessing, all_layers, untrack
 from pnil_tf.tensors import Answers, PerImage, Pixels, Scalar, Tensor
 from pnil_tf.training.accuracy import ClassifierAccuracy, check_thresholds, with_own_accuracy
 from pnil_tf.training.attacked_loss import check_slope
-from pnil_tf.training.distributed_fit import DistributedFit
+from pnil_tf.training.distributed_fit import DistributedFit, Logs, StepFunction
 from pnil_tf.training.labels import Labels, are_rows
-from pnil_tf.training.losses import check_outputs, example_loss, expects_logits, loss_name
-
-Logs: TypeAlias = Mapping[str, Tensor]
-"""What a step of Keras answers: metrics by name."""
-
-StepFunction: TypeAlias = Callable[[Iterator[Any]], Logs]
-"""A step of `fit` or `evaluate` as Keras calls it, with an iterator over batches."""
+from pnil_tf.training.losses import UserLoss, check_outputs, example_loss, expects_logits, loss_name
 
 _NO_LABELS = (math.inf, -math.inf, -math.inf)
 """Smallest and largest label of a batch without any, and that none of them names no class."""
@@ -96,8 +91,9 @@ class CheckedFit(DistributedFit):
         if self._contract is not None:
             return self._contract.pixel_range
         shape = self._known_shape()
-        found = None if self._given_range or shape is None else found_range(self.classifier, shape)
-        return self._given_range or found or UNIT
+        if self._given_range or shape is None:
+            return self._given_range or UNIT
+        return preprocessing_inside(self.classifier, shape).pixel_range or UNIT
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "classifier" and "classifier" in vars(self):
@@ -110,7 +106,7 @@ class CheckedFit(DistributedFit):
     def compile(
         self,
         optimizer: Any = "adam",
-        loss: Any = None,
+        loss: UserLoss = None,
         loss_weights: Any = None,
         metrics: Any = None,
         weighted_metrics: Any = None,
@@ -195,14 +191,24 @@ class CheckedFit(DistributedFit):
         shape = [seen or own for seen, own in sizes]
         images = random_images(shape, self.classifier_batch or 4)
         if self._needs_gradients:
-            check_input_gradient(contract, images[: self.classifier_batch or 2])
+            few = images[: self.classifier_batch or 2]
+            check_input_gradient(contract, few)
+            if self._differs_in_training():
+                check_input_gradient(contract, few, training=True)
         # Keras' own layers do not draw their noise in Python; attacks run in a graph, under
         # run_eagerly too.
         if contract.in_graph and not only_stock_layers(self.classifier):
             check_noise(contract, images)
             self._free_noise = check_noise(contract, images, training=True)
+            self._free_noise |= draws_without_seed(contract, images)
         check_each_alone(contract, images)
         self._sound = True
+
+    def _differs_in_training(self) -> bool:
+        """Whether layers may do to images in training what gradients do not pass through."""
+        return not only_stock_layers(self.classifier) or any(
+            isinstance(layer, ImagePreprocessing) for layer in all_layers(self.classifier)
+        )
 
     @property
     def classifier_batch(self) -> int | None:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
 
 import keras
 import tensorflow as tf
+
+from pnil_tf.tensors import Tensor
+
+Logs: TypeAlias = Mapping[str, Tensor]
+"""What a step of Keras answers: metrics by name."""
+
+StepFunction: TypeAlias = Callable[[Iterator[Any]], Logs]
+"""A step of `fit` or `evaluate` as Keras calls it, with an iterator over batches."""
 
 
 class DistributedFit(keras.Model):
@@ -42,7 +50,7 @@ class DistributedFit(keras.Model):
         with strategy.scope():
             self._symbolic_build(data_batch=keras.tree.map_structure(local, data_batch))
 
-    def make_train_function(self, force: bool = False) -> Any:
+    def make_train_function(self, force: bool = False) -> StepFunction:
         """Builds the function that runs `steps_per_execution` training steps."""
         if not self._replicated:
             return super().make_train_function(force)
@@ -50,7 +58,7 @@ class DistributedFit(keras.Model):
             self.train_function = self._steps(self.train_step)
         return self.train_function
 
-    def make_test_function(self, force: bool = False) -> Any:
+    def make_test_function(self, force: bool = False) -> StepFunction:
         """Builds the function that runs `steps_per_execution` evaluation steps."""
         if not self._replicated:
             return super().make_test_function(force)
@@ -58,18 +66,18 @@ class DistributedFit(keras.Model):
             self.test_function = self._steps(self.test_step)
         return self.test_function
 
-    def _steps(self, step: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def _steps(self, step: Callable[[Any], Logs]) -> StepFunction:
         strategy = self.distribute_strategy
 
         @tf.autograph.experimental.do_not_convert
-        def one(iterator: Any) -> Any:
+        def one(iterator: Iterator[Any]) -> Logs:
             logs = strategy.run(step, args=(next(iterator),))
             return keras.tree.map_structure(
                 lambda value: strategy.reduce("MEAN", value, axis=None), logs
             )
 
         @tf.autograph.experimental.do_not_convert
-        def several(iterator: Any) -> Any:
+        def several(iterator: Iterator[Any]) -> Logs:
             for _ in range(int(self.steps_per_execution) - 1):
                 one(iterator)
             return one(iterator)

@@ -70,13 +70,18 @@ class Labels:
             )
 
     def with_known_rank(self, labels: Tensor) -> Tensor:
-        """Labels of a graph that has forgotten how many axes they have, in the loss's form.
+        """Labels of as many axes as the outputs have where there is one, or of a known number.
+
+        Labels `(batch,)` beside outputs `(batch, 1)` are paired each with every other, by Keras
+        too, in losses and metrics that are not Keras' own.
 
         Raises:
-            UserError: If a stranger's loss leaves open which it is.
+            UserError: If a graph has forgotten how many axes there are, and a stranger's loss
+                leaves open which it is.
         """
         if labels.shape.rank is not None:
-            return labels
+            one_column = self.count == 1 and labels.shape.rank == 1
+            return labels[:, tf.newaxis] if one_column else labels
         if self.count > 1 and self.loss is None:
             raise UserError(
                 "The labels come without a known number of axes. Received: shape <unknown>. Give "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import TypeAlias
 
 import keras
 import tensorflow as tf
@@ -34,11 +34,14 @@ _CLASSES = {
     "categorical_crossentropy": "CategoricalCrossentropy",
     "categorical_focal_crossentropy": "CategoricalFocalCrossentropy",
 }
+UserLoss: TypeAlias = str | keras.losses.Loss | Callable[[Labels, Tensor], Tensor] | None
+"""A loss as `compile` takes it: its name, an object of Keras', or a function."""
+
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _CHOSEN_BY_KERAS = {"ce", "crossentropy"}
 
 
-def example_loss(loss: Any) -> Callable[[Labels, Tensor], PerImage]:
+def example_loss(loss: UserLoss) -> Callable[[Labels, Tensor], PerImage]:
     """Returns `(labels, outputs) -> float32 (batch,)` for a loss as `compile` takes it.
 
     Labels and outputs of a binary classifier may be `(batch,)` or `(batch, 1)` in any mix, as in
@@ -71,6 +74,8 @@ def example_loss(loss: Any) -> Callable[[Labels, Tensor], PerImage]:
         labels, outputs = tf.convert_to_tensor(labels), tf.cast(outputs, tf.float32)
         chosen = _chosen(loss, labels, outputs) if _is_chosen_by_keras(loss) else loss
         function = _loss_object(chosen)
+        if labels.shape.rank == 1 and outputs.shape.rank == 2 and outputs.shape[1] == 1:
+            labels = labels[:, tf.newaxis]  # a stranger's loss would pair each with every other
         # As Keras does before it calls a loss.
         values = function.call(tf.cast(labels, function.dtype), outputs)
         values = tf.cast(values, tf.float32)
@@ -84,7 +89,7 @@ def example_loss(loss: Any) -> Callable[[Labels, Tensor], PerImage]:
     return per_example
 
 
-def loss_name(loss: Any) -> str | None:
+def loss_name(loss: UserLoss) -> str | None:
     """The name of Keras' own function behind a loss, `None` for a stranger's."""
     if _is_chosen_by_keras(loss):
         return None
@@ -94,19 +99,19 @@ def loss_name(loss: Any) -> str | None:
     return name if name and getattr(keras.losses, name, None) is function else None
 
 
-def expects_logits(loss: Any) -> bool | None:
+def expects_logits(loss: UserLoss) -> bool | None:
     """Whether a loss takes logits (not probabilities), or `None` where it does not say."""
     if _is_chosen_by_keras(loss):
         return False
-    loss = keras.losses.get(loss)
-    if isinstance(loss, keras.losses.Loss):
-        return loss.get_config().get("from_logits")
+    found = keras.losses.get(loss)
+    if isinstance(found, keras.losses.Loss):
+        return found.get_config().get("from_logits")
     # A plain function: Keras' own have a default that says it.
-    parameter = inspect.signature(loss).parameters.get("from_logits")
+    parameter = inspect.signature(found).parameters.get("from_logits")
     return None if parameter is None else parameter.default
 
 
-def check_outputs(outputs: Outputs, loss: Any) -> None:
+def check_outputs(outputs: Outputs, loss: UserLoss) -> None:
     """Refuses a loss that does not fit what the classifier answers.
 
     Only what can be known is refused: a stranger's loss passes, with a warning of what it gets.
@@ -175,22 +180,22 @@ def check_outputs(outputs: Outputs, loss: Any) -> None:
         )
 
 
-def shown(loss: Any) -> str:
+def shown(loss: UserLoss) -> str:
     """What an error calls a loss: as its user wrote it, as far as that can be told."""
     if isinstance(loss, str):
         return repr(loss)
-    loss = keras.losses.get(loss)
-    if type(loss) is LossFunctionWrapper:
-        loss = loss.fn
-    if not isinstance(loss, keras.losses.Loss):
-        return getattr(loss, "__name__", type(loss).__name__)
-    config = loss.get_config()
+    found = keras.losses.get(loss)
+    if type(found) is LossFunctionWrapper:
+        found = found.fn
+    if not isinstance(found, keras.losses.Loss):
+        return getattr(found, "__name__", type(found).__name__)
+    config = found.get_config()
     names = ("from_logits", "ignore_class")
     said = [f"{name}={config[name]}" for name in names if config.get(name) is not None]
-    return f"{type(loss).__name__}({', '.join(said)})"
+    return f"{type(found).__name__}({', '.join(said)})"
 
 
-def _of_logits(loss: Any, outputs: Outputs) -> str:
+def _of_logits(loss: UserLoss, outputs: Outputs) -> str:
     """The name of the loss class that takes logits and is nearest to a loss of probabilities."""
     name = loss_name(loss) or ""
     if outputs.count == 1:
@@ -198,17 +203,17 @@ def _of_logits(loss: Any, outputs: Outputs) -> str:
     return _CLASSES.get(name, "SparseCategoricalCrossentropy")
 
 
-def _loss_object(loss: Any) -> Any:
+def _loss_object(loss: UserLoss) -> keras.losses.Loss:
     """The loss as Keras calls it: a function is wrapped, which aligns the ranks."""
     try:
-        loss = keras.losses.get(loss)
+        found = keras.losses.get(loss)
     except ValueError as error:
         raise UserError(f"Keras knows no such loss. Received: {loss!r}.") from error
-    if isinstance(loss, keras.losses.Loss):
-        return loss
+    if isinstance(found, keras.losses.Loss):
+        return found
     more = [
         name
-        for name, parameter in list(inspect.signature(loss).parameters.items())[2:]
+        for name, parameter in list(inspect.signature(found).parameters.items())[2:]
         if parameter.default is parameter.empty and parameter.kind not in _VARIADIC
     ]
     if more:
@@ -216,14 +221,14 @@ def _loss_object(loss: Any) -> Any:
             f"The loss needs more than labels and predictions: {', '.join(more)}. Received: "
             f"{shown(loss)}. Pass a loss object that holds it, from keras.losses or your own."
         )
-    return LossFunctionWrapper(loss)
+    return LossFunctionWrapper(found)
 
 
-def _is_chosen_by_keras(loss: Any) -> bool:
+def _is_chosen_by_keras(loss: UserLoss) -> bool:
     return isinstance(loss, str) and loss.lower() in _CHOSEN_BY_KERAS
 
 
-def _chosen(loss: Any, labels: Labels, outputs: Tensor) -> str:
+def _chosen(loss: UserLoss, labels: Labels, outputs: Tensor) -> str:
     """The cross-entropy that Keras takes for the name of all of them."""
     if outputs.shape[-1] == 1:
         return "binary_crossentropy"
@@ -231,7 +236,7 @@ def _chosen(loss: Any, labels: Labels, outputs: Tensor) -> str:
     return "categorical_crossentropy" if rows else "sparse_categorical_crossentropy"
 
 
-def _ignores_a_class(loss: Any) -> bool:
+def _ignores_a_class(loss: UserLoss) -> bool:
     if _is_chosen_by_keras(loss):
         return False
     loss = keras.losses.get(loss)

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from pnil_tf.drawing import own_style
 from pnil_tf.errors import UserError
 from pnil_tf.files import replacing
 from pnil_tf.tensors import Scalar
@@ -111,6 +112,7 @@ def lr_range_test(
     return _judge(probe, safety)
 
 
+@own_style()
 def write_curve(result: LRRange, directory: str | os.PathLike[str]) -> None:
     """Writes `lr_range.csv` (a row per step) and `lr_range.png` into `directory`."""
     from matplotlib.figure import Figure  # slow to import, and rarely needed

@@ -15,7 +15,7 @@ from pnil_tf.attacks.eot import EOT
 from pnil_tf.attacks.one_step import StepAttack, craft, step_attack
 from pnil_tf.contract.classifier import Classifier
 from pnil_tf.contract.own_randomness import warn_of_own_randomness
-from pnil_tf.contract.pixel_range import UNIT, PixelRangeLike, check_epsilon
+from pnil_tf.contract.pixel_range import UNIT, PixelRangeLike, check_epsilon, check_reach
 from pnil_tf.errors import UserError
 from pnil_tf.input_gradient import quick_input_gradients
 from pnil_tf.keras_internals import all_layers
@@ -25,7 +25,7 @@ from pnil_tf.training.augmentation import augmented
 from pnil_tf.training.averaged_fit import AveragedFit
 from pnil_tf.training.class_directions import ClassDirections
 from pnil_tf.training.consistency import consistency_terms
-from pnil_tf.training.losses import example_loss
+from pnil_tf.training.losses import UserLoss, example_loss
 from pnil_tf.training.settings import check_recipe
 from pnil_tf.training.smoothing import check_smoothable, smoothing_terms
 from pnil_tf.training.weight_average import WeightAverage
@@ -185,7 +185,7 @@ class AdversarialModel(AveragedFit):
     def compile(
         self,
         optimizer: Any = "adam",
-        loss: Any = None,
+        loss: UserLoss = None,
         loss_weights: Any = None,
         metrics: Any = None,
         weighted_metrics: Any = None,
@@ -212,6 +212,11 @@ class AdversarialModel(AveragedFit):
             )
             kwargs["jit_compile"] = False
         super().compile(optimizer, loss, loss_weights, metrics, weighted_metrics, **kwargs)
+
+    def _look(self, image_shape: Any) -> Classifier:
+        for attack in filter(None, (self.attack, self.validation_attack)):
+            check_reach(attack.epsilon, attack.norm, image_shape)
+        return super()._look(image_shape)
 
     def _terms(self, contract: Classifier) -> str:
         attack = self.attack or self.validation_attack

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from pnil_tf.contract.outputs import INDEPENDENT, Outputs
 from pnil_tf.errors import UserError, argument
-from pnil_tf.training.losses import loss_name
+from pnil_tf.training.losses import UserLoss, loss_name
 
 _CROSS_ENTROPIES = (
     "sparse_categorical_crossentropy",
@@ -17,7 +17,7 @@ _CROSS_ENTROPIES = (
 )
 
 
-def check_smoothable(loss: Any) -> None:
+def check_smoothable(loss: UserLoss) -> None:
     """Refuses a loss whose labels cannot be smoothed here.
 
     Args:

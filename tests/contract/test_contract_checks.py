@@ -43,6 +43,11 @@ class NumPyNoise(D.Layer):
         return x + np.random.default_rng().normal(size=x.shape[1:]).astype(np.float32)
 
 
+class RoundsInTraining(D.Layer):
+    def call(self, x, training=False):
+        return tf.round(255 * x) / 255 if training else x
+
+
 @keras.saving.register_keras_serializable(package=__name__)
 class TensorFlowNoise(D.Layer):
     def call(self, x):
@@ -104,6 +109,23 @@ def test_a_model_without_an_input_gradient_is_refused(make):
 def test_a_model_that_mixes_images_is_refused():
     with pytest.raises(UserError, match="depends on the other images"):
         check_each_alone(classifier_of(model(BatchMean())), random_images((8, 8, 1)))
+
+
+@pytest.mark.parametrize("other", [TensorFlowNoise, lambda: D.GaussianNoise(0.1)])
+def test_frozen_noise_is_not_hidden_by_other_noise(other):
+    for layers in ([NumPyNoise(), other()], [other(), NumPyNoise()]):
+        with pytest.raises(UserError, match="repeats it every time"):
+            check_noise(classifier_of(model(*layers)), random_images((8, 8, 1)))
+
+
+@pytest.mark.parametrize(
+    "layer", [RoundsInTraining, lambda: D.RandomPosterization(4, value_range=(0, 1))]
+)
+def test_what_has_no_gradient_in_training_alone_is_refused(layer):
+    classifier = classifier_of(model(layer()))
+    check_input_gradient(classifier, random_images((8, 8, 1)))
+    with pytest.raises(UserError, match="answers in training have no gradient"):
+        check_input_gradient(classifier, random_images((8, 8, 1)), training=True)
 
 
 def test_noise_that_tracing_freezes_is_refused():

@@ -262,6 +262,12 @@ def test_no_attack_mends_what_a_deterministic_model_gets_wrong(tmp_path):
         np.testing.assert_array_equal(kept[name][lost], x[lost])
 
 
+def test_a_radius_in_l2_beyond_black_and_white_is_refused(tmp_path):
+    settings = EvaluationSettings(epsilon=128, norm="l2", attacks=("pgd_strong",), images=12)
+    with pytest.raises(UserError, match="black and white are 4 apart"):
+        evaluate(noisy_linear(), *images(), settings, tmp_path / "out")
+
+
 def test_a_loss_that_needs_more_classes_is_refused_before_the_work(tmp_path):
     x, _ = images()
     settings = EvaluationSettings(**{**FAST, "loss": "margin+dlr"})

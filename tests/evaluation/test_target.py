@@ -102,6 +102,24 @@ def test_other_random_layers_follow_the_scope():
     assert not configured("pgd", 0.1, settings, target).eot.antithetic
 
 
+class Unseeded(keras.layers.Layer):
+    def call(self, x):
+        return x + 0.3 * keras.random.normal((4, 4, 1))
+
+
+@pytest.mark.parametrize("more", [[], [keras.layers.Dropout(0.3)], [keras.layers.RandomFlip()]])
+def test_noise_from_keras_without_a_seed_follows_the_scope(more):
+    target = as_target(classifier(*more, Unseeded()), X)
+    assert target.stochastic
+    assert target.repeatable
+    draws = []
+    for seed in (0, 1, 0):
+        with rng.noise_scope(seed):
+            draws.append(target.predict(X).numpy())
+    np.testing.assert_array_equal(draws[0], draws[2])
+    assert np.abs(draws[0] - draws[1]).max() > 0.01
+
+
 def test_noise_of_two_kinds_is_not_ours_alone():
     assert not as_target(classifier(PNILLayer(), AlwaysDropout(0.5)), X).noise_is_ours
     ours = as_target(classifier(PNILLayer()), X)

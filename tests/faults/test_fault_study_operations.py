@@ -11,6 +11,7 @@ from killing import die, kills, watch
 
 from pnil_tf.errors import RunFailedError
 from pnil_tf.files import read_json
+from pnil_tf.jobs import engine
 from pnil_tf.study import grid
 from pnil_tf.study import job as jobs
 from pnil_tf.study.cost import Rates, kind_of
@@ -56,16 +57,16 @@ def worked(monkeypatch):
     monkeypatch.setattr(grid, "_report", lambda output, results: None)
     monkeypatch.setattr(jobs, "train", train)
     monkeypatch.setattr(jobs, "evaluate_saved", evaluate)
-    monkeypatch.setattr(grid, "run_locally", in_this_process)
+    monkeypatch.setattr(engine, "run_locally", in_this_process)
     return done
 
 
-def in_this_process(folders, workers, started, ended):
+def in_this_process(folders, workers, watch):
     for folder in folders:
-        started(folder)
+        watch.started(folder)
         jobs.run_job(folder.path)
         folder.note_end(0)
-        ended(folder)
+        watch.ended(folder)
 
 
 def study(root):
@@ -111,15 +112,15 @@ def test_a_job_is_killed_alone(root, worked, monkeypatch):
     shutil.rmtree(root / "study")
     for number in itertools.count(1):
 
-        def in_its_own(folders, workers, started, ended, number=number):
+        def in_its_own(folders, workers, watch, number=number):
             for folder in folders:
-                started(folder)
+                watch.started(folder)
                 status = forked(lambda path=folder.path: jobs.run_job(path), number, root)
                 folder.note_end(status)
-                ended(folder)
+                watch.ended(folder)
 
         with monkeypatch.context() as patched:
-            patched.setattr(grid, "run_locally", in_its_own)
+            patched.setattr(engine, "run_locally", in_its_own)
             try:
                 study(root)
                 break

@@ -18,7 +18,7 @@ from pnil_tf.evaluation.store import Store
 from pnil_tf.files import sha256_of, write_record
 from pnil_tf.runs.directory import RunDirectory
 from pnil_tf.runs.own_files import FLAGS_BEGIN
-from pnil_tf.training.settings import RunSettings
+from pnil_tf.runs.settings import RunSettings
 
 IDENTITY = {"model": "abc"}
 

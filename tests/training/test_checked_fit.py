@@ -143,6 +143,54 @@ def test_lists_and_dictionaries_are_no_arrays(blobs, what):
         call([*x], y)
 
 
+class CrossEntropy(L.Loss):
+    def call(self, y_true, y_pred):
+        return -(y_true * tf.math.log(y_pred) + (1 - y_true) * tf.math.log(1 - y_pred))
+
+
+def test_labels_of_one_axis_mean_the_same_to_a_stranger_s_loss(blobs):
+    x, y = blobs[0][:40], (blobs[1][:40] % 2).astype(np.float32)
+    classifier = linear(count=1, activation="sigmoid")
+    classifier.layers[-1].kernel.assign(np.random.default_rng(0).normal(size=(64, 1)) / 8)
+
+    def figures(loss, labels):
+        return compiled(classifier, loss).evaluate(x, labels, verbose=0, return_dict=True)
+
+    with pytest.warns(UserWarning, match="Nothing says"):
+        found = [figures(CrossEntropy(), labels) for labels in (y, y[:, np.newaxis])]
+    expected = figures(L.BinaryCrossentropy(), y)
+    for name, value in expected.items():
+        assert found[0][name] == pytest.approx(value, abs=1e-3)
+        assert found[1][name] == pytest.approx(value, abs=1e-3)
+
+
+def test_attack_and_judge_draw_other_noise_where_keras_is_given_no_seed(blobs):
+    class Shaken(D.Layer):
+        def call(self, x):
+            noise = keras.random.normal((tf.shape(x)[0], 8, 8, 1))
+            tf.py_function(lambda value: seen.append(value.numpy()), [noise], [])
+            return x + noise
+
+    seen = []
+    model = compiled(linear(D.Dropout(0.3), Shaken()), attack=StepAttack(0.1, 0.1))
+    model.test_on_batch(blobs[0][:4], blobs[1][:4])
+    model.test_on_batch(blobs[0][:4], blobs[1][:4])
+    draws = {noise.tobytes() for noise in seen[-6:]}  # clean, attack and judge, twice
+    assert len(draws) >= 5  # the attack's follows from the seed, and repeats
+
+
+def test_a_layer_without_a_gradient_in_training_is_refused(blobs):
+    with pytest.raises(UserError, match="answers in training have no gradient"):
+        compiled(linear(D.RandomPosterization(4, value_range=(0, 1)))).fit(*blobs, verbose=0)
+
+
+def test_a_radius_in_l2_beyond_black_and_white_is_refused(blobs):
+    attack = StepAttack(8.1, 8.1, norm="l2")
+    with pytest.raises(UserError, match=r"black and white are 8 apart. Received: 8.1"):
+        compiled(linear(), attack=attack)
+    compiled(linear(), attack=StepAttack(7.9, 7.9, norm="l2"))
+
+
 @pytest.mark.parametrize("what", ["fit", "evaluate"])
 def test_batches_with_several_labels_are_refused(blobs, what):
     x, y = blobs[0][:20], blobs[1][:20]
@@ -491,11 +539,12 @@ class OwnKindOfFlip(D.RandomFlip):
     ("make", "words"),
     [
         (lambda: OwnFlip(), "'own_flip.*OwnFlip. draws other numbers"),
+        (lambda: D.AugMix(value_range=(0, 1)), "'aug_mix.*AugMix. draws other numbers"),
         (lambda: OwnFlip(seeded=False), "Some layer without a SeedGenerator draws other numbers"),
         (lambda: OwnKindOfFlip(), None),
         (lambda: D.Dropout(0.5), None),
     ],
-    ids=["own", "own, without a seed", "derived from Keras", "dropout"],
+    ids=["own", "AugMix", "own, without a seed", "derived from Keras", "dropout"],
 )
 def test_random_layers_of_the_users_are_warned_of_once(blobs, make, words):
     x, y = blobs[0][:40] / blobs[0].max(), blobs[1][:40]
