@@ -42,8 +42,12 @@ def quiet_level() -> str:
     return "2" if os.path.exists(_NVIDIA) else "3"
 
 
-# What TensorFlow's C++ says of itself before it reads the level of its log.
-_CHATTER = re.compile(rb"I\d{4} |WARNING: All log messages before absl::InitializeLog")
+# What TensorFlow's C++ says of itself before it reads the level of its log. 2.18 registers
+# a GPU's libraries twice, with or without a GPU.
+_CHATTER = re.compile(
+    rb"I\d{4} |WARNING: All log messages before absl::InitializeLog"
+    rb"|E.*Unable to register cu\w+ factory: .* already been registered"
+)
 
 
 def import_tensorflow() -> None:

@@ -37,7 +37,7 @@ def test_type_checkers_know_signatures_and_refuse_misspelt_names(tmp_path):
     said = result.stdout.splitlines()
     assert result.returncode == 1, result.stdout + result.stderr
     assert any("user.py:3" in line and '"def (model: ' in line for line in said), said
-    (error,) = [line for line in said if " error: " in line]
+    (error,) = [line for line in said if "user.py" in line and " error: " in line]
     assert "user.py:4" in error
     assert 'no attribute "export_saved_modle"' in error
 

@@ -375,7 +375,7 @@ def test_an_archive_that_is_vast_when_unpacked_is_refused(tmp_path):
     at = claimed.rindex(b"PK\x01\x02") + 24
     claimed[at : at + 4] = (2**32 - 2).to_bytes(4, "little")
     (tmp_path / "bomb.keras").write_bytes(claimed)
-    with pytest.raises(UserError, match=r"too large|cannot be loaded"):
+    with pytest.raises(UserError, match="too large"):
         load_model(tmp_path / "bomb.keras")
 
 

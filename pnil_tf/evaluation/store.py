@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -138,12 +139,12 @@ def write_arrays(file: Path, arrays: Arrays) -> None:
 
 
 def _write_npz(file: Path, arrays: Arrays) -> None:
-    named: dict[str, Any] = {name: np.asarray(array) for name, array in arrays.items()}
-    if any(array.dtype.hasobject for array in named.values()):
-        # Before NumPy 2.1 `savez` cannot be told to refuse them.
-        raise ValueError(f"Objects would be pickled. Received: arrays {', '.join(named)}.")
-    with file.open("wb") as stream:
-        np.savez_compressed(stream, **named)
+    # Not by `np.savez`: before NumPy 2.1 it pickles objects, and leaves the archive open when the
+    # disk is full.
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
 
 
 def _read_arrays(file: Path) -> Arrays | None:

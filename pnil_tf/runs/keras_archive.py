@@ -21,6 +21,9 @@ MOST_PARTS = 25_000
 
 _CONFIG = "config.json"
 _MOST_BYTES = 2**26
+# Keras does not compress, and weights hardly can be. Older Keras does not look.
+_BULKY = 2**28
+_MOST_EXPANSION = 100
 # Variables as they are made, and then the values that are read into them; float32.
 _BYTES = 2 * 4
 
@@ -40,6 +43,13 @@ def check_archive(file: Path) -> None:
             sizes = {member.filename: member.file_size for member in archive.infolist()}
             advice = "Get the file again from whom you had it, or retrain the model."
             check_room(str(file), sum(sizes.values()), "its contents", advice)
+            for member in archive.infolist():
+                if member.file_size > max(_BULKY, _MOST_EXPANSION * member.compress_size):
+                    raise UserError(
+                        f"{file} is no Keras model: {member.filename!r} in it is too large when "
+                        f"unpacked, {member.file_size:,} bytes from {member.compress_size:,}. "
+                        f"{advice}"
+                    )
             if sizes.get(_CONFIG, 0) > _MOST_BYTES:
                 raise UserError(f"{file} is no Keras model: its description is too long. {advice}")
             config = json.loads(archive.read(_CONFIG))

@@ -169,7 +169,8 @@ def check_outputs(outputs: Outputs, loss: UserLoss) -> None:
         )
     if name == "cosine_similarity" and outputs.count == 1:
         raise UserError(
-            "The cosine of single numbers is their sign, which has no slope. Received: "
+            "The loss is a cosine, and that of single numbers is their sign, which has no slope. "
+            "Received: "
             f"{said} for a classifier with one output. Use BinaryCrossentropy."
         )
     if name in _OF_NUMBERS and outputs.count == 1 and activation is None:

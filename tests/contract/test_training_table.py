@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from pnil_tf import rng
 from pnil_tf.attacks.one_step import StepAttack
 from pnil_tf.errors import UserError
 from pnil_tf.training.model import AdversarialModel
@@ -423,7 +424,29 @@ def test_a_step_in_half_precision_with_large_weights(run_eagerly):
 @pytest.mark.parametrize("run_eagerly", [False, True])
 def test_a_step_in_half_precision_of_every_output(head, run_eagerly):
     keras.mixed_precision.set_global_policy("mixed_float16")
-    check_usual(head, size=60.0, tolerance=0.05, run_eagerly=run_eagerly)
+    name = HEADS[head][1]
+    behind = [D.Activation(name, dtype="float32")] if name else None
+    check_usual(head, activation=behind, size=60.0, tolerance=0.05, run_eagerly=run_eagerly)
+
+
+@pytest.mark.parametrize("head", ["softmax", "sigmoids", "one probability"])
+def test_an_activation_in_half_precision_is_attacked_as_in_single(head):
+    # Where it has saturated, Keras' own gradient of the weights is lost; the attack's is not.
+    labels = labels_of(HEADS[head][0], LOSSES[head] if head == "softmax" else "")
+    crafted = []
+    for policy in ("mixed_float16", "float32"):
+        keras.mixed_precision.set_global_policy(policy)
+        model = compiled(build(head, Front(), 60.0)[0], LOSSES[head], Front())
+        images, _ = model._craft_for_training(
+            tf.constant(UNIT_IMAGES),
+            tf.constant(labels),
+            rng.make_seed(1),
+            model.attack,
+            rng.make_seed(2),
+        )
+        crafted.append(images)
+    np.testing.assert_allclose(crafted[0], crafted[1], atol=1e-6)
+    assert np.abs(crafted[0] - UNIT_IMAGES).max() > 0.01
 
 
 @pytest.mark.parametrize(("head", "front"), [("softmax", "bytes found"), ("one logit", "nothing")])

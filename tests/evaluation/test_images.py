@@ -199,7 +199,8 @@ INPUT = keras.Input((8, 8, 1))
         ),
         (
             lambda: keras.Model(
-                [INPUT, keras.Input((1,), name="b")], D.Dense(2)(D.Flatten()(INPUT))
+                [INPUT, more := keras.Input((1,), name="b")],
+                D.Dense(2)(D.Concatenate()([D.Flatten()(INPUT), more])),
             ),
             "has one input",
         ),
