@@ -289,9 +289,10 @@ def refuse_file_in_the_way(what: str, path: str | os.PathLike[str]) -> None:
     places = (Path(path).absolute(), *Path(path).absolute().parents)
     there = next((place for place in places if place.exists()), Path("/"))
     if not there.is_dir():
+        which = "which" if there == places[0] else f"but {str(there)!r}"
         raise UserError(
-            f"{what} must be a folder. Received: {str(path)!r}, and {str(there)!r} is a "
-            "file. Choose another one."
+            f"{what} must be a folder. Received: {str(path)!r}, {which} is a file. Choose another "
+            "one."
         )
 
 

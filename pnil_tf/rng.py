@@ -62,7 +62,7 @@ def seed_of(number: Tensor) -> Seed:
 def fresh_seed() -> Seed:
     """Returns a seed from the system's entropy, another one each time the op runs.
 
-    In an exported graph it is drawn anew in every process, whatever `tf.random.set_seed` said
+    In an exported graph it is drawn afresh in every process, whatever `tf.random.set_seed` said
     when the graph was made: seeds of 0 make the kernel seed itself.
     """
     return tf.raw_ops.RandomUniformInt(

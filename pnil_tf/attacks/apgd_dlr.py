@@ -27,4 +27,5 @@ ATTACK = Attack(
     eot=apgd.draws,
     most_draws=apgd.MOST_DRAWS,
     options=OF_AVERAGED_GRADIENTS,
+    loss="DLR",
 )

@@ -133,4 +133,5 @@ ATTACK = Attack(
     most_draws=apgd.MOST_DRAWS,
     options=OF_AVERAGED_GRADIENTS,
     towards=False,
+    loss="targeted DLR",
 )

@@ -89,6 +89,9 @@ class Attack:
         images: The evaluation's option that says how many images it attacks.
         most_draws: Draws that are enough: an evaluation that asks for more gets these.
         towards: Whether it can be sent to a class.
+        ignores: Fields of its settings that mean nothing to it; `eot` among them if it averages
+            no gradient.
+        loss: What it makes large where this is none of `LOSSES`, in words.
     """
 
     kind: Kind
@@ -100,3 +103,5 @@ class Attack:
     images: str = "images"
     most_draws: int | None = None
     towards: bool = True
+    ignores: frozenset[str] = frozenset()
+    loss: str | None = None

@@ -117,4 +117,5 @@ ATTACK = Attack(
     most_draws=apgd.MOST_DRAWS,
     options=OF_AVERAGED_GRADIENTS,
     towards=False,
+    ignores=frozenset({"step_size", "loss"}),
 )

@@ -14,7 +14,7 @@ from pnil_tf.attacks.search import State
 class BatchFunction:
     """A function of images, compiled once for each shape that an image can have.
 
-    As images leave a search every call has another number of them; TensorFlow would compile anew
+    As images leave a search every call has another number of them; TensorFlow would compile again
     for the first and the second number.
 
     Args:

@@ -34,4 +34,10 @@ def _build(predict: Predict, settings: AttackSettings) -> Search:
     return step_search(settings, steps_with, settings.max_evaluations_in_flight)
 
 
-ATTACK = Attack(kind=Kind.SANITY, defaults=_defaults, build=_build, towards=False)
+ATTACK = Attack(
+    kind=Kind.SANITY,
+    defaults=_defaults,
+    build=_build,
+    towards=False,
+    ignores=frozenset({"step_size", "loss", "eot"}),
+)

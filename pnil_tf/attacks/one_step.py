@@ -261,7 +261,7 @@ def random_start(
         if signs is None:
             raise UserError(
                 "The attack liet starts from a direction for each class, which a training keeps. "
-                "Received: none. Use it in AdversarialModel."
+                "None is kept here. Use it in AdversarialModel."
             )
         return mixed_start(signs, seed, attack.start_size)
     if attack.start == "none":

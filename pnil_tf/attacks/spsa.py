@@ -345,4 +345,5 @@ ATTACK = Attack(
         "draws": "spsa_eot_samples",
     },
     images="spsa_images",
+    ignores=frozenset({"eot"}),
 )

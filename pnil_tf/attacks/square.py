@@ -338,4 +338,5 @@ ATTACK = Attack(
     eot=_draws,
     most_draws=_MOST_DRAWS,
     options={"draws": "eot_samples"},
+    ignores=frozenset({"step_size", "eot"}),
 )

@@ -136,7 +136,7 @@ class Extremes:
     def take(self, strategy: tf.distribute.Strategy) -> tuple[list[float], list[float]] | None:
         """Lows and highs so far, from all replicas of this machine; `None` if there was no batch.
 
-        What comes afterwards is counted anew.
+        What comes afterwards is counted from the start.
         """
         own = [part.numpy() for part in strategy.experimental_local_results(self._largest)]
         largest = np.max(own, axis=0)

@@ -89,7 +89,7 @@ class PixelRange:
     def says(self, epsilon: float) -> str:
         """A radius in words, both as a share and in pixels (of 255 where the range is [0, 1])."""
         width = 255.0 if self.is_unit else self.width
-        return f"{_share(epsilon)} of the range ({epsilon * width:.4g} of {width:.4g})"
+        return f"{share(epsilon)} of the range ({epsilon * width:.4g} of {width:.4g})"
 
     def __str__(self) -> str:
         return f"[{self.low:g}, {self.high:g}]"
@@ -152,12 +152,29 @@ def range_like(low: float, high: float, fractional: bool = True) -> PixelRange |
     return None
 
 
-def _share(epsilon: float) -> str:
+def in_255ths(epsilon: float) -> bool:
+    """Whether a radius is one that people write as n/255, like 8/255, and not as 0.2."""
     fraction = fractions.Fraction(epsilon).limit_denominator(255)
-    eighths = epsilon * 255
-    if abs(eighths - round(eighths)) < 1e-6 * max(eighths, 1) and fraction.denominator > 10:
-        return f"{round(eighths)}/255"
-    return f"{epsilon:.4g}"
+    steps = epsilon * 255
+    return abs(steps - round(steps)) < 1e-6 * max(steps, 1) and fraction.denominator > 10
+
+
+def share(length: float, beside: float | None = None) -> str:
+    """A share of the range in words: `8/255`, or `0.3`.
+
+    Args:
+        length: The share.
+        beside: The radius that it belongs to: its steps are said in 255ths if it is.
+
+    Examples:
+        >>> share(8 / 255), share(0.3), share(2 / 255 / 3, beside=2 / 255)
+        ('8/255', '0.3', '0.667/255')
+    """
+    if in_255ths(length if beside is None else beside):
+        steps = length * 255
+        whole = abs(steps - round(steps)) < 1e-6 * max(steps, 1)
+        return f"{round(steps)}/255" if whole else f"{steps:.3g}/255"
+    return f"{length:.4g}"
 
 
 def check_reach(epsilon: float, norm: str, image_shape: Sequence[int | None]) -> None:

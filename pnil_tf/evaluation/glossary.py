@@ -1,10 +1,16 @@
-"""The words of a report, for a reader who meets them for the first time."""
+"""The words of a report, for a reader who meets them for the first time. Imports no TensorFlow."""
 
 from __future__ import annotations
 
-GLOSSARY = (
+import re
+from collections.abc import Iterable
+
+Words = Iterable[tuple[str, str]]
+"""Terms and what they mean; a term is one name, or several joined by `", "`."""
+
+WORDS = (
     (
-        "epsilon",
+        "epsilon, eps",
         "How far an attack may move an image: every pixel by so much (linf), or all pixels "
         "together as a length (l2). A share of the pixel range.",
     ),
@@ -26,26 +32,61 @@ GLOSSARY = (
         "Accuracy where every image meets the attack that harmed it most, judged by draws of its "
         "own.",
     ),
+    ("credible", "The figure stands."),
+    ("doubtful", "Too little was done to tell whether the figure stands."),
+    ("obfuscated", "The model hides its gradients, and the figure is too high."),
     (
-        "credible, doubtful, obfuscated",
-        "The figure stands; too little was done to tell; the model hides its gradients, and the "
-        "figure is too high.",
+        "hidden gradients",
+        "The gradients lead an attack astray, so that it fails although adversarial images exist.",
     ),
     (
-        "draws, EOT",
-        "A model with noise answers differently each time. Attacks average their gradients over "
-        "draws (expectation over transformation), and the judge averages the answers.",
+        "draw, draws",
+        "One answer of a model with noise, which answers differently each time. The judge "
+        "averages many.",
+    ),
+    (
+        "EOT",
+        "Expectation over transformation: an attack on a model with noise averages its gradients "
+        "over draws.",
     ),
     ("majority vote", "Accuracy if the most frequent answer of all draws counted."),
-    ("guessing", "Accuracy of always answering the most frequent class."),
-    (
-        "attacks with gradients",
-        "pgd, pgd_strong, apgd and fab follow the model's gradients; fgsm does so for one step.",
-    ),
-    (
-        "attacks without gradients",
-        "square and spsa look at the answers alone: hidden gradients do not stop them. noise only "
-        "moves pixels at random.",
-    ),
+    ("guessing", "Answering always the most frequent class; a dotted line among the bars."),
+    ("transfer", "Adversarial images found along the gradients of another model."),
 )
-"""Terms and what they mean."""
+"""What a page of any room may say."""
+
+
+def occurring(words: Words, page: str) -> list[tuple[str, str]]:
+    """Returns the words that a page uses, each under those of its names that are there.
+
+    Args:
+        words: Terms and what they mean.
+        page: Text or HTML; pictures within it do not count, what they are said to show does.
+    """
+    text = re.sub(r'src="[^"]*"', "", page)
+    found = []
+    for term, meaning in words:
+        names = [name for name in term.split(", ") if _occurs(name, text)]
+        if names:
+            found.append((", ".join(names), meaning))
+    return found
+
+
+def words_of_attacks() -> Words:
+    """Returns the attacks of each kind, and what the kind is."""
+    from pnil_tf.attacks.attack import Kind
+    from pnil_tf.attacks.registry import attacks_of_kind
+
+    for kind, meaning in (
+        (Kind.GRADIENT, "Attacks that follow the model's gradients in many steps."),
+        (
+            Kind.GRADIENT_FREE,
+            "Attacks that look at the answers alone: hidden gradients do not stop them.",
+        ),
+        (Kind.SANITY, "Weak by design: any real attack must beat them."),
+    ):
+        yield ", ".join(attacks_of_kind(kind)), meaning
+
+
+def _occurs(name: str, text: str) -> bool:
+    return re.search(rf"\b{re.escape(name)}\b", text, re.IGNORECASE) is not None

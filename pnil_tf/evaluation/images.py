@@ -68,7 +68,12 @@ def first_images(images: Any, labels: Any, count: int) -> tuple[np.ndarray, np.n
             "among them."
         )
     if count > len(images):
-        logger.warning("There are %d images, fewer than the %d asked for.", len(images), count)
+        logger.warning(
+            "There are fewer images than %d (%s): all of them are used, %d.",
+            count,
+            argument("images"),
+            len(images),
+        )
     return images[:count], labels[:count].astype(np.int32)
 
 

@@ -286,7 +286,7 @@ def _stronger(trial: Trial, plain: Outcome, images: int) -> dict[str, np.ndarray
     return {
         "more_steps": more_steps.share,
         "larger_steps": larger_steps.share,
-        # Judged anew: the draws that chose must not judge.
+        # Judged again: the draws that chose must not judge.
         "more_restarts": trial.share(trial.votes("check-twice-the-restarts", best)),
     }
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pnil_tf.contract.pixel_range import PixelRange
-from pnil_tf.evaluation.glossary import GLOSSARY
+from pnil_tf.attacks.registry import attack_named
+from pnil_tf.contract.pixel_range import PixelRange, in_255ths, share
+from pnil_tf.evaluation.glossary import WORDS, occurring, words_of_attacks
 from pnil_tf.evaluation.plots import accuracy_bars, accuracy_curve, image_grid
 from pnil_tf.evaluation.statistics import majority
 from pnil_tf.evaluation.summary import accuracies, reason
@@ -21,7 +22,11 @@ from pnil_tf.progress import clock
 if TYPE_CHECKING:
     from pnil_tf.evaluation.trial import Outcome, Trial
 
+_NONE = "–"
 _PICTURED = 8
+_OF_NOISE = ("majority vote", "right in every draw", "sd of noise", "draws")
+"""Columns that say nothing of a model that answers always alike."""
+
 _BUDGET = (
     "attack",
     "steps",
@@ -73,14 +78,18 @@ def render(results: dict[str, Any], grid: bytes) -> str:
         facts(_about(results, radius)),
         section(
             "Accuracy",
-            image(bars, f"Bars of accuracy: {_in_words(accuracies(results))}.")
+            image(
+                bars,
+                f"Bars of accuracy: {_in_words(accuracies(results))}; "
+                f"guessing would reach {results['guessing']['value']:.1%}.",
+            )
             + _accuracies(results),
         ),
         section("What each attack was allowed", table(_BUDGET, budgets(results))),
         section(
             f"Images under {strongest}, the strongest attack",
-            "<p>Those that the attack has changed the answer for come first. Above, the image; in "
-            "the middle, the perturbation, drawn to the scale that stands beside it; below, the "
+            "<p>Images whose answer the attack has changed come first. Above, the image; in the "
+            "middle, the perturbation, drawn to the scale that stands beside it; below, the "
             "adversarial image.</p>"
             + wide(
                 image(grid, f"Images, their perturbations by {strongest}, and adversarial images.")
@@ -89,23 +98,25 @@ def render(results: dict[str, Any], grid: bytes) -> str:
     ]
     curve = results["epsilon_curve"]
     if len(curve) > 1:
-        picture = accuracy_curve(curve, "epsilon", "epsilon", settings["epsilon"])
+        picture = _epsilon_curve(curve, settings["epsilon"])
         draws = min(settings["eot_samples"], settings["check_draws"])
         several = "s" if draws > 1 else ""
         of_draws = f" with {draws} draw{several}" if results["model"]["stochastic"] else ""
         title = f"Accuracy over epsilon (pgd_strong{of_draws} on {curve[0]['images']} images)"
-        sections.append(section(title, image(picture, f"A curve: {_points(curve, 'epsilon')}.")))
+        sections.append(section(title, image(picture, f"A curve: {_at_radii(results)}.")))
     curve = results["eot_curve"]
     if len(curve) > 1:
         picture = accuracy_curve(
             curve, "draws", "EOT draws at every step", settings["eot_samples"], log=True
         )
-        alt = f"A curve: {_points(curve, 'draws')}."
+        points = ", ".join(f"{row['value']:.1%} at draws {row['draws']}" for row in curve)
+        alt = f"A curve: {points}."
         sections.append(section("Accuracy over EOT draws (pgd)", image(picture, alt)))
     if results["noise_cells"]:
         sections.append(section("With and without noise", _cells(results["noise_cells"])))
     sections.append(section("Is it real?", _findings(results["findings"])))
-    sections.append(section("The words", definitions(GLOSSARY)))
+    words = occurring([*WORDS, *words_of_attacks()], "\n".join(sections))
+    sections.append(section("The words", definitions(words)))
     details = {
         key: results[key]
         for key in ("settings", "model", "data", "versions", "attack_seconds", "finished")
@@ -146,20 +157,36 @@ def budgets(results: dict[str, Any]) -> list[tuple[str, ...]]:
     for name, row in results["attacks"].items():
         settings = row["settings"]
         targets = settings.get("targets")
+        ignored = attack_named(settings["name"]).ignores
+        step = share(settings["step_size"], beside=results["settings"]["epsilon"])
         rows.append(
             (
                 name,
                 f"{settings['steps']:,}",
                 f"{settings['restarts']}" + (f" for each of {targets} targets" if targets else ""),
-                f"{settings['step_size']:.3g}",
-                settings["loss"].replace("+", ", "),
-                f"{settings['eot']['draws']}"
-                + (f", {settings['samples']} points" if "samples" in settings else ""),
+                _NONE if "step_size" in ignored else step,
+                _NONE if "loss" in ignored else _loss(settings),
+                _draws(settings),
                 f"{row['images']}",
                 clock(row["seconds"]),
             )
         )
     return rows
+
+
+def _loss(settings: dict[str, Any]) -> str:
+    own = attack_named(settings["name"]).loss
+    if own is not None and not settings.get("targeted"):
+        return own
+    return settings["loss"].replace("_", "-").replace("+", ", ")
+
+
+def _draws(settings: dict[str, Any]) -> str:
+    if "samples" in settings:
+        draws = settings["eot"]["draws"]
+        return f"{settings['samples']:,} points" + (f", {draws} draws each" if draws > 1 else "")
+    ignored = attack_named(settings["name"]).ignores
+    return _NONE if "eot" in ignored else f"{settings['eot']['draws']}"
 
 
 def _pixels(results: dict[str, Any]) -> PixelRange:
@@ -170,37 +197,39 @@ def _in_words(rows: list[tuple[str, dict[str, Any]]]) -> str:
     return ", ".join(f"{name} {row['value']:.1%}" for name, row in rows)
 
 
-def _points(curve: list[dict[str, Any]], key: str) -> str:
-    return ", ".join(f"{row['value']:.1%} at {key} {row[key]:.3g}" for row in curve)
+def _epsilon_curve(curve: list[dict[str, Any]], epsilon: float) -> bytes:
+    """The axis says radii as the page does: n/255, or shares of the range."""
+    if not in_255ths(epsilon):
+        return accuracy_curve(curve, "epsilon", "epsilon", epsilon)
+    points = [{**row, "epsilon": row["epsilon"] * 255} for row in curve]
+    return accuracy_curve(points, "epsilon", "epsilon (n/255)", epsilon * 255)
+
+
+def _at_radii(results: dict[str, Any]) -> str:
+    beside = results["settings"]["epsilon"]
+    return ", ".join(
+        f"{row['value']:.1%} at epsilon {share(row['epsilon'], beside)}"
+        for row in results["epsilon_curve"]
+    )
 
 
 def _accuracies(results: dict[str, Any]) -> str:
-    rows = []
-    for name, row in accuracies(results):
-        rate = row.get("images_per_second")
-        rows.append(
-            (
-                name,
-                _figure(row),
-                _figure(row["majority_vote"]),
-                _figure(row["worst_draw"]),
-                f"{row['noise_std']:.2%}",
-                f"{row['images']}",
-                f"{row['draws']}",
-                f"{rate:.2f}" if rate else "",
-            )
-        )
-    heads = (
-        "",
-        "accuracy (95 % interval)",
-        "majority vote",
-        "right in every draw",
-        "sd of noise",
-        "images",
-        "draws",
-        "images/s",
-    )
-    return table(heads, rows)
+    rows = [
+        {
+            "": name,
+            "accuracy (95 % interval)": _figure(row),
+            "majority vote": _figure(row["majority_vote"]),
+            "right in every draw": _figure(row["worst_draw"]),
+            "sd of noise": f"{row['noise_std']:.2%}",
+            "images": f"{row['images']}",
+            "draws": f"{row['draws']}",
+            "images/s": f"{rate:.2f}" if (rate := row.get("images_per_second")) else "",
+        }
+        for name, row in accuracies(results)
+    ]
+    of_noise = () if results["model"]["stochastic"] else _OF_NOISE
+    heads = [head for head in rows[0] if head not in of_noise]
+    return table(heads, [[row[head] for head in heads] for row in rows])
 
 
 def _cells(cells: dict[str, Any]) -> str:

@@ -533,7 +533,7 @@ def fingerprint(target: Target, x: np.ndarray) -> str:
 
 
 def _config(model: keras.Layer) -> str:
-    """What the layers do, without their names: those are numbered anew in every process."""
+    """What the layers do, without their names: those are numbered afresh in every process."""
     configs = []
     for layer in all_layers(model):
         if not list(all_layers(layer, include_self=False)):

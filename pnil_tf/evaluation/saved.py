@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from pnil_tf.errors import UserError, argument
+from pnil_tf.errors import UserError
 from pnil_tf.evaluation.output import check_files
 from pnil_tf.files import read_json, refuse_file_in_the_way, replacing, understood
 
@@ -70,7 +70,7 @@ class SavedResults(abc.ABC):
             UserError: If there is something, and it is not to be replaced.
         """
         folder = Path(folder)
-        refuse_file_in_the_way(argument("folder"), str(folder))
+        refuse_file_in_the_way("The place to save to", str(folder))
         if (folder / self._files[-1]).exists() and not overwrite:
             raise UserError(
                 f"{folder} holds {self._what[1]}. Choose another folder, or replace it with "

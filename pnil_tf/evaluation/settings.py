@@ -129,11 +129,13 @@ class EvaluationSettings:
                 "curve out, or check."
             )
         known = (*SUITES, *ATTACKS)
+        if not self.attacks:
+            raise UserError(f"No attack was named. Name one or more of {', '.join(known)}.")
         unknown = [name for name in self.attacks if name not in known]
-        if unknown or not self.attacks:
+        if unknown:
             raise UserError(
                 f"The attacks must be one or more of {', '.join(known)}. "
-                f"Received: {', '.join(map(repr, unknown)) or 'none'}."
+                f"Received: {', '.join(map(repr, unknown))}."
             )
         if len(set(self.attacks)) != len(self.attacks):
             raise UserError(f"Each attack can be named once. Received: {', '.join(self.attacks)}.")

@@ -216,8 +216,8 @@ def _check_image_shape(model: keras.Layer, found: tuple[int, ...]) -> None:
     )
     if not fits:
         raise UserError(
-            f"The model takes images of shape {expected}, but the data set's have {found}. "
-            "Evaluate it on the data it was trained for."
+            f"The model takes images of shape {expected}. Received: images of shape {found}. "
+            "Evaluate it on images like those it was trained on."
         )
 
 

@@ -1,1 +1,1 @@
-"""What trains, evaluates, exports and loads a run on the disk: the one room that knows run.json."""
+"""What trains, evaluates, exports and loads a run on disk: the one room that writes run.json."""

@@ -20,7 +20,8 @@ from pnil_tf.files import (
     write_record,
     write_text,
 )
-from pnil_tf.runs.own_files import FLAGS, RUN, holds_nothing, is_own_run, remove_own_files
+from pnil_tf.runs.names import CLASSIFIER, FLAGS, RUN
+from pnil_tf.runs.own_files import holds_nothing, is_own_run, remove_own_files
 from pnil_tf.runs.replacing import Replaced, failed_name
 from pnil_tf.runs.settings import RunSettings
 
@@ -46,7 +47,7 @@ class RunDirectory:
         self.checkpoints = self.path / "checkpoints"
         self.best = self.checkpoints / "best.keras"
         self.last = self.checkpoints / "last"
-        self.classifier = self.path / "classifier.keras"
+        self.classifier = self.path / CLASSIFIER
         self.tensorboard = self.path / "tensorboard"
         self._settings = settings
         self._locks: list[IO[str]] = []

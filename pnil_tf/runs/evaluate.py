@@ -20,7 +20,8 @@ from pnil_tf.files import refuse_file_in_the_way, sha256_of, understood
 from pnil_tf.interruption import interruption_told
 from pnil_tf.runs.continuation import settings_of
 from pnil_tf.runs.crew import crew_of, leave_room_on_gpus
-from pnil_tf.runs.load import RUN, Loaded, load_model, no_model, read_run
+from pnil_tf.runs.load import Loaded, load_model, no_model, read_run
+from pnil_tf.runs.names import RUN
 from pnil_tf.vocabulary import NORMS
 
 EVALUATION = "evaluation"

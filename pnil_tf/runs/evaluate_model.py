@@ -71,7 +71,7 @@ def evaluate(
         seed: Every random number of the evaluation follows from it.
         verbose: 0 for silence, 1 for a bar (lines where there is no terminal), 2 for lines.
         workers: Processes that share the images out, batch by batch; the figures are the same.
-            Each loads the model anew, so that it must be a Keras model or a path.
+            Each loads a copy of the model, so that it must be a Keras model or a path.
         engine: What runs them: `"local"` (this machine) or `"ray"`, a Ray cluster, whose nodes
             share this machine's folder of temporary files (`TMPDIR`).
         transfer_from: Another model (or its path) of the same images and classes. The attack

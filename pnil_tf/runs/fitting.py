@@ -145,7 +145,8 @@ def fit(job: TrainingJob, directory: RunDirectory, record: dict[str, Any], rate:
             "it."
         ) from error
     if progress is not None:
-        progress.close(f"{len(history.rows)} epochs")
+        several = "" if len(history.rows) == 1 else "s"
+        progress.close(f"{len(history.rows)} epoch{several}")
     events = [] if guard is None else guard.events
     return Fitted(history.rows, kept.get_state(), events)
 

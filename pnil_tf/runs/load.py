@@ -18,10 +18,8 @@ from pnil_tf.errors import UserError
 from pnil_tf.files import read_json, sha256_of, understood
 from pnil_tf.runs.graph_safety import refused_operations
 from pnil_tf.runs.keras_archive import check_archive
+from pnil_tf.runs.names import CLASSIFIER, RUN
 from pnil_tf.serving.record import PREPROCESSING
-
-CLASSIFIER = "classifier.keras"
-RUN = "run.json"
 
 __all__ = ["Loaded", "layers", "load_model", "read_run"]
 

@@ -10,13 +10,13 @@ from pnil_tf.errors import UserError
 from pnil_tf.evaluation import output as evaluation
 from pnil_tf.evaluation.store import foreign_entries
 from pnil_tf.files import LOCK, is_leftover, read_json
+from pnil_tf.runs.names import CLASSIFIER, FLAGS, RUN
 
-RUN, FLAGS = "run.json", "flags.cfg"
 FLAGS_BEGIN = "# python bin/train.py --flagfile="
 """How the file of flags of every run begins."""
 
 _FILES = {
-    *(RUN, FLAGS, "history.csv", "classifier.keras", LOCK, "learning_curves.png"),
+    *(RUN, FLAGS, "history.csv", CLASSIFIER, LOCK, "learning_curves.png"),
     *("pnil_maps.png", "lr_range.csv", "lr_range.png"),
 }
 _FOLDERS = {"checkpoints", "tensorboard"}

@@ -135,7 +135,7 @@ def _accuracies(record: Record) -> str:
 
 def _percent(accuracy: Accuracy) -> str:
     value, low, high = (100 * x for x in (accuracy.value, accuracy.low, accuracy.high))
-    return f"{value:.1f} % ({low:.1f} % to {high:.1f} %)"
+    return f"{value:.1f}% ({low:.1f}% to {high:.1f}%)"
 
 
 def _noise(classifier: Servable) -> str:

@@ -131,8 +131,8 @@ def check_output(path: Path, overwrite: bool, marker: str) -> None:
         )
     if any(path.iterdir()) and not overwrite:
         raise UserError(
-            f"There is an export already. Received: {str(path)!r} without "
-            f"{argument('overwrite')}. Pass it, or choose another folder."
+            f"There is an export already. Received: {str(path)!r}. Choose another folder, or "
+            f"replace the export with {argument('overwrite', True)}."
         )
     foreign = foreign_files(path, known=(CARD,)) if overwrite else []
     if foreign:

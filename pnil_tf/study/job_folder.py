@@ -11,6 +11,7 @@ from pnil_tf.errors import UserError, argument
 from pnil_tf.files import read_json, understood, write_record
 from pnil_tf.jobs import job as jobs
 from pnil_tf.jobs.process import how_it_ended
+from pnil_tf.runs.names import RUN
 from pnil_tf.study.budgets import Effort
 from pnil_tf.study.cells import Cell
 from pnil_tf.study.studies import Evaluation, Job
@@ -112,7 +113,7 @@ class JobFolder(jobs.Job):
 
     def run_record(self) -> dict[str, Any] | None:
         """What `run.json` says, if the training is finished."""
-        file = self.run / "run.json"
+        file = self.run / RUN
         record = read_json(file) if file.exists() else {}
         return record if record.get("status") == "finished" else None
 

@@ -137,6 +137,11 @@ def failed(evidence):
     return {finding.name for finding in run_checks(evidence) if not finding.passed}
 
 
+def test_how_well_few_images_know_an_accuracy_is_said_in_points():
+    (finding,) = [f for f in run_checks(RAISED["too_few_images"]) if f.name == "too_few_images"]
+    assert finding.explanation.endswith("is known to within 20.1 points")
+
+
 def test_an_honest_model_fails_no_check():
     assert failed(HONEST) == set()
     assert len(run_checks(HONEST)) == len(CHECKS) == len(RAISED)
@@ -400,7 +405,7 @@ def test_without_checks_the_evaluation_says_what_is_missing():
     (finding,) = [f for f in run_checks(bare) if f.name == "attacks_missing"]
     assert not finding.passed
     assert (
-        "an attack without gradients and the search for hidden gradients was left out"
+        "an attack without gradients and the search for hidden gradients were left out"
         in finding.explanation
     )
 

@@ -3,6 +3,7 @@ from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 from matplotlib.image import imread
 
 from pnil_tf.contract.pixel_range import UNIT
@@ -31,6 +32,7 @@ RESULTS = {
             "images_per_second": 3.0,
             "seconds": 75.0,
             "settings": {
+                "name": "pgd",
                 "steps": 1000,
                 "restarts": 3,
                 "targets": 4,
@@ -119,7 +121,11 @@ def test_everything_is_escaped():
 
 def test_a_deterministic_models_page():
     quiet = {**RESULTS, "eot_curve": [], "noise_cells": None, "epsilon_curve": []}
-    assert "EOT draws" not in render(quiet, b"")
+    quiet["model"] = {**RESULTS["model"], "stochastic": False}
+    page = render(quiet, b"")
+    for words in ("EOT draws", "majority vote", "right in every draw", "sd of noise"):
+        assert words in render(RESULTS, b"")
+        assert words not in page
 
 
 def test_the_head_says_what_was_evaluated_and_how():
@@ -142,12 +148,64 @@ def test_every_attack_has_its_budget():
             "1,000",
             "3 for each of 4 targets",
             "0.125",
-            "cross_entropy, margin",
+            "cross-entropy, margin",
             "17",
             "10",
             "1:15",
         )
     ]
+
+
+def budget(epsilon, name, **settings):
+    found = {
+        "name": name,
+        "steps": 1,
+        "restarts": 1,
+        "step_size": epsilon,
+        "loss": "margin",
+        "eot": {"draws": 1},
+        **settings,
+    }
+    row = {**RESULTS["attacks"]["pgd"], "settings": found}
+    of_radius = {**RESULTS["settings"], "epsilon": epsilon}
+    return budgets({**RESULTS, "settings": of_radius, "attacks": {name: row}})[0][3:6]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "cells"),
+    [
+        ("noise", {}, ("–", "–", "–")),
+        ("square", {}, ("–", "margin", "–")),
+        ("spsa", {"step_size": 0.01, "samples": 2048}, ("2.55/255", "margin", "2,048 points")),
+        (
+            "spsa",
+            {"step_size": 0.01, "samples": 128, "eot": {"draws": 3}},
+            ("2.55/255", "margin", "128 points, 3 draws each"),
+        ),
+        ("fgsm", {"loss": "cross_entropy"}, ("8/255", "cross-entropy", "1")),
+        ("pgd_strong", {"step_size": 8 / 255 / 3}, ("2.67/255", "margin", "1")),
+        ("fab_t", {}, ("–", "–", "1")),
+        ("apgd_t", {}, ("8/255", "targeted DLR", "1")),
+        ("apgd_dlr", {}, ("8/255", "DLR", "1")),
+        ("apgd_dlr", {"targeted": True}, ("8/255", "margin", "1")),
+    ],
+)
+def test_a_budget_says_only_what_an_attack_has(name, settings, cells):
+    assert budget(8 / 255, name, **settings) == cells
+
+
+def test_steps_are_shares_where_the_radius_is_said_as_one():
+    assert budget(0.3, "pgd", step_size=0.012)[0] == "0.012"
+
+
+def test_the_curve_says_radii_as_the_page_does():
+    curve = [{"epsilon": n * 8 / 255, **figure(0.5)} for n in (0.25, 1)]
+    settings = {**RESULTS["settings"], "epsilon": 8 / 255}
+    page = Page(render({**RESULTS, "settings": settings, "epsilon_curve": curve}, b""))
+    assert "A curve: 50.0% at epsilon 2/255, 50.0% at epsilon 8/255." in page.alts
+    assert (
+        "A curve: 80.0% at epsilon 0.1, 70.0% at epsilon 0.2" in Page(render(RESULTS, b"")).alts[2]
+    )
 
 
 def test_who_cannot_see_the_pictures_is_told_what_they_show():

@@ -364,7 +364,7 @@ def test_byte_images_are_scaled_and_all_used_if_there_are_too_few(tmp_path, capl
     as_bytes = evaluate(noisy_linear(), np.round(255 * x).astype(np.uint8), y, settings, tmp_path)
     assert as_bytes["clean"]["value"] > 0.5
     assert as_bytes["clean"]["images"] == 9
-    assert "There are 9 images, fewer than the 12" in caplog.text
+    assert "There are fewer images than 12 (images): all of them are used, 9." in caplog.text
 
 
 SCRIPT = """

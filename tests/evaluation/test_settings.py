@@ -18,7 +18,7 @@ from pnil_tf.vocabulary import ATTACKS, SUITES
         ({"steps": 0}, "steps must be"),
         ({"judge_draws": 1.5}, "judge_draws must be"),
         ({"spsa_samples": 3}, "even"),
-        ({"attacks": ()}, "attacks must be"),
+        ({"attacks": ()}, "No attack was named. Name one or more of"),
         ({"attacks": ("pgd", "magic")}, "'magic'"),
         ({"attacks": ("pgd", "pgd")}, "once"),
         ({"seed": -1}, "seed must be"),

@@ -115,7 +115,7 @@ def test_saved_model_cli(run, tmp_path):
 def test_the_card_says_what_the_run_knows(run, tmp_path):
     text = card(run, tmp_path)
     assert text.startswith("# my\\_run\n")
-    assert "93.0 % (91.0 % to 95.0 %) | 500" in text
+    assert "93.0% (91.0% to 95.0%) | 500" in text
     assert "92.0 %" in text
     assert "under pgd (50 steps), epsilon 0.25 of the range (63.75 of 255), linf" in text
     assert "Trained on \\*few\\* images." in text
@@ -138,7 +138,7 @@ def test_the_card_escapes_names_and_tells_no_places(run, tmp_path):
 def test_the_card_prefers_the_evaluation(run, tmp_path):
     evaluated(run)
     text = card(run, tmp_path)
-    assert "61.0 % (50.0 % to 70.0 %) | 100" in text
+    assert "61.0% (50.0% to 70.0%) | 100" in text
     ball = "epsilon 0.25 of the range (63.75 of 255), linf"
     assert f"under the strongest attack (pgd\\_strong), {ball} | 62.0 %" in text
     assert "63.0 %" in text

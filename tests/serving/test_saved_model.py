@@ -459,7 +459,7 @@ def test_an_export_is_replaced_only_when_asked_and_only_by_a_whole_one(tmp_path,
 
 def test_a_file_is_no_place_for_an_export(tmp_path):
     (tmp_path / "file").write_text("kept")
-    with pytest.raises(UserError, match="is a file"):
+    with pytest.raises(UserError, match=r"/file/1', but '.*/file' is a file"):
         export_saved_model(noisy(), tmp_path / "file" / "1")
 
 
@@ -467,7 +467,7 @@ def test_what_is_no_export_is_never_replaced(tmp_path):
     (tmp_path / "precious").touch()
     with pytest.raises(UserError, match="place of an earlier export"):
         export_saved_model(sequential(), tmp_path, overwrite=True)
-    with pytest.raises(UserError, match="is a file"):
+    with pytest.raises(UserError, match="/precious', which is a file"):
         export_saved_model(sequential(), tmp_path / "precious", overwrite=True)
     assert [entry.name for entry in tmp_path.iterdir()] == ["precious"]
 

@@ -107,19 +107,20 @@ def coverage(evidence: Evidence) -> Finding:
     ]
     if not evidence.checked:
         missing.append("the search for hidden gradients")
+    verb = "were" if len(missing) > 1 else "was"
     return Finding(
         name="attacks_missing",
         passed=not missing,
         value=float(len(missing)),
         threshold=0.0,
-        explanation=f"{' and '.join(missing) or 'nothing that a verdict needs'} was left out",
+        explanation=f"{' and '.join(missing) or 'nothing that a verdict needs'} {verb} left out",
         remedy="Leave the attacks at their default, and the checks on.",
         weight=Weight.DOUBT,
     )
 
 
 def images(evidence: Evidence) -> Finding:
-    """Raised if the strongest attack's accuracy is known to worse than 10 points either way."""
+    """Raised if the strongest attack's accuracy is not known to within 10 points."""
     name, share = evidence.strongest() or ("clean", evidence.clean)
     interval = wilson(share)
     half = (interval.high - interval.low) / 2
@@ -129,7 +130,8 @@ def images(evidence: Evidence) -> Finding:
         value=half,
         threshold=_MAX_HALF_WIDTH,
         explanation=(
-            f"on {len(share)} images the accuracy under {name} is known to {half:.1%} either way"
+            f"on {len(share)} images the accuracy under {name} is known to within "
+            f"{100 * half:.1f} points"
         ),
         remedy="Evaluate on more images.",
         weight=Weight.DOUBT,
