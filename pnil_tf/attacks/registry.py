@@ -46,11 +46,17 @@ def attack_settings(name: str, epsilon: float, **overrides: Any) -> AttackSettin
     ==========  =====  ===================  ========  ======================  ============
     pgd         50     2 eps / steps        1         cross-entropy           yes (not l2)
     pgd_strong  100    eps / 3 -> eps / 30  2         cross-entropy + margin  yes
+    apgd_ce     100    2 eps, adapts        1         cross-entropy           yes
+    apgd_dlr    100    2 eps, adapts        1         DLR                     yes
+    apgd_t      100    2 eps, adapts        1         targeted DLR            yes
+    fab_t       100    to the boundary      1         none                    no
+    square      5,000  patches              1         margin                  yes
     spsa        100    0.01 (Adam)          1         margin                  yes
     fgsm        1      eps                  1         cross-entropy           no
     noise       1      none                 1         none                    is the attack
     ==========  =====  ===================  ========  ======================  ============
 
+    `apgd_t` and `fab_t` go towards several classes one after another, each with all steps.
     `pgd` and `spsa` are the paper's: 100 draws for each gradient, 2,048 evaluations for each
     SPSA step. Unless `faithful`, draws come in antithetic pairs and lost images leave the work;
     of 40 draws or more `pgd` takes a quarter at each step, which is then 2.2 eps / steps long,

@@ -7,12 +7,32 @@ from collections.abc import Mapping
 from typing import Any
 
 from pnil_tf.contract.pixel_range import PixelRange
+from pnil_tf.evaluation.glossary import WORDS, occurring
 from pnil_tf.evaluation.plots import accuracy_curves
-from pnil_tf.html import escape, facts, image, page, section, table
+from pnil_tf.html import definitions, escape, facts, image, page, section, table
 from pnil_tf.progress import clock
 
 HEADS = ("radius", "certified accuracy", "95 % interval", "single draws, at least")
 _SIDES = ("", "proved, at least", "attacked, at most", "images")
+
+_WORDS = (
+    (
+        "certified accuracy",
+        "Share of images of which it is proved that nothing within the radius changes the "
+        "majority's answer, where it is right.",
+    ),
+    ("majority", "The class that most draws of the noise answer with."),
+    ("single draws", "The model asked once, under fresh noise."),
+    (
+        "confidence",
+        "How often such a statement about an image is right, whatever the draws happen to be.",
+    ),
+    (
+        "attacked",
+        "Accuracy that an evaluation's attacks leave: the truth lies between it and what is "
+        "proved.",
+    ),
+)
 
 
 def sentence(results: Mapping[str, Any]) -> str:
@@ -62,6 +82,8 @@ def render(results: Mapping[str, Any]) -> str:
     if results.get("both_sides"):
         sections.append(section("Both sides", _both_sides(results["both_sides"])))
     sections.append(section("What it means", f"<p>{escape(_MEANING)}</p>"))
+    words = occurring([*WORDS, *_WORDS], "\n".join(sections))
+    sections.append(section("The words", definitions(words)))
     details = {key: results[key] for key in ("settings", "model", "noise", "data", "versions")}
     text = json.dumps(details, indent=2, ensure_ascii=False)
     sections.append(section("All settings", f"<pre>{escape(text)}</pre>"))

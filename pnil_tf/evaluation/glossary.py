@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 Words = Iterable[tuple[str, str]]
 """Terms and what they mean; a term is one name, or several joined by `", "`."""
@@ -41,8 +41,8 @@ WORDS = (
     ),
     (
         "draw, draws",
-        "One answer of a model with noise, which answers differently each time. The judge "
-        "averages many.",
+        "One answer of a model with noise, which answers differently each time. Figures are "
+        "over many.",
     ),
     (
         "EOT",
@@ -61,19 +61,19 @@ def occurring(words: Words, page: str) -> list[tuple[str, str]]:
 
     Args:
         words: Terms and what they mean.
-        page: Text or HTML; pictures within it do not count, what they are said to show does.
+        page: HTML. Of its tags counts nothing but what pictures are said to show.
     """
-    text = re.sub(r'src="[^"]*"', "", page)
+    text = re.sub(r"<[^>]*>", _shown, page)
     found = []
     for term, meaning in words:
-        names = [name for name in term.split(", ") if _occurs(name, text)]
+        names = [name for name in term.split(", ") if name and _occurs(name, text)]
         if names:
             found.append((", ".join(names), meaning))
     return found
 
 
-def words_of_attacks() -> Words:
-    """Returns the attacks of each kind, and what the kind is."""
+def words_of_attacks(ran: Collection[str]) -> Words:
+    """Returns those of the attacks that are of a kind, for each kind, and what the kind is."""
     from pnil_tf.attacks.attack import Kind
     from pnil_tf.attacks.registry import attacks_of_kind
 
@@ -85,7 +85,12 @@ def words_of_attacks() -> Words:
         ),
         (Kind.SANITY, "Weak by design: any real attack must beat them."),
     ):
-        yield ", ".join(attacks_of_kind(kind)), meaning
+        yield ", ".join(name for name in attacks_of_kind(kind) if name in ran), meaning
+
+
+def _shown(tag: re.Match[str]) -> str:
+    alt = re.search(r'alt="([^"]*)"', tag[0])
+    return f" {alt[1]} " if alt else " "
 
 
 def _occurs(name: str, text: str) -> bool:

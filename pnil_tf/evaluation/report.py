@@ -27,6 +27,9 @@ _PICTURED = 8
 _OF_NOISE = ("majority vote", "right in every draw", "sd of noise", "draws")
 """Columns that say nothing of a model that answers always alike."""
 
+_OF_CURVES = {"pgd", "pgd_strong"}
+"""Attacks whose accuracy the curves show."""
+
 _BUDGET = (
     "attack",
     "steps",
@@ -115,7 +118,8 @@ def render(results: dict[str, Any], grid: bytes) -> str:
     if results["noise_cells"]:
         sections.append(section("With and without noise", _cells(results["noise_cells"])))
     sections.append(section("Is it real?", _findings(results["findings"])))
-    words = occurring([*WORDS, *words_of_attacks()], "\n".join(sections))
+    ran = {row["settings"]["name"] for row in results["attacks"].values()} | _OF_CURVES
+    words = occurring([*WORDS, *words_of_attacks(ran)], "\n".join(sections))
     sections.append(section("The words", definitions(words)))
     details = {
         key: results[key]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pnil_tf import html
+from pnil_tf.evaluation.glossary import WORDS, occurring
 from pnil_tf.files import replacing, write_text
 from pnil_tf.study import formatting
 from pnil_tf.study.figures import Picture, pictures
@@ -76,6 +77,8 @@ def write_reports(output: Path, results: dict[str, Any]) -> None:
     ]
     if drawn:
         page.append(html.section("Figures", "\n".join(_picture_as_html(p) for p in drawn)))
+    words = occurring(_WORDS, "\n".join(page))
+    page.append(html.section("The words", html.definitions(words)))
     page.append(html.section("Settings", f"<pre>{escape(_settings(results))}</pre>"))
     write_text(output / HTML, html.page(title, title, page))
     text = [f"# {title}"]
@@ -83,8 +86,42 @@ def write_reports(output: Path, results: dict[str, Any]) -> None:
         text += [f"## {name}", *(_as_markdown(part) for part in parts)]
     text += ["## Figures"] if drawn else []
     text += [f"![{p.caption}]({_FIGURES}/{p.name}.png)\n\n{p.caption}" for p in drawn]
+    text += ["## The words", "\n".join(f"- **{term}**: {meaning}" for term, meaning in words)]
     text += ["## Settings", f"```json\n{_settings(results)}\n```"]
     write_text(output / MARKDOWN, "\n\n".join(text) + "\n")
+
+
+_WORDS = (
+    *WORDS,
+    (
+        "PNIL",
+        "The layer in front of a model that adds normal noise to every pixel, whose size is "
+        "learned.",
+    ),
+    (
+        "NFGSM",
+        "Training against one gradient step of length epsilon from a random start near the image.",
+    ),
+    (
+        "RFGSM",
+        "Training against one gradient step from a random start, kept within epsilon of the image.",
+    ),
+    ("PGD", "The attack that follows the model's gradients in many steps."),
+    (
+        "SPSA",
+        "The attack that looks at the answers alone: hidden gradients do not stop it.",
+    ),
+    (
+        "catastrophic overfitting",
+        "A training against one step that loses what it had against attacks of many steps.",
+    ),
+    ("guard", "What looks for catastrophic overfitting during training."),
+    (
+        "p",
+        "How often chance alone would show a difference at least as large.",
+    ),
+    ("cell, cells", "One training of the study and the attacks on it."),
+)
 
 
 Part = str | list[str] | Table

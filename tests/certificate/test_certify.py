@@ -134,6 +134,10 @@ def test_a_certificate_is_saved_and_loaded(problem, tmp_path):
     assert again.to_dict() == found.to_dict()
     np.testing.assert_array_equal(again.radii("l2"), found.radii("l2"))
     page = (tmp_path / "kept" / "certificate.html").read_text()
+    for term in ("epsilon", "certified accuracy", "majority", "single draws"):
+        assert f"<dt>{term}</dt>" in page
+    for term in ("credible", "attacked", "EOT"):
+        assert f"<dt>{term}</dt>" not in page
     assert "2/255 of the range" in page
     assert "data:image/png" in page
     assert json.loads((tmp_path / "kept" / "certificate.json").read_text())["certified"]

@@ -67,6 +67,15 @@ def test_the_report_says_which_radii_are_the_papers(tmp_path):
     assert "8/255 for MNIST, 4/255 for Fashion-MNIST, 0.03 for CIFAR-10" in text
 
 
+def test_the_words_that_both_reports_use_are_explained(tmp_path):
+    page, text = written(tmp_path, cells())
+    for term in ("eps", "PNIL", "SPSA", "p"):
+        assert f"<dt>{term}</dt>" in page or f"<dt>epsilon, {term}</dt>" in page
+    assert "- **PNIL**: The layer" in text
+    for term in ("effective robustness", "credible", "transfer"):
+        assert f"<dt>{term}</dt>" not in page
+
+
 def test_what_is_not_finished_is_told(tmp_path):
     failed = {**record(True, (1, 0), 0.5, 0.5), "evaluations": {}, "training": None}
     failed |= {"status": "failed", "error": "no <images>"}
