@@ -37,7 +37,8 @@ def gathered(x: Any, y: Any, count: int) -> tuple[np.ndarray, np.ndarray, str]:
     else:
         if y is None:
             raise UserError("Labels are missing: pass y, the class number of each image.")
-        return np.asarray(x)[:count], class_numbers(y)[:count], "arrays"
+        images, labels = _array(x, "images", "x"), _array(y, "labels", "y")
+        return images[:count], class_numbers(labels)[:count], "arrays"
     source, batches = found
     if y is not None:
         raise UserError(
@@ -46,6 +47,20 @@ def gathered(x: Any, y: Any, count: int) -> tuple[np.ndarray, np.ndarray, str]:
         )
     images, labels = _first(batches, count)
     return images, labels, source
+
+
+def _array(values: Any, what: str, name: str) -> np.ndarray:
+    """An array, tensor or list as an array of at least one axis."""
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError):  # lists of unequal lengths
+        array = np.asarray(None)
+    if array.ndim == 0 or array.dtype == object:
+        raise UserError(
+            f"The {what} come as an array, or x as a tf.data.Dataset or PyDataset of both. "
+            f"Received: {name} of the type {type(values).__name__}, which is no array of numbers."
+        )
+    return array
 
 
 def class_numbers(labels: Any) -> np.ndarray:
@@ -68,6 +83,12 @@ def _first(batches: Iterable[Any], count: int) -> tuple[np.ndarray, np.ndarray]:
             break
     if not found:
         raise UserError("The data set has no images. If it is a file's, check its path.")
+    shapes = sorted({batch.shape[1:] for batch in images})
+    if len(shapes) > 1:
+        raise UserError(
+            "The images of an evaluation have one size. Received: images of the shapes "
+            f"{shapes[0]} and {shapes[1]}. Resize them, for example by tf.image.resize."
+        )
     return np.concatenate(images)[:count], np.concatenate(labels)[:count]
 
 

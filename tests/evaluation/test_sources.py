@@ -57,6 +57,16 @@ def test_labels_that_are_no_one_hot_rows_stay_as_they_are():
         np.testing.assert_array_equal(class_numbers(labels), labels)
 
 
+def unequal():
+    return tf.data.Dataset.from_generator(
+        lambda: ((X[:2, :height], Y[:2]) for height in (1, 2)),
+        output_signature=(
+            tf.TensorSpec([None, None, 3, 1], tf.float32),
+            tf.TensorSpec([None], tf.int32),
+        ),
+    )
+
+
 @pytest.mark.parametrize(
     ("x", "y", "words"),
     [
@@ -66,6 +76,14 @@ def test_labels_that_are_no_one_hot_rows_stay_as_they_are():
         (dataset().map(lambda x, y: {"pixels": x, "label": y}), None, "'pixels', 'label'"),
         (dataset().batch(2).batch(2), None, "height, width, channels"),
         (dataset().take(0), None, "no images"),
+        (None, Y, "x of the type NoneType"),
+        ("photos", Y, "x of the type str"),
+        ({"image": X}, Y, "x of the type dict"),
+        (iter(X), Y, "x of the type"),
+        ([X[0], X[1][:1]], Y, "x of the type list"),
+        (X, 3, "y of the type int"),
+        (X, iter(Y), "y of the type"),
+        (unequal(), None, r"shapes \(1, 3, 1\) and \(2, 3, 1\)"),
     ],
 )
 def test_what_is_no_images_with_labels_is_refused(x, y, words):
