@@ -89,7 +89,7 @@ class PixelRange:
     def says(self, epsilon: float) -> str:
         """A radius in words, both as a share and in pixels (of 255 where the range is [0, 1])."""
         width = 255.0 if self.is_unit else self.width
-        return f"{_share(epsilon)} of the range ({epsilon * width:.4g} of {width:.4g})"
+        return f"{share_text(epsilon)} of the range ({epsilon * width:.4g} of {width:.4g})"
 
     def __str__(self) -> str:
         return f"[{self.low:g}, {self.high:g}]"
@@ -152,7 +152,8 @@ def range_like(low: float, high: float, fractional: bool = True) -> PixelRange |
     return None
 
 
-def _share(epsilon: float) -> str:
+def share_text(epsilon: float) -> str:
+    """A share of the range as it is said: 8/255 rather than 0.03137; otherwise four digits."""
     fraction = fractions.Fraction(epsilon).limit_denominator(255)
     eighths = epsilon * 255
     if abs(eighths - round(eighths)) < 1e-6 * max(eighths, 1) and fraction.denominator > 10:
