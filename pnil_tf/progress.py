@@ -42,7 +42,7 @@ class Progress:
                 initial=done,
                 desc=title,
                 unit=unit,
-                file=getattr(self._stream, "unfiltered", self._stream),  # it moves the cursor
+                file=_where_the_cursor_moves(self._stream),
                 leave=False,
                 bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total} "
                 "[{elapsed}<{remaining}, {rate_fmt}]",
@@ -60,11 +60,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Prints a line without disturbing the bar."""
-        if self._bar is not None:
-            self._bar.clear()
-        print(text, file=self._stream, flush=True)
-        if self._bar is not None:
-            self._bar.refresh()
+        _print_beside(self._bar, text, self._stream)
 
     def close(self, summary: str = "") -> None:
         """Takes the bar away and leaves one line: the title, the time and `summary`."""
@@ -114,7 +110,7 @@ class Stages:
             self._bar = tqdm.auto.tqdm(
                 total=sum(seconds.values()),
                 desc=self._title,
-                file=self._stream,
+                file=_where_the_cursor_moves(self._stream),
                 leave=False,
                 smoothing=0,  # stages differ too much for the latest rate to tell of the next
                 bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
@@ -126,12 +122,8 @@ class Stages:
 
     def say(self, text: str) -> None:
         """Prints a line without disturbing the bar."""
-        if self._silent:
-            return
-        if self._bar is not None:
-            self._bar.write(text, file=self._stream)
-        else:
-            print(text, file=self._stream, flush=True)
+        if not self._silent:
+            _print_beside(self._bar, text, self._stream)
 
     def close(self) -> None:
         """Takes the bar away."""
@@ -193,6 +185,19 @@ class Stage:
 
     def __str__(self) -> str:
         return f"{self._name}: {self._done:.0f} of {self._total} {self._unit}s"
+
+
+def _where_the_cursor_moves(stream: TextIO) -> TextIO:
+    """The stream for a bar: one that shows control characters would show those that move it."""
+    return getattr(stream, "unfiltered", stream)
+
+
+def _print_beside(bar: Any, text: str, stream: TextIO) -> None:
+    if bar is not None:
+        bar.clear()
+    print(text, file=stream, flush=True)
+    if bar is not None:
+        bar.refresh()
 
 
 def _in_notebook() -> bool:

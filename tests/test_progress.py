@@ -1,7 +1,10 @@
 import io
 
+import pytest
+
 from pnil_tf import progress
-from pnil_tf.progress import Stages
+from pnil_tf.progress import Progress, Stages
+from pnil_tf.standard_streams import Guarded
 
 
 class Clock:
@@ -49,6 +52,28 @@ def test_a_terminal_has_one_bar_for_the_whole():
     stages.close()
     assert "evaluation" in stream.getvalue()
     assert "first: done" in stream.getvalue()
+
+
+@pytest.mark.parametrize("kind", [Stages, Progress])
+def test_the_bar_of_a_command_moves_the_cursor_and_shows_no_other_control_characters(kind):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    stream = Terminal()
+    guarded = Guarded(stream)
+    if kind is Stages:
+        shown = Stages("work", stream=guarded)
+        shown.expect({"first": 1.0})
+        shown.begin("first", 2).advance_to(1)
+    else:
+        shown = Progress("work", 2, stream=guarded)
+        shown.advance_to(1)
+    shown.say("a name\x1b[2J")
+    shown.close()
+    assert "\r" in stream.getvalue()
+    assert "\\r" not in stream.getvalue()
+    assert "\x1b[2J" not in stream.getvalue()
 
 
 def test_silence():

@@ -355,7 +355,7 @@ def _work(
     """Attacks, judges, checks, and writes the results' files into a folder."""
     settings, y = trial.settings, trial.y
     clean = trial.clean_votes()
-    logger.info("clean: accuracy %.1f %% on %d images", 100 * trial.share(clean).mean(), len(y))
+    trial.stages.say(f"clean: accuracy {trial.share(clean).mean():.1%} on {len(y)} images")
     outcomes = _attacked(trial, attacks)
     worst_votes, worst_images = _worst_case(trial, trial.share(clean), outcomes)
     evidence = gather(trial, trial.share(clean), outcomes, curve_epsilons(settings))

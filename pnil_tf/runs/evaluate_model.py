@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,8 @@ def evaluate(
     """
     given = {"epsilon": epsilon, "norm": norm, "seed": seed, "save_adversarial": True, **settings}
     if attacks is not None:
-        given["attacks"] = (attacks,) if isinstance(attacks, str) else tuple(attacks)
+        single = isinstance(attacks, str) or not isinstance(attacks, Iterable)
+        given["attacks"] = (attacks,) if single else tuple(attacks)
     if images is not None:
         given["images"] = images
     asked = settings_with(effort, given)

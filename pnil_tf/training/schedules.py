@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from typing import Any
 
 import keras
@@ -114,7 +115,8 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def _check_bounds(min_lr: float, max_lr: float) -> None:
-    if not (0.0 <= min_lr <= max_lr and max_lr > 0.0 and math.isfinite(max_lr)):
+    numeric = all(isinstance(rate, numbers.Real) for rate in (min_lr, max_lr))
+    if not (numeric and 0.0 <= min_lr <= max_lr and max_lr > 0.0 and math.isfinite(max_lr)):
         raise UserError(
             "A learning rate needs 0 <= min_lr <= max_lr and max_lr > 0. Received: "
             f"min_lr={min_lr!r}, max_lr={max_lr!r}."
