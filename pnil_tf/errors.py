@@ -74,10 +74,14 @@ def argument(name: str, value: object = None) -> str:
     if value is None:
         return said
     if isinstance(value, tuple):
-        numbers = [f"{number:g}" for number in value]
-        return f"{said}={','.join(numbers)}" if flag else f"{said}=({', '.join(numbers)})"
+        parts = [_said(p, flag) if isinstance(p, str) else f"{p:g}" for p in value]
+        return f"{said}={','.join(parts)}" if flag else f"{said}=({', '.join(parts)})"
+    return f"{said}={_said(value, flag)}"
+
+
+def _said(value: object, flag: bool) -> str:
     quoted = isinstance(value, str) and not value[:1].isdigit() and not flag
-    return f"{said}={value!r}" if quoted else f"{said}={value}"
+    return repr(value) if quoted else str(value)
 
 
 def repeated_with(name: str) -> str:

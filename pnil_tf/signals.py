@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -11,6 +12,11 @@ from typing import NoReturn
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SECONDS = 10.0
 """How long TensorFlow is waited for. It does not hear signals, and an operation may take hours."""
+
+_LEFT = (
+    b"\nStopped: TensorFlow did not return in time. What was saved before is whole, and a command "
+    b"that has --resume goes on from there.\n"
+)
 
 _heard = threading.Event()
 
@@ -42,4 +48,6 @@ def _wait(reading: int, seconds: float) -> None:
     """Python's part of a signal's handling writes its number at once, whatever else runs."""
     while number := os.read(reading, 1):
         if number[0] in _SIGNALS and not _heard.wait(seconds):
+            with contextlib.suppress(OSError):  # a closed stream; the others may be locked
+                os.write(2, _LEFT)
             os._exit(128 + number[0])

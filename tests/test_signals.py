@@ -42,8 +42,9 @@ def test_an_operation_that_does_not_return_is_left(number):
         time.sleep(5)  # it is being traced
         sent = time.monotonic()
         process.send_signal(number)
-        process.communicate(timeout=30)
+        _, said = process.communicate(timeout=30)
         assert time.monotonic() - sent < 20
         assert process.returncode == 128 + number
+        assert b"Stopped: TensorFlow did not return in time." in said
     finally:
         process.kill()

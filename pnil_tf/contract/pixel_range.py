@@ -89,7 +89,7 @@ class PixelRange:
     def says(self, epsilon: float) -> str:
         """A radius in words, both as a share and in pixels (of 255 where the range is [0, 1])."""
         width = 255.0 if self.is_unit else self.width
-        return f"{share(epsilon)} of the range ({epsilon * width:.4g} of {width:.4g})"
+        return f"{share_text(epsilon)} of the range ({epsilon * width:.4g} of {width:.4g})"
 
     def __str__(self) -> str:
         return f"[{self.low:g}, {self.high:g}]"
@@ -159,7 +159,7 @@ def in_255ths(epsilon: float) -> bool:
     return abs(steps - round(steps)) < 1e-6 * max(steps, 1) and fraction.denominator > 10
 
 
-def share(length: float, beside: float | None = None) -> str:
+def share_text(length: float, beside: float | None = None) -> str:
     """A share of the range in words: `8/255`, or `0.3`.
 
     Args:
@@ -167,7 +167,7 @@ def share(length: float, beside: float | None = None) -> str:
         beside: The radius that it belongs to: its steps are said in 255ths if it is.
 
     Examples:
-        >>> share(8 / 255), share(0.3), share(2 / 255 / 3, beside=2 / 255)
+        >>> share_text(8 / 255), share_text(0.3), share_text(2 / 255 / 3, beside=2 / 255)
         ('8/255', '0.3', '0.667/255')
     """
     if in_255ths(length if beside is None else beside):

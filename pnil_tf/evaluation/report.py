@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pnil_tf.attacks.registry import attack_named
-from pnil_tf.contract.pixel_range import PixelRange, in_255ths, share
+from pnil_tf.contract.pixel_range import PixelRange, in_255ths, share_text
 from pnil_tf.evaluation.glossary import WORDS, occurring, words_of_attacks
 from pnil_tf.evaluation.plots import accuracy_bars, accuracy_curve, image_grid
 from pnil_tf.evaluation.statistics import majority
@@ -162,7 +162,7 @@ def budgets(results: dict[str, Any]) -> list[tuple[str, ...]]:
         settings = row["settings"]
         targets = settings.get("targets")
         ignored = attack_named(settings["name"]).ignores
-        step = share(settings["step_size"], beside=results["settings"]["epsilon"])
+        step = share_text(settings["step_size"], beside=results["settings"]["epsilon"])
         rows.append(
             (
                 name,
@@ -212,7 +212,7 @@ def _epsilon_curve(curve: list[dict[str, Any]], epsilon: float) -> bytes:
 def _at_radii(results: dict[str, Any]) -> str:
     beside = results["settings"]["epsilon"]
     return ", ".join(
-        f"{row['value']:.1%} at epsilon {share(row['epsilon'], beside)}"
+        f"{row['value']:.1%} at epsilon {share_text(row['epsilon'], beside)}"
         for row in results["epsilon_curve"]
     )
 

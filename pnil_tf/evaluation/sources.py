@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import logging
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -10,6 +11,11 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf.errors import UserError
+
+_BLOCKS = 20
+"""So many images or more of two classes hardly stand in blocks by chance."""
+
+logger = logging.getLogger(__name__)
 
 _NAMES = (("image", "label"), ("images", "labels"), ("x", "y"))
 
@@ -22,13 +28,15 @@ def gathered(x: Any, y: Any, count: int) -> tuple[np.ndarray, np.ndarray, str]:
             `tf.data.Dataset` (in batches or not) or a `keras.utils.PyDataset`, whose elements are
             `(images, labels)`, with weights or not, or a dictionary of `image` and `label`.
         y: Labels, where `x` has none: class numbers, or rows of which one number is 1.
-        count: How many images, at most; the first ones.
+        count: How many images, at most; the first ones, unless they are sorted by class: then
+            they are mixed before, in an order that depends on their number alone.
 
     Returns:
-        Images and labels `(n,)` as they are, and what they came from, one phrase.
+        Images and labels `(n,)`, and what they came from, one phrase.
 
     Raises:
-        UserError: If labels are missing, or given twice, or there are no images.
+        UserError: If labels are missing, or given twice, or there are no images; or if a data set
+            is sorted by class and not read to its end, or begins again before there are enough.
     """
     if isinstance(x, tf.data.Dataset):
         found = "tf.data", _of_dataset(x)
@@ -38,15 +46,46 @@ def gathered(x: Any, y: Any, count: int) -> tuple[np.ndarray, np.ndarray, str]:
         if y is None:
             raise UserError("Labels are missing: pass y, the class number of each image.")
         images, labels = _array(x, "images", "x"), _array(y, "labels", "y")
-        return images[:count], class_numbers(labels)[:count], "arrays"
+        images, labels = _mixed(images, class_numbers(labels))
+        return images[:count], labels[:count], "arrays"
     source, batches = found
     if y is not None:
         raise UserError(
             f"The labels are those of the data set. Received: a {type(x).__name__} and y. Leave "
             "y out."
         )
-    images, labels = _first(batches, count)
-    return images, labels, source
+    images, labels, ended = _first(batches, count)
+    if _in_blocks(labels) and not ended:
+        raise UserError(
+            f"The data set is sorted by class, so its first {len(labels)} images say nothing of "
+            "the others. Shuffle it (image_dataset_from_directory does with shuffle=True and a "
+            "seed), or ask for all of its images."
+        )
+    if isinstance(x, tf.data.Dataset) and x.cardinality() == tf.data.INFINITE_CARDINALITY:
+        different = len({image.tobytes() for image in images})
+        if different < len(images):
+            raise UserError(
+                f"The data set begins again after some images, and copies count once. Received: "
+                f"{different} different ones among {len(images)}. Leave repeat() out."
+            )
+    return *_mixed(images, labels), source
+
+
+def _in_blocks(labels: np.ndarray) -> bool:
+    """Whether images stand class by class."""
+    if labels.ndim != 1 or len(labels) < _BLOCKS:
+        return False
+    changes = int((labels[1:] != labels[:-1]).sum())
+    return changes + 1 == len(np.unique(labels))
+
+
+def _mixed(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Images that stand class by class in another order: some of them are to stand for all."""
+    if len(images) != len(labels) or not _in_blocks(labels):
+        return images, labels
+    logger.info("The images are sorted by class: they are mixed before any are chosen.")
+    order = np.random.default_rng(0).permutation(len(images))
+    return images[order], labels[order]
 
 
 def _array(values: Any, what: str, name: str) -> np.ndarray:
@@ -72,7 +111,8 @@ def class_numbers(labels: Any) -> np.ndarray:
     return labels
 
 
-def _first(batches: Iterable[Any], count: int) -> tuple[np.ndarray, np.ndarray]:
+def _first(batches: Iterator[Any], count: int) -> tuple[np.ndarray, np.ndarray, bool]:
+    """The first images and labels, and whether there are no more (asked of sorted ones alone)."""
     images, labels, found = [], [], 0
     for batch in batches:
         x, y = (np.asarray(part) for part in _pair(batch))
@@ -89,7 +129,9 @@ def _first(batches: Iterable[Any], count: int) -> tuple[np.ndarray, np.ndarray]:
             "The images of an evaluation have one size. Received: images of the shapes "
             f"{shapes[0]} and {shapes[1]}. Resize them, for example by tf.image.resize."
         )
-    return np.concatenate(images)[:count], np.concatenate(labels)[:count]
+    numbers = np.concatenate(labels)
+    ended = found <= count and _in_blocks(numbers) and next(batches, None) is None
+    return np.concatenate(images)[:count], numbers[:count], ended
 
 
 def _of_dataset(dataset: tf.data.Dataset) -> Iterator[Any]:

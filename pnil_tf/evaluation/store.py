@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from pnil_tf.contract.setting_text import setting_text, settings_text
 from pnil_tf.errors import UserError, argument
 from pnil_tf.files import (
     is_leftover,
@@ -21,6 +22,7 @@ from pnil_tf.files import (
     remove_leftovers,
     replacing,
     seal,
+    understood,
     unsealed,
     write_record,
 )
@@ -30,6 +32,13 @@ Arrays = dict[str, np.ndarray]
 _IDENTITY = "identity.json"
 _BESIDE_PIECES = {_IDENTITY, "results.json", "report.html", "shards"}
 _OURS = b'"sha256"'  # every identity states its own checksum
+# Other settings, or another number of images, make other images, too; not the other way round.
+_SAYING_MOST = ("version", "settings")
+_FINGERPRINTED = {
+    "data": "images and classes",
+    "model": "a model",
+    "transfer_from": "a model to transfer from",
+}
 
 logger = logging.getLogger(__name__)
 
@@ -59,11 +68,13 @@ class Store:
         file = folder / _IDENTITY
         identity = json.loads(json.dumps(identity))
         if shared:  # what looks left over there may be another's, who is writing it
-            check_identity(read_json(file), identity, folder.parent)
+            with understood(file):
+                check_identity(read_json(file), identity, folder.parent)
             return
         refuse_foreign_state(folder)
         if resume and file.is_file():
-            check_identity(read_json(file), identity, folder.parent)
+            with understood(file):
+                check_identity(read_json(file), identity, folder.parent)
         else:
             self.remove()
         folder.mkdir(parents=True, exist_ok=True)
@@ -170,12 +181,26 @@ def check_identity(found: dict[str, Any], asked: dict[str, Any], folder: Path) -
     Raises:
         UserError: If they differ.
     """
-    other = [key for key in asked if found.get(key) != asked[key]]
-    if not other:
-        return
-    key = other[0]
-    raise UserError(
-        f"The evaluation in {folder} cannot be resumed: it was started with another {key}. "
-        f"Received: {json.dumps(asked[key])}; it has {json.dumps(found.get(key))}. Use the same, "
-        f"or {argument('overwrite')}."
-    )
+    keys = {**dict.fromkeys(_SAYING_MOST), **asked, **found}
+    other = [key for key in keys if found.get(key) != asked.get(key)]
+    if other:
+        begun, received = _differing(other[0], found.get(other[0]), asked.get(other[0]))
+        raise UserError(
+            f"What {folder} holds cannot be resumed: it was begun with {begun}. Received: "
+            f"{received}. Ask for the same, or for {argument('overwrite')}."
+        )
+
+
+def _differing(key: str, found: Any, asked: Any) -> tuple[str, str]:
+    """An entry of two identities in words: as it was, and as it is asked for."""
+    if key == "settings":
+        names = [name for name in {**found, **asked} if found.get(name) != asked.get(name)]
+        return settings_text(found, names), settings_text(asked, names)
+    if key in _FINGERPRINTED:
+        of, no = f"{_FINGERPRINTED[key]} of the fingerprint", f"no {argument(key)}"
+        return (f"{of} {found[:12]}" if found else no), (f"{of} {asked[:12]}" if asked else no)
+    if key == "labels":
+        return ("labels", "no labels") if found else ("no labels", "labels")
+    if key == "version":
+        return f"version {found} of pnil_tf", f"version {asked}"
+    return setting_text(key, found), setting_text(key, asked)

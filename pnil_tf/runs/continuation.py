@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pnil_tf.contract.setting_text import setting_text
 from pnil_tf.data import Dataset, DataSettings
 from pnil_tf.errors import UserError, argument
 from pnil_tf.runs.settings import TrainSettings
@@ -31,9 +32,9 @@ def continued(
         value = list(value) if isinstance(value, tuple) else value  # as JSON keeps it
         if name not in FREE_ON_RESUME and value != before.get(name):
             raise UserError(
-                f"The run was begun with {argument(name, before.get(name))} and cannot go on with "
-                f"{argument(name, value)}. Leave it out, or begin another run under another "
-                f"{argument('name')}."
+                f"The run was begun with {setting_text(name, before.get(name))} and cannot go on "
+                f"with {setting_text(name, value)}. Leave it out, or begin another run under "
+                f"another {argument('name')}."
             )
     stored = {name: settings_of(group) for name, group in stored.items()}
     free = {"data_dir": settings.data.data_dir, "data_source": settings.data.data_source}

@@ -20,7 +20,7 @@ from pnil_tf.files import refuse_file_in_the_way, sha256_of, understood
 from pnil_tf.interruption import interruption_told
 from pnil_tf.runs.continuation import settings_of
 from pnil_tf.runs.crew import crew_of, leave_room_on_gpus
-from pnil_tf.runs.load import Loaded, load_model, no_model, read_run
+from pnil_tf.runs.load import Loaded, load_model, read_run, refuse_no_model
 from pnil_tf.runs.names import RUN
 from pnil_tf.vocabulary import NORMS
 
@@ -114,8 +114,7 @@ def settle(
     Raises:
         UserError: If something is missing or does not fit.
     """
-    if not Path(model).exists():
-        raise no_model(model)
+    refuse_no_model(model)
     run = read_run(model)
     with understood(Path(model) / RUN):
         said = _flat(run)

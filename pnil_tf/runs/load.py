@@ -53,37 +53,43 @@ def load_model(path: str | Path, run: Mapping[str, Any] | None = None) -> Loaded
     Raises:
         UserError: If there is no model at `path`, or it is damaged or unsafe.
     """
+    refuse_no_model(path)
     path = Path(path)
-    if path.is_dir() and (path / CLASSIFIER).is_file():
+    if (path / CLASSIFIER).is_file():
         run = read_run(path) if run is None else run
         _compare_checksum(path, run)
         with understood(path / RUN):
             pixel_range = _range_of_run(run)
         loaded = _load_keras(path / CLASSIFIER)
         return dataclasses.replace(loaded, kind="training run", pixel_range=pixel_range)
-    if path.is_dir() and tf.saved_model.contains_saved_model(str(path)):
+    if path.is_dir():
         variables = [file for file in path.glob("variables/*") if file.is_file()]
         compare_checksums(
             path, ["saved_model.pb", *(f"variables/{file.name}" for file in variables)]
         )
         return _load_saved_model(path)
-    if path.is_file() and path.suffix == ".keras":
-        return _load_keras(path)
+    return _load_keras(path)
+
+
+def refuse_no_model(path: str | Path) -> None:
+    """Refuses a path at which there is nothing that `load_model` could try to load.
+
+    Raises:
+        UserError: If so.
+    """
+    path = Path(path)
     if path.is_dir():
-        raise UserError(
-            f"{path} holds no model: neither a {CLASSIFIER} (is the training finished?) nor a "
-            "saved_model.pb."
-        )
-    if path.exists():
+        if not ((path / CLASSIFIER).is_file() or tf.saved_model.contains_saved_model(str(path))):
+            raise UserError(
+                f"{path} holds no model: neither a {CLASSIFIER} (is the training finished?) nor a "
+                "saved_model.pb."
+            )
+    elif not path.exists():
+        raise UserError(f"There is no model at {path}. Check the path, or train one first.")
+    elif not (path.is_file() and path.suffix == ".keras"):
         raise UserError(
             f"{path} is not a model. Give a run's folder, a .keras file or a SavedModel folder."
         )
-    raise no_model(path)
-
-
-def no_model(path: str | Path) -> UserError:
-    """The error for a path where nothing is."""
-    return UserError(f"There is no model at {path}. Check the path, or train one first.")
 
 
 def read_run(path: str | Path) -> dict[str, Any]:

@@ -89,7 +89,8 @@ class TrainSettings:
     """Everything a training run is told.
 
     Raises:
-        UserError: If no radius is known for the data set, or a value is not valid.
+        UserError: If no radius is known for the data set, unless a run of some name is gone on
+            with, or a value is not valid.
     """
 
     data: DataSettings
@@ -102,24 +103,36 @@ class TrainSettings:
     def __post_init__(self) -> None:
         check_types(self)
         dataset = self.data.dataset
-        if self.attack.epsilon is None:
-            require(
-                self.attack.norm == "linf",
-                f"The preset radii are of the l_inf norm, so {argument('norm', 'l2')} needs a "
-                f"radius of its own. Pass {argument('epsilon')}.",
-            )
-            require(
-                dataset in PAPER_EPSILON,
-                f"Radii are preset for {', '.join(PAPER_EPSILON)}. Received: "
-                f"{argument('dataset', dataset)} without {argument('epsilon')}. If the name is "
-                f"right, pass one, a share of the pixel range, for example "
-                f"{argument('epsilon', '8/255')}.",
-            )
+        if not (self.run.resume and self.run.name):  # that run's radius is not known yet
+            self.require_radius()
+        if self.attack.epsilon is None and self.attack.norm == "linf":
             self._fill("attack", epsilon=PAPER_EPSILON.get(dataset))
         if self.model.model is None:
             self._fill("model", model=PAPER_MODEL.get(dataset, "small_cnn"))
         if self.run.name is None:
             self._fill("run", name=self._default_name())
+
+    def require_radius(self) -> None:
+        """Refuses settings without a radius, which the run that they go on with may have.
+
+        Raises:
+            UserError: If none was given and none is preset.
+        """
+        if self.attack.epsilon is not None:
+            return
+        dataset = self.data.dataset
+        require(
+            self.attack.norm == "linf",
+            f"The preset radii are of the l_inf norm, so {argument('norm', 'l2')} needs a "
+            f"radius of its own. Pass {argument('epsilon')}.",
+        )
+        require(
+            dataset in PAPER_EPSILON,
+            f"Radii are preset for {', '.join(PAPER_EPSILON)}. Received: "
+            f"{argument('dataset', dataset)} without {argument('epsilon')}. If the name is "
+            f"right, pass one, a share of the pixel range, for example "
+            f"{argument('epsilon', '8/255')}.",
+        )
 
     def _fill(self, group: str, **values: Any) -> None:
         object.__setattr__(self, group, dataclasses.replace(getattr(self, group), **values))

@@ -69,6 +69,7 @@ def prepare(settings: TrainSettings) -> TrainingJob:
     Raises:
         UserError: If the settings cannot be followed.
     """
+    settings.require_radius()
     attack = _training_attack(settings)
     strategy = make_strategy(settings.device)
     _check_batch(settings, strategy)

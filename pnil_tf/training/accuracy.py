@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from pnil_tf.contract.outputs import LOGIT, PROBABILITY, Outputs
+from pnil_tf.contract.outputs import PROBABILITY, Outputs
 from pnil_tf.errors import UserError
 from pnil_tf.tensors import Tensor
 from pnil_tf.training.labels import Labels
@@ -45,7 +45,7 @@ class ClassifierAccuracy(keras.metrics.Mean):
 
 
 def check_thresholds(metrics: list[Any], outputs: Outputs) -> None:
-    """Refuses a metric that takes one logit for a probability.
+    """Refuses a metric that takes logits for probabilities.
 
     Args:
         metrics: As `compile` takes them, flat.
@@ -54,15 +54,37 @@ def check_thresholds(metrics: list[Any], outputs: Outputs) -> None:
     Raises:
         UserError: If so.
     """
-    for metric in metrics if outputs.kind == LOGIT else []:
-        named = isinstance(metric, str) and metric.lower().replace("_", "") == "binaryaccuracy"
-        given = isinstance(metric, keras.metrics.BinaryAccuracy)
-        if named or (given and metric.get_config()["threshold"] != 0):
+    for metric in metrics if outputs.activation_name is None else []:
+        if _takes_probabilities(metric):
+            name = metric if isinstance(metric, str) else type(metric).__name__
             raise UserError(
-                "Binary accuracy compares an output with 0.5, which is right for a probability. "
-                "Received: a classifier that answers with one logit. Use metrics=['accuracy'], "
-                "which compares a logit with 0."
+                f"The metric {name} takes outputs for probabilities, as it is set here. Received: "
+                f"it, and a classifier that answers with {outputs.kind}. Use metrics=['accuracy'], "
+                "set from_logits=True or the threshold 0 where the metric can be, or let the "
+                "classifier end in its activation."
             )
+
+
+def _takes_probabilities(metric: Any) -> bool:
+    """Whether one of Keras' metrics means nothing of logits; a stranger's is never refused."""
+    if isinstance(metric, str):
+        try:
+            metric = keras.metrics.get(metric)
+        except ValueError:
+            return False  # Keras says it
+    if getattr(metric, "__name__", "") == "binary_accuracy":
+        return True
+    of_keras = type(metric).__module__.partition(".")[0] == "keras"
+    if not (of_keras and isinstance(metric, keras.metrics.Metric)):
+        return False
+    config = metric.get_config()
+    if "from_logits" in config:
+        return not config["from_logits"]
+    if "thresholds" in config:  # None is 0.5, unless the largest outputs count
+        return config["thresholds"] not in (0, [0]) and not config.get("top_k")
+    if "num_thresholds" in config:
+        return True
+    return bool(config.get("threshold"))  # 0, or None for the largest output
 
 
 def with_own_accuracy(metrics: Any) -> Any:

@@ -176,7 +176,12 @@ class AdversarialModel(AveragedFit):
         self.seed = seed
         # Not the optimizer's count, which stands still where a loss scale overflows.
         self.steps_taken = keras.Variable(
-            0, dtype="int64", trainable=False, aggregation="only_first_replica", name="steps_taken"
+            "zeros",  # a number would be refused where Keras only asks for a model's shapes
+            shape=(),
+            dtype="int64",
+            trainable=False,
+            aggregation="only_first_replica",
+            name="steps_taken",
         )
         if self.validation_attack is not None:
             self._adversarial_loss = keras.metrics.Mean(name=_VALIDATION_METRICS[0])

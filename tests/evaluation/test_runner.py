@@ -183,7 +183,7 @@ def test_results_are_neither_overwritten_nor_mixed(whole, tmp_path):
         evaluate(noisy_linear(), *images(), settings, folder)
     assert evaluate(noisy_linear(), *images(), settings, folder, resume=True) == results
     before = sha256_of(folder)
-    with pytest.raises(UserError, match="was started with another settings"):
+    with pytest.raises(UserError, match=r"begun with seed=0\. Received: seed=1\."):
         evaluate(
             noisy_linear(),
             *images(),
@@ -192,8 +192,8 @@ def test_results_are_neither_overwritten_nor_mixed(whole, tmp_path):
             resume=True,
         )
     assert sha256_of(folder) == before
-    Store(tmp_path / "state", {"settings": 1}, resume=False)
-    with pytest.raises(UserError, match="cannot be resumed: it was started with another settings"):
+    Store(tmp_path / "state", {"settings": {**settings.to_json(), "images": 1}}, resume=False)
+    with pytest.raises(UserError, match="cannot be resumed: it was begun with version None"):
         evaluate(noisy_linear(), *images(), settings, tmp_path, resume=True)
 
 

@@ -89,3 +89,42 @@ def unequal():
 def test_what_is_no_images_with_labels_is_refused(x, y, words):
     with pytest.raises(UserError, match=words):
         gathered(x, y, 5)
+
+
+def by_class(count=60):
+    """Images that tell their own class, sorted by it."""
+    labels = np.repeat(np.arange(3), count // 3)
+    images = np.broadcast_to(labels[:, None, None, None], (count, 2, 3, 1)).astype(np.float32)
+    return images + np.linspace(0, 0.5, count, dtype=np.float32)[:, None, None, None], labels
+
+
+@pytest.mark.parametrize("source", ["arrays", "tf.data", "whole tf.data"])
+def test_images_that_are_sorted_by_class_are_mixed_before_some_are_chosen(source):
+    images, labels = by_class()
+    batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(8)
+    if source == "arrays":
+        found, numbers, _ = gathered(images, labels, 30)
+        again, _, _ = gathered(images, labels, 30)
+        np.testing.assert_array_equal(found, again)
+        assert len(found) == 30
+    elif source == "tf.data":
+        with pytest.raises(UserError, match=r"sorted by class.* first 30 images"):
+            gathered(batches, None, 30)
+        return
+    else:
+        found, numbers, _ = gathered(batches, None, 60)
+    assert len(np.unique(numbers[:20])) == 3
+    np.testing.assert_array_equal(np.floor(found[:, 0, 0, 0]), numbers)
+
+
+def test_images_in_a_mixed_order_keep_it():
+    images, labels = by_class()
+    order = np.random.default_rng(1).permutation(60)
+    found, numbers, _ = gathered(images[order], labels[order], 30)
+    np.testing.assert_array_equal(found, images[order][:30])
+    np.testing.assert_array_equal(numbers, labels[order][:30])
+
+
+def test_images_of_a_data_set_that_begins_again_count_once():
+    with pytest.raises(UserError, match=r"10 different ones among 25. Leave repeat"):
+        gathered(dataset().repeat().batch(4), None, 25)

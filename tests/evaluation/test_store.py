@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from pnil_tf.errors import UserError
-from pnil_tf.evaluation.store import Store, write_arrays
+from pnil_tf.errors import UserError, speaking_of_flags
+from pnil_tf.evaluation.store import Store, check_identity, write_arrays
 from pnil_tf.files import sha256_of
 
 IDENTITY = {"settings": {"epsilon": 0.1, "attacks": ["pgd"]}, "model": "abc"}
@@ -54,7 +54,7 @@ def test_a_damaged_piece_is_computed_anew(tmp_path, damage):
 
 def test_another_evaluation_cannot_be_resumed(tmp_path):
     Store(tmp_path / "state", IDENTITY, resume=False)
-    with pytest.raises(UserError, match="another model"):
+    with pytest.raises(UserError, match="a model of the fingerprint abc"):
         Store(tmp_path / "state", {**IDENTITY, "model": "xyz"}, resume=True)
 
 
@@ -89,5 +89,45 @@ def test_a_shared_store_leaves_what_another_process_is_writing(tmp_path):
     unfinished.write_bytes(b"half")
     Store(tmp_path / "state", {"seed": 1}, resume=True, shared=True)
     assert unfinished.exists()
-    with pytest.raises(UserError, match="another seed"):
+    with pytest.raises(UserError, match=r"begun with seed=1\. Received: seed=2\."):
         Store(tmp_path / "state", {"seed": 2}, resume=True, shared=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "begun", "received"),
+    [
+        ({"settings": {"epsilon": 4 / 255}}, "--epsilon=8/255", "--epsilon=4/255"),
+        ({"settings": {"seed": 3}}, "--seed=0", "--seed=3"),
+        (
+            {"settings": {"attacks": ["fgsm", "spsa"], "steps": 5}},
+            "--attacks=pgd, no --steps",
+            "--attacks=fgsm,spsa, --steps=5",
+        ),
+        ({"settings": {"seed": 1}, "data": "9" * 64}, "--seed=0", "--seed=1"),
+        ({"pixel_range": [0.0, 255.0]}, "--pixel_range=0,1", "--pixel_range=0,255"),
+        (
+            {"model": "b" * 64},
+            "a model of the fingerprint aaaaaaaaaaaa",
+            "a model of the fingerprint bbbbbbbbbbbb",
+        ),
+        (
+            {"transfer_from": "c" * 64},
+            "no --transfer_from",
+            "a model to transfer from of the fingerprint cccccccccccc",
+        ),
+        ({"version": "9", "settings": {"seed": 1}}, "version 0.1.0 of pnil_tf", "version 9"),
+        ({"labels": False}, "labels", "no labels"),
+    ],
+)
+def test_what_differs_is_named_and_nothing_else(change, begun, received, tmp_path):
+    settings = {"epsilon": 8 / 255, "seed": 0, "attacks": ["pgd"], "steps": None, "epsilons": []}
+    found = {"data": "1" * 64, "settings": settings, "model": "a" * 64, "version": "0.1.0"}
+    found |= {"pixel_range": [0.0, 1.0], "labels": True}
+    asked = {**found, **change, "settings": {**settings, **change.get("settings", {})}}
+    check_identity(found, found, tmp_path)
+    with speaking_of_flags(), pytest.raises(UserError) as error:
+        check_identity(found, asked, tmp_path)
+    assert f"it was begun with {begun}. Received: {received}. " in str(error.value)
+    if "transfer_from" in change:  # an entry that is not there any more differs, too
+        with pytest.raises(UserError):
+            check_identity(asked, found, tmp_path)

@@ -111,6 +111,11 @@ def test_a_file_does_not(run, said, complaint):
         evaluate_saved(str(run / "classifier.keras"), **said)
 
 
+def test_a_folder_without_a_model_is_asked_for_nothing_else(tmp_path):
+    with pytest.raises(UserError, match="holds no model"):
+        evaluate_saved(str(tmp_path))
+
+
 def test_a_foreign_file_is_evaluated_in_the_pixels_it_takes(tmp_path, asked):
     layers = keras.layers
     model = keras.Sequential(

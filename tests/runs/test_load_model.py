@@ -9,6 +9,7 @@ from pnil_tf.errors import UserError
 from pnil_tf.evaluation.target import as_target
 from pnil_tf.layers import PNILLayer
 from pnil_tf.runs.load import load_model, read_run
+from pnil_tf.training.model import AdversarialModel
 
 X = np.random.default_rng(0).random((5, 4, 4, 1)).astype(np.float32)
 
@@ -101,3 +102,13 @@ def test_a_runs_description(tmp_path):
         (tmp_path / "run.json").write_text(damage)
         with pytest.raises(UserError, match=r"run\.json"):
             read_run(tmp_path)
+
+
+def test_a_checkpoint_of_an_adversarial_model(tmp_path):
+    model = AdversarialModel(classifier(), "fgsm", 0.1, weight_averaging=0.9)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    kept = keras.callbacks.ModelCheckpoint(tmp_path / "kept.keras")
+    model.fit(X, np.arange(5) % 3, verbose=0, callbacks=[kept])
+    loaded = load_model(tmp_path / "kept.keras").model
+    assert int(loaded.steps_taken.numpy()) == 1
+    np.testing.assert_allclose(loaded.predict(X, verbose=0), model.predict(X, verbose=0), atol=1e-5)

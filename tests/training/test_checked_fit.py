@@ -472,7 +472,18 @@ def test_weights_of_images_count_alike_in_clean_and_adversarial_figures(blobs):
     assert found["adversarial_accuracy"] == pytest.approx(found["accuracy"])
 
 
-@pytest.mark.parametrize("metric", ["binary_accuracy", keras.metrics.BinaryAccuracy])
+@pytest.mark.parametrize(
+    "metric",
+    [
+        "binary_accuracy",
+        "AUC",
+        keras.metrics.BinaryAccuracy,
+        keras.metrics.AUC,
+        keras.metrics.Precision,
+        keras.metrics.Recall,
+        keras.metrics.BinaryCrossentropy,
+    ],
+)
 def test_a_metric_that_takes_a_logit_for_a_probability_is_refused(metric):
     def asked(activation, metric):
         model = AdversarialModel(linear(count=1, activation=activation), ATTACK)
@@ -481,8 +492,21 @@ def test_a_metric_that_takes_a_logit_for_a_probability_is_refused(metric):
 
     asked("sigmoid", metric)
     asked(None, lambda: keras.metrics.BinaryAccuracy(threshold=0.0))
-    with pytest.raises(UserError, match=r"Binary accuracy compares an output with 0\.5"):
+    asked(None, lambda: keras.metrics.AUC(from_logits=True))
+    asked(None, lambda: keras.metrics.Recall(thresholds=0))
+    with pytest.raises(UserError, match="takes outputs for probabilities"):
         asked(None, metric)
+
+
+def test_a_metric_of_probabilities_is_refused_for_logits_of_several_classes():
+    def asked(metric):
+        AdversarialModel(linear(), ATTACK).compile("sgd", CROSS_ENTROPY, metrics=[metric])
+
+    asked(keras.metrics.SparseCategoricalCrossentropy(from_logits=True))
+    asked(keras.metrics.SparseTopKCategoricalAccuracy(2))
+    asked(keras.metrics.F1Score())
+    with pytest.raises(UserError, match="SparseCategoricalCrossentropy takes outputs for prob"):
+        asked(keras.metrics.SparseCategoricalCrossentropy())
 
 
 def test_another_classifier_is_looked_at_anew(blobs):
