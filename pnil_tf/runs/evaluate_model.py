@@ -67,7 +67,8 @@ def evaluate(
             its verdict is 'doubtful' at best. `"standard"` is the default, `"thorough"` what a
             paper needs.
         attacks: Names of the attacks to run, or of suites; the effort's by default.
-        images: How many images to take, the first ones; the effort's number by default.
+        images: How many images to take, the first ones (mixed before, if they are sorted by
+            class); the effort's number by default.
         seed: Every random number of the evaluation follows from it.
         verbose: 0 for silence, 1 for a bar (lines where there is no terminal), 2 for lines.
         workers: Processes that share the images out, batch by batch; the figures are the same.
