@@ -198,7 +198,7 @@ def test_a_saved_model_and_an_adversarial_model(tmp_path, result):
         ({"restart": 2}, "Did you mean 'restarts'"),
         ({"effort": "much"}, "quick, standard, thorough"),
         ({"epsilon": 8}, "8/255"),
-        ({"attacks": ()}, "attacks must be"),
+        ({"attacks": ()}, "No attack was named"),
         ({"y": None}, "pass y"),
     ],
 )
