@@ -197,10 +197,16 @@ def _differing(key: str, found: Any, asked: Any) -> tuple[str, str]:
         names = [name for name in {**found, **asked} if found.get(name) != asked.get(name)]
         return settings_text(found, names), settings_text(asked, names)
     if key in _FINGERPRINTED:
-        of, no = f"{_FINGERPRINTED[key]} of the fingerprint", f"no {argument(key)}"
-        return (f"{of} {found[:12]}" if found else no), (f"{of} {asked[:12]}" if asked else no)
+        return _mark_text(key, found), _mark_text(key, asked)
     if key == "labels":
         return ("labels", "no labels") if found else ("no labels", "labels")
     if key == "version":
         return f"version {found} of pnil_tf", f"version {asked}"
     return setting_text(key, found), setting_text(key, asked)
+
+
+def _mark_text(key: str, mark: str | None) -> str:
+    if not mark:
+        return f"no {argument(key)}"
+    words, colon, _ = mark.partition(": ")
+    return words if colon else f"{_FINGERPRINTED[key]} of the fingerprint {mark[:12]}"

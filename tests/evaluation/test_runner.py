@@ -292,7 +292,7 @@ def test_a_stochastic_callable_is_not_taken_for_another(tmp_path):
     model = noisy_linear()
     settings = EvaluationSettings(**FAST)
     evaluate(lambda x: model(x), *images(), settings, tmp_path)
-    with pytest.raises(UserError, match="another model"):
+    with pytest.raises(UserError, match="begun with one of many callables with noise of their own"):
         evaluate(lambda x: model(x) + 1.0, *images(), settings, tmp_path, resume=True)
 
 
