@@ -189,7 +189,14 @@ def test_pages_escape_whatever_they_show():
 def test_an_evaluations_page_escapes_names_from_files():
     figure = {"value": 0.5, "low": 0.4, "high": 0.6, "images": 1, "draws": 1, "noise_std": 0.0}
     row = {**figure, "majority_vote": figure, "worst_draw": figure, "attack": NASTY}
-    attack = {"steps": 1, "restarts": 1, "step_size": 0.1, "loss": NASTY, "eot": {"draws": 1}}
+    attack = {
+        "name": "pgd",
+        "steps": 1,
+        "restarts": 1,
+        "step_size": 0.1,
+        "loss": NASTY,
+        "eot": {"draws": 1},
+    }
     settings = {"epsilon": 0.1, "norm": NASTY, "eot_samples": 1, "check_draws": 1}
     results = {
         "verdict": NASTY,

@@ -437,7 +437,7 @@ def test_a_wrapper_gives_its_classifier():
 def test_an_export_is_replaced_only_when_asked_and_only_by_a_whole_one(tmp_path, monkeypatch):
     path = export_saved_model(sequential(), tmp_path / "m")
     before = (path / "saved_model.pb").read_bytes()
-    with pytest.raises(UserError, match="without overwrite"):
+    with pytest.raises(UserError, match="There is an export already"):
         export_saved_model(sequential(), path)
 
     def fail(classifier, folder):

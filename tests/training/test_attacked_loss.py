@@ -95,5 +95,5 @@ def test_a_loss_without_a_slope_is_refused(loss):
 
 
 def test_the_cosine_of_one_output_is_refused():
-    with pytest.raises(UserError, match="cosine of single numbers"):
+    with pytest.raises(UserError, match="a cosine, and that of single numbers"):
         AdversarialModel(classifier(1, "sigmoid", 1.0), ATTACK).compile("sgd", L.CosineSimilarity())
