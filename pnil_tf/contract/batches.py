@@ -66,7 +66,7 @@ def check_pixels(pixel_range: PixelRange, low: float, high: float, fractional: b
         elif pixel_range.high >= 2 and low >= 0 and 0 < high <= 1:
             warnings.warn(
                 f"All pixels so far lie in [0, 1], but the classifier takes {pixel_range}. If 1 "
-                "means white, pass pixel_range=(0, 1), or scale the images.",
+                f"means white, pass {argument('pixel_range', (0, 1))}, or scale the images.",
                 stacklevel=2,
             )
         return

@@ -188,14 +188,14 @@ def _noises(classifier: Classifier, unit: Batch, training: bool) -> tuple[bool, 
     if not _vary(call, pixels):
         return False, False
     # Other noise, which every run draws afresh, may hide what has become a constant.
-    first, second = (_constants(call, pixels) for _ in range(2))
+    graphs = [tf.function(call, autograph=False) for _ in range(2)]
+    first, second = (_constants(graph.get_concrete_function(pixels).graph) for graph in graphs)
     same = len(first) == len(second) and all(map(np.array_equal, first, second))
-    return True, same and _vary(tf.function(call, autograph=False), pixels)
+    return True, same and _vary(graphs[0], pixels)
 
 
-def _constants(call: Callable[[Pixels], Logits], pixels: Pixels) -> list[np.ndarray]:
-    """The constants of a graph that is made of a call."""
-    graph = tf.function(call, autograph=False).get_concrete_function(pixels).graph
+def _constants(graph: tf.Graph) -> list[np.ndarray]:
+    """The constants of a function's graph, and the tensors that it has captured."""
     found = [op.outputs[0] for op in graph.get_operations() if op.type == "Const"]
     captured = [outer for outer, _ in graph.captures if hasattr(outer, "numpy")]
     values = [tf.get_static_value(tensor) for tensor in found] + [

@@ -12,10 +12,8 @@ from pnil_tf.certificate.settings import CertificateSettings
 from pnil_tf.contract.pixel_range import PixelRange
 from pnil_tf.errors import UserError
 from pnil_tf.files import sha256_of
-from pnil_tf.runs.evaluate import EVALUATION, going_on_told, own_pixels, settle
-
-CERTIFICATE = "certificate"
-"""The folder of the files within a run's."""
+from pnil_tf.runs.evaluate import going_on_told, own_pixels, settle
+from pnil_tf.runs.names import CERTIFICATE, EVALUATION
 
 
 def certify_saved(

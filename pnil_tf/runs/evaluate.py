@@ -21,11 +21,8 @@ from pnil_tf.interruption import interruption_told
 from pnil_tf.runs.continuation import settings_of
 from pnil_tf.runs.crew import crew_of, leave_room_on_gpus
 from pnil_tf.runs.load import Loaded, load_model, read_run, refuse_no_model
-from pnil_tf.runs.names import RUN
+from pnil_tf.runs.names import EVALUATION, RUN
 from pnil_tf.vocabulary import NORMS
-
-EVALUATION = "evaluation"
-"""The folder of the results within a run's."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What the files of a run's folder are called. Imports no TensorFlow."""
+"""What the files and folders in a run's folder are called. Imports no TensorFlow."""
 
 from __future__ import annotations
 
@@ -10,3 +10,9 @@ FLAGS = "flags.cfg"
 
 CLASSIFIER = "classifier.keras"
 """The trained classifier."""
+
+EVALUATION = "evaluation"
+"""The folder of what attacks left of the classifier."""
+
+CERTIFICATE = "certificate"
+"""The folder of what is proved of it."""

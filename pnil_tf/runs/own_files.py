@@ -10,7 +10,7 @@ from pnil_tf.errors import UserError
 from pnil_tf.evaluation import output as evaluation
 from pnil_tf.evaluation.store import foreign_entries
 from pnil_tf.files import LOCK, is_leftover, read_json
-from pnil_tf.runs.names import CLASSIFIER, FLAGS, RUN
+from pnil_tf.runs.names import CERTIFICATE, CLASSIFIER, EVALUATION, FLAGS, RUN
 
 FLAGS_BEGIN = "# python bin/train.py --flagfile="
 """How the file of flags of every run begins."""
@@ -21,14 +21,14 @@ _FILES = {
 }
 _FOLDERS = {"checkpoints", "tensorboard"}
 _FINDINGS = {
-    "evaluation": (
+    EVALUATION: (
         {
             *(evaluation.RESULTS, evaluation.ARRAYS, evaluation.ADVERSARIAL, evaluation.REPORT),
             LOCK,
         },
         evaluation.STATE,
     ),
-    "certificate": (
+    CERTIFICATE: (
         {certificate.RESULTS, certificate.ARRAYS, certificate.REPORT, LOCK},
         certificate.STATE,
     ),

@@ -9,7 +9,7 @@ from typing import Any
 from pnil_tf.contract.pixel_range import UNIT, PixelRange
 from pnil_tf.evaluation.output import RESULTS
 from pnil_tf.files import read_json, sha256_of, understood
-from pnil_tf.runs.evaluate import EVALUATION
+from pnil_tf.runs.names import EVALUATION
 from pnil_tf.serving.record import Accuracy, Record
 
 

@@ -243,7 +243,7 @@ class CheckedFit(DistributedFit):
             # Out of the step's graph. Where there is none, that would keep tapes from recording.
             with contextlib.nullcontext() if tf.executing_eagerly() else tf.init_scope():
                 self._look_closely(x.shape[1:])
-        y = self._labels.with_known_rank(y)
+        y = self._labels.beside_outputs(y)
         self._labels.check_form(y)
         self._rows = are_rows(y, self._labels.count)
         # First: an operation of the step may fail on what is wrong here, and say less.

@@ -69,7 +69,7 @@ class Labels:
                 f"{shape} for {self.count} output{'s' if self.count > 1 else ''}.{advice}"
             )
 
-    def with_known_rank(self, labels: Tensor) -> Tensor:
+    def beside_outputs(self, labels: Tensor) -> Tensor:
         """Labels of as many axes as the outputs have where there is one, or of a known number.
 
         Labels `(batch,)` beside outputs `(batch, 1)` are paired each with every other, by Keras

@@ -106,16 +106,23 @@ def read_new(run: Path) -> bool:
     return record["status"] == "finished" and record["seed"] == 1
 
 
+def kill_and_resume(commands, count: int, output: Path, script: str, *arguments: str):
+    """Kills a command that writes a folder, and repeats it: yields whether each kill hit it."""
+    assert commands(script, *arguments) == 0, commands.log.read_text()
+    for number in places(count, commands.operations()):
+        shutil.rmtree(output)
+        killed = commands(script, *arguments, kill=number) < 0
+        assert commands(script, *arguments) == 0, commands.log.read_text()
+        yield killed
+
+
 @pytest.mark.timeout(3600)
 def test_an_evaluation(commands, trained, evaluated):
     output = commands.root / "out"
     arguments = [f"--model={trained}", f"--output={output}", *EVALUATE, "--resume"]
-    assert commands("evaluate.py", *arguments) == 0, commands.log.read_text()
     killed = 0
-    for number in places(35, commands.operations()):
-        shutil.rmtree(output)
-        killed += commands("evaluate.py", *arguments, kill=number) < 0
-        assert commands("evaluate.py", *arguments) == 0, commands.log.read_text()
+    for hit in kill_and_resume(commands, 35, output, "evaluate.py", *arguments):
+        killed += hit
         assert numbers(output / "results.json") == numbers(evaluated / "results.json")
     assert killed >= 33
 
@@ -147,12 +154,9 @@ def test_a_certificate(commands, trained):
     arguments = [f"--model={trained}", *CERTIFY]
     assert commands("certify.py", *arguments, f"--output={calm}") == 0, commands.log.read_text()
     resumed = [*arguments, f"--output={output}", "--resume"]
-    assert commands("certify.py", *resumed) == 0, commands.log.read_text()
     killed = 0
-    for number in places(40, commands.operations()):
-        shutil.rmtree(output)
-        killed += commands("certify.py", *resumed, kill=number) < 0
-        assert commands("certify.py", *resumed) == 0, commands.log.read_text()
+    for hit in kill_and_resume(commands, 40, output, "certify.py", *resumed):
+        killed += hit
         assert_same_arrays(calm / "certificate.npz", output / "certificate.npz")
         assert not (output / "pieces").exists()
     assert killed >= 20
