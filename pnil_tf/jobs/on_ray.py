@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ from pnil_tf.jobs.watch import AJob, Watch
 _LOST_NODES = 5
 PARTS_OF_A_GPU = 10_000
 """Ray cuts a GPU into no more."""
-_SECONDS_BETWEEN_LOOKS = 1.0
+_SECONDS_BETWEEN_LOOKS = 0.5
 _SECONDS_TO_ANSWER = 10.0
 _ADDRESS = "RAY_ADDRESS"
 # What Ray looks for itself, or starts.
@@ -95,7 +96,9 @@ def _run(ray: Any, jobs: Sequence[AJob], workers: int, watch: Watch[AJob], gpus:
                 # A node's current folder is another one.
                 running[task.remote(type(job)(job.path.resolve()), cpus)] = job
                 watch.started(job)
-            done, _ = ray.wait(list(running), num_returns=1, timeout=_SECONDS_BETWEEN_LOOKS)
+            # Waiting within Ray, a signal would lose its exit status.
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            done, _ = ray.wait(list(running), num_returns=len(running), timeout=0)
             for reference in done:
                 job = running.pop(reference)
                 _note(ray, reference, job)
