@@ -20,6 +20,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from pnil_tf.arrays import Arrays, write_arrays
 from pnil_tf.contract.pixel_range import PixelRangeLike, check_reach
 from pnil_tf.data.memory import check_room
 from pnil_tf.errors import UserError, argument
@@ -49,7 +50,7 @@ from pnil_tf.evaluation.report import write_report
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.shards import Crew, Shard, pieces_of, work_off
 from pnil_tf.evaluation.statistics import figure, weakest, wilson
-from pnil_tf.evaluation.store import Arrays, Store, write_arrays
+from pnil_tf.evaluation.store import Store
 from pnil_tf.evaluation.suites import Planned, last_of, planned
 from pnil_tf.evaluation.target import (
     Target,

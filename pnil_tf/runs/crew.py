@@ -18,6 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from pnil_tf.arrays import write_arrays
 from pnil_tf.batching import batches_of
 from pnil_tf.errors import RunFailedError, UserError, argument
 from pnil_tf.evaluation.settings import EvaluationSettings
@@ -61,7 +62,8 @@ class Processes:
         folder = state.resolve() / _FOLDER
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        np.savez(folder / _IMAGES, images=self.images, labels=self.labels)
+        arrays = {"images": self.images, "labels": self.labels}
+        write_arrays(folder / _IMAGES, arrays, compressed=False)  # it is read soon, and once
         gpus = _visible_gpus()
         task = {
             "of": self.workers,
