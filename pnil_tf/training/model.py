@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -28,6 +28,7 @@ from pnil_tf.training.consistency import consistency_terms
 from pnil_tf.training.losses import UserLoss, example_loss
 from pnil_tf.training.settings import check_recipe, check_warmup_steps
 from pnil_tf.training.smoothing import check_smoothable, smoothing_terms
+from pnil_tf.training.types import Batch, Config, Logs, LossWeights, UserMetrics
 from pnil_tf.training.weight_average import WeightAverage
 
 # What a seed is for. Two passes that share a seed share their noise, and an attacker who
@@ -195,11 +196,11 @@ class AdversarialModel(AveragedFit):
 
     def compile(
         self,
-        optimizer: Any = "adam",
+        optimizer: str | keras.optimizers.Optimizer = "adam",
         loss: UserLoss = None,
-        loss_weights: Any = None,
-        metrics: Any = None,
-        weighted_metrics: Any = None,
+        loss_weights: LossWeights = None,
+        metrics: UserMetrics = None,
+        weighted_metrics: UserMetrics = None,
         **kwargs: Any,
     ) -> None:
         """As `keras.Model.compile`; refuses a loss that cannot be attacked.
@@ -213,7 +214,7 @@ class AdversarialModel(AveragedFit):
         self._example_loss = example_loss(loss)
         if self.label_smoothing:
             check_smoothable(loss)
-        self._graphs: dict[Any, Callable[..., Any]] = {}
+        self._graphs: dict[Hashable, Callable[..., Any]] = {}
         self._jit_crafting = self._told_of_randomness = False
         if self._replicated and kwargs.get("jit_compile", "auto"):
             wanted = kwargs.get("jit_compile", "auto")
@@ -224,7 +225,7 @@ class AdversarialModel(AveragedFit):
             kwargs["jit_compile"] = False
         super().compile(optimizer, loss, loss_weights, metrics, weighted_metrics, **kwargs)
 
-    def _look(self, image_shape: Any) -> Classifier:
+    def _look(self, image_shape: Sequence[int | None]) -> Classifier:
         for attack in filter(None, (self.attack, self.validation_attack)):
             check_reach(attack.epsilon, attack.norm, image_shape)
         return super()._look(image_shape)
@@ -236,11 +237,11 @@ class AdversarialModel(AveragedFit):
         radius = contract.pixel_range.says(attack.epsilon)
         return f"{super()._terms(contract)}; epsilon {radius}, {attack.norm}"
 
-    def get_compile_config(self) -> dict[str, Any]:
+    def get_compile_config(self) -> Config:
         """Returns the arguments of `compile`; without an override Keras would not save them."""
         return super().get_compile_config()
 
-    def compile_from_config(self, config: dict[str, Any]) -> None:
+    def compile_from_config(self, config: Config) -> None:
         """Compiles as before the model was saved."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.classifier.trainable_variables)
@@ -257,7 +258,7 @@ class AdversarialModel(AveragedFit):
             outputs = tf.ensure_shape(outputs, [None, self._contract.outputs.count])
         return outputs
 
-    def train_step(self, data: Any) -> dict[str, Any]:
+    def train_step(self, data: Batch) -> Logs:
         """Crafts adversarial images, then takes one optimizer step on them."""
         x, y, weight = self._checked_batch(data)
         step_seed = rng.replica_seed(rng.fold(rng.make_seed(self.seed), self.steps_taken))
@@ -293,7 +294,7 @@ class AdversarialModel(AveragedFit):
         logs = self.compute_metrics(x_train[:count], y, outputs[:count], sample_weight=weight)
         return {name: value for name, value in logs.items() if name not in _VALIDATION_METRICS}
 
-    def test_step(self, data: Any) -> dict[str, Any]:
+    def test_step(self, data: Batch) -> Logs:
         """Evaluates clean images, and the same images under the validation attack.
 
         The noise of a step follows from `seed` alone: epochs are compared on equal draws.
@@ -380,7 +381,7 @@ class AdversarialModel(AveragedFit):
         step = tf.cast(self.steps_taken + 1, tf.float32)
         return tf.minimum(step / self.epsilon_warmup_steps, 1.0)
 
-    def _in_graph(self, purpose: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _in_graph(self, purpose: Hashable, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function as a graph under `run_eagerly`, too, where the classifier has one.
 
         The logits behind an activation are found in graphs; eagerly a cast hides them.
@@ -417,7 +418,7 @@ class AdversarialModel(AveragedFit):
         )
         return pixel_range.from_unit(unit)
 
-    def _renew_directions(self, y: Labels, image_shape: Any) -> None:
+    def _renew_directions(self, y: Labels, image_shape: tuple[int, int, int]) -> None:
         """Renews what attacks know of each class, from time to time."""
         if self.directions is None:
             return
@@ -479,10 +480,10 @@ class AdversarialModel(AveragedFit):
             if metric.name == "loss":
                 metric.update_state(loss, sample_weight=count)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the arguments that rebuild the model."""
 
-        def plain(attack: StepAttack | None) -> Any:
+        def plain(attack: StepAttack | None) -> str | Config:
             return "none" if attack is None else dataclasses.asdict(attack)
 
         given = self._given_range
@@ -503,7 +504,9 @@ class AdversarialModel(AveragedFit):
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> AdversarialModel:
+    def from_config(
+        cls, config: Config, custom_objects: Mapping[str, type] | None = None
+    ) -> AdversarialModel:
         """Rebuilds the model from `get_config`."""
         config = dict(config)
         config["classifier"] = keras.saving.deserialize_keras_object(
@@ -525,7 +528,7 @@ def _normalizes_batches(classifier: keras.Model) -> bool:
     return any(isinstance(layer, batch_norm) for layer in all_layers(classifier))
 
 
-def _check_names(metrics: Any) -> None:
+def _check_names(metrics: Sequence[UserMetrics]) -> None:
     """Refuses metrics that would hide this model's own."""
     for metric in keras.tree.flatten(metrics):
         name = metric if isinstance(metric, str) else getattr(metric, "name", None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
-from typing import Any
+from typing import Any, TypeAlias
 
 from pnil_tf.contract.pixel_range import PixelRange, check_epsilon
 from pnil_tf.errors import argument
@@ -29,7 +29,12 @@ PAPER_MODEL = {"mnist": "small_cnn", "fashion_mnist": "small_cnn", "cifar10": "r
 DEFAULT_MAX_LR = 0.005
 
 
-def _require_positive(settings: Any, *names: str) -> None:
+_Settings: TypeAlias = (
+    "ModelSettings | AttackTrainingSettings | OptimizationSettings | DeviceSettings"
+)
+
+
+def _require_positive(settings: _Settings, *names: str) -> None:
     kinds = {field.name: str(field.type) for field in dataclasses.fields(settings)}
     for name in names:
         if kinds[name].startswith("int"):
