@@ -68,6 +68,9 @@ def lr_range_test(
     only when that was: where less than a tenth of the loss is left, the suggested maximum is
     instead the rate at which the loss fell by the largest share of itself per step.
 
+    An attack that grows over the first steps (`epsilon_warmup_steps`) has its full size here: the
+    test is shorter than that, and the rate is largest when the attack has grown.
+
     The caller loses nothing: the test trains with a copy of the compiled optimizer, and all
     variables of the model (weights, moving statistics, states of random layers) get their
     values back, also after an error. The metrics are reset, as by `fit`.
@@ -94,17 +97,22 @@ def lr_range_test(
     optimizer, variables = model.optimizer, model.variables
     values = [variable.numpy() for variable in variables]
     history, stop = getattr(model, "history", None), model.stop_training
+    warmup = getattr(model, "epsilon_warmup_steps", None)
     try:
         with model.distribute_strategy.scope():
             model.optimizer = _with_rate(optimizer, _Exponential(min_lr, growth))
             model.optimizer.build(model.trainable_variables)
         model.train_function = None  # it was compiled around the caller's optimizer
+        if warmup:
+            model.epsilon_warmup_steps = 0
         model.fit(
             dataset.repeat(), steps_per_epoch=steps, callbacks=[probe], shuffle=False, verbose=0
         )
     finally:
         model.optimizer, model.train_function = optimizer, None
         model.history, model.stop_training = history, stop
+        if warmup:
+            model.epsilon_warmup_steps = warmup
         with model.distribute_strategy.scope():
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)

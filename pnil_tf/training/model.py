@@ -26,7 +26,7 @@ from pnil_tf.training.averaged_fit import AveragedFit
 from pnil_tf.training.class_directions import ClassDirections
 from pnil_tf.training.consistency import consistency_terms
 from pnil_tf.training.losses import UserLoss, example_loss
-from pnil_tf.training.settings import check_recipe
+from pnil_tf.training.settings import check_recipe, check_warmup_steps
 from pnil_tf.training.smoothing import check_smoothable, smoothing_terms
 from pnil_tf.training.types import Batch, Config, Logs, LossWeights, UserMetrics
 from pnil_tf.training.weight_average import WeightAverage
@@ -81,6 +81,9 @@ class AdversarialModel(AveragedFit):
             whatever the range. A `StepAttack` has its own, and all its sizes are such shares.
         norm: `"linf"` or `"l2"`; a `StepAttack` has its own.
         eot_samples: Draws of the noise per gradient of the training attack. Only with a name.
+        epsilon_warmup_steps: Over how many steps the training attack grows from nothing to its full
+            size: step i of them (from 1) takes the share i / epsilon_warmup_steps of its radius,
+            step size and start. 0 takes all from the first step on, as `evaluate` always does.
         validation_attack: The attack of `evaluate`: a name, a `StepAttack`, or `"none"`.
         validation_eot_samples: Draws per gradient of the validation attack (with a name).
         clean_weight: Share of the clean images in the training loss, from 0 (adversarial
@@ -120,6 +123,7 @@ class AdversarialModel(AveragedFit):
         *,
         norm: str = "linf",
         eot_samples: int = 1,
+        epsilon_warmup_steps: int = 0,
         validation_attack: str | StepAttack = "pgd-10",
         validation_eot_samples: int = 4,
         clean_weight: float = 0.0,
@@ -139,6 +143,7 @@ class AdversarialModel(AveragedFit):
             )
         if not 0.0 <= clean_weight <= 1.0:
             raise UserError(f"clean_weight is a share between 0 and 1. Received: {clean_weight!r}.")
+        check_warmup_steps(epsilon_warmup_steps)
         check_recipe(weight_averaging, label_smoothing, consistency, augment)
         super().__init__(classifier, pixel_range, outputs, **kwargs)
 
@@ -169,6 +174,7 @@ class AdversarialModel(AveragedFit):
         by_class = any(attack is not None and attack.start == "class" for attack in attacks)
         self.directions = ClassDirections(classifier) if by_class else None
         self._needs_gradients = bool(self.attack or self.validation_attack)
+        self.epsilon_warmup_steps = int(epsilon_warmup_steps)
         self.clean_weight = clean_weight
         self.label_smoothing = label_smoothing
         self.consistency = consistency
@@ -262,7 +268,7 @@ class AdversarialModel(AveragedFit):
         if self.attack is not None and self.clean_weight < 1.0:
             self._renew_directions(y, x.shape[1:])
             x_train, start_logits = self._craft_for_training(
-                x, y, rng.fold(step_seed, _CRAFT), self.attack, transforms
+                x, y, rng.fold(step_seed, _CRAFT), self.attack, transforms, self._attack_scale()
             )
             if self.clean_weight > 0.0:
                 x_train, y_train, train_weight = self._with_clean(x, x_train, y, weight)
@@ -341,6 +347,7 @@ class AdversarialModel(AveragedFit):
         seed: Seed,
         attack: StepAttack,
         transforms: Seed | None = None,
+        scale: Scalar = 1.0,
     ) -> tuple[Images, Logits]:
         """Adversarial images, and the logits at the start of the attack (of its first draw)."""
         classifier = self._look(x.shape[1:])
@@ -351,7 +358,7 @@ class AdversarialModel(AveragedFit):
         # Unrolled: a classifier in training mode may exchange batch statistics between
         # replicas, which TensorFlow cannot do inside a loop of the graph.
         def crafted(
-            x: Images, y: Labels, seed: Seed, transforms: Seed | None
+            x: Images, y: Labels, seed: Seed, transforms: Seed | None, scale: Scalar
         ) -> tuple[Images, Logits]:
             seen: list[Logits] = []
 
@@ -360,12 +367,19 @@ class AdversarialModel(AveragedFit):
                     seen.append(classifier.logits(pixels, training=True))
                 return seen[-1]
 
-            x_adv = self._crafted(logits, x, y, seed, attack, training=True)
+            x_adv = self._crafted(logits, x, y, seed, attack, training=True, scale=scale)
             return x_adv, seen[0][: tf.shape(x)[0]]
 
         if self._jit_crafting:
             crafted = tf.function(crafted, jit_compile=True, autograph=False)
-        return self._in_graph(("training", attack), crafted)(x, y, seed, transforms)
+        return self._in_graph(("training", attack), crafted)(x, y, seed, transforms, scale)
+
+    def _attack_scale(self) -> Scalar:
+        """The share of its size that the training attack has at this step."""
+        if not self.epsilon_warmup_steps:
+            return 1.0
+        step = tf.cast(self.steps_taken + 1, tf.float32)
+        return tf.minimum(step / self.epsilon_warmup_steps, 1.0)
 
     def _in_graph(self, purpose: Hashable, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function as a graph under `run_eagerly`, too, where the classifier has one.
@@ -386,6 +400,7 @@ class AdversarialModel(AveragedFit):
         seed: Seed,
         attack: StepAttack,
         training: bool = False,
+        scale: Scalar = 1.0,
     ) -> Images:
         """Adversarial images in the classifier's pixels; the attack sees them in [0, 1]."""
         pixel_range, outputs = self.pixel_range, self._look(x.shape[1:]).outputs
@@ -399,6 +414,7 @@ class AdversarialModel(AveragedFit):
             unroll=training,
             signs=None if self.directions is None else self.directions.of(self._labels.classes(y)),
             alone=not (training and _normalizes_batches(self.classifier)),
+            scale=scale,
         )
         return pixel_range.from_unit(unit)
 
@@ -476,6 +492,7 @@ class AdversarialModel(AveragedFit):
             "classifier": keras.saving.serialize_keras_object(self.classifier),
             "attack": plain(self.attack),
             "validation_attack": plain(self.validation_attack),
+            "epsilon_warmup_steps": self.epsilon_warmup_steps,
             "clean_weight": self.clean_weight,
             "weight_averaging": 0.0 if self.average is None else self.average.decay,
             "label_smoothing": self.label_smoothing,
