@@ -76,8 +76,10 @@ def version() -> str:
 
 
 def long_description() -> str:
+    """README.md as a package index shows it: without links to files, which are not there."""
     readme = HERE / "README.md"
-    return readme.read_text(encoding="utf-8") if readme.exists() else ""
+    text = readme.read_text(encoding="utf-8") if readme.exists() else ""
+    return re.sub(r"!?\[([^\]]*)\]\((?!https?:)[^)]*\)", r"\1", text)
 
 
 setup(

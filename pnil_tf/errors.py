@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import os
 import re
 import sys
 from collections.abc import Iterator
 
-_OF_FLAGS = contextvars.ContextVar("pnil_tf_errors_speak_of_flags", default=False)
+_SPEAKS_OF = "PNIL_TF_ERRORS_SPEAK_OF"
+_OF_FLAGS = contextvars.ContextVar(
+    "pnil_tf_errors_speak_of_flags", default=os.environ.get(_SPEAKS_OF) == "flags"
+)
 
 
 class UserError(ValueError):
@@ -59,6 +63,11 @@ def speaking_of_flags() -> Iterator[None]:
         yield
     finally:
         _OF_FLAGS.reset(token)
+
+
+def speech() -> dict[str, str]:
+    """The environment variable by which errors in another process speak as they do here."""
+    return {_SPEAKS_OF: "flags" if _OF_FLAGS.get() else "arguments"}
 
 
 def argument(name: str, value: object = None) -> str:

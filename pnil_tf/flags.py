@@ -224,6 +224,11 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         ),
         "step_size": (_parsed(_NUMBER), "Length of a step; the attack's own unless given."),
         "norm": (_choice(*NORMS), "Norm of the radius."),
+        "epsilon_warmup": (
+            _parsed(_NUMBER),
+            "Share of the training, below 1, over which its attack grows from nothing to its full "
+            "size (radius, step and start); 0 is off.",
+        ),
         "eot_samples": (_INTEGER, "Draws of the noise per gradient in training."),
         "clip_start": (_BOOLEAN, "Clip the random start to [0, 1]."),
         "clean_weight": (_parsed(_NUMBER), "Share of clean images in the training loss, 0 to 1."),

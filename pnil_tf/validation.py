@@ -79,6 +79,16 @@ def require_count(name: str, value: int, most: int = LARGEST_COUNT) -> None:
     )
 
 
+def require_part_or_count(name: str, value: float, parts: int) -> None:
+    """Refuses what is neither a part of 1, which has so many parts, nor a whole number."""
+    part = value == 0 or 1 / parts <= value <= 1
+    require(
+        part or (1 <= value <= LARGEST_COUNT and value == int(value)),
+        f"{argument(name)} must be 0 or a part of 1, such as 0.5, or a whole number. "
+        f"Received: {_short(value)}.",
+    )
+
+
 def _is_finite(value: float) -> bool:
     try:
         return math.isfinite(value)

@@ -24,7 +24,7 @@ FLOORS = [
     {"layers"},
     {"contract"},
     {"input_gradient", "copying"},
-    {"rng", "checksums", "flagfiles"},
+    {"rng", "arrays", "checksums", "flagfiles"},
     {"keras_internals"},
     {"files", "validation", "progress", "html", "logs", "interruption", "batching"},
     {"standard_streams", "jobs"},

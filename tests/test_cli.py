@@ -37,6 +37,7 @@ def test_mistakes_in_flags(tmp_path, arguments, words):
     ("arguments", "words"),
     [
         (["--attack=mfgsm"], "No attack has this name"),
+        (["--attack=pgd-1000000"], "from 1 to 9999 steps. Received: 'pgd-1000000'"),
         (["--validation_attack=mfgsm"], "No attack has this name"),
         (["--dataset=mnits"], "is not valid: 'mnits'. Did you mean 'mnist'?"),
         (["--dataset=npz:/does/not/exist", "--epsilon=0.1"], "no file at npz:/does/not/exist"),

@@ -80,6 +80,16 @@ def test_version_has_one_source(setup_arguments):
     assert f"## [{setup_arguments['version']}]" in changelog
 
 
+def test_what_a_package_index_shows_leads_nowhere_but_to_the_web(setup_arguments):
+    shown = setup_arguments["long_description"]
+    targets = re.findall(r"\]\(([^)]*)\)", shown)
+    assert targets
+    assert [target for target in targets if not target.startswith("https://")] == []
+    assert "checks, certificates, data, serving" in " ".join(shown.split())
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(shown.splitlines()) == len(readme.splitlines())
+
+
 def test_python_range(setup_arguments):
     assert setup_arguments["python_requires"] == ">=3.10,<3.14"
     classifiers = setup_arguments["classifiers"]

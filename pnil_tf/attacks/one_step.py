@@ -186,6 +186,7 @@ def craft(
     unroll: bool = False,
     signs: Images | None = None,
     alone: bool = True,
+    scale: Scalar = 1.0,
 ) -> Images:
     """Returns adversarial images for `x`, shaped like it, within `[clip_min, clip_max]`.
 
@@ -199,6 +200,7 @@ def craft(
         unroll: As for `eot_gradient`, for the steps too.
         signs: As for `random_start`.
         alone: As for `eot_gradient`.
+        scale: Factor of all the attack's lengths: radius, step and start.
     """
     norm = ORDERS[attack.norm]
     noise_seed = rng.fold(seed, 0)
@@ -209,12 +211,12 @@ def craft(
         )
         # An overflow in low precision says nothing about the direction.
         gradient = tf.where(tf.math.is_finite(gradient), gradient, tf.zeros_like(gradient))
-        moved = current + ascent(gradient, attack.step_size, attack.norm)
+        moved = current + ascent(gradient, scale * attack.step_size, attack.norm)
         if attack.project:
-            moved = x + clip_eta(moved - x, norm, attack.epsilon)
+            moved = x + clip_eta(moved - x, norm, scale * attack.epsilon)
         return tf.clip_by_value(moved, attack.clip_min, attack.clip_max)
 
-    current = x + random_start(tf.shape(x), rng.fold(seed, 1), attack, signs)
+    current = x + scale * random_start(tf.shape(x), rng.fold(seed, 1), attack, signs)
     if attack.clip_start:
         current = tf.clip_by_value(current, attack.clip_min, attack.clip_max)
     if unroll or attack.steps == 1:

@@ -13,6 +13,7 @@ from pnil_tf import rng
 from pnil_tf.attacks.eot import Predict
 from pnil_tf.attacks.registry import attack_settings, build_attack
 from pnil_tf.attacks.settings import AttackSettings
+from pnil_tf.batching import batches_of
 from pnil_tf.benchmark.floor import (
     FORWARD,
     INPUT_GRADIENT,
@@ -146,7 +147,7 @@ def _forward_passes(predict: Predict, x: np.ndarray, settings: AttackSettings, s
         )[1]
 
     def all_images() -> None:
-        for first in range(0, len(x), at_once):
-            run(tf.constant(x[first : first + at_once]), rng.make_seed(first)).numpy()
+        for rows in batches_of(len(x), at_once):
+            run(tf.constant(x[rows]), rng.make_seed(rows.start)).numpy()
 
     return all_images

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from pnil_tf import rng
 from pnil_tf.attacks.eot import Predict
+from pnil_tf.batching import batches_of
 from pnil_tf.benchmark.timing import Timing
 
 FORWARD, INPUT_GRADIENT, FULL_GRADIENT = 1.0, 2.0, 3.0
@@ -40,7 +41,7 @@ def forward_passes(predict: Predict, shape: tuple[int, ...]) -> dict[str, Callab
             return predict(images)
 
     def contender(batch: int) -> Callable[[], None]:
-        parts = [tf.constant(pixels[i : i + batch]) for i in range(0, _IMAGES, batch)]
+        parts = [tf.constant(pixels[rows]) for rows in batches_of(_IMAGES, batch)]
 
         def run() -> None:
             for part in parts:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from pnil_tf import rng
+from pnil_tf.arrays import Arrays, write_arrays
 from pnil_tf.batching import batches_of
 from pnil_tf.certificate import bounds
 from pnil_tf.certificate.both_sides import attacked_votes, both_sides
@@ -36,7 +37,7 @@ from pnil_tf.contract.pixel_range import PixelRangeLike, check_reach
 from pnil_tf.evaluation.described import described
 from pnil_tf.evaluation.images import check_classes, first_images, unit_images
 from pnil_tf.evaluation.runner import digest_of, fingerprint, name_of
-from pnil_tf.evaluation.store import Arrays, Store, check_identity, write_arrays
+from pnil_tf.evaluation.store import Store, check_identity
 from pnil_tf.evaluation.target import looked_at, target_of
 from pnil_tf.files import (
     lock_folder,

@@ -42,8 +42,9 @@ def has_input_gradient(
 
     Returns:
         False where no path of gradients leads to the images (a cast, a rounding, an integer
-        input), or where all gradients are zero although the images have different logits. A
-        model that says the same of every image (just initialised with zeros) is not at fault.
+        input, an operation that TensorFlow has no gradient of), or where all gradients are zero
+        although the images have different logits. A model that says the same of every image (just
+        initialised with zeros) is not at fault.
     """
 
     def summed(images: Images) -> tuple[Logits, Tensor]:
@@ -68,7 +69,10 @@ def has_input_gradient(
     differentiate = in_graph if classifier.in_graph else eagerly
     answers = []
     for batch in batches_of(len(unit), size or len(unit)):
-        logits, gradient = differentiate(tf.constant(unit[batch], tf.float32))
+        try:
+            logits, gradient = differentiate(tf.constant(unit[batch], tf.float32))
+        except LookupError:
+            return False
         if gradient is None:
             return False
         if tf.reduce_any(gradient != 0):
@@ -99,8 +103,8 @@ def check_input_gradient(classifier: Classifier, unit: Batch, training: bool = F
             f"The classifier's answers{' in training' * training} have no gradient with respect to "
             "the pixels, so no gradient attack can change them: clean and adversarial accuracy "
             "would be one number. Look for rounding, a cast to whole numbers, tf.numpy_function, "
-            "an Embedding, or an Input of integers in the model, and put it before the model, into "
-            "the data."
+            "an Embedding, Resizing with interpolation='area', or an Input of integers in the "
+            "model, and put it before the model, into the data."
         )
 
 

@@ -65,7 +65,7 @@ def penultimate(model: keras.Layer, predict: Function, examples: Any) -> Functio
     def features(x: Any) -> Any:
         return tf.reshape(tf.cast(_given(head, predict, x)[1], tf.float32), [tf.shape(x)[0], -1])
 
-    @tf.function
+    @tf.function(autograph=False)
     def on_the_way(x: Any) -> bool:
         # A step with a gradient of its own may hide the layer: attacks do not pass through it.
         with tf.GradientTape(persistent=True) as tape:
@@ -76,8 +76,10 @@ def penultimate(model: keras.Layer, predict: Function, examples: Any) -> Functio
 
     try:
         return features if on_the_way(examples) else None
-    except (tf.errors.OpError, ValueError, TypeError):
-        return None  # What a layer is given inside a loop or a branch cannot be taken out of it.
+    except (LookupError, tf.errors.OpError, ValueError, TypeError):
+        # An operation has no gradient, or the layer stands inside a loop or a branch, out of which
+        # what it is given cannot be taken.
+        return None
 
 
 def _given(layer: keras.Layer, predict: Function, x: Any) -> tuple[Any, Any]:

@@ -9,11 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf import rng
+from pnil_tf.arrays import Arrays
 from pnil_tf.attacks.eot import EOT, cross_entropy, eot_gradient
 from pnil_tf.attacks.losses import attack_loss
 from pnil_tf.batching import batches_of
 from pnil_tf.evaluation.obfuscation.evidence import Gradients
-from pnil_tf.evaluation.store import Arrays
 from pnil_tf.evaluation.trial import Trial
 
 LENGTHS = (1 / 64, 1 / 16, 1 / 4, 1 / 2)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from pnil_tf.batching import batches_of
 from pnil_tf.contract.batches import check_array
 from pnil_tf.contract.pixel_range import BYTES, SIGNED, UNIT, PixelRange
 from pnil_tf.errors import UserError, argument
@@ -157,5 +158,5 @@ def _right(target: Target, pixel_range: PixelRange, x: np.ndarray, y: np.ndarray
     """Whether each image is recognised in a pixel range, float32 `(n,)`; noise would blur it."""
     pixels = target.pixel_range.to_unit(pixel_range.from_unit(x))
     predict = tf.function(target.noise_free(), reduce_retracing=True)
-    logits = [predict(tf.constant(pixels[i : i + _BATCH])) for i in range(0, len(x), _BATCH)]
+    logits = [predict(tf.constant(pixels[rows])) for rows in batches_of(len(x), _BATCH)]
     return (np.concatenate(logits).argmax(axis=1) == y).astype(np.float32)

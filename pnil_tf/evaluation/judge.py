@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf import rng
+from pnil_tf.batching import batches_of
 from pnil_tf.evaluation.target import Predict
 
 _DRAWS_AT_ONCE = 1000
@@ -51,11 +52,9 @@ class Judge:
         pair = rng.make_seed(seed) if isinstance(seed, int) else seed
         x = tf.convert_to_tensor(x, tf.float32)
         # Between two calls of TensorFlow, Python answers a signal.
-        starts = range(0, self.draws, _DRAWS_AT_ONCE)
-        ends = [min(start + _DRAWS_AT_ONCE, self.draws) for start in starts]
         parts = [
-            self._compiled(x, pair, tf.constant(start), tf.constant(end)).numpy()
-            for start, end in zip(starts, ends, strict=True)
+            self._compiled(x, pair, tf.constant(draws.start), tf.constant(draws.stop)).numpy()
+            for draws in batches_of(self.draws, _DRAWS_AT_ONCE)
         ]
         return np.concatenate(parts).T
 

@@ -17,11 +17,12 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf import rng
+from pnil_tf.arrays import Arrays
 from pnil_tf.attacks.ball import uniform_in_ball
 from pnil_tf.attacks.settings import AttackSettings
+from pnil_tf.batching import batches_of
 from pnil_tf.evaluation.judge import distances
 from pnil_tf.evaluation.obfuscation.evidence import Planted
-from pnil_tf.evaluation.store import Arrays
 from pnil_tf.evaluation.target import Predict
 from pnil_tf.evaluation.trial import Trial
 
@@ -139,8 +140,8 @@ def _features(trial: Trial) -> Any:
 def _in_parts(features: Any, x: np.ndarray, seed: Any, size: int) -> np.ndarray:
     return np.concatenate(
         [
-            features(tf.constant(x[first : first + size]), rng.fold(seed, first)).numpy()
-            for first in range(0, len(x), size)
+            features(tf.constant(x[rows]), rng.fold(seed, rows.start)).numpy()
+            for rows in batches_of(len(x), size)
         ]
     ).astype(np.float64)
 

@@ -309,12 +309,8 @@ def _cells(trial: Trial, with_noise: Outcome, images: int) -> NoiseCells:
     frozen = trial.attack("check-frozen", plain, images, frozen_noise)
 
     def judged(judge: Judge, x: np.ndarray) -> np.ndarray:
-        size = trial.settings.batch_size
         return np.concatenate(
-            [
-                judge(x[i : i + size], trial.y[: len(x)][i : i + size], rng.make_seed(0))
-                for i in range(0, len(x), size)
-            ]
+            [judge(x[rows], trial.y[rows], rng.make_seed(0)) for _, rows in trial.batches(len(x))]
         )
 
     noiseless, known = Judge(noise_free, 1), Judge(frozen_noise, 1)

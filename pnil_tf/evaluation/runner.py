@@ -20,6 +20,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from pnil_tf.arrays import Arrays, write_arrays
 from pnil_tf.contract.pixel_range import PixelRangeLike, check_reach
 from pnil_tf.data.memory import check_room
 from pnil_tf.errors import UserError, argument
@@ -49,7 +50,7 @@ from pnil_tf.evaluation.report import write_report
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.shards import Crew, Shard, pieces_of, work_off
 from pnil_tf.evaluation.statistics import figure, weakest, wilson
-from pnil_tf.evaluation.store import Arrays, Store, write_arrays
+from pnil_tf.evaluation.store import Store
 from pnil_tf.evaluation.suites import Planned, last_of, planned
 from pnil_tf.evaluation.target import (
     Target,
@@ -58,6 +59,7 @@ from pnil_tf.evaluation.target import (
     target_of,
     was_trained,
 )
+from pnil_tf.evaluation.transfer import Source
 from pnil_tf.evaluation.trial import CLEAN, Outcome, Trial
 from pnil_tf.evaluation.verdict import decide, worst_per_image
 from pnil_tf.files import (
@@ -128,8 +130,9 @@ def evaluate(
         name: What to call the model in the report; a Keras model has a name of its own.
         verbose: 0 for silence, 1 for a bar (lines where there is no terminal), 2 for lines.
         crew: Processes that do the attacks; by default this one does.
-        transfer_from: Another model of the same images and classes. The attack 'transfer' looks
-            for adversarial images along its gradients; they are judged on `model`.
+        transfer_from: Another model of the same images and classes, or a `Source` that says more
+            about it. The attack 'transfer' looks for adversarial images along its gradients; they
+            are judged on `model`.
 
     Returns:
         The content of `results.json`. Adversarial images are kept in [0, 1].
@@ -224,7 +227,8 @@ def _task(
     classifier = looked_at(model, images.shape[1:], pixel_range, outputs)
     x = unit_images(images, classifier.pixel_range)
     target = target_of(classifier, x, kind)
-    source = None if transfer_from is None else _source(transfer_from, images, target)
+    given = None if transfer_from is None else Source.of(transfer_from)
+    source = None if given is None else given.target(images, target)
     attacks = planned(settings, target, source)
     _check_draws(target, settings, len(attacks), len(x))
     _check_losses(target, attacks)
@@ -235,22 +239,9 @@ def _task(
         "pixel_range": target.describe()["pixel_range"],
         "version": __version__,
     }
-    if source is not None:
-        identity["transfer_from"] = fingerprint(source, x)
+    if given is not None and source is not None:
+        identity["transfer_from"] = given.identity or fingerprint(source, x)
     return _Task(target, x, y, attacks, identity)
-
-
-def _source(model: Any, images: np.ndarray, target: Target) -> Target:
-    """The model that images are to be transferred from: it must tell the same classes apart."""
-    classifier = looked_at(model, images.shape[1:])
-    source = target_of(classifier, unit_images(images, target.pixel_range))
-    if source.num_classes != target.num_classes:
-        raise UserError(
-            "Adversarial images are transferred from a model of the same classes. Received: "
-            f"{argument('transfer_from')} with {source.num_classes} of them, where the model has "
-            f"{target.num_classes}. Choose another one."
-        )
-    return source
 
 
 @errors_only("tensorflow")

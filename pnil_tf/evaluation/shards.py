@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from pnil_tf.evaluation.store import Arrays
+from pnil_tf.arrays import Arrays
 from pnil_tf.evaluation.suites import Planned
 from pnil_tf.evaluation.target import Target
 from pnil_tf.evaluation.trial import CLEAN, Trial, piece_name

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import os
 import shutil
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from pnil_tf.arrays import Arrays, read_sealed, write_arrays
 from pnil_tf.contract.setting_text import setting_text, settings_text
 from pnil_tf.errors import UserError, argument
 from pnil_tf.files import (
     is_leftover,
     read_json,
     remove_leftovers,
-    replacing,
-    seal,
     understood,
-    unsealed,
     write_record,
 )
-
-Arrays = dict[str, np.ndarray]
 
 _IDENTITY = "identity.json"
 _BESIDE_PIECES = {_IDENTITY, "results.json", "report.html", "shards"}
@@ -88,9 +80,7 @@ class Store:
         found = _read_arrays(file)
         if found is None:
             found = compute()
-            with replacing(file) as temporary:
-                _write_npz(temporary, found)
-                seal(temporary)
+            write_arrays(file, found, sealed=True)
         return found
 
     def holds(self, name: str) -> bool:
@@ -143,31 +133,14 @@ def refuse_foreign_state(folder: Path) -> None:
         )
 
 
-def write_arrays(file: Path, arrays: Arrays) -> None:
-    """Writes an `.npz` file without pickles, whole or not at all."""
-    with replacing(file) as temporary:
-        _write_npz(temporary, arrays)
-
-
-def _write_npz(file: Path, arrays: Arrays) -> None:
-    # Not by `np.savez`: before NumPy 2.1 it pickles objects, and leaves the archive open when the
-    # disk is full.
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
-
-
 def _read_arrays(file: Path) -> Arrays | None:
     try:
-        content = unsealed(file)
+        return read_sealed(file)
     except FileNotFoundError:
         return None
     except ValueError as error:
         logger.warning("%s: this piece of the evaluation is done again.", error)
         return None
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return dict(arrays)
 
 
 def check_identity(found: dict[str, Any], asked: dict[str, Any], folder: Path) -> None:

@@ -169,6 +169,8 @@ def target_of(classifier: Classifier, images: np.ndarray, kind: str | None = Non
     predict: Predict = classifier.predict
     if _changes_in_graph(classifier, examples, first, stochastic):
         predict = _eagerly(classifier, examples)
+    elif not _has_gradients(predict, examples):
+        predict = _without_gradient(predict)
     repeatable = not stochastic or _repeats(predict, examples)
     noise_is_ours = bool(layers) and stochastic and repeatable and _all_off(predict, examples)
     if noise_is_ours or not stochastic:
@@ -239,18 +241,30 @@ def _changes_in_graph(
 
 def _eagerly(classifier: Classifier, examples: Any) -> Predict:
     predict = classifier.predict
-    x = tf.identity(examples)
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        logits = tf.convert_to_tensor(predict(x))
-    differentiable = tape.gradient(logits, x) is not None
-    call = tf.py_function if differentiable else tf.numpy_function
+    call = tf.py_function if _has_gradients(predict, examples) else tf.numpy_function
 
     def called(x: Any) -> Any:
         logits = call(lambda values: tf.cast(predict(values), tf.float32), [x], tf.float32)
         return tf.ensure_shape(logits, [None, classifier.classes])
 
     return called
+
+
+def _has_gradients(predict: Predict, examples: Any) -> bool:
+    """Whether gradients lead from the logits to the images, at least by TensorFlow's rules."""
+    x = tf.identity(examples)
+    try:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            logits = tf.convert_to_tensor(predict(x))
+        return tape.gradient(logits, x) is not None
+    except LookupError:  # there is no rule for an operation, such as the resizing by area
+        return False
+
+
+def _without_gradient(predict: Predict) -> Predict:
+    """The same model, of which attacks take the gradient for zero, as of one in NumPy."""
+    return lambda x: tf.stop_gradient(predict(x))
 
 
 def _repeats(predict: Predict, examples: Any) -> bool:

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from pnil_tf.arrays import Arrays
 from pnil_tf.attacks.registry import RunnableAttack, build_attack
 from pnil_tf.attacks.settings import AttackSettings
 from pnil_tf.attacks.towards import Targets, Towards, most_promising, one_class
 from pnil_tf.batching import batches_of
 from pnil_tf.evaluation.judge import Judge, check_adversarial
 from pnil_tf.evaluation.settings import EvaluationSettings
-from pnil_tf.evaluation.store import Arrays, Store
+from pnil_tf.evaluation.store import Store
 from pnil_tf.evaluation.target import Predict, Target
 from pnil_tf.progress import Stages
 
@@ -84,6 +85,7 @@ class Trial:
         # How well an attack aims must not depend on how finely its result is judged.
         self._aim = Judge(target.predict, AIMING_DRAWS if target.stochastic else 1)
         self._screen = Judge(target.predict, SCREENING_DRAWS) if target.stochastic else None
+        self._clean: dict[int, np.ndarray] = {}  # votes on unperturbed images, by batch
         self._built: dict[tuple[AttackSettings, Predict], RunnableAttack | Towards] = {}
 
     def clean_votes(self) -> np.ndarray:
@@ -114,7 +116,10 @@ class Trial:
         def piece() -> Arrays:
             return {"votes": self.judge.votes(images, self.seed(name, "judge", batch))}
 
-        return self.store.once(piece_name(name, batch), piece)
+        found = self.store.once(piece_name(name, batch), piece)
+        if name == CLEAN:
+            self._clean[batch] = found["votes"]
+        return found
 
     def attack(
         self,
@@ -187,7 +192,7 @@ class Trial:
 
         def piece() -> Arrays:
             x, y = self.x[rows], self.y[rows]
-            earlier = self._unattacked(batch, x, y) if before is None else before
+            earlier = self._unattacked(batch, rows) if before is None else before
             standing = np.flatnonzero((earlier["votes"] == y[:, np.newaxis]).any(axis=1))
             if not len(standing):
                 none = np.array(0.0)
@@ -215,19 +220,27 @@ class Trial:
 
         return self.store.once(piece_name(name, batch), piece)
 
-    def _unattacked(self, batch: int, x: np.ndarray, y: np.ndarray) -> Arrays:
+    def _unattacked(self, batch: int, rows: slice) -> Arrays:
         """What an attack begins with, if it is the first.
 
         An image that a deterministic classifier gets wrong without an attack is lost, and an attack
         could only mend it. Of one with noise the next draw may be right: all are attacked.
         """
-        seed = self.seed(CLEAN, "judge", batch)
+        y = self.y[rows]
         return {
-            "adversarial": x,
+            "adversarial": self.x[rows],
             "votes": np.repeat(y[:, np.newaxis], self.judge.draws, axis=1)
             if self.target.stochastic
-            else self.judge.votes(x, seed),
+            else self._clean_votes_of(batch)[: len(y)],
         }
+
+    def _clean_votes_of(self, batch: int) -> np.ndarray:
+        """The votes on a batch of unperturbed images, which every first attack begins with."""
+        if batch not in self._clean:
+            _, rows = self.batches(len(self.x))[batch]
+            seed = self.seed(CLEAN, "judge", batch)
+            self._clean[batch] = self.judge.votes(self.x[rows], seed)
+        return self._clean[batch]
 
     def share(self, votes: np.ndarray) -> np.ndarray:
         """The share of right draws `(n,)` of votes on the first n images."""

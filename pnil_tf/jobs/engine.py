@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pnil_tf.jobs.local import run_locally
-from pnil_tf.jobs.on_ray import require_ray, run_on_ray
+from pnil_tf.jobs.on_ray import check_cluster, run_on_ray
 from pnil_tf.jobs.watch import AJob, Watch
 
 
-def require_engine(engine: str) -> None:
-    """Refuses an engine that is not installed, before there is any work for it.
+def require_engine(engine: str, gpus: float = 0.0) -> None:
+    """Refuses an engine that cannot run jobs, before there is any work for it.
 
     Args:
         engine: One of `pnil_tf.vocabulary.ENGINES`.
+        gpus: GPUs that Ray gives each job.
 
     Raises:
         UserError: If so.
     """
     if engine == "ray":
-        require_ray()
+        check_cluster(gpus)
 
 
 def run_jobs(

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+from pnil_tf.errors import speech
+
 
 class Job(abc.ABC):
     """A folder, and the module whose process does there what its files say.
@@ -21,6 +23,8 @@ class Job(abc.ABC):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.log = path / "log.txt"
+        # Noted here: who starts the process may be one of a cluster's, whom nobody has told.
+        self.speech = speech()
 
     @property
     def environment(self) -> Mapping[str, str]:

@@ -20,7 +20,7 @@ def start(job: Job, threads: int | None = None) -> subprocess.Popen[bytes]:
         job: The job; the process writes to its log.
         threads: Threads that TensorFlow may use; `None` for as many as it likes.
     """
-    environment = {**os.environ, **job.environment}
+    environment = {**os.environ, **job.speech, **job.environment}
     if threads is not None:
         environment |= {"TF_NUM_INTRAOP_THREADS": str(threads), "TF_NUM_INTEROP_THREADS": "1"}
     with open(job.log, "ab") as log:

@@ -18,10 +18,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from pnil_tf.arrays import write_arrays
 from pnil_tf.batching import batches_of
 from pnil_tf.errors import RunFailedError, UserError, argument
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.target import Target, unwrapped
+from pnil_tf.evaluation.transfer import Source
 from pnil_tf.jobs.engine import require_engine, run_jobs
 from pnil_tf.jobs.watch import Watch
 from pnil_tf.runs.shard_job import ShardJob
@@ -42,7 +44,7 @@ class Processes:
         settings: What is done with them.
         workers: How many processes.
         engine: What runs them, one of `ENGINES`.
-        transfer_from: Another model or path that adversarial images are transferred from.
+        source: What adversarial images are transferred from.
     """
 
     model: Any
@@ -51,7 +53,7 @@ class Processes:
     settings: EvaluationSettings
     workers: int
     engine: str
-    transfer_from: Any = None
+    source: Source | None = None
 
     def work_off(
         self, target: Target, identity: Mapping[str, Any], state: Path, look: Callable[[], None]
@@ -60,12 +62,13 @@ class Processes:
         folder = state.resolve() / _FOLDER
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        np.savez(folder / _IMAGES, images=self.images, labels=self.labels)
+        arrays = {"images": self.images, "labels": self.labels}
+        write_arrays(folder / _IMAGES, arrays, compressed=False)  # it is read soon, and once
         gpus = _visible_gpus()
         task = {
             "of": self.workers,
             "model": _saved(self.model, folder / _MODEL),
-            "transfer_from": _saved(self.transfer_from, folder / _SOURCE),
+            "source": None if self.source is None else _source(self.source, folder / _SOURCE),
             "images": str(folder / _IMAGES),
             "output": str(state.resolve().parent),
             "settings": self.settings.to_json(),
@@ -85,10 +88,19 @@ class Processes:
                 raise RunFailedError(f"A worker of the evaluation failed: {job.error}")
 
 
-def _saved(model: Any, file: Path) -> str | None:
+def _source(source: Source, file: Path) -> dict[str, Any]:
+    """What a process is told of the model that images are transferred from, JSON types."""
+    taken = source.pixel_range
+    return {
+        "path": _saved(source.path or source.model, file),
+        "pixel_range": None if taken is None else [taken.low, taken.high],
+        "outputs": source.outputs,
+        "identity": source.identity,
+    }
+
+
+def _saved(model: Any, file: Path) -> str:
     """Where a model lies that is given by its path, or is saved now."""
-    if model is None:
-        return None
     if isinstance(model, (str, Path)):
         return str(Path(model).resolve())
     model.save(file)
@@ -102,7 +114,7 @@ def crew_of(
     settings: EvaluationSettings,
     workers: int,
     engine: str,
-    transfer_from: Any = None,
+    source: Source | None = None,
 ) -> Processes | None:
     """Returns the crew for an evaluation, or None where one process is enough.
 
@@ -113,7 +125,7 @@ def crew_of(
         settings: What is done with them.
         workers: How many processes; no more than there are batches.
         engine: What runs them, one of `ENGINES`.
-        transfer_from: Another model, or its path, or None.
+        source: What adversarial images are transferred from, if anything.
 
     Raises:
         UserError: If a number or name is not valid, Ray is not installed, or processes cannot be
@@ -122,8 +134,9 @@ def crew_of(
     require_count("workers", workers)
     require_one_of("engine", engine, ENGINES)
     require_engine(engine)
-    model, transfer_from = unwrapped(model), unwrapped(transfer_from)
-    for given in (model, transfer_from):
+    model = unwrapped(model)
+    other = None if source is None else source.path or source.model
+    for given in (model, other):
         if workers > 1 and not isinstance(given, (str, Path, keras.Model, type(None))):
             raise UserError(
                 "Each worker loads its models from the disk, and a callable cannot be saved. "
@@ -134,9 +147,7 @@ def crew_of(
     workers = min(workers, len(batches_of(count, settings.batch_size)))
     if workers < 2:
         return None
-    return Processes(
-        model, images[:count], labels[:count], settings, workers, engine, transfer_from
-    )
+    return Processes(model, images[:count], labels[:count], settings, workers, engine, source)
 
 
 def leave_room_on_gpus() -> None:

@@ -20,7 +20,7 @@ from pnil_tf.files import refuse_file_in_the_way, sha256_of, understood
 from pnil_tf.interruption import interruption_told
 from pnil_tf.runs.continuation import settings_of
 from pnil_tf.runs.crew import crew_of, leave_room_on_gpus
-from pnil_tf.runs.load import Loaded, load_model, read_run, refuse_no_model
+from pnil_tf.runs.load import Loaded, load_model, load_source, read_run, refuse_no_model
 from pnil_tf.runs.names import EVALUATION, RUN
 from pnil_tf.vocabulary import NORMS
 
@@ -177,6 +177,7 @@ def evaluate_saved(
     given = None if pixel_range is None else PixelRange.of(pixel_range)
     if workers > 1:
         leave_room_on_gpus()
+    source = None if transfer_from is None else load_source(transfer_from)
     saved = settled.load(given)
     test = saved.dataset.test.take(settings.images)
     chosen, outputs = given or saved.loaded.pixel_range, outputs or saved.loaded.outputs
@@ -197,8 +198,8 @@ def evaluate_saved(
             range_recorded=chosen is not None and given is None,
             outputs=outputs,
             name=model,
-            crew=crew_of(model, images, test.labels, settings, workers, engine, transfer_from),
-            transfer_from=None if transfer_from is None else load_model(transfer_from).model,
+            crew=crew_of(model, images, test.labels, settings, workers, engine, source),
+            transfer_from=source,
         )
 
 

@@ -12,9 +12,10 @@ from pnil_tf.evaluation import runner
 from pnil_tf.evaluation.effort import settings_with
 from pnil_tf.evaluation.result import Evaluation
 from pnil_tf.evaluation.sources import gathered
+from pnil_tf.evaluation.transfer import Source
 from pnil_tf.files import sha256_of
 from pnil_tf.runs.crew import crew_of
-from pnil_tf.runs.load import load_model
+from pnil_tf.runs.load import load_model, load_source
 
 
 def evaluate(
@@ -101,6 +102,7 @@ def evaluate(
         name, kind, identity = str(model), loaded.kind, sha256_of(loaded.file)
         model, recorded = loaded.model, loaded.pixel_range
         outputs = outputs or loaded.outputs
+    other = _source(transfer_from)
     pixels, labels, source = gathered(x, y, asked.images)
     keeper = tempfile.TemporaryDirectory(prefix="pnil_tf_")
     results = runner.evaluate(
@@ -117,11 +119,13 @@ def evaluate(
         outputs=outputs,
         name=name,
         verbose=verbose,
-        crew=crew_of(given_model, pixels, labels, asked, workers, engine, transfer_from),
-        transfer_from=(
-            load_model(transfer_from).model
-            if isinstance(transfer_from, (str, Path))
-            else transfer_from
-        ),
+        crew=crew_of(given_model, pixels, labels, asked, workers, engine, other),
+        transfer_from=other,
     )
     return Evaluation(Path(keeper.name), results, keeper)
+
+
+def _source(given: Any) -> Source | None:
+    if given is None:
+        return None
+    return load_source(given) if isinstance(given, (str, Path)) else Source.of(given)

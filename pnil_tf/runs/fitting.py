@@ -21,6 +21,7 @@ from pnil_tf.training.callbacks import (
     KeepBest,
     SaveState,
     ShowProgress,
+    Stateful,
     StopOnInvalidLoss,
 )
 from pnil_tf.training.checkpoints import TrainingCheckpoints
@@ -80,7 +81,9 @@ def fit(job: TrainingJob, directory: RunDirectory, record: dict[str, Any], rate:
     history = HistoryFile(directory.history, chief)
     kept = KeepBest(directory.best, monitor, chief)
     guard = _guard(model, job, directory)
-    stateful = {"history": history, "kept": kept} | ({} if guard is None else {"guard": guard})
+    stateful: dict[str, Stateful] = {"history": history, "kept": kept}
+    if guard is not None:
+        stateful["guard"] = guard
     save = SaveState(
         TrainingCheckpoints(directory.last, model),
         stateful,

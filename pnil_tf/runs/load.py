@@ -15,13 +15,14 @@ from pnil_tf.checksums import compare_checksums
 from pnil_tf.contract.outputs import LOGIT, LOGITS
 from pnil_tf.contract.pixel_range import UNIT, PixelRange
 from pnil_tf.errors import UserError
+from pnil_tf.evaluation.transfer import Source
 from pnil_tf.files import read_json, sha256_of, understood
 from pnil_tf.runs.graph_safety import refused_operations
 from pnil_tf.runs.keras_archive import check_archive
 from pnil_tf.runs.names import CLASSIFIER, RUN
 from pnil_tf.serving.record import PREPROCESSING
 
-__all__ = ["Loaded", "layers", "load_model", "read_run"]
+__all__ = ["Loaded", "layers", "load_model", "load_source", "read_run"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +70,20 @@ def load_model(path: str | Path, run: Mapping[str, Any] | None = None) -> Loaded
         )
         return _load_saved_model(path)
     return _load_keras(path)
+
+
+def load_source(path: str | Path) -> Source:
+    """Loads a classifier, as `load_model` does, to transfer adversarial images from it.
+
+    Args:
+        path: A run's folder, a `.keras` file or a SavedModel folder.
+
+    Raises:
+        UserError: As for `load_model`.
+    """
+    loaded = load_model(path)
+    identity = sha256_of(loaded.file)
+    return Source(loaded.model, loaded.pixel_range, loaded.outputs, Path(path), identity)
 
 
 def refuse_no_model(path: str | Path) -> None:

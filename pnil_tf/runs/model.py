@@ -66,6 +66,7 @@ def _new_model(job: TrainingJob) -> AdversarialModel:
         "none" if job.attack is None else job.attack,
         settings.attack.epsilon,
         norm=settings.attack.norm,
+        epsilon_warmup_steps=job.warmup_steps,
         validation_attack=settings.attack.validation_attack,
         validation_eot_samples=settings.attack.validation_eot_samples if noisy else 1,
         clean_weight=settings.attack.clean_weight,

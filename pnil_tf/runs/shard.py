@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from pnil_tf.contract.pixel_range import PixelRange
 from pnil_tf.errors import failure, reason
 from pnil_tf.evaluation.runner import evaluate_shard
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.shards import Shard
+from pnil_tf.evaluation.transfer import Source
 from pnil_tf.jobs.process import end_with_parent
 from pnil_tf.runs.load import load_model
 from pnil_tf.runs.shard_job import ShardJob
@@ -45,14 +47,19 @@ def run_shard(path: Path) -> None:
             model_identity=task["model_identity"],
             pixel_range=tuple(task["pixel_range"]),
             outputs=task["outputs"],
-            transfer_from=(
-                None if task["transfer_from"] is None else load_model(task["transfer_from"]).model
-            ),
+            transfer_from=None if task["source"] is None else _source(**task["source"]),
         )
     except Exception as error:
         job.note_failure(failure(error) or f"{type(error).__name__}: {reason(error)}")
         raise
     job.note_finished()
+
+
+def _source(
+    path: str, pixel_range: list[float] | None, outputs: str | None, identity: str | None
+) -> Source:
+    taken = None if pixel_range is None else PixelRange.of(pixel_range)
+    return Source(load_model(path).model, taken, outputs, Path(path), identity)
 
 
 if __name__ == "__main__":

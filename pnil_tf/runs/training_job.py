@@ -47,6 +47,12 @@ class TrainingJob:
         return len(self.data.train) // self.settings.optimization.batch_size
 
     @property
+    def warmup_steps(self) -> int:
+        """Steps over which the training attack grows to its full size."""
+        total = self.settings.optimization.epochs * self.steps_per_epoch
+        return round(self.settings.attack.epsilon_warmup * total)
+
+    @property
     def pixel_range(self) -> PixelRange:
         """The pixels that the classifier takes."""
         return PixelRange.of(self.settings.model.pixel_range)

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import datetime
-import math
 from typing import Any
 
+from pnil_tf.contract.pixel_range import share_text
+
 _DATASETS = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
-
-
-def radius(epsilon: float) -> str:
-    """Writes a radius as it is usually said: `8/255`, `0.3`."""
-    steps = epsilon * 255
-    if round(steps) and math.isclose(steps, round(steps), rel_tol=1e-9):
-        return f"{round(steps)}/255"
-    return f"{epsilon:g}"
 
 
 def dataset(name: str) -> str:
@@ -39,7 +32,7 @@ def images(record: dict[str, Any]) -> str:
 
 def setting(record: dict[str, Any]) -> str:
     """Names the images of a cell and its radius."""
-    return f"{images(record)}, eps {radius(record['cell']['epsilon'])}"
+    return f"{images(record)}, eps {share_text(record['cell']['epsilon'])}"
 
 
 def percent(summary: tuple[float, float | None] | None) -> str:

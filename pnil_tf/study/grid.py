@@ -61,7 +61,7 @@ def reproduce(settings: StudySettings) -> dict[str, Any]:
         _report(output, results)
         _refuse_damage(results)
         return results
-    require_engine(settings.engine)
+    require_engine(settings.engine, settings.gpus_per_job)
     _refuse_foreign(output)
     output.mkdir(parents=True, exist_ok=True)
     with lock_folder(output):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pnil_tf import html
+from pnil_tf.contract.pixel_range import share_text
 from pnil_tf.evaluation.glossary import WORDS, occurring
 from pnil_tf.files import replacing, write_text
 from pnil_tf.study import formatting
@@ -46,8 +47,7 @@ _HOW = (
     "column of the attack with the lowest mean; SPSA, on fewer images, counts only where its 95 % "
     "interval over images lies below. The paper's text gives the radii "
     + ", ".join(
-        f"{formatting.radius(e)} for {formatting.dataset(name)}"
-        for name, e in PAPER_EPSILON.items()
+        f"{share_text(e)} for {formatting.dataset(name)}" for name, e in PAPER_EPSILON.items()
     )
     + "; its figures stand beside the other radii, too."
 )

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from pathlib import Path
 
 from pnil_tf.errors import UserError, argument
 from pnil_tf.files import refuse_file_in_the_way
+from pnil_tf.jobs.on_ray import PARTS_OF_A_GPU
 from pnil_tf.study.budgets import BUDGETS
 from pnil_tf.study.studies import STUDIES
-from pnil_tf.validation import check_types, require_count, require_one_of
+from pnil_tf.validation import (
+    check_types,
+    require_count,
+    require_one_of,
+    require_part_or_count,
+)
 from pnil_tf.vocabulary import ENGINES
 
 
@@ -49,10 +54,7 @@ class StudySettings:
         for name, known in (("study", STUDIES), ("budget", BUDGETS), ("engine", ENGINES)):
             require_one_of(name, getattr(self, name), known)
         require_count("workers", self.workers)
-        if not math.isfinite(self.gpus_per_job) or self.gpus_per_job < 0:
-            raise UserError(
-                f"{argument('gpus_per_job')} must be 0 or greater. Received: {self.gpus_per_job!r}."
-            )
+        require_part_or_count("gpus_per_job", self.gpus_per_job, PARTS_OF_A_GPU)
         if self.gpus_per_job and self.engine != "ray":
             raise UserError(
                 "GPUs are shared out by Ray alone. Received: "

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from pnil_tf.contract.pixel_range import share_text
 from pnil_tf.study import formatting
 from pnil_tf.study.groups import COLUMNS, Group, compared, pairs_of
 from pnil_tf.study.paper import published
@@ -57,7 +58,7 @@ def table_1(groups: list[Group]) -> Table:
 def _row_heads(group: Group) -> tuple[str, str, str]:
     """What a row is about: the images, the radius, the training."""
     training = formatting.model(group.attack, group.pnil)
-    return formatting.images(group.records[0]), formatting.radius(group.epsilon), training
+    return formatting.images(group.records[0]), share_text(group.epsilon), training
 
 
 def _better(pairs: list[tuple[Group, Group]], column: str) -> list[Group]:

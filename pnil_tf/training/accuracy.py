@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import keras
 
@@ -10,6 +10,7 @@ from pnil_tf.contract.outputs import PROBABILITY, Outputs
 from pnil_tf.errors import UserError
 from pnil_tf.tensors import Tensor
 from pnil_tf.training.labels import Labels
+from pnil_tf.training.types import UserMetric, UserMetrics
 
 
 @keras.saving.register_keras_serializable(package="pnil_tf")
@@ -24,7 +25,7 @@ class ClassifierAccuracy(keras.metrics.Mean):
         dtype: As for `keras.metrics.Mean`.
     """
 
-    def __init__(self, name: str = "accuracy", dtype: Any = None) -> None:
+    def __init__(self, name: str = "accuracy", dtype: str | None = None) -> None:
         super().__init__(name, dtype)
         self._labels: Labels | None = None
         self._border = 0.0
@@ -36,15 +37,15 @@ class ClassifierAccuracy(keras.metrics.Mean):
 
     def update_state(
         self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
-    ) -> Any:
+    ) -> None:
         """Takes in a batch: labels as the loss takes them, the outputs `(batch, count)`."""
         if self._labels is None:
             raise ValueError("This accuracy belongs to the `compile` of an AdversarialModel.")
         outputs = keras.ops.cast(y_pred, "float32") - self._border
-        return super().update_state(self._labels.correct(y_true, outputs), sample_weight)
+        super().update_state(self._labels.correct(y_true, outputs), sample_weight)
 
 
-def check_thresholds(metrics: list[Any], outputs: Outputs) -> None:
+def check_thresholds(metrics: Sequence[UserMetric], outputs: Outputs) -> None:
     """Refuses a metric that takes logits for probabilities.
 
     Args:
@@ -65,7 +66,7 @@ def check_thresholds(metrics: list[Any], outputs: Outputs) -> None:
             )
 
 
-def _takes_probabilities(metric: Any) -> bool:
+def _takes_probabilities(metric: UserMetric) -> bool:
     """Whether one of Keras' metrics means nothing of logits; a stranger's is never refused."""
     if isinstance(metric, str):
         try:
@@ -87,11 +88,12 @@ def _takes_probabilities(metric: Any) -> bool:
     return bool(config.get("threshold"))  # 0, or None for the largest output
 
 
-def with_own_accuracy(metrics: Any) -> Any:
+def with_own_accuracy(metrics: UserMetrics) -> UserMetrics:
     """Metrics as `compile` takes them, with `ClassifierAccuracy` for "accuracy" and "acc"."""
 
-    def own(metric: Any) -> Any:
-        named = isinstance(metric, str) and metric.lower() in ("accuracy", "acc")
-        return ClassifierAccuracy(metric) if named else metric
+    def own(metric: UserMetric) -> UserMetric:
+        if isinstance(metric, str) and metric.lower() in ("accuracy", "acc"):
+            return ClassifierAccuracy(metric)
+        return metric
 
     return keras.tree.map_structure(own, metrics)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
 from pnil_tf import rng
+from pnil_tf.tensors import Pixels, Seed
 
 _SHARE = 8
 """A view is shifted by up to this part of the image's side: 3 pixels of 28, 4 of 32."""
 
 
-def augmented(x: Any, seed: Any, kind: str, fill: float) -> Any:
+def augmented(x: Pixels, seed: Seed, kind: str, fill: float) -> Pixels:
     """Returns one random view of each image; which one follows from the seed alone.
 
     Args:
@@ -33,7 +32,7 @@ def augmented(x: Any, seed: Any, kind: str, fill: float) -> Any:
     return x
 
 
-def _shifted(x: Any, seed: Any, axis: int, fill: float) -> Any:
+def _shifted(x: Pixels, seed: Seed, axis: int, fill: float) -> Pixels:
     size = x.shape[axis] or tf.shape(x)[axis]
     border = size // _SHARE
     padding = [[0, 0]] * 4

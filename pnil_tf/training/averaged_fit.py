@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
 
 from pnil_tf.copying import copied
 from pnil_tf.training.checked_fit import CheckedFit
+from pnil_tf.training.types import Array, Figures
 from pnil_tf.training.weight_average import WeightAverage
 
 
@@ -35,22 +37,22 @@ class AveragedFit(CheckedFit):
         with self.averaged_weights():
             return copied(self.classifier)
 
-    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+    def evaluate(self, *args: Any, **kwargs: Any) -> Figures:
         """As `keras.Model.evaluate`, with the averaged weights if there are any."""
         with self.averaged_weights():
             return super().evaluate(*args, **kwargs)
 
-    def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+    def test_on_batch(self, *args: Any, **kwargs: Any) -> Figures:
         """As `keras.Model.test_on_batch`, with the averaged weights if there are any."""
         with self.averaged_weights():
             return super().test_on_batch(*args, **kwargs)
 
-    def predict(self, *args: Any, **kwargs: Any) -> Any:
+    def predict(self, *args: Any, **kwargs: Any) -> np.ndarray:
         """As `keras.Model.predict`, with the averaged weights if there are any."""
         with self.averaged_weights():
             return super().predict(*args, **kwargs)
 
-    def predict_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+    def predict_on_batch(self, x: Array) -> np.ndarray:
         """As `keras.Model.predict_on_batch`, with the averaged weights if there are any."""
         with self.averaged_weights():
-            return super().predict_on_batch(*args, **kwargs)
+            return super().predict_on_batch(x)

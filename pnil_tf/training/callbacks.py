@@ -6,17 +6,31 @@ import csv
 import math
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Protocol
 
 import keras
+from numpy.typing import ArrayLike
 
 from pnil_tf.errors import RunFailedError
 from pnil_tf.files import replacing, sha256_of
 from pnil_tf.progress import Progress
 from pnil_tf.training.checkpoints import TrainingCheckpoints
+from pnil_tf.training.types import EpochLogs, State
 
 _SECONDS_TO_VALIDATE = 5.0
+
+
+class Stateful(Protocol):
+    """A callback that a resumed training hands what it knew."""
+
+    def get_state(self) -> State:
+        """What it needs to go on."""
+
+    def set_state(self, state: State) -> None:
+        """Goes on from `get_state`."""
 
 
 class InvalidLossError(RunFailedError):
@@ -37,9 +51,9 @@ class KeepBest(keras.callbacks.Callback):
     def __init__(self, path: Path, monitor: str, write: bool = True) -> None:
         super().__init__()
         self._path, self._monitor, self._write = path, monitor, write
-        self._best: dict[str, Any] = {"epoch": None, "value": None, "sha256": None}
+        self._best: State = {"epoch": None, "value": None, "sha256": None}
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: EpochLogs = None) -> None:
         """Saves the classifier if the epoch is the best so far."""
         value = float((logs or {})[self._monitor])
         if not math.isfinite(value):
@@ -53,11 +67,11 @@ class KeepBest(keras.callbacks.Callback):
                 digest = sha256_of(self._path)
             self._best = {"epoch": epoch + 1, "value": value, "sha256": digest}
 
-    def get_state(self) -> dict[str, Any]:
+    def get_state(self) -> State:
         """The best epoch (counted from 1), its value and the file's digest."""
         return self._best
 
-    def set_state(self, state: dict[str, Any]) -> None:
+    def set_state(self, state: State) -> None:
         """Goes on from `get_state`."""
         self._best = state
 
@@ -65,7 +79,7 @@ class KeepBest(keras.callbacks.Callback):
 class StopOnInvalidLoss(keras.callbacks.Callback):
     """Ends a training whose loss is no longer a number, before it is saved."""
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: EpochLogs = None) -> None:
         """Raises `InvalidLossError` if the epoch's mean loss is NaN or infinite."""
         loss = float((logs or {}).get("loss", 0.0))
         if not math.isfinite(loss):
@@ -87,12 +101,12 @@ class HistoryFile(keras.callbacks.Callback):
         self._path, self._write = path, write
         self._before = 0.0  # seconds an interrupted run has spent in the current epoch
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: EpochLogs = None) -> None:
         """Starts the epoch's clock."""
         self._start = time.monotonic() - self._before
         self._before = 0.0
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: EpochLogs = None) -> None:
         """Adds the epoch's row."""
         rate = self.model.optimizer.learning_rate
         row = {"epoch": epoch + 1, **{name: float(value) for name, value in (logs or {}).items()}}
@@ -110,11 +124,11 @@ class HistoryFile(keras.callbacks.Callback):
             writer.writeheader()
             writer.writerows(self.rows)
 
-    def get_state(self) -> dict[str, Any]:
+    def get_state(self) -> State:
         """The rows so far, and the seconds spent in the current epoch."""
         return {"rows": self.rows, "seconds": time.monotonic() - self._start}
 
-    def set_state(self, state: dict[str, Any]) -> None:
+    def set_state(self, state: State) -> None:
         """Goes on from `get_state`."""
         self.rows, self._before = state["rows"], state["seconds"]
 
@@ -137,7 +151,7 @@ class SaveState(keras.callbacks.Callback):
     def __init__(
         self,
         checkpoints: TrainingCheckpoints,
-        stateful: dict[str, Any],
+        stateful: Mapping[str, Stateful],
         metrics: list[keras.metrics.Metric],
         steps_per_epoch: int,
         every_steps: int,
@@ -146,7 +160,7 @@ class SaveState(keras.callbacks.Callback):
         super().__init__()
         self._checkpoints, self._stateful, self._metrics = checkpoints, stateful, metrics
         self._steps_per_epoch, self._every, self._write = steps_per_epoch, every_steps, write
-        self._restored_metrics: list[list[Any]] | None = None
+        self._restored_metrics: list[list[ArrayLike]] | None = None
         self._signal: int | None = None
         self._noted = 0.0
 
@@ -164,23 +178,23 @@ class SaveState(keras.callbacks.Callback):
         self._restored_metrics = state["metrics"]
         return state["step"], state["stopped"]
 
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+    def on_train_begin(self, logs: EpochLogs = None) -> None:
         """Starts to listen for the signals that end a process."""
         self._handlers = {
             number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)
         }
 
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+    def on_train_end(self, logs: EpochLogs = None) -> None:
         """Hands the signals back."""
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
-    def _note(self, number: int, frame: Any) -> None:
+    def _note(self, number: int, frame: FrameType | None) -> None:
         if self._signal is not None:  # asked twice: leave at once
             raise SystemExit(128 + number)
         self._signal, self._noted = number, time.monotonic()
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: EpochLogs = None) -> None:
         """Continues the running means of an epoch that was interrupted."""
         if self._restored_metrics is not None:
             for metric, values in zip(self._metrics, self._restored_metrics, strict=True):
@@ -188,7 +202,7 @@ class SaveState(keras.callbacks.Callback):
                     variable.assign(value)
             self._restored_metrics = None
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: EpochLogs = None) -> None:
         """Saves a checkpoint when one is due."""
         if self._signal is not None:
             self._save()
@@ -198,12 +212,12 @@ class SaveState(keras.callbacks.Callback):
         if step % self._steps_per_epoch and step % self._every == 0:
             self._save()
 
-    def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_test_batch_end(self, batch: int, logs: EpochLogs = None) -> None:
         """Leaves a validation that a signal came into if it takes too long to complete it."""
         if self._signal is not None and time.monotonic() - self._noted > _SECONDS_TO_VALIDATE:
             raise SystemExit(128 + self._signal)  # the last checkpoint serves
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: EpochLogs = None) -> None:
         """Saves a checkpoint after the epoch's validation."""
         self._save(epoch_done=True)
         if self._signal is not None:
@@ -242,11 +256,11 @@ class ShowProgress(keras.callbacks.Callback):
         super().__init__()
         self._progress, self._epochs = progress, epochs
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: EpochLogs = None) -> None:
         """Counts the step."""
         self._progress.advance_to(int(self.model.steps_taken.numpy()))
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: EpochLogs = None) -> None:
         """Prints the epoch's results."""
         values = "  ".join(f"{name} {value:.4f}" for name, value in (logs or {}).items())
         self._progress.say(f"epoch {epoch + 1}/{self._epochs}  {values}")

@@ -35,9 +35,19 @@ from pnil_tf.keras_internals import ImagePreprocessing, all_layers, untrack
 from pnil_tf.tensors import Answers, PerImage, Pixels, Scalar, Tensor
 from pnil_tf.training.accuracy import ClassifierAccuracy, check_thresholds, with_own_accuracy
 from pnil_tf.training.attacked_loss import check_slope
-from pnil_tf.training.distributed_fit import DistributedFit, Logs, StepFunction
+from pnil_tf.training.distributed_fit import DistributedFit, StepFunction
 from pnil_tf.training.labels import Labels, are_rows
 from pnil_tf.training.losses import UserLoss, check_outputs, example_loss, expects_logits, loss_name
+from pnil_tf.training.types import (
+    Array,
+    Batch,
+    Data,
+    Figures,
+    Logs,
+    LossWeights,
+    UserMetric,
+    UserMetrics,
+)
 
 _NO_LABELS = (math.inf, -math.inf, -math.inf)
 """Smallest and largest label of a batch without any, and that none of them names no class."""
@@ -67,7 +77,7 @@ class CheckedFit(DistributedFit):
         self._given_outputs = outputs
         self._contract: Classifier | None = None
         self._labels = Labels(count=2, loss=None)  # settled with the contract
-        self._asked_metrics: list[str | keras.metrics.Metric] = []
+        self._asked_metrics: list[UserMetric] = []
         self._accuracies: list[ClassifierAccuracy] = []
         self._sound = self._rows = self._to_tell = self._free_noise = False
         self._needs_gradients = True
@@ -95,7 +105,7 @@ class CheckedFit(DistributedFit):
             return self._given_range or UNIT
         return preprocessing_inside(self.classifier, shape).pixel_range or UNIT
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         if name == "classifier" and "classifier" in vars(self):
             # Optimizer and graphs are those of the one before.
             untrack(self, self.classifier)
@@ -105,17 +115,17 @@ class CheckedFit(DistributedFit):
 
     def compile(
         self,
-        optimizer: Any = "adam",
+        optimizer: str | keras.optimizers.Optimizer = "adam",
         loss: UserLoss = None,
-        loss_weights: Any = None,
-        metrics: Any = None,
-        weighted_metrics: Any = None,
+        loss_weights: LossWeights = None,
+        metrics: UserMetrics = None,
+        weighted_metrics: UserMetrics = None,
         **kwargs: Any,
     ) -> None:
         """As `keras.Model.compile`; refuses a loss that does not fit the classifier."""
         check_input(self.classifier)
         with self.distribute_strategy.scope():
-            metrics, weighted_metrics = with_own_accuracy([metrics, weighted_metrics])
+            metrics, weighted_metrics = map(with_own_accuracy, (metrics, weighted_metrics))
         super().compile(optimizer, loss, loss_weights, metrics, weighted_metrics, **kwargs)
         self._asked_metrics = keras.tree.flatten([metrics, weighted_metrics])
         self._accuracies = [
@@ -215,12 +225,12 @@ class CheckedFit(DistributedFit):
         """The batch size that the classifier is built for, if it takes no other."""
         return fixed_batch(self.classifier)
 
-    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Batch | None = None) -> None:
         super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
         if self._replicated:  # within a replica nothing can be tried
             self._look_closely(image_shape_of(self.classifier))
 
-    def _checked_batch(self, data: Any) -> tuple[Pixels, Tensor, PerImage | None]:
+    def _checked_batch(self, data: Batch) -> tuple[Pixels, Tensor, PerImage | None]:
         """Takes a batch apart (images float32, labels, weights), and notes what it holds."""
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
         _check_single(x, "images")
@@ -256,7 +266,7 @@ class CheckedFit(DistributedFit):
         label_low, label_high, odd = labels
         return self._extremes.note([low, label_low], [high, label_high, fractional, odd])
 
-    def predict_step(self, data: Any) -> Answers:
+    def predict_step(self, data: Batch) -> Answers:
         """The classifier's outputs of a batch, whose pixels are looked at."""
         x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         _check_single(x, "images")
@@ -299,7 +309,7 @@ class CheckedFit(DistributedFit):
         return self.test_function
 
     def _watched(self, function: StepFunction) -> StepFunction:
-        def run(data: Iterator[Any]) -> Logs:
+        def run(data: Iterator[Batch]) -> Logs:
             try:
                 logs = function(data)
             except tf.errors.InvalidArgumentError:
@@ -313,7 +323,9 @@ class CheckedFit(DistributedFit):
 
         return run
 
-    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def fit(
+        self, x: Data = None, y: Array | None = None, *args: Any, **kwargs: Any
+    ) -> keras.callbacks.History:
         """As `keras.Model.fit`; refuses images and labels that the classifier does not take."""
         self._check_arrays(x, y)
         validation = kwargs.get("validation_data")
@@ -326,7 +338,9 @@ class CheckedFit(DistributedFit):
         self._check_extremes()
         return history
 
-    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def evaluate(
+        self, x: Data = None, y: Array | None = None, *args: Any, **kwargs: Any
+    ) -> Figures:
         """As `keras.Model.evaluate`; refuses images and labels that `fit` refuses."""
         self._check_arrays(x, y)
         self._check_extremes()
@@ -334,33 +348,35 @@ class CheckedFit(DistributedFit):
         self._check_extremes()
         return result
 
-    def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def train_on_batch(
+        self, x: Array, y: Array | None = None, *args: Any, **kwargs: Any
+    ) -> Figures:
         """As `keras.Model.train_on_batch`; refuses what `fit` refuses."""
         self._check_arrays(x, y)
         logs = super().train_on_batch(x, y, *args, **kwargs)
         self._check_extremes()
         return logs
 
-    def test_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def test_on_batch(self, x: Array, y: Array | None = None, *args: Any, **kwargs: Any) -> Figures:
         """As `keras.Model.test_on_batch`; refuses what `evaluate` refuses."""
         self._check_arrays(x, y)
         logs = super().test_on_batch(x, y, *args, **kwargs)
         self._check_extremes()
         return logs
 
-    def predict(self, *args: Any, **kwargs: Any) -> Any:
+    def predict(self, *args: Any, **kwargs: Any) -> np.ndarray:
         """As `keras.Model.predict`; refuses images that `evaluate` refuses."""
         result = super().predict(*args, **kwargs)
         self._check_extremes()
         return result
 
-    def predict_on_batch(self, x: Any) -> Any:
+    def predict_on_batch(self, x: Array) -> np.ndarray:
         """As `keras.Model.predict_on_batch`; refuses images that `evaluate` refuses."""
         result = super().predict_on_batch(x)
         self._check_extremes()
         return result
 
-    def _check_arrays(self, x: Any, y: Any) -> None:
+    def _check_arrays(self, x: Data, y: Array | None) -> None:
         """Checks arrays and eager tensors; other containers are looked at batch by batch."""
         for part, what in ((x, "images"), (y, "labels")):
             if isinstance(part, list | tuple | dict):
@@ -380,7 +396,7 @@ class CheckedFit(DistributedFit):
             self._labels.check_values(are_rows(y, self._labels.count), low, high, odd > 0)
 
 
-def _check_single(part: Any, what: str) -> None:
+def _check_single(part: Batch, what: str) -> None:
     """Refuses batches with several tensors where one is expected."""
     if not isinstance(part, dict | list | tuple):
         return

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import Any
 
 import keras
 import tensorflow as tf
 
 from pnil_tf.errors import RunFailedError, UserError, argument, reason
 from pnil_tf.files import remove_leftovers, sync
+from pnil_tf.training.types import State
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class TrainingCheckpoints:
         )
         self._directory = directory
 
-    def save(self, state: dict[str, Any], step: int) -> None:
+    def save(self, state: State, step: int) -> None:
         """Saves everything under the number of steps taken.
 
         Raises:
@@ -79,7 +79,7 @@ class TrainingCheckpoints:
             for file in sorted(self._directory.glob(f"step-{old}.*"), reverse=True):
                 file.unlink()
 
-    def restore(self) -> dict[str, Any] | None:
+    def restore(self) -> State | None:
         """Restores the newest checkpoint that is whole.
 
         Returns:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from pnil_tf.errors import UserError
 
@@ -37,7 +36,7 @@ def check_cluster(text: str) -> None:
         ) from error
 
 
-def _addresses(cluster: Any) -> dict[str, list[str]]:
+def _addresses(cluster: object) -> dict[str, list[str]]:
     """The addresses of the jobs by name."""
     if not isinstance(cluster, dict) or not set(cluster) <= {_CHIEF, _WORKER}:
         raise ValueError(f"'cluster' must list the addresses of {_WORKER!r} and perhaps {_CHIEF!r}")
@@ -56,7 +55,7 @@ def _addresses(cluster: Any) -> dict[str, list[str]]:
     return cluster
 
 
-def _is_address(address: Any) -> bool:
+def _is_address(address: object) -> bool:
     if not isinstance(address, str):
         return False
     host, _, port = address.rpartition(":")
@@ -69,7 +68,7 @@ def _is_address(address: Any) -> bool:
     )
 
 
-def _check_task(cluster: dict[str, list[str]], task: Any) -> None:
+def _check_task(cluster: dict[str, list[str]], task: object) -> None:
     if not isinstance(task, dict):
         raise ValueError("'task' must say which of the workers this process is")
     kind, index = task.get("type"), task.get("index")

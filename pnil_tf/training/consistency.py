@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
+from pnil_tf.tensors import PerImage, Tensor
 
-def consistency_terms(start: Any, end: Any, weight: float) -> Any:
+
+def consistency_terms(start: Tensor, end: Tensor, weight: float) -> PerImage:
     """Returns `weight` times the mean squared difference of the logits, float32 `(batch,)`.
 
     One-step training collapses where a network bends the loss between the random start and the

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import keras
 import tensorflow as tf
 
 from pnil_tf.tensors import Tensor
+from pnil_tf.training.types import Batch, Logs
 
-Logs: TypeAlias = Mapping[str, Tensor]
-"""What a step of Keras answers: metrics by name."""
-
-StepFunction: TypeAlias = Callable[[Iterator[Any]], Logs]
+StepFunction: TypeAlias = Callable[[Iterator[Batch]], Logs]
 """A step of `fit` or `evaluate` as Keras calls it, with an iterator over batches."""
 
 
@@ -32,7 +30,7 @@ class DistributedFit(keras.Model):
     def _replicated(self) -> bool:
         return self.distribute_strategy.num_replicas_in_sync > 1
 
-    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Batch | None = None) -> None:
         if not self._replicated:
             super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
             return
@@ -42,7 +40,7 @@ class DistributedFit(keras.Model):
                 data_batch = next(item[-1])
                 break
 
-        def local(value: Any) -> Any:
+        def local(value: Tensor) -> Tensor:
             if isinstance(value, tf.distribute.DistributedValues):
                 return strategy.experimental_local_results(value)[0]
             return value
@@ -66,18 +64,18 @@ class DistributedFit(keras.Model):
             self.test_function = self._steps(self.test_step)
         return self.test_function
 
-    def _steps(self, step: Callable[[Any], Logs]) -> StepFunction:
+    def _steps(self, step: Callable[[Batch], Logs]) -> StepFunction:
         strategy = self.distribute_strategy
 
         @tf.autograph.experimental.do_not_convert
-        def one(iterator: Iterator[Any]) -> Logs:
+        def one(iterator: Iterator[Batch]) -> Logs:
             logs = strategy.run(step, args=(next(iterator),))
             return keras.tree.map_structure(
                 lambda value: strategy.reduce("MEAN", value, axis=None), logs
             )
 
         @tf.autograph.experimental.do_not_convert
-        def several(iterator: Iterator[Any]) -> Logs:
+        def several(iterator: Iterator[Batch]) -> Logs:
             for _ in range(int(self.steps_per_execution) - 1):
                 one(iterator)
             return one(iterator)

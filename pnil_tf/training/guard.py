@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from pnil_tf import rng
+from pnil_tf.arrays import read_sealed, write_arrays
 from pnil_tf.attacks.eot import EOT
 from pnil_tf.attacks.one_step import StepAttack, step_attack
 from pnil_tf.contract.batches import check_array
 from pnil_tf.errors import UserError
-from pnil_tf.files import replacing, seal, unsealed
 from pnil_tf.tensors import Images, Labels, PerImage
+from pnil_tf.training.types import EpochLogs, State
 
 ACTIONS = ("warn", "stop", "rollback")
 _FILE = "guard_best.npz"
+_NAME = "arr_{}"
+
+_Check: TypeAlias = Callable[[Images, Labels], tuple[PerImage, PerImage]]
+
+Event: TypeAlias = dict[str, int | float | str]
+"""What happened and when, ready for JSON."""
 
 
 class OverfittingGuard(keras.callbacks.Callback):
@@ -117,7 +124,7 @@ class OverfittingGuard(keras.callbacks.Callback):
         self.every_steps = every_steps
         self.max_rollbacks = max_rollbacks
         self.seed = seed
-        self.events: list[dict[str, Any]] = []
+        self.events: list[Event] = []
         self._writes = writes
         self._path = None if directory is None else Path(directory) / _FILE
         self._armed_at = _armed_at(self._y.numpy())
@@ -126,11 +133,11 @@ class OverfittingGuard(keras.callbacks.Callback):
         self._collapsed = False
         self._rollbacks = 0
         self._epoch = self._epoch_start = 0
-        self._check: Any = None
+        self._check: _Check | None = None
         self._pixels_checked = False
         self._checked: tuple[int, float, float] | None = None
 
-    def set_model(self, model: Any) -> None:
+    def set_model(self, model: keras.Model) -> None:
         """Called by Keras; settles the attacks and compiles the check."""
         if self._check is not None and model is self.model:
             return  # compiled before, by an earlier call of fit
@@ -159,11 +166,11 @@ class OverfittingGuard(keras.callbacks.Callback):
         if model.classifier.built:
             self._check_pixels()
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: EpochLogs = None) -> None:
         """Notes where the epoch starts."""
         self._epoch, self._epoch_start = epoch, int(self.model.steps_taken.numpy())
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: EpochLogs = None) -> None:
         """Checks if `every_steps` says so."""
         if self.every_steps is None:
             return
@@ -172,7 +179,7 @@ class OverfittingGuard(keras.callbacks.Callback):
         if step // self.every_steps > last // self.every_steps:
             self._watch(step)
 
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: EpochLogs = None) -> None:
         """Checks, and adds the accuracies to the epoch's logs."""
         step = int(self.model.steps_taken.numpy())
         if self._checked is None or self._checked[0] != step:
@@ -180,7 +187,7 @@ class OverfittingGuard(keras.callbacks.Callback):
         if logs is not None and self._checked is not None:
             _, logs["guard_pgd_accuracy"], logs["guard_one_step_accuracy"] = self._checked
 
-    def get_state(self) -> dict[str, Any]:
+    def get_state(self) -> State:
         """Returns what a resumed training must know (JSON-able; the weights stay on disk)."""
         return {
             "best": dataclasses.asdict(self._best),
@@ -189,7 +196,7 @@ class OverfittingGuard(keras.callbacks.Callback):
             "events": [dict(event) for event in self.events],
         }
 
-    def set_state(self, state: dict[str, Any]) -> None:
+    def set_state(self, state: State) -> None:
         """Takes up the work where `get_state` was called.
 
         `"rollback"` reads its best state from `directory`. If it is not there or damaged, the
@@ -205,8 +212,8 @@ class OverfittingGuard(keras.callbacks.Callback):
         try:
             if self._path is None:
                 raise FileNotFoundError("no directory was given")
-            with np.load(io.BytesIO(unsealed(self._path)), allow_pickle=False) as stored:
-                self._best_values = [stored[f"arr_{i}"] for i in range(len(stored.files))]
+            stored = read_sealed(self._path)
+            self._best_values = [stored[_NAME.format(i)] for i in range(len(stored))]
         except (OSError, ValueError) as error:
             warnings.warn(
                 f"The guard's best weights cannot be read ({error}); it starts without them.",
@@ -224,6 +231,7 @@ class OverfittingGuard(keras.callbacks.Callback):
     def _watch(self, step: int) -> None:
         if not self._pixels_checked:  # the classifier was not built before
             self._check_pixels()
+        assert self._check is not None  # Keras sets the model first
         pgd, one_step = (float(value) for value in self._check(self._x, self._y))
         self._checked = (step, pgd, one_step)
         lost = self._best.known and pgd < self.pgd_share * self._best.pgd_accuracy
@@ -268,7 +276,7 @@ class OverfittingGuard(keras.callbacks.Callback):
             }
         )
 
-    def _variables(self) -> list[Any]:
+    def _variables(self) -> list[keras.Variable]:
         optimizer = self.model.optimizer
         # The inner optimizer's alone: a loss scale is no property of the weights.
         optimizer = getattr(optimizer, "inner_optimizer", optimizer)
@@ -283,10 +291,8 @@ class OverfittingGuard(keras.callbacks.Callback):
         self._best_values = [variable.numpy() for variable in self._variables()]
         if self._path is not None and self._writes:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(self._path) as path:
-                with path.open("wb") as file:
-                    np.savez(file, *self._best_values)
-                seal(path)
+            arrays = {_NAME.format(i): value for i, value in enumerate(self._best_values)}
+            write_arrays(self._path, arrays, sealed=True, compressed=False)
 
     def _restore(self) -> None:
         assert self._best_values is not None

@@ -7,7 +7,6 @@ import dataclasses
 import math
 import os
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -17,6 +16,7 @@ from pnil_tf.drawing import own_style
 from pnil_tf.errors import UserError
 from pnil_tf.files import replacing
 from pnil_tf.tensors import Scalar
+from pnil_tf.training.types import Config, EpochLogs, Rate
 
 # Less of the loss than this is left once the images have been learned by heart.
 _LEARNED = 0.1
@@ -68,6 +68,9 @@ def lr_range_test(
     only when that was: where less than a tenth of the loss is left, the suggested maximum is
     instead the rate at which the loss fell by the largest share of itself per step.
 
+    An attack that grows over the first steps (`epsilon_warmup_steps`) has its full size here: the
+    test is shorter than that, and the rate is largest when the attack has grown.
+
     The caller loses nothing: the test trains with a copy of the compiled optimizer, and all
     variables of the model (weights, moving statistics, states of random layers) get their
     values back, also after an error. The metrics are reset, as by `fit`.
@@ -94,17 +97,22 @@ def lr_range_test(
     optimizer, variables = model.optimizer, model.variables
     values = [variable.numpy() for variable in variables]
     history, stop = getattr(model, "history", None), model.stop_training
+    warmup = getattr(model, "epsilon_warmup_steps", None)
     try:
         with model.distribute_strategy.scope():
             model.optimizer = _with_rate(optimizer, _Exponential(min_lr, growth))
             model.optimizer.build(model.trainable_variables)
         model.train_function = None  # it was compiled around the caller's optimizer
+        if warmup:
+            model.epsilon_warmup_steps = 0
         model.fit(
             dataset.repeat(), steps_per_epoch=steps, callbacks=[probe], shuffle=False, verbose=0
         )
     finally:
         model.optimizer, model.train_function = optimizer, None
         model.history, model.stop_training = history, stop
+        if warmup:
+            model.epsilon_warmup_steps = warmup
         with model.distribute_strategy.scope():
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
@@ -155,7 +163,7 @@ class _Exponential(keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step: Scalar) -> Scalar:
         return self.first * self.growth ** tf.cast(step, tf.float32)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {"first": self.first, "growth": self.growth}
 
 
@@ -171,11 +179,11 @@ class _Probe(keras.callbacks.Callback):
         self.smoothed: list[float] = []
         self._average = 0.0
 
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+    def on_train_batch_begin(self, batch: int, logs: EpochLogs = None) -> None:
         self.model.reset_metrics()
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        loss = float(logs["loss"])
+    def on_train_batch_end(self, batch: int, logs: EpochLogs = None) -> None:
+        loss = float((logs or {})["loss"])
         if not math.isfinite(loss):
             self.model.stop_training = True
             return
@@ -187,17 +195,17 @@ class _Probe(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-def _with_rate(optimizer: Any, schedule: Any) -> Any:
+def _with_rate(optimizer: keras.optimizers.Optimizer, rate: Rate) -> keras.optimizers.Optimizer:
     """Returns a fresh copy of an optimizer that follows another learning rate."""
     config = optimizer.get_config()
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        inner = _with_rate(optimizer.inner_optimizer, schedule)
+        inner = _with_rate(optimizer.inner_optimizer, rate)
         return type(optimizer)(
             inner,
             initial_scale=config["initial_scale"],
             dynamic_growth_steps=config["dynamic_growth_steps"],
         )
-    return type(optimizer).from_config({**config, "learning_rate": schedule})
+    return type(optimizer).from_config({**config, "learning_rate": rate})
 
 
 def _judge(probe: _Probe, safety: float) -> LRRange:

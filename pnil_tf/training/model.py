@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -26,8 +26,9 @@ from pnil_tf.training.averaged_fit import AveragedFit
 from pnil_tf.training.class_directions import ClassDirections
 from pnil_tf.training.consistency import consistency_terms
 from pnil_tf.training.losses import UserLoss, example_loss
-from pnil_tf.training.settings import check_recipe
+from pnil_tf.training.settings import check_recipe, check_warmup_steps
 from pnil_tf.training.smoothing import check_smoothable, smoothing_terms
+from pnil_tf.training.types import Batch, Config, Logs, LossWeights, UserMetrics
 from pnil_tf.training.weight_average import WeightAverage
 
 # What a seed is for. Two passes that share a seed share their noise, and an attacker who
@@ -80,6 +81,9 @@ class AdversarialModel(AveragedFit):
             whatever the range. A `StepAttack` has its own, and all its sizes are such shares.
         norm: `"linf"` or `"l2"`; a `StepAttack` has its own.
         eot_samples: Draws of the noise per gradient of the training attack. Only with a name.
+        epsilon_warmup_steps: Over how many steps the training attack grows from nothing to its full
+            size: step i of them (from 1) takes the share i / epsilon_warmup_steps of its radius,
+            step size and start. 0 takes all from the first step on, as `evaluate` always does.
         validation_attack: The attack of `evaluate`: a name, a `StepAttack`, or `"none"`.
         validation_eot_samples: Draws per gradient of the validation attack (with a name).
         clean_weight: Share of the clean images in the training loss, from 0 (adversarial
@@ -119,6 +123,7 @@ class AdversarialModel(AveragedFit):
         *,
         norm: str = "linf",
         eot_samples: int = 1,
+        epsilon_warmup_steps: int = 0,
         validation_attack: str | StepAttack = "pgd-10",
         validation_eot_samples: int = 4,
         clean_weight: float = 0.0,
@@ -138,6 +143,7 @@ class AdversarialModel(AveragedFit):
             )
         if not 0.0 <= clean_weight <= 1.0:
             raise UserError(f"clean_weight is a share between 0 and 1. Received: {clean_weight!r}.")
+        check_warmup_steps(epsilon_warmup_steps)
         check_recipe(weight_averaging, label_smoothing, consistency, augment)
         super().__init__(classifier, pixel_range, outputs, **kwargs)
 
@@ -168,6 +174,7 @@ class AdversarialModel(AveragedFit):
         by_class = any(attack is not None and attack.start == "class" for attack in attacks)
         self.directions = ClassDirections(classifier) if by_class else None
         self._needs_gradients = bool(self.attack or self.validation_attack)
+        self.epsilon_warmup_steps = int(epsilon_warmup_steps)
         self.clean_weight = clean_weight
         self.label_smoothing = label_smoothing
         self.consistency = consistency
@@ -189,11 +196,11 @@ class AdversarialModel(AveragedFit):
 
     def compile(
         self,
-        optimizer: Any = "adam",
+        optimizer: str | keras.optimizers.Optimizer = "adam",
         loss: UserLoss = None,
-        loss_weights: Any = None,
-        metrics: Any = None,
-        weighted_metrics: Any = None,
+        loss_weights: LossWeights = None,
+        metrics: UserMetrics = None,
+        weighted_metrics: UserMetrics = None,
         **kwargs: Any,
     ) -> None:
         """As `keras.Model.compile`; refuses a loss that cannot be attacked.
@@ -207,7 +214,7 @@ class AdversarialModel(AveragedFit):
         self._example_loss = example_loss(loss)
         if self.label_smoothing:
             check_smoothable(loss)
-        self._graphs: dict[Any, Callable[..., Any]] = {}
+        self._graphs: dict[Hashable, Callable[..., Any]] = {}
         self._jit_crafting = self._told_of_randomness = False
         if self._replicated and kwargs.get("jit_compile", "auto"):
             wanted = kwargs.get("jit_compile", "auto")
@@ -218,7 +225,7 @@ class AdversarialModel(AveragedFit):
             kwargs["jit_compile"] = False
         super().compile(optimizer, loss, loss_weights, metrics, weighted_metrics, **kwargs)
 
-    def _look(self, image_shape: Any) -> Classifier:
+    def _look(self, image_shape: Sequence[int | None]) -> Classifier:
         for attack in filter(None, (self.attack, self.validation_attack)):
             check_reach(attack.epsilon, attack.norm, image_shape)
         return super()._look(image_shape)
@@ -230,11 +237,11 @@ class AdversarialModel(AveragedFit):
         radius = contract.pixel_range.says(attack.epsilon)
         return f"{super()._terms(contract)}; epsilon {radius}, {attack.norm}"
 
-    def get_compile_config(self) -> dict[str, Any]:
+    def get_compile_config(self) -> Config:
         """Returns the arguments of `compile`; without an override Keras would not save them."""
         return super().get_compile_config()
 
-    def compile_from_config(self, config: dict[str, Any]) -> None:
+    def compile_from_config(self, config: Config) -> None:
         """Compiles as before the model was saved."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.classifier.trainable_variables)
@@ -251,7 +258,7 @@ class AdversarialModel(AveragedFit):
             outputs = tf.ensure_shape(outputs, [None, self._contract.outputs.count])
         return outputs
 
-    def train_step(self, data: Any) -> dict[str, Any]:
+    def train_step(self, data: Batch) -> Logs:
         """Crafts adversarial images, then takes one optimizer step on them."""
         x, y, weight = self._checked_batch(data)
         step_seed = rng.replica_seed(rng.fold(rng.make_seed(self.seed), self.steps_taken))
@@ -261,7 +268,7 @@ class AdversarialModel(AveragedFit):
         if self.attack is not None and self.clean_weight < 1.0:
             self._renew_directions(y, x.shape[1:])
             x_train, start_logits = self._craft_for_training(
-                x, y, rng.fold(step_seed, _CRAFT), self.attack, transforms
+                x, y, rng.fold(step_seed, _CRAFT), self.attack, transforms, self._attack_scale()
             )
             if self.clean_weight > 0.0:
                 x_train, y_train, train_weight = self._with_clean(x, x_train, y, weight)
@@ -287,7 +294,7 @@ class AdversarialModel(AveragedFit):
         logs = self.compute_metrics(x_train[:count], y, outputs[:count], sample_weight=weight)
         return {name: value for name, value in logs.items() if name not in _VALIDATION_METRICS}
 
-    def test_step(self, data: Any) -> dict[str, Any]:
+    def test_step(self, data: Batch) -> Logs:
         """Evaluates clean images, and the same images under the validation attack.
 
         The noise of a step follows from `seed` alone: epochs are compared on equal draws.
@@ -340,6 +347,7 @@ class AdversarialModel(AveragedFit):
         seed: Seed,
         attack: StepAttack,
         transforms: Seed | None = None,
+        scale: Scalar = 1.0,
     ) -> tuple[Images, Logits]:
         """Adversarial images, and the logits at the start of the attack (of its first draw)."""
         classifier = self._look(x.shape[1:])
@@ -350,7 +358,7 @@ class AdversarialModel(AveragedFit):
         # Unrolled: a classifier in training mode may exchange batch statistics between
         # replicas, which TensorFlow cannot do inside a loop of the graph.
         def crafted(
-            x: Images, y: Labels, seed: Seed, transforms: Seed | None
+            x: Images, y: Labels, seed: Seed, transforms: Seed | None, scale: Scalar
         ) -> tuple[Images, Logits]:
             seen: list[Logits] = []
 
@@ -359,14 +367,21 @@ class AdversarialModel(AveragedFit):
                     seen.append(classifier.logits(pixels, training=True))
                 return seen[-1]
 
-            x_adv = self._crafted(logits, x, y, seed, attack, training=True)
+            x_adv = self._crafted(logits, x, y, seed, attack, training=True, scale=scale)
             return x_adv, seen[0][: tf.shape(x)[0]]
 
         if self._jit_crafting:
             crafted = tf.function(crafted, jit_compile=True, autograph=False)
-        return self._in_graph(("training", attack), crafted)(x, y, seed, transforms)
+        return self._in_graph(("training", attack), crafted)(x, y, seed, transforms, scale)
 
-    def _in_graph(self, purpose: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _attack_scale(self) -> Scalar:
+        """The share of its size that the training attack has at this step."""
+        if not self.epsilon_warmup_steps:
+            return 1.0
+        step = tf.cast(self.steps_taken + 1, tf.float32)
+        return tf.minimum(step / self.epsilon_warmup_steps, 1.0)
+
+    def _in_graph(self, purpose: Hashable, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function as a graph under `run_eagerly`, too, where the classifier has one.
 
         The logits behind an activation are found in graphs; eagerly a cast hides them.
@@ -385,6 +400,7 @@ class AdversarialModel(AveragedFit):
         seed: Seed,
         attack: StepAttack,
         training: bool = False,
+        scale: Scalar = 1.0,
     ) -> Images:
         """Adversarial images in the classifier's pixels; the attack sees them in [0, 1]."""
         pixel_range, outputs = self.pixel_range, self._look(x.shape[1:]).outputs
@@ -398,10 +414,11 @@ class AdversarialModel(AveragedFit):
             unroll=training,
             signs=None if self.directions is None else self.directions.of(self._labels.classes(y)),
             alone=not (training and _normalizes_batches(self.classifier)),
+            scale=scale,
         )
         return pixel_range.from_unit(unit)
 
-    def _renew_directions(self, y: Labels, image_shape: Any) -> None:
+    def _renew_directions(self, y: Labels, image_shape: tuple[int, int, int]) -> None:
         """Renews what attacks know of each class, from time to time."""
         if self.directions is None:
             return
@@ -463,10 +480,10 @@ class AdversarialModel(AveragedFit):
             if metric.name == "loss":
                 metric.update_state(loss, sample_weight=count)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the arguments that rebuild the model."""
 
-        def plain(attack: StepAttack | None) -> Any:
+        def plain(attack: StepAttack | None) -> str | Config:
             return "none" if attack is None else dataclasses.asdict(attack)
 
         given = self._given_range
@@ -475,6 +492,7 @@ class AdversarialModel(AveragedFit):
             "classifier": keras.saving.serialize_keras_object(self.classifier),
             "attack": plain(self.attack),
             "validation_attack": plain(self.validation_attack),
+            "epsilon_warmup_steps": self.epsilon_warmup_steps,
             "clean_weight": self.clean_weight,
             "weight_averaging": 0.0 if self.average is None else self.average.decay,
             "label_smoothing": self.label_smoothing,
@@ -486,7 +504,9 @@ class AdversarialModel(AveragedFit):
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> AdversarialModel:
+    def from_config(
+        cls, config: Config, custom_objects: Mapping[str, type] | None = None
+    ) -> AdversarialModel:
         """Rebuilds the model from `get_config`."""
         config = dict(config)
         config["classifier"] = keras.saving.deserialize_keras_object(
@@ -508,7 +528,7 @@ def _normalizes_batches(classifier: keras.Model) -> bool:
     return any(isinstance(layer, batch_norm) for layer in all_layers(classifier))
 
 
-def _check_names(metrics: Any) -> None:
+def _check_names(metrics: Sequence[UserMetrics]) -> None:
     """Refuses metrics that would hide this model's own."""
     for metric in keras.tree.flatten(metrics):
         name = metric if isinstance(metric, str) else getattr(metric, "name", None)

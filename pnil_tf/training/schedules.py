@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import numbers
-from typing import Any
 
 import keras
 import tensorflow as tf
 
 from pnil_tf.errors import UserError
 from pnil_tf.tensors import Scalar
+from pnil_tf.training.types import Config
 
 
 @keras.saving.register_keras_serializable(package="pnil_tf")
@@ -48,7 +48,7 @@ class Triangular(keras.optimizers.schedules.LearningRateSchedule):
         height = 1.0 - tf.abs(2.0 * phase / self.period_steps - 1.0)
         return self.min_lr + (self.max_lr - self.min_lr) * height
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the arguments that rebuild the schedule."""
         return {
             "min_lr": self.min_lr,
@@ -104,7 +104,7 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
         height = tf.maximum(0.0, tf.minimum(rise, fall))
         return self.min_lr + (self.max_lr - self.min_lr) * height
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the arguments that rebuild the schedule."""
         return {
             "max_lr": self.max_lr,

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+import numbers
+from typing import Any, TypeAlias
 
 from pnil_tf.contract.pixel_range import PixelRange, check_epsilon
 from pnil_tf.errors import argument
@@ -28,7 +29,12 @@ PAPER_MODEL = {"mnist": "small_cnn", "fashion_mnist": "small_cnn", "cifar10": "r
 DEFAULT_MAX_LR = 0.005
 
 
-def _require_positive(settings: Any, *names: str) -> None:
+_Settings: TypeAlias = (
+    "ModelSettings | AttackTrainingSettings | OptimizationSettings | DeviceSettings"
+)
+
+
+def _require_positive(settings: _Settings, *names: str) -> None:
     kinds = {field.name: str(field.type) for field in dataclasses.fields(settings)}
     for name in names:
         if kinds[name].startswith("int"):
@@ -60,6 +66,20 @@ def check_recipe(
         f"{argument('consistency')} must be at least 0, and finite. Received: {consistency!r}.",
     )
     require_one_of("augment", augment, AUGMENTATIONS)
+
+
+def check_warmup_steps(steps: Any) -> None:
+    """Refuses what is no number of steps over which an attack may grow.
+
+    Raises:
+        UserError: If it is none.
+    """
+    whole = isinstance(steps, numbers.Integral) and not isinstance(steps, bool)
+    require(
+        whole and 0 <= steps <= LARGEST_COUNT,
+        "epsilon_warmup_steps must be a whole number of steps, 0 (no warm-up) or more, and at most "
+        f"{LARGEST_COUNT}. Received: {steps!r}.",
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,6 +143,8 @@ class AttackTrainingSettings:
         epsilon: Radius, a share of the pixel range, > 0; `None` takes the paper's for the data set.
         step_size: Length of the step; `None` takes the attack's own.
         norm: `"linf"` or `"l2"`.
+        epsilon_warmup: Share of the training's steps, below 1, over which the training attack
+            grows in a straight line from nothing to its full size: radius, step and start.
         eot_samples: Draws of the noise per gradient of the training attack.
         clip_start: Whether the random start is clipped to [0, 1] (the paper: no).
         clean_weight: Share of clean images in the loss (the paper: 0).
@@ -137,6 +159,7 @@ class AttackTrainingSettings:
     epsilon: float | None = None
     step_size: float | None = None
     norm: str = "linf"
+    epsilon_warmup: float = 0.0
     eot_samples: int = 1
     clip_start: bool = False
     clean_weight: float = 0.0
@@ -153,6 +176,11 @@ class AttackTrainingSettings:
                 _require_positive(self, name)
         if self.epsilon is not None:
             check_epsilon(self.epsilon, self.norm)
+        require(
+            0.0 <= self.epsilon_warmup < 1.0,
+            f"{argument('epsilon_warmup')} is a share of the training's steps: 0 (off) or below 1, "
+            f"as 0.3. Received: {self.epsilon_warmup!r}.",
+        )
         require(
             0.0 <= self.clean_weight <= 1.0,
             f"{argument('clean_weight')} must lie between 0 and 1. Received: "

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
 from pnil_tf.contract.outputs import INDEPENDENT, Outputs
 from pnil_tf.errors import UserError, argument
+from pnil_tf.tensors import PerImage, Tensor
 from pnil_tf.training.losses import UserLoss, loss_name
 
 _CROSS_ENTROPIES = (
@@ -35,7 +34,9 @@ def check_smoothable(loss: UserLoss) -> None:
         )
 
 
-def smoothing_terms(losses: Any, logits: Any, smoothing: float, outputs: Outputs) -> Any:
+def smoothing_terms(
+    losses: PerImage, logits: Tensor, smoothing: float, outputs: Outputs
+) -> PerImage:
     """Returns what smoothed labels add to each image's cross-entropy, float32 `(batch,)`.
 
     A smoothed label gives its class `1 - smoothing`, and shares `smoothing` among all classes

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import keras
 import tensorflow as tf
 
 from pnil_tf.errors import UserError
+from pnil_tf.tensors import Scalar
 
 
 class WeightAverage(keras.layers.Layer):
@@ -57,7 +57,7 @@ class WeightAverage(keras.layers.Layer):
         ]
         self.built = True
 
-    def update(self, steps: Any) -> None:
+    def update(self, steps: Scalar) -> None:
         """Takes in the weights as they are after a step.
 
         Args:

@@ -1,5 +1,7 @@
 """The attacks of training: closed forms on a linear model, balls and ranges on any."""
 
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -60,6 +62,19 @@ def test_r_plus_fgsm_starts_at_a_corner_and_needs_no_projection(images):
     moved = run(step_attack("r+fgsm", EPS), images)
     offsets = np.unique(np.round(moved - images, 5))
     np.testing.assert_allclose(offsets, [-EPS, 0, EPS], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "norm"),
+    [("liet", "linf"), *itertools.product(["r+fgsm", "rfgsm", "n-fgsm", "pgd-3"], ["linf", "l2"])],
+)
+def test_a_scaled_attack_is_the_attack_of_the_scaled_radius(images, name, norm):
+    signs = tf.ones(images.shape) if name == "liet" else None
+    options = {"predict": NoisyLinear(), "loss": cross_entropy, "signs": signs}
+    small = run(step_attack(name, 0.25 * EPS, norm=norm), images, **options)
+    scaled = run(step_attack(name, EPS, norm=norm), images, scale=tf.constant(0.25), **options)
+    np.testing.assert_allclose(scaled, small, atol=1e-6)
+    assert np.abs(small - images).max() > 0
 
 
 def test_start_is_not_clipped_unless_asked():

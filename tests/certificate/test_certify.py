@@ -8,13 +8,14 @@ import pytest
 from scipy import special
 
 import pnil_tf
+from pnil_tf.arrays import write_arrays
 from pnil_tf.certificate import runner
 from pnil_tf.certificate.both_sides import attacked_votes, both_sides
 from pnil_tf.certificate.proofs import proofs_of
 from pnil_tf.certificate.runner import certify as certify_into
 from pnil_tf.certificate.settings import CertificateSettings
 from pnil_tf.errors import RunFailedError, UserError
-from pnil_tf.evaluation.store import Store, write_arrays
+from pnil_tf.evaluation.store import Store
 from pnil_tf.files import sha256_of, write_record
 from pnil_tf.layers import PNILLayer
 

@@ -98,8 +98,9 @@ def test_a_network_that_has_all_but_collapsed_passes():
         lambda: model(D.Lambda(lambda x: tf.sign(x - 0.5))),
         lambda: model(D.Rescaling(255.0), D.Reshape((64,)), D.Embedding(256, 2)),
         lambda: model(D.Rescaling(1 / 255), dtype="uint8"),
+        lambda: model(D.Resizing(4, 4, interpolation="area")),
     ],
-    ids=["round", "cast", "sign", "embedding", "uint8"],
+    ids=["round", "cast", "sign", "embedding", "uint8", "area"],
 )
 def test_a_model_without_an_input_gradient_is_refused(make):
     with pytest.raises(UserError, match="no gradient with respect to the pixels"):

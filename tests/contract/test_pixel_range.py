@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from pnil_tf.contract.pixel_range import BYTES, SIGNED, UNIT, PixelRange, check_epsilon, range_like
+from pnil_tf.contract.pixel_range import (
+    BYTES,
+    SIGNED,
+    UNIT,
+    PixelRange,
+    check_epsilon,
+    range_like,
+    share_text,
+)
 from pnil_tf.errors import UserError
 
 RANGES = [UNIT, BYTES, SIGNED, PixelRange(-3.5, 0.25)]
@@ -37,6 +45,22 @@ def test_the_unit_range_changes_no_bit():
 )
 def test_a_radius_is_said_both_ways(pixel_range, epsilon, words):
     assert pixel_range.says(epsilon) == words
+
+
+@pytest.mark.parametrize(
+    ("length", "words"),
+    [
+        (8 / 255, "8/255"),
+        (0.03, "0.03"),
+        (0.3, "0.3"),
+        (0.2, "0.2"),  # 51 of 255, too, but nobody says so
+        (1.0, "1"),
+        (1 / 3, "0.3333"),
+        (2 / 255 / 3, "0.002614"),
+    ],
+)
+def test_a_share_is_written_as_it_is_usually_said(length, words):
+    assert share_text(length) == words
 
 
 @pytest.mark.parametrize(

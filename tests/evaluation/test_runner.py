@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 from results import without_times
 
+from pnil_tf.data import memory
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.runner import evaluate
 from pnil_tf.evaluation.settings import EvaluationSettings
@@ -355,6 +356,14 @@ def test_bad_input_before_the_work_begins(change, said, tmp_path):
     }
     with pytest.raises(UserError, match=said):
         evaluate(**{**arguments, **change})
+    assert not (tmp_path / "out").exists()
+
+
+def test_votes_that_memory_cannot_hold_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "available_bytes", lambda: 10**7)
+    settings = EvaluationSettings(**{**FAST, "judge_draws": 100_000})
+    with pytest.raises(UserError, match=r"100,000 draws for each of 12 images.*Judge by fewer"):
+        evaluate(noisy_linear(), *images(), settings, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -17,6 +17,8 @@ from pnil_tf.vocabulary import ATTACKS, SUITES
         ({"images": 0}, "images must be"),
         ({"steps": 0}, "steps must be"),
         ({"judge_draws": 1.5}, "judge_draws must be"),
+        ({"judge_draws": 10**9}, "judge_draws must be .* at most 100000"),
+        ({"eot_samples": 2**31 - 1}, "eot_samples must be .* at most 100000"),
         ({"spsa_samples": 3}, "even"),
         ({"attacks": ()}, "No attack was named. Name one or more of"),
         ({"attacks": ("pgd", "magic")}, "'magic'"),

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pnil_tf.errors import UserError, speaking_of_flags
-from pnil_tf.evaluation.store import Store, check_identity, write_arrays
+from pnil_tf.evaluation.store import Store, check_identity
 from pnil_tf.files import sha256_of
 
 IDENTITY = {"settings": {"epsilon": 0.1, "attacks": ["pgd"]}, "model": "abc"}
@@ -63,12 +63,6 @@ def test_a_failing_piece_leaves_nothing(tmp_path):
     with pytest.raises(ZeroDivisionError):
         store.once("piece", lambda: {"a": np.array(1 / 0)})
     assert [file.name for file in (tmp_path / "state").iterdir()] == ["identity.json"]
-
-
-def test_objects_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"[Oo]bject|allow_pickle"):
-        write_arrays(tmp_path / "a.npz", {"a": np.array([{}], dtype=object)})
-    assert not any(tmp_path.iterdir())
 
 
 def test_digest_of_a_folder_sees_names_and_content(tmp_path):

@@ -201,6 +201,15 @@ def test_numpy_callable_has_no_gradient_but_works():
     assert not gradient(target.predict).any()
 
 
+@pytest.mark.parametrize("wrapped", [lambda model: model, lambda model: model.call, tf.function])
+def test_an_operation_without_a_gradient_leaves_the_attacks_that_need_none(wrapped):
+    model = classifier(keras.layers.Resizing(2, 2, interpolation="area"))
+    target = as_target(wrapped(model), X)
+    np.testing.assert_allclose(graph(target.predict), model(X), rtol=1e-5)
+    assert target.features is None
+    assert not gradient(target.predict).any()
+
+
 def test_numpy_noise_is_not_baked_into_the_graph():
     random = np.random.default_rng(0)
 

@@ -1,5 +1,8 @@
 """Jobs on a local Ray cluster of two nodes, one of which is killed. Skipped without ray."""
 
+import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -75,3 +78,31 @@ def test_a_job_goes_on_at_another_node_when_its_own_is_killed(cluster, tmp_path)
     begun = sorted(folder.log.read_text().count("Working on") for folder in folders)
     assert begun == [1, 1, 2]
     assert "holds no run" in folders[2].read()["error"]
+
+
+WAITING = """
+import sys
+from pathlib import Path
+from pnil_tf.jobs.on_ray import run_on_ray
+from pnil_tf.jobs.watch import Watch
+from pnil_tf.runs.shard_job import ShardJob
+from pnil_tf.signals import answer_signals
+
+answer_signals()
+job = ShardJob(Path(sys.argv[1]) / "0")
+job.prepare({"gpu": None, "settings": {}, "images": "/dev/stdin"})  # which never ends
+run_on_ray([job], 1, Watch(meanwhile=lambda: print("at work", flush=True)))
+"""
+
+
+@pytest.mark.faults
+def test_a_signal_keeps_its_exit_status(tmp_path):
+    command = [sys.executable, "-c", WAITING, str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        assert process.stdout.readline() == b"at work\n"
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 143

@@ -37,6 +37,14 @@ def noisy_linear():
     return model
 
 
+def of_bytes():
+    """A model to transfer from: a pixel counts that is brighter than 25 of 255."""
+    layers = [keras.layers.ReLU(threshold=25.0), keras.layers.Flatten(), keras.layers.Dense(3)]
+    model = keras.Sequential([keras.Input((4, 4, 1)), *layers])
+    model.layers[-1].kernel.assign(np.random.default_rng(1).normal(size=(16, 3)) / 255)
+    return pnil_tf.AdversarialModel(model, "fgsm", 0.1, pixel_range=(0, 255))
+
+
 def images():
     x = np.random.default_rng(0).random((18, 4, 4, 1)).astype(np.float32)
     return x, (x.reshape(18, 16) @ np.random.default_rng(1).normal(size=(16, 3))).argmax(axis=1)
@@ -63,6 +71,7 @@ def killed_once(monkeypatch):
 )
 def test_two_workers_of_which_one_is_killed_give_the_numbers_of_one(attacks, killed_once):
     model, (x, y), settings = noisy_linear(), images(), {**SMALL, "attacks": attacks}
+    settings |= {"transfer_from": of_bytes()}
     alone = pnil_tf.evaluate(model, x, y, 0.1, **settings)
     shared = pnil_tf.evaluate(model, x, y, 0.1, workers=2, **settings)
     assert sorted(killed_once) == ["0", "1", "1"]

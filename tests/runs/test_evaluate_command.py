@@ -84,6 +84,14 @@ def test_a_radius_is_in_the_norm_it_was_trained_in(run, asked):
     assert (results["settings"]["norm"], results["settings"]["epsilon"]) == ("linf", 0.1)
 
 
+def test_a_radius_that_no_number_of_the_machine_holds_is_refused(run, asked):
+    record = json.loads((run / "run.json").read_text())
+    record["settings"]["attack"]["epsilon"] = 10**400
+    (run / "run.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match=r"epsilon must be greater than 0, and finite.{0,80}$"):
+        evaluate_saved(str(run), options=OPTIONS)
+
+
 def test_what_is_said_goes_before_what_the_run_knows(run, asked, tmp_path):
     results = evaluate_saved(
         str(run),

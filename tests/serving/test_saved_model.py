@@ -214,6 +214,12 @@ def test_a_softmax_at_the_end_leaves_the_logits():
     np.testing.assert_allclose(answer["probabilities"], model(IMAGES), atol=1e-5)
 
 
+def test_a_model_that_resizes_by_area_is_served_though_it_has_no_gradient():
+    model = sequential(keras.layers.Resizing(14, 14, interpolation="area"))
+    answer = offered(model)["serving_default"](images=IMAGES)
+    np.testing.assert_allclose(answer["logits"], model(IMAGES), atol=1e-5)
+
+
 @pytest.fixture(scope="module")
 def convolved(tmp_path_factory):
     """Convolutions, which are harder to please than dense layers."""

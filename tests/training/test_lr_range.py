@@ -25,7 +25,7 @@ def batches(x=X, y=Y):
     return tf.data.Dataset.from_tensor_slices((x, y)).batch(20).with_options(options)
 
 
-def make_model(optimizer=None, noisy=True):
+def make_model(optimizer=None, noisy=True, **recipe):
     keras.utils.set_random_seed(0)
     noise = [PNILLayer(bias_initializer=keras.initializers.Constant(-4.0))] if noisy else []
     classifier = keras.Sequential(
@@ -38,10 +38,17 @@ def make_model(optimizer=None, noisy=True):
             keras.layers.Dense(4),
         ]
     )
-    model = AdversarialModel(classifier, "nfgsm", 0.05, validation_attack="none")
+    model = AdversarialModel(classifier, "nfgsm", 0.05, validation_attack="none", **recipe)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer or keras.optimizers.Adam(1e-3), loss, metrics=["accuracy"])
     return model
+
+
+def test_the_rate_is_sought_under_the_full_radius():
+    growing = make_model(epsilon_warmup_steps=1000)
+    found = lr_range_test(growing, batches(), steps=10)
+    assert found.losses == lr_range_test(make_model(), batches(), steps=10).losses
+    assert growing.epsilon_warmup_steps == 1000
 
 
 def test_rates_grow_by_one_factor_and_the_average_is_that_of_the_losses():

@@ -22,6 +22,7 @@ FLAGS = [
     "--weight_averaging=0.99",
     "--label_smoothing=0.1",
     "--augment=flip_crop",
+    "--epsilon_warmup=0.75",  # 60 of the 80 steps, which the kills lie within
 ]
 
 
