@@ -1,5 +1,6 @@
 """Who may write into a run's folder."""
 
+import json
 import os
 
 import pytest
@@ -43,6 +44,19 @@ def test_two_processes_do_not_share_a_run(tmp_path):
     first.begin({**OURS, "status": "unfinished"}, FLAGS)
     with pytest.raises(UserError, match="Another process"):
         RunDirectory(settings(tmp_path, overwrite=True)).begin(OURS, FLAGS)
+
+
+@pytest.mark.parametrize("at_work", [True, False])
+def test_of_two_fresh_trainings_one_is_refused(tmp_path, at_work):
+    """Both have found the name free before either has begun."""
+    first, second = (RunDirectory(settings(tmp_path)) for _ in range(2))
+    first.begin({**OURS, "status": "unfinished", "seed": 1}, FLAGS)
+    if not at_work:
+        del first  # lets go of the lock
+    said = "Another process works in" if at_work else "exists"
+    with pytest.raises(UserError, match=said):
+        second.begin({**OURS, "status": "unfinished", "seed": 2}, FLAGS)
+    assert json.loads((tmp_path / "mine" / "run.json").read_text())["seed"] == 1
 
 
 @pytest.mark.timeout(60)
