@@ -37,13 +37,14 @@ class Planned:
     predict: Predict | None = None
 
 
-def cascade(suite: str, target: Target) -> dict[str, dict[str, Any]]:
+def cascade(suite: str, target: Target, norm: str = "linf") -> dict[str, dict[str, Any]]:
     """Returns the attacks of a suite in their order, with what they have of their own.
 
     `auto` is made for the lowest accuracy at the least cost. Long steps with two losses find
     nearly all that gradients find, and the rest falls to few targets chosen by their gradients
-    (Melamed et al. 2024); Square, which is left for what hides from gradients, gives up images
-    that it gets no nearer to.
+    (Melamed et al. 2024). In l_2 FAB follows, which looks for the nearest boundary: a network
+    hardened in l_inf is flat around its images, and a search that only climbs finds no slope there.
+    Square, which is left for what hides from gradients, gives up images that it gets no nearer to.
 
     `autoattack` is the ensemble of Croce and Hein 2020 as published ('standard'): APGD on the
     cross-entropy, targeted APGD and targeted FAB on nine classes, Square with 5,000 queries. For
@@ -53,13 +54,15 @@ def cascade(suite: str, target: Target) -> dict[str, dict[str, Any]]:
     Args:
         suite: A name out of `SUITES`.
         target: The classifier.
+        norm: Norm of the radius.
     """
     targets = min(9, target.num_classes - 1)
     if suite == "auto":
-        few = min(3, targets)
+        nearest = {"fab_t": {"targets": targets, "order": "gradients"}} if norm == "l2" else {}
         return {
             "pgd_strong": {},
-            "apgd_t": {"targets": few, "order": "gradients"},
+            "apgd_t": {"targets": min(3, targets), "order": "gradients"},
+            **nearest,
             "square": {"patience": 4.0},
         }
     if target.stochastic:
@@ -123,7 +126,7 @@ def planned(
             add(name)
             continue
         after = None
-        for stage, own in cascade(name, target).items():
+        for stage, own in cascade(name, target, settings.norm).items():
             if settings.target_class is not None and not attack_named(stage).towards:
                 continue  # it would choose other classes
             add(stage, after, **own)

@@ -174,6 +174,8 @@ def evaluate_saved(
     require_crew(workers, engine)
     settled = settle(model, epsilon, data, norm)
     settings = EvaluationSettings(epsilon=settled.epsilon, norm=settled.norm, **(options or {}))
+    with understood(Path(model) / RUN):
+        training = _training_in_words(_flat(settled.run))
     output = settled.folder(output, EVALUATION)
     given = None if pixel_range is None else PixelRange.of(pixel_range)
     if workers > 1:
@@ -194,7 +196,7 @@ def evaluate_saved(
             overwrite=overwrite,
             data=saved.dataset.describe(),
             model_identity=sha256_of(saved.loaded.file),
-            kind=saved.loaded.kind,
+            kind=saved.loaded.kind + training,
             pixel_range=chosen,
             range_recorded=chosen is not None and given is None,
             outputs=outputs,
@@ -243,6 +245,16 @@ def _flat(run: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in run.get("settings", {}).items():
         flat |= value if isinstance(value, dict) else {name: value}
     return flat
+
+
+def _training_in_words(said: Mapping[str, Any]) -> str:
+    """The attack of a training, which need not be that of the evaluation; empty if none is said."""
+    if said.get("attack") == "none":
+        return " without an attack"
+    if said.get("epsilon") is None:
+        return ""
+    radius = PixelRange.of(said.get("pixel_range", UNIT)).says(said["epsilon"])
+    return f" at epsilon {radius}, {said.get('norm', NORMS[0])}"
 
 
 def _data_settings(model: str, run: Mapping[str, Any], given: Mapping[str, Any]) -> DataSettings:

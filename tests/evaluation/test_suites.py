@@ -43,6 +43,15 @@ def test_auto_begins_with_gradients_and_ends_without():
     assert names("auto") == ["pgd_strong", "apgd_t", "square"]
 
 
+def test_auto_looks_for_the_nearest_boundary_in_l2():
+    asked = EvaluationSettings(epsilon=2.0, norm="l2")
+    plan = planned(asked, target())
+    after = {name: attack.after for name, attack in plan.items()}
+    assert after["fab_t"] == "apgd_t"
+    assert after["square"] == "fab_t"
+    assert plan["fab_t"].settings.targets == 9
+
+
 def test_autoattack_is_the_published_ensemble_in_its_order():
     assert names("autoattack") == ["apgd_ce", "apgd_t", "fab_t", "square"]
     plan = planned(EvaluationSettings(epsilon=0.3, attacks=("autoattack",)), target())

@@ -66,8 +66,19 @@ def test_a_run_knows_its_data_and_epsilon(run, asked):
     assert (asked[0].repeat, asked[0].fold) == (2, 0)
     assert results["settings"]["epsilon"] == 0.25
     assert results["data"]["name"] == "mnist"
-    assert results["model"]["kind"] == "training run"
     assert (run / "evaluation" / "report.html").exists()
+
+
+def test_the_report_says_at_which_radius_a_run_was_trained(run, asked):
+    results = evaluate_saved(str(run), epsilon=0.125, options=OPTIONS)
+    kind = "training run at epsilon 0.25 of the range (63.75 of 255), linf"
+    assert results["model"]["kind"] == kind
+    assert kind in (run / "evaluation" / "report.html").read_text()
+    record = json.loads((run / "run.json").read_text())
+    record["settings"]["attack"]["attack"] = "none"
+    (run / "run.json").write_text(json.dumps(record))
+    results = evaluate_saved(str(run), options=OPTIONS, overwrite=True)
+    assert results["model"]["kind"] == "training run without an attack"
 
 
 def test_a_radius_is_in_the_norm_it_was_trained_in(run, asked):
