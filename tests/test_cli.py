@@ -165,7 +165,11 @@ def test_benchmark_prints_a_table(tmp_path):
     [
         ("train_settings", ["--dataset=mnits"], "Did you mean 'mnist'?"),
         ("evaluation_arguments", ["--dataset=mnits", "--model=x"], "Did you mean 'mnist'?"),
-        ("train_settings", ["--attack=nfgms"], "this name. Received: 'nfgms'. Did you mean 'nfgsm'?"),
+        (
+            "train_settings",
+            ["--attack=nfgms"],
+            "this name. Received: 'nfgms'. Did you mean 'nfgsm'?",
+        ),
         ("train_settings", ["--validation_attack=pdg-5"], "'pdg-5'"),
         ("train_settings", ["--attack=pgd-1000000"], "from 1 to 9999 steps. Received: 'pgd-10"),
     ],
