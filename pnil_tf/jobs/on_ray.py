@@ -168,8 +168,8 @@ def _refuse_gpus(nodes: list[dict[str, Any]], gpus: float) -> None:
     most = max((node["Resources"].get("GPU", 0.0) for node in nodes if node["Alive"]), default=0.0)
     if gpus > most:
         raise UserError(
-            f"Each job is to have {gpus:g} GPUs, and no node of the Ray cluster has more than "
-            f"{most:g}. Ask for fewer, or start nodes that have them."
+            f"No node of the Ray cluster has more than {most:g} GPUs. Asked for by each job: "
+            f"{gpus:g}. Ask for fewer, or start nodes that have them."
         )
 
 

@@ -107,6 +107,22 @@ def _saved(model: Any, file: Path) -> str:
     return str(file)
 
 
+def require_crew(workers: int, engine: str) -> None:
+    """Refuses processes that cannot be had, before anything is loaded for them.
+
+    Args:
+        workers: How many.
+        engine: What is to run them.
+
+    Raises:
+        UserError: If a number or name is not valid, Ray is not installed, or its cluster cannot be
+            reached.
+    """
+    require_count("workers", workers)
+    require_one_of("engine", engine, ENGINES)
+    require_engine(engine)
+
+
 def crew_of(
     model: Any,
     images: np.ndarray,
@@ -118,6 +134,8 @@ def crew_of(
 ) -> Processes | None:
     """Returns the crew for an evaluation, or None where one process is enough.
 
+    `require_crew` has allowed it.
+
     Args:
         model: A Keras model, an `AdversarialModel`, or the path of a saved one.
         images: The images.
@@ -128,12 +146,8 @@ def crew_of(
         source: What adversarial images are transferred from, if anything.
 
     Raises:
-        UserError: If a number or name is not valid, Ray is not installed, or processes cannot be
-            given the model.
+        UserError: If processes cannot be given the model.
     """
-    require_count("workers", workers)
-    require_one_of("engine", engine, ENGINES)
-    require_engine(engine)
     model = unwrapped(model)
     other = None if source is None else source.path or source.model
     for given in (model, other):

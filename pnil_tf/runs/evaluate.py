@@ -19,7 +19,7 @@ from pnil_tf.evaluation.target import looked_at
 from pnil_tf.files import refuse_file_in_the_way, sha256_of, understood
 from pnil_tf.interruption import interruption_told
 from pnil_tf.runs.continuation import settings_of
-from pnil_tf.runs.crew import crew_of, leave_room_on_gpus
+from pnil_tf.runs.crew import crew_of, leave_room_on_gpus, require_crew
 from pnil_tf.runs.load import Loaded, load_model, load_source, read_run, refuse_no_model
 from pnil_tf.runs.names import EVALUATION, RUN
 from pnil_tf.vocabulary import NORMS
@@ -171,6 +171,7 @@ def evaluate_saved(
     Raises:
         UserError: If something is missing or does not fit; before the work begins.
     """
+    require_crew(workers, engine)
     settled = settle(model, epsilon, data, norm)
     settings = EvaluationSettings(epsilon=settled.epsilon, norm=settled.norm, **(options or {}))
     with understood(Path(model) / RUN):

@@ -14,7 +14,7 @@ from pnil_tf.evaluation.result import Evaluation
 from pnil_tf.evaluation.sources import gathered
 from pnil_tf.evaluation.transfer import Source
 from pnil_tf.files import sha256_of
-from pnil_tf.runs.crew import crew_of
+from pnil_tf.runs.crew import crew_of, require_crew
 from pnil_tf.runs.load import load_model, load_source
 
 
@@ -95,6 +95,7 @@ def evaluate(
     if images is not None:
         given["images"] = images
     asked = settings_with(effort, given)
+    require_crew(workers, engine)
     kind = name = identity = recorded = None
     given_model = model
     if isinstance(model, (str, Path)):

@@ -11,6 +11,7 @@ import pnil_tf
 from pnil_tf.errors import RunFailedError, UserError
 from pnil_tf.jobs import local
 from pnil_tf.layers import PNILLayer
+from pnil_tf.runs.evaluate import evaluate_saved
 from pnil_tf.runs.shard_job import ShardJob
 
 SMALL = {
@@ -122,6 +123,15 @@ def test_a_callable_cannot_be_given_to_workers():
     x, y = images()
     with pytest.raises(UserError, match=r"a function with workers=2\. Give a Keras model"):
         pnil_tf.evaluate(lambda x: x, x, y, 0.1, workers=2, **SMALL)
+
+
+def test_a_cluster_that_cannot_be_had_is_refused_before_anything_is_loaded(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    for workers, engine, says in ((0, "local", "workers"), (2, "ray", r"pnil_tf\[ray\]")):
+        with pytest.raises(UserError, match=says):
+            pnil_tf.evaluate("no model", None, workers=workers, engine=engine, **SMALL)
+        with pytest.raises(UserError, match=says):
+            evaluate_saved("no model", workers=workers, engine=engine)
 
 
 def test_an_engine_that_does_not_exist_is_refused():

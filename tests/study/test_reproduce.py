@@ -20,7 +20,7 @@ from pnil_tf.study.settings import StudySettings
 SMOKE = ("--study=table1", "--budget=smoke", "--yes")
 
 
-def wait_for(condition, seconds=120.0):
+def wait_for(condition, seconds=400.0):  # others may keep the machine busy
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not come to that"
@@ -88,11 +88,12 @@ def test_the_last_cell_is_done_though_it_is_killed(output):
 
 @pytest.mark.slow
 @pytest.mark.faults
+@pytest.mark.timeout(1500)
 def test_the_smoke_budget_is_done_though_it_is_killed(output):
     first = output / "cells" / "mnist_eps0.3_nfgsm_repeat0_fold0"
     trained = kill_when_trained(output, first)
     # Under two minutes on two idle cores; test machines are not always idle.
-    status, out, err = run("reproduce.py", *SMOKE, f"--output={output}", timeout=480)
+    status, out, err = run("reproduce.py", *SMOKE, f"--output={output}", timeout=900)
     assert status == 0, err
     assert "cells are left to do, about" in out
     assert "[4 of 4]" in err
