@@ -49,7 +49,7 @@ def compare_checksums(folder: Path, needed: Collection[str]) -> None:
     if not file.exists():
         return
     if not file.is_file():
-        raise UserError(f"{str(file)!r} must be a file. Received: something else. Remove it.")
+        raise UserError(f"{str(file)!r} must be a file, and is none. Remove it.")
     stated = _stated(folder)
     there = set(_names(folder))
     for name in {*stated, *needed}:

@@ -108,8 +108,8 @@ def lock_folder(folder: Path, wait: float = 0.0) -> IO[str]:
             if time.monotonic() >= give_up:
                 file.close()
                 raise UserError(
-                    f"Another process works in {str(folder)!r}. Received: the same folder. Wait "
-                    "for it to end, or choose another one."
+                    f"Another process works in {str(folder)!r}. Wait for it to end, "
+                    "or choose another folder."
                 ) from error
             time.sleep(0.2)
 

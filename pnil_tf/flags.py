@@ -628,8 +628,8 @@ def certificate_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, An
 def _check_once(places: dict[str, Any]) -> None:
     if places["resume"] and places["overwrite"]:
         raise UserError(
-            "--resume keeps what the output folder holds and --overwrite replaces it. "
-            "Received: both. Drop one."
+            "--resume keeps what the output folder holds and --overwrite replaces it, "
+            "and both were given. Drop one."
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import difflib
 import math
 import numbers
 import types
@@ -89,7 +90,7 @@ def require_part_or_count(name: str, value: float, parts: int) -> None:
     )
 
 
-def _is_finite(value: float) -> bool:
+def _is_finite(value: Any) -> bool:
     try:
         return math.isfinite(value)
     except OverflowError:  # Python's whole numbers go beyond its floats
@@ -109,6 +110,30 @@ def require_one_of(name: str, value: Any, names: Collection[str]) -> None:
         value in names,
         f"{argument(name)} must be one of {', '.join(names)}. Received: {value!r}.",
     )
+
+
+def require_known(what: str, value: Any, names: Collection[str]) -> None:
+    """Refuses a name that nothing has, and says which was probably meant.
+
+    Args:
+        what: Of what kind the names are.
+        value: What was given.
+        names: Those that there are.
+    """
+    if value not in names:
+        near = difflib.get_close_matches(str(value), names, 1)
+        hint = f"Did you mean {near[0]!r}? There are" if near else "Choose from"
+        raise UserError(f"No {what} has this name. Received: {value!r}. {hint} {', '.join(names)}.")
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and _is_finite(value)
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def _is(value: Any, kind: Any) -> bool:

@@ -17,6 +17,9 @@ ATTACKS = (
 """The attacks of an evaluation. Each is a module of `pnil_tf.attacks` with this name, which says
 what it is, how it is set up and how it is built; this line is all that an attack needs outside."""
 
+TRAINING_ATTACKS = ("fgsm", "r+fgsm", "rfgsm", "nfgsm", "n-fgsm", "liet", "pgd")
+"""The attacks of a training; `pgd-K` is PGD with K steps."""
+
 TRANSFER = "transfer"
 """What an evaluation calls its attack through the gradients of another model."""
 

@@ -67,3 +67,19 @@ def test_no_text_of_the_library_names_a_flag_of_a_command(file):
         return
     found = [t for t in texts(PACKAGE / file) if A_FLAG.search(A_WHOLE_COMMAND.sub("", t))]
     assert found == [], "name it by pnil_tf.errors.argument"
+
+
+NOTHING_RECEIVED = re.compile(
+    r"Received: (neither|both|nothing|none|no |it\b|this\b|the same|something|shape <unknown>)",
+    re.I,
+)
+
+
+def test_what_was_received_is_said_only_where_something_was():
+    found = [
+        text
+        for file in PACKAGE.rglob("*.py")
+        for text in texts(file)
+        if NOTHING_RECEIVED.search(text)
+    ]
+    assert found == []

@@ -13,6 +13,7 @@ from cleverhans.tf2.attacks.spsa import margin_logit_loss
 from pnil_tf.attacks.eot import Loss, cross_entropy
 from pnil_tf.errors import UserError
 from pnil_tf.tensors import Labels, Logits, PerImage, Tensor
+from pnil_tf.validation import require_known
 from pnil_tf.vocabulary import LOSSES
 
 FAINT = 2.0**-60
@@ -167,8 +168,5 @@ def attack_loss(name: str, targeted: bool = False) -> Loss:
     Raises:
         UserError: If the name is unknown.
     """
-    if name not in LOSSES:
-        raise UserError(
-            f"No loss has this name. Received: {name!r}. Choose from {', '.join(LOSSES)}."
-        )
+    require_known("loss", name, LOSSES)
     return _OF_NAME[name][int(targeted)]

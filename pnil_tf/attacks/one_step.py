@@ -7,7 +7,6 @@ settings, `StepAttack`. `step_attack` knows the settings by the attacks' names.
 from __future__ import annotations
 
 import dataclasses
-import re
 from typing import Any
 
 import tensorflow as tf
@@ -17,11 +16,11 @@ from pnil_tf import rng
 from pnil_tf.attacks.ball import ORDERS, on_sphere, uniform_in_ball
 from pnil_tf.attacks.class_start import mixed_start
 from pnil_tf.attacks.eot import EOT, Loss, Predict, eot_gradient, peak_scaled
-from pnil_tf.attacks.settings import is_number
+from pnil_tf.attacks.step_names import name_and_steps
 from pnil_tf.errors import UserError
 from pnil_tf.tensors import Images, Labels, Scalar, Seed, Shape, Tensor
-from pnil_tf.validation import use_plain_numbers
-from pnil_tf.vocabulary import NORMS
+from pnil_tf.validation import is_number, require_known, use_plain_numbers
+from pnil_tf.vocabulary import NORMS, TRAINING_ATTACKS
 
 # Multiples of epsilon: (start, its size, step, projected to the ball around x).
 _NAMED = {
@@ -31,9 +30,10 @@ _NAMED = {
     "nfgsm": ("uniform", 1.0, 1.0, False),
     "n-fgsm": ("uniform", 2.0, 1.0, False),
     "liet": ("class", 1.0, 1.0, True),
+    "pgd": ("uniform", 1.0, 2.5, True),  # the steps together
 }
-ATTACK_NAMES = ("none", *_NAMED, "pgd")
-_PGD_STEPS, _MOST_PGD_STEPS = 7, 9999
+assert tuple(_NAMED) == TRAINING_ATTACKS
+_STARTS = ("none", "uniform", "sign", "class")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,12 +76,8 @@ class StepAttack:
         use_plain_numbers(self)
         for name in ("epsilon", "step_size"):
             _require_positive(name, getattr(self, name))
-        if self.norm not in NORMS:
-            raise UserError(f"The norm must be one of {sorted(NORMS)}. Received: {self.norm!r}.")
-        if self.start not in ("none", "uniform", "sign", "class"):
-            raise UserError(
-                f"The start must be none, uniform, sign or class. Received: {self.start!r}."
-            )
+        require_known("norm", self.norm, NORMS)
+        require_known("start", self.start, _STARTS)
         if self.start == "class" and self.norm != "linf":
             raise UserError(
                 "A start from a direction of each class (liet) is one of the norm linf. Received: "
@@ -141,29 +137,19 @@ def step_attack(
         UserError: If the name or a number is not valid.
     """
     _require_positive("epsilon", epsilon)
-    multi_step = re.fullmatch(r"pgd(?:-(\d+))?", name)
-    if multi_step:
-        if not re.fullmatch(r"[1-9]\d{0,3}", multi_step[1] or str(_PGD_STEPS)):
-            raise UserError(
-                f"PGD in training takes from 1 to {_MOST_PGD_STEPS} steps. Received: {name[:50]!r}."
-            )
-        steps = steps or int(multi_step[1] or _PGD_STEPS)
-        start, start_size, step, project = "uniform", 1.0, 2.5 / steps, True
-    elif name in _NAMED:
-        start, start_size, step, project = _NAMED[name]
-    else:
-        raise UserError(
-            f"No attack has this name. Received: {name!r}. Choose one of "
-            f"{', '.join(ATTACK_NAMES[1:])} or pgd-K with K steps."
-        )
+    name, own_steps = name_and_steps(name)
+    steps = steps or own_steps
+    start, start_size, step, project = _NAMED[name]
+    if name == "pgd":
+        step /= steps
     return StepAttack(
         epsilon=epsilon,
         step_size=step * epsilon if step_size is None else step_size,
-        steps=steps or 1,
+        steps=steps,
         start=start,
         start_size=start_size * epsilon,
         project=project,
-        clip_start=bool(multi_step) if clip_start is None else clip_start,
+        clip_start=name == "pgd" if clip_start is None else clip_start,
         norm=norm,
         eot=eot or EOT(),
         clip_min=clip_min,

@@ -12,8 +12,9 @@ from pnil_tf import rng
 from pnil_tf.attacks.attack import Attack, Kind, Wishes, on_gpu
 from pnil_tf.attacks.eot import Predict
 from pnil_tf.attacks.search import Array, Judge, Progress, Search, attack_standing
-from pnil_tf.attacks.settings import AttackSettings, is_number
+from pnil_tf.attacks.settings import AttackSettings
 from pnil_tf.errors import UserError
+from pnil_tf.validation import is_number, require_known
 from pnil_tf.vocabulary import ATTACKS
 
 _OF_EOT = {"draws", "antithetic", "average"}
@@ -25,10 +26,7 @@ def attack_named(name: str) -> Attack:
     Raises:
         UserError: If the name is unknown.
     """
-    if name not in ATTACKS:
-        raise UserError(
-            f"No attack has this name. Received: {name!r}. Choose from {', '.join(ATTACKS)}."
-        )
+    require_known("attack", name, ATTACKS)
     attack: Attack = importlib.import_module(f"pnil_tf.attacks.{name}").ATTACK
     return attack
 

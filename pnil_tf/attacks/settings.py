@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import numbers
-from typing import Any
 
 from pnil_tf.attacks.eot import EOT
 from pnil_tf.errors import UserError
-from pnil_tf.validation import use_plain_numbers
+from pnil_tf.validation import is_number, is_whole, require_known, use_plain_numbers
 from pnil_tf.vocabulary import ATTACKS, LOSSES, NORMS
 
 ALL_DRAWS = ((1.0, 1.0),)
@@ -73,10 +71,10 @@ class AttackSettings:
 
     def __post_init__(self) -> None:
         use_plain_numbers(self)
-        _one_of("attack", self.name, ATTACKS)
-        _one_of("norm", self.norm, NORMS)
+        require_known("attack", self.name, ATTACKS)
+        require_known("norm", self.norm, NORMS)
         for loss in self.losses:
-            _one_of("loss", loss, LOSSES)
+            require_known("loss", loss, LOSSES)
         for field in ("epsilon", "step_size"):
             self._require_positive(field)
         for field in ("steps", "restarts", "max_evaluations_in_flight"):
@@ -157,21 +155,3 @@ class AttackSettings:
                 f"momentum={self.momentum}, check_every={self.check_every}. "
                 "Leave these out or set faithful=False."
             )
-
-
-def _one_of(what: str, value: Any, names: tuple[str, ...]) -> None:
-    if value not in names:
-        raise UserError(
-            f"No {what} has this name. Received: {value!r}. Choose from {', '.join(names)}."
-        )
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value is a finite number."""
-    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    return real and math.isfinite(value)
-
-
-def is_whole(value: Any) -> bool:
-    """Whether a value is a whole number."""
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)

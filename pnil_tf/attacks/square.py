@@ -24,10 +24,11 @@ from pnil_tf.attacks.ball import box
 from pnil_tf.attacks.eot import EOT, Loss, Predict, eot_loss
 from pnil_tf.attacks.losses import attack_loss
 from pnil_tf.attacks.search import Search, State
-from pnil_tf.attacks.settings import AttackSettings, is_number
+from pnil_tf.attacks.settings import AttackSettings
 from pnil_tf.attacks.trials import Stretch, graph
 from pnil_tf.errors import UserError
 from pnil_tf.tensors import Images, PerImage, Scalar, Seed, Shape, Tensor
+from pnil_tf.validation import is_number
 
 _QUERIES = 5000
 _MOST_DRAWS = 10

@@ -9,11 +9,11 @@ from __future__ import annotations
 import dataclasses
 import fractions
 import math
-import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from pnil_tf.errors import UserError, argument
+from pnil_tf.validation import is_number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,13 +36,7 @@ class PixelRange:
     high: float = 1.0
 
     def __post_init__(self) -> None:
-        numeric = all(
-            isinstance(value, numbers.Real)
-            and not isinstance(value, bool)
-            and math.isfinite(float(value))
-            for value in (self.low, self.high)
-        )
-        if not (numeric and self.low < self.high):
+        if not (is_number(self.low) and is_number(self.high) and self.low < self.high):
             raise UserError(
                 "A pixel range is two numbers, the smaller one first. Received: "
                 f"({self.low!r}, {self.high!r}). Pass for example (0, 255)."
@@ -118,12 +112,7 @@ def check_epsilon(
     Raises:
         UserError: If it is not positive, or above 1 in l_inf.
     """
-    if not (
-        isinstance(epsilon, numbers.Real)
-        and not isinstance(epsilon, bool)
-        and math.isfinite(epsilon)
-        and epsilon > 0
-    ):
+    if not is_number(epsilon) or epsilon <= 0:
         raise UserError(f"An attack needs epsilon > 0, a number. Received: {epsilon!r}.")
     if norm == "linf" and epsilon > 1:
         stands_in = pixel_range()

@@ -31,8 +31,8 @@ def refuse_existing(output: Path) -> None:
     """
     if any((output / name).exists() for name in (RESULTS, STATE)):
         raise UserError(
-            f"{output} holds an evaluation. Received: neither {argument('resume')} (go on with it) "
-            f"nor {argument('overwrite')} (replace it). Pass one, or choose another "
+            f"{output} holds an evaluation, and neither {argument('resume')} (go on with it) nor "
+            f"{argument('overwrite')} (replace it) was given. Pass one, or choose another "
             f"{argument('output')}."
         )
 

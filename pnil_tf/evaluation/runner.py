@@ -389,8 +389,8 @@ def _check_losses(target: Target, attacks: Mapping[str, Planned]) -> None:
     for name, attack in attacks.items():
         if "dlr" in attack.settings.losses and target.num_classes < 3:
             raise UserError(
-                "The DLR loss needs three classes. Received: it as the loss of "
-                f"{name!r}, and a model of {target.num_classes}. Use the loss 'margin'."
+                f"The DLR loss, here that of {name!r}, needs three classes, and the model has "
+                f"{target.num_classes}. Use the loss 'margin'."
             )
 
 

@@ -51,8 +51,7 @@ def gathered(x: Any, y: Any, count: int) -> tuple[np.ndarray, np.ndarray, str]:
     source, batches = found
     if y is not None:
         raise UserError(
-            f"The labels are those of the data set. Received: a {type(x).__name__} and y. Leave "
-            "y out."
+            f"A {type(x).__name__} holds the labels itself, so y says them twice. Leave y out."
         )
     images, labels, ended = _first(batches, count)
     if _in_blocks(labels) and not ended:

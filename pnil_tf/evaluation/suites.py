@@ -113,8 +113,8 @@ def planned(
         can_aim = attack_named(name).towards
         if settings.target_class is not None and not can_aim and name not in _SANITY:
             raise UserError(
-                f"The attack {name!r} chooses its classes itself. Received: it with "
-                f"{argument('target_class', settings.target_class)}. Leave one out."
+                f"The attack {name!r} chooses its classes itself, so it cannot follow "
+                f"{argument('target_class', settings.target_class)}. Leave one of them out."
             )
         if can_aim and (settings.targeted or settings.target_class is not None):
             own["targeted"] = True

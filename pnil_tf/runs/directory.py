@@ -74,7 +74,7 @@ class RunDirectory:
         """Refuses a folder that may become no run's, since others wrote into it."""
         if not self.path.is_dir() or not (self.description.exists() or holds_nothing(self.path)):
             raise UserError(
-                f"{str(self.path)!r} exists and holds no run (no {RUN}). Received: this name. "
+                f"{str(self.path)!r} exists and holds no run (no {RUN}). "
                 f"Choose another {argument('name')} or {argument('runs_dir')}."
             )
         replaces = self._settings.overwrite or not self.exists

@@ -62,8 +62,8 @@ class RunSettings:
         )
         require(
             not (self.resume and self.overwrite),
-            f"{argument('resume')} goes on with a run and {argument('overwrite')} replaces it. "
-            "Received: both. Drop one.",
+            f"{argument('resume')} goes on with a run and {argument('overwrite')} replaces it, "
+            "and both were given. Drop one.",
         )
         require(
             self.name is None or len(os.fsencode(self.name)) <= _LONGEST_NAME,

@@ -59,8 +59,8 @@ def check_thresholds(metrics: Sequence[UserMetric], outputs: Outputs) -> None:
         if _takes_probabilities(metric):
             name = metric if isinstance(metric, str) else type(metric).__name__
             raise UserError(
-                f"The metric {name} takes outputs for probabilities, as it is set here. Received: "
-                f"it, and a classifier that answers with {outputs.kind}. Use metrics=['accuracy'], "
+                f"The metric {name} takes outputs for probabilities, as it is set here, "
+                f"and the classifier answers with {outputs.kind}. Use metrics=['accuracy'], "
                 "set from_logits=True or the threshold 0 where the metric can be, or let the "
                 "classifier end in its activation."
             )

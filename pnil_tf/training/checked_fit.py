@@ -278,7 +278,7 @@ class CheckedFit(DistributedFit):
         shape = self._known_shape()
         if shape is None:
             raise UserError(
-                "The images come without a known shape. Received: shape <unknown>. Give the data "
+                "The images come without a known shape. Give the data "
                 "set's generator an output_signature, or use tf.ensure_shape."
             )
         return tf.ensure_shape(x, [None, *shape])

@@ -98,7 +98,7 @@ class TrainingCheckpoints:
                 except (AssertionError, ValueError) as error:
                     raise UserError(
                         f"The checkpoint step-{step} in {str(self._directory)!r} is of another "
-                        "model than the run's description says. Received: weights that do not fit. "
+                        "model than the run's description says: its weights do not fit. "
                         f"Begin the run again with {argument('overwrite')}."
                     ) from error
                 return json.loads(self._state.numpy())

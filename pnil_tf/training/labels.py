@@ -84,7 +84,7 @@ class Labels:
             return labels[:, tf.newaxis] if one_column else labels
         if self.count > 1 and self.loss is None:
             raise UserError(
-                "The labels come without a known number of axes. Received: shape <unknown>. Give "
+                "The labels come without a known number of axes. Give "
                 "the data set's generator an output_signature, or use tf.ensure_shape."
             )
         numbers = self.count == 1 or self.loss in _OF_NUMBERED_CLASSES

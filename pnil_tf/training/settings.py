@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import numbers
 from typing import Any, TypeAlias
 
+from pnil_tf.attacks.step_names import name_and_steps
 from pnil_tf.contract.pixel_range import PixelRange, check_epsilon
 from pnil_tf.errors import argument
 from pnil_tf.validation import (
     LARGEST_COUNT,
     MOST_DRAWS,
     check_types,
+    is_whole,
     require,
     require_count,
     require_one_of,
@@ -74,9 +75,8 @@ def check_warmup_steps(steps: Any) -> None:
     Raises:
         UserError: If it is none.
     """
-    whole = isinstance(steps, numbers.Integral) and not isinstance(steps, bool)
     require(
-        whole and 0 <= steps <= LARGEST_COUNT,
+        is_whole(steps) and 0 <= steps <= LARGEST_COUNT,
         "epsilon_warmup_steps must be a whole number of steps, 0 (no warm-up) or more, and at most "
         f"{LARGEST_COUNT}. Received: {steps!r}.",
     )
@@ -171,6 +171,9 @@ class AttackTrainingSettings:
     def __post_init__(self) -> None:
         check_types(self)
         _require_positive(self, "eot_samples", "validation_images", "validation_eot_samples")
+        for attack in (self.attack, self.validation_attack):
+            if attack != "none":
+                name_and_steps(attack)
         for name in ("epsilon", "step_size"):
             if getattr(self, name) is not None:
                 _require_positive(self, name)
