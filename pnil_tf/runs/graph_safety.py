@@ -14,6 +14,8 @@ from pnil_tf.runs.allowed_operations import ALLOWED
 # Every SavedModel of TensorFlow 2 brings functions that save and restore its own variables. The
 # loader reads the variables without them.
 _SAVING = {"SaveV2", "MergeV2Checkpoints", "ShardedFilename", "RestoreV2"}
+# TensorFlow may call any function of this attribute in the place of another one.
+_STANDS_IN = "api_implements"
 
 
 def refused_operations(folder: str) -> list[str]:
@@ -38,21 +40,26 @@ def refused_operations(folder: str) -> list[str]:
         # A function cannot stand in for an operation by taking its name.
         known = ALLOWED | {name for name in names if not is_operation(name)}
         called = _called_from_outside(graph)
-        called |= {name for function in functions for name in _called(function.node_def)}
+        called |= {name for function in functions for name in _called_within(function)}
         if not by_objects:
             called |= set(_called(graph.graph_def.node))
             refused |= _kinds(graph.graph_def.node) - known
         for function in functions:
-            passed_over = set() if function.signature.name in called else _SAVING
+            name, stands_in = function.signature.name, _STANDS_IN in function.attr
+            passed_over = set() if name in called or stands_in else _SAVING
             refused |= _kinds(function.node_def) - known - passed_over
     return sorted(refused)
 
 
 def _called_from_outside(graph: Any) -> set[str]:
     """Functions that Python calls: those of objects, and gradients."""
-    library = graph.graph_def.library
+    library, objects = graph.graph_def.library, graph.object_graph_def
     return {
-        *graph.object_graph_def.concrete_functions,
+        *objects.concrete_functions,
+        # The loader takes those, too, that the table above leaves out.
+        *(name for node in objects.nodes for name in node.function.concrete_functions),
+        *(node.bare_concrete_function.concrete_function_name for node in objects.nodes),
+        *(node.captured_tensor.concrete_function for node in objects.nodes),
         *(gradient.gradient_func for gradient in library.gradient),
         *(gradient.gradient_func for gradient in library.registered_gradients),
     }
@@ -62,9 +69,21 @@ def _kinds(nodes: Iterable[Any]) -> set[str]:
     return {node.op for node in nodes}
 
 
+def _called_within(function: Any) -> Iterator[str]:
+    yield from _called(function.node_def)
+    yield from _named(function.attr.values())
+    yield from _named(attribute.default_value for attribute in function.signature.attr)
+
+
 def _called(nodes: Iterable[Any]) -> Iterator[str]:
     for node in nodes:
         yield node.op
-        for value in node.attr.values():
-            yield value.func.name
-            yield from (function.name for function in value.list.func)
+        yield from _named(node.attr.values())
+
+
+def _named(values: Iterable[Any]) -> Iterator[str]:
+    """Functions that attributes name. What a function is called with may name further ones."""
+    for value in values:
+        for function in (value.func, *value.list.func):
+            yield function.name
+            yield from _named(function.attr.values())

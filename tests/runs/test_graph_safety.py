@@ -199,6 +199,58 @@ def test_saving_variables_counts_as_soon_as_a_signature_does_it(tmp_path):
     refused(changed(saved_model(tmp_path / "model"), name_the_saver), "SaveV2")
 
 
+def without_a_call(described):
+    """Adds a function that saves, which nothing calls yet, and returns its name."""
+    library = described.meta_graphs[0].graph_def.library
+    function = library.function.add()
+    function.signature.name = "__inference__traced_save_evil"
+    function.node_def.add(name="save", op="SaveV2")
+    return function.signature.name
+
+
+def named_by_an_object(described):
+    objects = described.meta_graphs[0].object_graph_def
+    objects.nodes.add().bare_concrete_function.concrete_function_name = without_a_call(described)
+
+
+def named_by_a_polymorphic_object(described):
+    objects = described.meta_graphs[0].object_graph_def
+    objects.nodes.add().function.concrete_functions.append(without_a_call(described))
+
+
+def handed_to_a_function(described):
+    called = described.meta_graphs[0].graph_def.library.function[0].node_def[0].attr["f"].func
+    called.attr["g"].func.name = without_a_call(described)
+
+
+def in_the_place_of_another(described):
+    name = without_a_call(described)
+    for function in described.meta_graphs[0].graph_def.library.function:
+        if function.signature.name == name:
+            function.attr["api_implements"].s = b"serving"
+
+
+def by_default(described):
+    attribute = described.meta_graphs[0].graph_def.library.function[0].signature.attr.add(name="g")
+    attribute.default_value.func.name = without_a_call(described)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        named_by_an_object,
+        named_by_a_polymorphic_object,
+        handed_to_a_function,
+        in_the_place_of_another,
+        by_default,
+    ],
+)
+def test_saving_counts_by_whichever_way_it_could_be_called(change, tmp_path):
+    folder = saved_model(tmp_path / "model")
+    assert not refused_operations(str(changed(folder, without_a_call)))
+    refused(changed(folder, change), "SaveV2")
+
+
 def without_objects(described):
     described.meta_graphs[0].ClearField("object_graph_def")
 
