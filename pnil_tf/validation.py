@@ -108,7 +108,8 @@ def require_one_of(name: str, value: Any, names: Collection[str]) -> None:
     """Refuses what is none of some names."""
     require(
         value in names,
-        f"{argument(name)} must be one of {', '.join(names)}. Received: {value!r}.",
+        f"{argument(name)} must be one of {', '.join(names)}. Received: {value!r}."
+        f"{' '.join(['', *_meant(value, names)])}",
     )
 
 
@@ -121,9 +122,14 @@ def require_known(what: str, value: Any, names: Collection[str]) -> None:
         names: Those that there are.
     """
     if value not in names:
-        near = difflib.get_close_matches(str(value), names, 1)
-        hint = f"Did you mean {near[0]!r}? There are" if near else "Choose from"
-        raise UserError(f"No {what} has this name. Received: {value!r}. {hint} {', '.join(names)}.")
+        said = [*_meant(value, names), f"Choose from {', '.join(names)}."]
+        raise UserError(f"No {what} has this name. Received: {value!r}. {' '.join(said)}")
+
+
+def _meant(value: Any, names: Collection[str]) -> list[str]:
+    """The question whether the nearest of some names was meant, if one is near."""
+    near = difflib.get_close_matches(value, names, 1) if isinstance(value, str) else []
+    return [f"Did you mean {name!r}?" for name in near]
 
 
 def is_number(value: Any) -> bool:

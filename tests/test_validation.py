@@ -12,6 +12,8 @@ from pnil_tf.validation import (
     LARGEST_COUNT,
     check_types,
     require_count,
+    require_known,
+    require_one_of,
     require_positive,
     use_plain_numbers,
 )
@@ -113,3 +115,14 @@ def test_numbers_that_are_too_large_or_none_are_said_to_be(value):
 def test_a_whole_number_of_very_many_digits_is_not_written_out():
     with pytest.raises(UserError, match="more than 10,000 digits"):
         require_count("draws", 10**10_000)
+
+
+def test_a_name_that_is_nearly_right_is_answered_with_the_right_one():
+    with pytest.raises(UserError, match=r"Received: 'thorogh'\. Did you mean 'thorough'\?$"):
+        require_one_of("effort", "thorogh", ("quick", "thorough"))
+    with pytest.raises(UserError, match=r"Received: 'x'\.$"):
+        require_one_of("effort", "x", ("quick", "thorough"))
+    with pytest.raises(UserError, match=r"Received: 'pdg'\. Did you mean 'pgd'\? Choose from pgd,"):
+        require_known("attack", "pdg", ("pgd", "fgsm"))
+    with pytest.raises(UserError, match=r"Received: 7\. Choose from pgd"):
+        require_known("attack", 7, ("pgd", "fgsm"))

@@ -91,6 +91,8 @@ class Attack:
         towards: Whether it can be sent to a class.
         ignores: Fields of its settings that mean nothing to it; `eot` among them if it averages
             no gradient.
+        floors: For an attack without gradients the least of its `steps`, `images` and the like on
+            which a verdict can rest; those of attacks with gradients are the same for all.
         loss: What it makes large where this is none of `LOSSES`, in words.
     """
 
@@ -104,4 +106,5 @@ class Attack:
     most_draws: int | None = None
     towards: bool = True
     ignores: frozenset[str] = frozenset()
+    floors: Mapping[str, int] = dataclasses.field(default_factory=dict)
     loss: str | None = None

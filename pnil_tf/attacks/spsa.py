@@ -346,4 +346,5 @@ ATTACK = Attack(
     },
     images="spsa_images",
     ignores=frozenset({"eot"}),
+    floors={"steps": 20, "samples": 128, "images": 50},
 )

@@ -340,4 +340,5 @@ ATTACK = Attack(
     most_draws=_MOST_DRAWS,
     options={"draws": "eot_samples"},
     ignores=frozenset({"step_size", "eot"}),
+    floors={"steps": 1000, "images": 50},
 )

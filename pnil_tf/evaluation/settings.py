@@ -11,6 +11,7 @@ from pnil_tf.validation import (
     MOST_DRAWS,
     check_types,
     require_count,
+    require_known,
     require_one_of,
     require_positive,
 )
@@ -131,12 +132,8 @@ class EvaluationSettings:
         known = (*SUITES, *ATTACKS)
         if not self.attacks:
             raise UserError(f"No attack was named. Name one or more of {', '.join(known)}.")
-        unknown = [name for name in self.attacks if name not in known]
-        if unknown:
-            raise UserError(
-                f"The attacks must be one or more of {', '.join(known)}. "
-                f"Received: {', '.join(map(repr, unknown))}."
-            )
+        for name in self.attacks:
+            require_known("attack", name, known)
         if len(set(self.attacks)) != len(self.attacks):
             raise UserError(f"Each attack can be named once. Received: {', '.join(self.attacks)}.")
 

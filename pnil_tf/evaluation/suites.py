@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from pnil_tf.attacks.attack import Kind
 from pnil_tf.attacks.registry import attack_named
 from pnil_tf.attacks.settings import AttackSettings
 from pnil_tf.errors import UserError, argument
@@ -17,7 +18,8 @@ from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.target import Predict, Target
 from pnil_tf.vocabulary import SUITES, TRANSFER
 
-_SANITY = ("fgsm", "noise")
+_BESIDE_AUTO = ("fgsm", "noise")
+"""What it has to beat."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,16 +112,17 @@ def planned(
                 f"The attack {name!r} is part of a suite that is run, too. Received: attacks "
                 f"{', '.join(settings.attacks)}. Name one of them."
             )
-        can_aim = attack_named(name).towards
-        if settings.target_class is not None and not can_aim and name not in _SANITY:
+        attack = attack_named(name)
+        chooses = not attack.towards and attack.kind is not Kind.SANITY
+        if settings.target_class is not None and chooses:
             raise UserError(
                 f"The attack {name!r} chooses its classes itself, so it cannot follow "
                 f"{argument('target_class', settings.target_class)}. Leave one of them out."
             )
-        if can_aim and (settings.targeted or settings.target_class is not None):
+        if attack.towards and (settings.targeted or settings.target_class is not None):
             own["targeted"] = True
         chosen = configured(name, settings.epsilon, settings, target, **own)
-        plan[name] = Planned(chosen, getattr(settings, attack_named(name).images), after)
+        plan[name] = Planned(chosen, getattr(settings, attack.images), after)
 
     for name in settings.attacks:
         if name not in SUITES:
@@ -132,7 +135,7 @@ def planned(
             add(stage, after, **own)
             after = stage
     if "auto" in settings.attacks:
-        for name in _SANITY:
+        for name in _BESIDE_AUTO:
             if name not in plan:
                 add(name)
     if source is not None:

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from pnil_tf.attacks.attack import Kind
-from pnil_tf.attacks.registry import attacks_of_kind
+from pnil_tf.attacks.registry import attack_named, attacks_of_kind
 from pnil_tf.evaluation.finding import Finding, Weight
 from pnil_tf.evaluation.obfuscation.evidence import CHECKS, EVALUATION, Evidence
 
@@ -39,11 +39,11 @@ FLOORS = (
     Floor(WITH_GRADIENTS, "steps", 20),
     Floor(WITH_GRADIENTS, "starts", 2),
     Floor(WITH_GRADIENTS, "images", 50),
-    Floor("spsa", "steps", 20),
-    Floor("spsa", "samples", 128),
-    Floor("spsa", "images", 50),
-    Floor("square", "steps", 1000),
-    Floor("square", "images", 50),
+    *(
+        Floor(name, setting, least)
+        for name in attacks_of_kind(Kind.GRADIENT_FREE)
+        for setting, least in attack_named(name).floors.items()
+    ),
     Floor(EVALUATION, "images", 50),
     Floor(CHECKS, "check_images", 50),
     Floor(NOISE, "eot_samples", 10),
