@@ -19,20 +19,25 @@ COMMANDS = ("train", "evaluate", "certify", "export", "find-lr", "reproduce", "b
 def main() -> NoReturn:
     """Runs the command that the first argument names, or says which there are."""
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
-    if name in COMMANDS:
-        command = _module(name)
-        sys.argv[:2] = [f"{PROGRAM} {name}"]
-        cli.run(command.main, *command.FLAGS)
+    if name not in COMMANDS:
+        _leave(name)
+    command = _module(name)
+    sys.argv[:2] = [f"{PROGRAM} {name}"]
+    cli.run(command.main, *command.FLAGS)
+
+
+def _leave(word: str) -> NoReturn:
+    """Answers a first argument that is no command."""
     guard()
-    if name in ("--help", "-h", "help"):
+    if word in ("--help", "-h", "help"):
         print(_overview())
         cli.leave_well(PROGRAM)
-    if name == "--version":
+    if word == "--version":
         print(f"pnil_tf {__version__}")
         cli.leave_well(PROGRAM)
-    near = difflib.get_close_matches(name, COMMANDS, 1)
+    near = difflib.get_close_matches(word, COMMANDS, 1)
     advice = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(COMMANDS)}."
-    cli.leave(PROGRAM, f"there is no command {name!r}. {advice}", 2)
+    cli.leave(PROGRAM, f"there is no command {word!r}. {advice}", 2)
 
 
 def _module(command: str) -> ModuleType:
