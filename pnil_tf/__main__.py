@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import NoReturn
 
 from pnil_tf import cli
+from pnil_tf.standard_streams import guard
 from pnil_tf.version import __version__
 
 PROGRAM = "pnil-tf"
@@ -18,20 +19,20 @@ COMMANDS = ("train", "evaluate", "certify", "export", "find-lr", "reproduce", "b
 def main() -> NoReturn:
     """Runs the command that the first argument names, or says which there are."""
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if name in COMMANDS:
+        command = _module(name)
+        sys.argv[:2] = [f"{PROGRAM} {name}"]
+        cli.run(command.main, *command.FLAGS)
+    guard()
     if name in ("--help", "-h", "help"):
         print(_overview())
-        sys.exit(0)
+        cli.leave_well(PROGRAM)
     if name == "--version":
         print(f"pnil_tf {__version__}")
-        sys.exit(0)
-    if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, 1)
-        advice = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(COMMANDS)}."
-        print(f"{PROGRAM}: there is no command {name!r}. {advice}", file=sys.stderr)
-        sys.exit(2)
-    command = _module(name)
-    sys.argv[:2] = [f"{PROGRAM} {name}"]
-    cli.run(command.main, *command.FLAGS)
+        cli.leave_well(PROGRAM)
+    near = difflib.get_close_matches(name, COMMANDS, 1)
+    advice = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(COMMANDS)}."
+    cli.leave(PROGRAM, f"there is no command {name!r}. {advice}", 2)
 
 
 def _module(command: str) -> ModuleType:

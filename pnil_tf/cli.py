@@ -40,10 +40,10 @@ def run(command: Callable[[], None], *groups: str) -> NoReturn:
         print(
             _help((inspect.getmodule(command).__doc__ or "").replace("{program}", _said(program)))
         )
-        _leave_well(program)
+        leave_well(program)
     if "--version" in sys.argv[1:]:
         print(f"pnil_tf {__version__}")
-        _leave_well(program)
+        leave_well(program)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", quiet_level())  # before TensorFlow is imported
     logging.basicConfig(format="%(message)s")
     logging.getLogger("pnil_tf").setLevel(logging.INFO)
@@ -52,15 +52,15 @@ def run(command: Callable[[], None], *groups: str) -> NoReturn:
         with speaking_of_flags(), interruption_alone():
             command()
     except (flags.Error, UserError) as error:
-        _exit(program, error, 2)
+        leave(program, error, 2)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
         sentence = failure(error)
         if sentence is None:
             raise
-        _exit(program, sentence, 1)
-    _leave_well(program)
+        leave(program, sentence, 1)
+    leave_well(program)
 
 
 def _speak_utf8() -> None:
@@ -74,10 +74,11 @@ def _speak_utf8() -> None:
         os.execv(sys.executable, sys.orig_argv)
 
 
-def _leave_well(program: str) -> NoReturn:
+def leave_well(program: str) -> NoReturn:
+    """Ends the process with success, unless what it printed was lost."""
     lost = lost_output()
     if lost is not None:
-        _exit(program, f"What it says could not be written to standard output: {lost}.", 1)
+        leave(program, f"What it says could not be written to standard output: {lost}.", 1)
     sys.exit(0)
 
 
@@ -86,7 +87,8 @@ def _said(program: str) -> str:
     return f"python bin/{program}" if program.endswith(".py") else program
 
 
-def _exit(program: str, error: Exception | str, status: int) -> NoReturn:
+def leave(program: str, error: Exception | str, status: int) -> NoReturn:
+    """Ends the process with an error in one sentence."""
     print(f"{program}: {error}", file=sys.stderr)
     sys.exit(status)
 

@@ -6,6 +6,7 @@ They are written under a temporary name, then renamed.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -115,7 +116,14 @@ def lock_folder(folder: Path, wait: float = 0.0) -> IO[str]:
 
 
 def _opened_lock(folder: Path) -> IO[str]:
-    return open(folder / LOCK, "w")
+    # Nothing is lost of what somebody else calls so, and a link to another's file not followed.
+    file = folder / LOCK
+    try:
+        return open(os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "w")
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise UserError(f"{str(file)!r} must be a file, and is a link. Remove it.") from error
 
 
 def _is_in_place(file: IO[str], folder: Path) -> bool:
@@ -319,6 +327,21 @@ def refuse_odd_entries(folder: Path) -> None:
                     f"{str(folder)!r} must hold its files itself. Received: {entry.name!r} in it, "
                     f"{what}. Remove it; the folder itself may be a link."
                 )
+
+
+def refuse_pipes(folder: Path, advice: str) -> None:
+    """Refuses a folder to read that holds a pipe or device, which would be waited for.
+
+    Args:
+        folder: The folder.
+        advice: What to do about it, one sentence.
+
+    Raises:
+        UserError: If there is such an entry, however deep.
+    """
+    for entry in sorted(folder.rglob("*")):
+        if entry.exists() and not (entry.is_file() or entry.is_dir()):
+            raise UserError(f"{str(entry)!r} is no file. {advice}")
 
 
 def sha256_of(path: Path) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pnil_tf.errors import UserError
+from pnil_tf.files import refuse_pipes
 
 FILE = "features.json"
 _HOME = "tensorflow_datasets.core.features."
@@ -32,9 +33,7 @@ def check(file: Path) -> None:
     Raises:
         UserError: if it does, cannot be read, or has a pipe beside it, which would be waited for.
     """
-    for beside in sorted(file.parent.iterdir()):
-        if not beside.is_file() and not beside.is_dir():
-            raise UserError(f"{beside} is no file. Remove it, or prepare the data set again.")
+    refuse_pipes(file.parent, "Remove it, or prepare the data set again.")
     named: list[str] = []
 
     def note(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -132,7 +132,7 @@ class RunDirectory:
         # Killed from here on, the folder holds no run yet, and says so.
         self.write({**record, "status": _STARTING})
         remove_own_files(self.path, keep=(LOCK, RUN))
-        self.checkpoints.mkdir()
+        self.checkpoints.mkdir(exist_ok=True)  # with somebody's files in it, it was kept
         write_text(self.flagfile, flagfile)
         self.write(record)
 

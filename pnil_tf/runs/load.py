@@ -16,7 +16,7 @@ from pnil_tf.contract.outputs import LOGIT, LOGITS
 from pnil_tf.contract.pixel_range import UNIT, PixelRange
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.transfer import Source
-from pnil_tf.files import read_json, sha256_of, understood
+from pnil_tf.files import read_json, refuse_pipes, sha256_of, understood
 from pnil_tf.runs.graph_safety import refused_operations
 from pnil_tf.runs.keras_archive import check_archive
 from pnil_tf.runs.names import CLASSIFIER, RUN
@@ -64,6 +64,7 @@ def load_model(path: str | Path, run: Mapping[str, Any] | None = None) -> Loaded
         loaded = _load_keras(path / CLASSIFIER)
         return dataclasses.replace(loaded, kind="training run", pixel_range=pixel_range)
     if path.is_dir():
+        refuse_pipes(path, "Remove it, or export the model again.")
         variables = [file for file in path.glob("variables/*") if file.is_file()]
         compare_checksums(
             path, ["saved_model.pb", *(f"variables/{file.name}" for file in variables)]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
 import shutil
 from pathlib import Path
 
@@ -19,7 +22,13 @@ _FILES = {
     *(RUN, FLAGS, "history.csv", CLASSIFIER, LOCK, "learning_curves.png"),
     *("pnil_maps.png", "lr_range.csv", "lr_range.png"),
 }
-_FOLDERS = {"checkpoints", "tensorboard"}
+_TREES = {
+    "checkpoints": re.compile(
+        r"best\.keras|guard_best\.npz|last/(checkpoint|step-\d+\.(index|data-\d+-of-\d+))"
+    ),
+    "tensorboard": re.compile(r"(train|validation)/events\.out\.tfevents\..+"),
+}
+"""Folders of a run, and the files in them by their place there."""
 _FINDINGS = {
     EVALUATION: (
         {
@@ -55,7 +64,11 @@ def is_own_run(folder: Path) -> bool:
 
 def holds_nothing(folder: Path) -> bool:
     """Whether there is nothing in a folder but what a process leaves that is killed at once."""
-    return all(entry.name == LOCK or is_leftover(entry.name) for entry in folder.iterdir())
+    return all(_is_empty_lock(entry) or is_leftover(entry.name) for entry in folder.iterdir())
+
+
+def _is_empty_lock(entry: Path) -> bool:
+    return entry.name == LOCK and entry.is_file() and not entry.stat().st_size
 
 
 def remove_own_files(folder: Path, keep: tuple[str, ...] = ()) -> None:
@@ -67,23 +80,43 @@ def remove_own_files(folder: Path, keep: tuple[str, ...] = ()) -> None:
     """
     for name, (files, pieces) in _FINDINGS.items():
         place = folder / name
-        _remove(place, files, {pieces} if _is_own_state(place / pieces) else set())
+        if _is_own_state(place / pieces):
+            shutil.rmtree(place / pieces)
+        _remove(place, files)
         if place.is_dir() and not place.is_symlink() and not any(place.iterdir()):
             place.rmdir()
-    _remove(folder, _FILES - set(keep), _FOLDERS)
+    for name, written in _TREES.items():
+        _remove_tree(folder / name, written)
+    _remove(folder, _FILES - set(keep))
 
 
 def _is_own_state(folder: Path) -> bool:
-    return folder.is_dir() and not foreign_entries(folder)
+    linked = folder.is_symlink() or folder.parent.is_symlink()
+    return folder.is_dir() and not linked and not foreign_entries(folder)
 
 
-def _remove(folder: Path, files: set[str], folders: set[str]) -> None:
+def _remove_tree(top: Path, written: re.Pattern[str]) -> None:
+    """Removes files by their place below a folder, and what folders are empty then."""
+    if top.is_symlink():
+        return
+    for place, _, files in os.walk(top, topdown=False):  # it follows no links
+        folder = Path(place)
+        for name in sorted(files):
+            file = folder / name
+            ours = written.fullmatch(file.relative_to(top).as_posix()) or is_leftover(name)
+            if ours and not file.is_symlink():
+                file.unlink()
+        for entry in sorted(folder.iterdir()):
+            if is_leftover(entry.name) and entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)  # TensorFlow's, half a checkpoint
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def _remove(folder: Path, files: set[str]) -> None:
     if folder.is_symlink() or not folder.is_dir():
         return
     for entry in sorted(folder.iterdir(), key=lambda entry: (entry.name in (RUN, LOCK), entry)):
-        if entry.is_symlink():
-            continue
-        if entry.is_dir() and entry.name in folders:
-            shutil.rmtree(entry)
-        elif entry.is_file() and (entry.name in files or is_leftover(entry.name)):
+        ours = entry.name in files or is_leftover(entry.name)
+        if ours and entry.is_file() and not entry.is_symlink():
             entry.unlink()

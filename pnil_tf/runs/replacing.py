@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -90,11 +91,7 @@ class Replaced:
 
     def _empty_discarded(self) -> None:
         remove_own_files(self._discarded)
-        for entry in self._discarded.iterdir():
-            if not (self._path / entry.name).exists():
-                entry.rename(self._path / entry.name)
-        with contextlib.suppress(OSError):  # of two foreign files of one name both stay
-            self._discarded.rmdir()
+        _move_into(self._discarded, self._path)
 
     @contextlib.contextmanager
     def _free(self) -> Iterator[bool]:
@@ -111,9 +108,30 @@ class Replaced:
             yield True
 
 
+def _move_into(source: Path, target: Path) -> None:
+    """Moves all that is in a folder to another one. Of two files of one name both stay."""
+    for entry in sorted(source.iterdir()):
+        place = target / entry.name
+        if _is_real_folder(entry) and _is_real_folder(place):
+            _move_into(entry, place)
+        else:
+            entry.rename(_free_name(place, "earlier") if os.path.lexists(place) else place)
+    source.rmdir()
+
+
+def _is_real_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
 def failed_name(path: Path) -> Path:
     """A free place beside a run's folder for what a failed training leaves."""
+    return _free_name(path, "failed")
+
+
+def _free_name(path: Path, word: str) -> Path:
     number = 1
-    while (new := path.with_name(f"{path.name}_failed{'' if number == 1 else number}")).exists():
+    while os.path.lexists(
+        new := path.with_name(f"{path.name}_{word}{number if number > 1 else ''}")
+    ):
         number += 1
     return new

@@ -64,6 +64,15 @@ def test_help_that_nobody_could_read_is_a_failure():
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("word", ["--help", "--version"])
+def test_the_list_of_commands_meets_streams_as_commands_do(word):
+    full = shell('"$0" -m pnil_tf "$1" >/dev/full', word)
+    assert full.returncode == 1
+    assert full.stderr.startswith("pnil-tf: What it says could not be written")
+    gone = shell('"$0" -m pnil_tf "$1" | true', word)
+    assert (gone.returncode, gone.stderr) == (0, "")
+
+
 def test_a_question_that_nobody_can_answer_is_answered_by_no(tmp_path):
     flags = ("--study=figure4", "--budget=smoke", f"--output={tmp_path}/study")
     done = shell('"$0" "$@" <&-', bin("reproduce.py"), *flags)

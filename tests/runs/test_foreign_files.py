@@ -1,6 +1,7 @@
 """Nothing is deleted that we did not write, whatever a file beside it claims."""
 
 import json
+import os
 
 import keras
 import numpy as np
@@ -130,6 +131,55 @@ def test_what_was_found_out_about_a_run_goes_with_it(folder):
     new.keep_new()
     left = {entry.name for entry in run.iterdir()}
     assert not left & {"evaluation", "certificate"}, "it would speak of another classifier"
+
+
+def test_files_among_the_checkpoints_of_a_run_move_to_the_new_one(folder):
+    run = train(folder.parent / "other", "finished").path
+    ours = ("checkpoints/best.keras", "checkpoints/last/step-4.index", "checkpoints/guard_best.npz")
+    ours += (
+        "tensorboard/train/events.out.tfevents.1.host.v2",
+        "checkpoints/last/.step-5.tmp.index",
+    )
+    mine = {f"{place}/thesis.txt" for place in ("checkpoints", "checkpoints/last", "tensorboard")}
+    for name in (*ours, *mine):
+        (run / name).parent.mkdir(exist_ok=True, parents=True)
+        (run / name).write_text(THESIS)
+    train(run, overwrite=True).keep_new()
+    left = {file.relative_to(run).as_posix() for file in run.rglob("*") if file.is_file()}
+    assert left == {*mine, "run.json", "flags.cfg", ".lock"}
+
+
+def test_of_two_files_of_a_user_under_one_name_both_stay_whenever_a_run_is_replaced(folder):
+    run = train(folder.parent / "other", "finished").path
+    for number in "123":
+        (run / "thesis.txt").write_text(number)
+        new = train(run, overwrite=True)
+        (run / "thesis.txt").write_text("newest")
+        new.keep_new()
+        for lock in new._locks:
+            lock.close()
+        new.write({**OURS, "status": "finished"})
+    assert (run / "thesis.txt").read_text() == "newest"
+    found = sorted(file.read_text() for file in run.glob("thesis.txt*"))
+    assert found == ["1", "2", "3", "newest"]
+    assert not list(folder.parent.glob(".other*"))
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_lock_of_somebody_else_keeps_its_content(tmp_path, linked):
+    (tmp_path / "thesis.txt").write_text(THESIS)
+    (tmp_path / "mine").mkdir()
+    lock = tmp_path / "mine" / ".lock"
+    if linked:
+        lock.symlink_to(tmp_path / "thesis.txt")
+        with pytest.raises(UserError, match="is a link"):
+            lock_folder(tmp_path / "mine")
+    else:
+        os.link(tmp_path / "thesis.txt", lock)
+        lock_folder(tmp_path / "mine").close()
+        with pytest.raises(UserError, match="holds no run"):
+            train(tmp_path / "mine", overwrite=True)
+    assert texts(tmp_path) == [THESIS]
 
 
 def test_pieces_with_a_file_of_a_user_among_them_outlive_their_run(folder):

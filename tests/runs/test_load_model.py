@@ -1,4 +1,5 @@
 import json
+import os
 
 import keras
 import numpy as np
@@ -85,6 +86,15 @@ def test_torn_files(tmp_path):
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "saved_model.pb").write_bytes(b"torn")
     with pytest.raises(UserError, match="SavedModel"):
+        load_model(tmp_path / "m")
+
+
+@pytest.mark.parametrize("name", ["fingerprint.pb", "saved_model.pb", "variables/variables.index"])
+def test_a_pipe_in_a_saved_model_is_not_waited_for(name, tmp_path):
+    classifier().export(str(tmp_path / "m"), verbose=False)
+    (tmp_path / "m" / name).unlink()
+    os.mkfifo(tmp_path / "m" / name)
+    with pytest.raises(UserError, match=f"{name}' is no file"):
         load_model(tmp_path / "m")
 
 
