@@ -34,10 +34,16 @@ def write_arrays(
     with replacing(file) as temporary:
         # Not by `np.savez`: before NumPy 2.1 it pickles objects, and leaves the archive open when
         # the disk is full.
-        with zipfile.ZipFile(temporary, "w", method) as archive:
-            for name, array in arrays.items():
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                    np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
+        with open(temporary, "wb") as whole:
+            archive = zipfile.ZipFile(whole, "w", method)
+            try:
+                for name, array in arrays.items():
+                    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                        np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
+                archive.close()
+            except BaseException:
+                archive.fp = None  # given up: with a member half written it cannot be closed
+                raise
         if sealed:
             seal(temporary)
 

@@ -14,6 +14,7 @@ from absl import flags
 
 from pnil_tf import flags as pnil_flags
 from pnil_tf.errors import UserError, failure, speaking_of_flags
+from pnil_tf.interruption import interruption_alone
 from pnil_tf.logs import quiet_level
 from pnil_tf.signals import answer_signals
 from pnil_tf.standard_streams import guard, lost_output
@@ -48,7 +49,7 @@ def run(command: Callable[[], None], *groups: str) -> NoReturn:
     logging.getLogger("pnil_tf").setLevel(logging.INFO)
     try:
         pnil_flags.parse(sys.argv)
-        with speaking_of_flags():
+        with speaking_of_flags(), interruption_alone():
             command()
     except (flags.Error, UserError) as error:
         leave(program, error, 2)

@@ -17,7 +17,25 @@ def interruption_told(sentence: Callable[[], str]) -> Iterator[None]:
         sentence: Called then and only then.
     """
     try:
-        yield
+        with interruption_alone():
+            yield
     except (KeyboardInterrupt, SystemExit):
         logger.warning("%s", sentence())
         raise
+
+
+@contextlib.contextmanager
+def interruption_alone() -> Iterator[None]:
+    """Within it, Ctrl-C and SIGTERM end as what they are.
+
+    A library that is interrupted may fail in putting its things away, and end in that error.
+    """
+    try:
+        yield
+    except Exception as error:
+        behind: BaseException | None = error
+        while behind is not None and not isinstance(behind, (KeyboardInterrupt, SystemExit)):
+            behind = behind.__context__
+        if behind is None:
+            raise
+        raise behind from None

@@ -9,7 +9,7 @@ from typing import Any
 
 from pnil_tf.errors import argument, repeated_with
 from pnil_tf.files import understood
-from pnil_tf.interruption import interruption_told
+from pnil_tf.interruption import interruption_alone, interruption_told
 from pnil_tf.runs.continuation import FREE_ON_RESUME, check_images, continued
 from pnil_tf.runs.description import first_record, flagfile, say_result
 from pnil_tf.runs.directory import RunDirectory
@@ -49,7 +49,11 @@ def train(settings: TrainSettings, given: Mapping[str, Any] | None = None) -> di
                 return record
     job = prepare(settings)
     record = _begun(job, directory, record)
-    with interruption_told(lambda: _left(directory)), _earlier_run_kept(job, directory):
+    with (
+        interruption_told(lambda: _left(directory)),
+        _earlier_run_kept(job, directory),
+        interruption_alone(),
+    ):
         rate = schedule(job, _peak_rate(job, directory, record))
         fitted = fit(job, directory, record, rate)
         if job.chief:
