@@ -12,6 +12,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from pnil_tf.errors import UserError, argument
 from pnil_tf.validation import is_number
 
@@ -43,6 +45,13 @@ class PixelRange:
             )
         object.__setattr__(self, "low", float(self.low))
         object.__setattr__(self, "high", float(self.high))
+        with np.errstate(over="ignore"):
+            width = float(np.float32(self.high) - np.float32(self.low))
+        if not (math.isfinite(width) and width > 0.0):
+            raise UserError(
+                "A pixel range is two numbers that float32 can tell apart. Received: "
+                f"({self.low!r}, {self.high!r}). Pass for example (0, 255)."
+            )
 
     @classmethod
     def of(cls, value: Any) -> PixelRange:

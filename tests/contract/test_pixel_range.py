@@ -64,7 +64,11 @@ def test_a_share_is_written_as_it_is_usually_said(length, words):
 
 
 @pytest.mark.parametrize(
-    "value", [(1, 0), (0, 0), (0, float("inf")), (0, "a"), 255, "0,255", (0, 1, 2), (False, True)]
+    "value",
+    [
+        *((1, 0), (0, 0), (0, float("inf")), (0, "a"), 255, "0,255", (0, 1, 2), (False, True)),
+        *((-1e308, 1e308), (0, 1e39), (0, 1e-50), (2**24, 2**24 + 1)),  # float32 knows none
+    ],
 )
 def test_what_is_no_range_is_refused(value):
     with pytest.raises(UserError, match="two numbers, the smaller one first"):
