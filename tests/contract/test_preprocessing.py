@@ -70,7 +70,12 @@ KEEPING = {
 }
 
 
-@pytest.mark.parametrize("name", KEEPING)
+def named(name):
+    loses = name == "tile" and KEEPING[name]()(keras.Input((6, 6, 3))).shape[-1] is None
+    return pytest.param(name, marks=pytest.mark.skipif(loses, reason="an older Keras"))
+
+
+@pytest.mark.parametrize("name", map(named, KEEPING))
 def test_a_scale_is_found_behind_all_that_keeps_values(name):
     keras_model = model(KEEPING[name](), D.Rescaling(1 / 127.5, -1.0))
     served = servable(keras_model)

@@ -161,7 +161,7 @@ def test_failed_cells_are_told(output, monkeypatch, capsys):
         (["--budget=huge"], "huge"),
         (["--workers=0"], "--workers must be a whole number, at least 1"),
         (["--gpus_per_job=1"], "shared out by Ray"),
-        (["--gpus_per_job=-1", "--engine=ray"], "0 or greater"),
+        (["--gpus_per_job=-1", "--engine=ray"], "must be 0 or a part of 1"),
         (["--study=cifar10_madry", "--budget=smoke"], "digits only"),
         (["--report_only", "--output=/does/not/exist"], "nothing to report"),
         (["--output=/etc/passwd"], "must be a folder"),

@@ -572,7 +572,13 @@ class OwnKindOfFlip(D.RandomFlip):
 )
 def test_random_layers_of_the_users_are_warned_of_once(blobs, make, words):
     x, y = blobs[0][:40] / blobs[0].max(), blobs[1][:40]
-    model = compiled(linear(make()))
+    layer = make()
+    if isinstance(layer, D.AugMix):
+        try:
+            tf.function(layer)(x[:1], training=True)
+        except ValueError:
+            pytest.skip("an older Keras, whose AugMix takes three channels alone")
+    model = compiled(linear(layer))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model.fit(x, y, verbose=0, epochs=2)
