@@ -71,7 +71,7 @@ def test_a_share_is_written_as_it_is_usually_said(length, words):
     ],
 )
 def test_what_is_no_range_is_refused(value):
-    with pytest.raises(UserError, match="two numbers, the smaller one first"):
+    with pytest.raises(UserError, match="A pixel range is two numbers"):
         PixelRange.of(value)
 
 
