@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 
 from pnil_tf.errors import UserError
 
 _CHIEF, _WORKER = "chief", "worker"
 _LAST_PORT = 65535
+_HOST = re.compile(r"[^\s:\[\]]+|\[[0-9A-Fa-f:.]+(%\w+)?\]")  # a name, or an address of IPv6
 _EXAMPLE = (
     '{"cluster": {"worker": ["one:2222", "two:2222"]}, "task": {"type": "worker", "index": 0}}'
 )
@@ -60,7 +62,7 @@ def _is_address(address: object) -> bool:
         return False
     host, _, port = address.rpartition(":")
     return (
-        bool(host.strip())
+        _HOST.fullmatch(host) is not None
         and port.isascii()
         and port.isdecimal()
         and len(port) <= len(str(_LAST_PORT))

@@ -38,6 +38,8 @@ def test_clusters_that_can_come_together(config):
         ({"cluster": {"worker": [5]}, "task": WORKER}, "5 is no address"),
         ({"cluster": {"worker": ["one"]}, "task": WORKER}, "'one' is no address"),
         ({"cluster": {"worker": [":2222"]}, "task": WORKER}, "no address"),
+        ({"cluster": {"worker": ["one:80:90"]}, "task": WORKER}, "'one:80:90' is no address"),
+        ({"cluster": {"worker": ["one two:90"]}, "task": WORKER}, "'one two:90' is no address"),
         ({"cluster": {"worker": ["one:99999"]}, "task": WORKER}, "'one:99999' is no address"),
         ({"cluster": {"worker": ["one:0"]}, "task": WORKER}, "no address"),
         ({"cluster": {"worker": ["one:٣"]}, "task": WORKER}, "no address"),
