@@ -19,6 +19,8 @@ HIDING = [
     "\u200f",
     "\udcff",
     "\u2028",
+    "run\u200bs",
+    "\ufeffrun",
 ]
 
 
