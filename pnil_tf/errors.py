@@ -82,6 +82,8 @@ def argument(name: str, value: object = None) -> str:
     said = f"--{name}" if flag else name
     if value is None:
         return said
+    if flag and isinstance(value, bool):
+        return said if value else f"--no{name}"
     if isinstance(value, tuple):
         parts = [_said(p, flag) if isinstance(p, str) else f"{p:g}" for p in value]
         return f"{said}={','.join(parts)}" if flag else f"{said}=({', '.join(parts)})"

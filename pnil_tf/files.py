@@ -304,6 +304,28 @@ def refuse_file_in_the_way(what: str, path: str | os.PathLike[str]) -> None:
         )
 
 
+def make_folder(what: str, path: Path) -> None:
+    """Makes a folder, with those above it, unless it exists.
+
+    Args:
+        what: What the sentence calls the path, as `errors.argument` does.
+        path: The folder.
+
+    Raises:
+        UserError: If this is no place for a folder. A full disk or a read-only one stays an
+            `OSError`.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.EACCES, errno.EPERM):
+            raise
+        raise UserError(
+            f"The folder {str(path)!r} cannot be made: {error.strerror}. Choose another place by "
+            f"{what}, or one in which you may write."
+        ) from error
+
+
 def refuse_odd_entries(folder: Path) -> None:
     """Refuses a folder to write in that holds a link to a place outside, or a pipe or device.
 

@@ -31,7 +31,7 @@ from pnil_tf.study.budgets import BUDGETS
 from pnil_tf.study.settings import StudySettings
 from pnil_tf.study.studies import STUDIES
 from pnil_tf.training import settings as training
-from pnil_tf.validation import require_count
+from pnil_tf.validation import meant, require_count
 from pnil_tf.vocabulary import (
     ATTACKS,
     AUGMENTATIONS,
@@ -58,6 +58,16 @@ class _Parser(flags.ArgumentParser):
 
     def flag_type(self) -> str:
         return self.syntactic_help
+
+
+class _ChoiceParser(flags.EnumParser):
+    """As absl's, and says which of the names was probably meant."""
+
+    def parse(self, argument: str) -> str:
+        try:
+            return str(super().parse(argument))
+        except ValueError as error:
+            raise ValueError(" ".join([f"{error}.", *meant(argument, self.enum_values)])) from error
 
 
 def parse_number(text: str) -> float:
@@ -140,6 +150,7 @@ _SERIALIZER: Any = flags.ArgumentSerializer()
 def _choice(*names: str) -> Callable[..., None]:
     def define(name: str, default: Any, text: str, flag_values: flags.FlagValues) -> None:
         flags.DEFINE_enum(name, default, list(names), text, flag_values=flag_values)
+        flag_values[name].parser = _ChoiceParser(names)
 
     return define
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import fractions
 import math
 import numbers
 import types
@@ -54,7 +55,19 @@ def check_types(settings: Any) -> None:
         value = getattr(settings, name)
         if not _is(value, kind):
             said = getattr(kind, "__name__", None) or str(kind)
-            raise UserError(f"{argument(name)} must be of the type {said}. Received: {value!r}.")
+            raise UserError(
+                f"{argument(name)} must be of the type {said}. Received: {value!r}."
+                f"{without_quotes(value)}"
+            )
+
+
+def without_quotes(value: Any) -> str:
+    """The advice, after a space, for a number that was given as text; empty for all else."""
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError, ZeroDivisionError):
+            fractions.Fraction(value)
+            return f" Write {value.strip()} without quotes."
+    return ""
 
 
 def require(condition: bool, message: str) -> None:
@@ -109,7 +122,7 @@ def require_one_of(name: str, value: Any, names: Collection[str]) -> None:
     require(
         value in names,
         f"{argument(name)} must be one of {', '.join(names)}. Received: {value!r}."
-        f"{' '.join(['', *_meant(value, names)])}",
+        f"{' '.join(['', *meant(value, names)])}",
     )
 
 
@@ -122,11 +135,11 @@ def require_known(what: str, value: Any, names: Collection[str]) -> None:
         names: Those that there are.
     """
     if value not in names:
-        said = [*_meant(value, names), f"Choose from {', '.join(names)}."]
+        said = [*meant(value, names), f"Choose from {', '.join(names)}."]
         raise UserError(f"No {what} has this name. Received: {value!r}. {' '.join(said)}")
 
 
-def _meant(value: Any, names: Collection[str]) -> list[str]:
+def meant(value: Any, names: Collection[str]) -> list[str]:
     """The question whether the nearest of some names was meant, if one is near."""
     near = difflib.get_close_matches(value, names, 1) if isinstance(value, str) else []
     return [f"Did you mean {name!r}?" for name in near]

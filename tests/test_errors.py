@@ -26,6 +26,8 @@ A_WHOLE_COMMAND = re.compile(r"the command [a-z-]* *--.*")
         ("resume", None, "resume", "--resume"),
         ("workers", 2, "workers=2", "--workers=2"),
         ("epsilon", "8/255", "epsilon=8/255", "--epsilon=8/255"),
+        ("overwrite", True, "overwrite=True", "--overwrite"),
+        ("checks", False, "checks=False", "--nochecks"),
         ("engine", "ray", "engine='ray'", "--engine=ray"),
         ("pixel_range", (0.0, 255.0), "pixel_range=(0, 255)", "--pixel_range=0,255"),
     ],

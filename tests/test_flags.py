@@ -240,3 +240,12 @@ def test_a_pixel_range_is_two_numbers():
         export("--model=m", "--output=o", "--pixel_range=255,0")
     with pytest.raises(absl_flags.IllegalFlagValueError):
         export("--model=m", "--output=o", "--pixel_range=255")
+
+
+def test_a_choice_that_is_nearly_right_is_answered_with_the_right_one():
+    values = absl_flags.FlagValues()
+    flags.define("evaluation", flag_values=values)
+    with pytest.raises(absl_flags.Error, match=r"quick.*Did you mean 'quick'"):
+        flags.parse(["evaluate", "--effort=quik"], values)
+    flags.parse(["evaluate", "--effort=quick"], values)
+    assert values["effort"].value == "quick"

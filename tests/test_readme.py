@@ -56,10 +56,18 @@ def test_examples_are_short():
         assert max(map(len, lines)) <= 100
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/getting-started.md", "docs/python.md"])
+def test_a_page_begins_with_its_imports(page):
+    first = (ROOT / page).read_text("utf-8").split("```python\n")[1].split("```")[0]
+    names = {}
+    exec(first.split("\n\n")[0], names)
+    assert {"keras", "pnil_tf"} <= names.keys()
+
+
 def test_three_lines_train_a_model_of_ones_own(names):
     names["classifier"] = classifier()
     (block,) = [block for block in BLOCKS if "model.fit(x, y, epochs=5, val" in block]
-    assert len(block.strip().splitlines()) == 3
+    assert len(block.removeprefix("import keras, pnil_tf\n\n").strip().splitlines()) == 3
     exec(block, names)
     history = names["model"].history.history
     assert history["loss"][-1] < history["loss"][0]

@@ -83,6 +83,14 @@ def test_values_of_other_types_are_refused(wrong):
         check_types(Settings(**wrong))
 
 
+def test_a_number_in_quotes_is_said_to_need_none():
+    for text in ("8/255", "0.1"):
+        with pytest.raises(UserError, match=f"Received: '{text}'. Write {text} without quotes"):
+            check_types(Settings(real=text))
+    with pytest.raises(UserError, match=r"Received: 'auto'\.$"):
+        check_types(Settings(real="auto"))
+
+
 def test_errors_speak_of_arguments_in_python_and_of_flags_in_a_command():
     with pytest.raises(UserError, match=r"^epochs must be a whole number.* Received: 0\.$"):
         OptimizationSettings(epochs=0)

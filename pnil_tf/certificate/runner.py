@@ -34,6 +34,7 @@ from pnil_tf.certificate.sampling import Sampler
 from pnil_tf.certificate.settings import CertificateSettings
 from pnil_tf.contract.checks import check_each_alone
 from pnil_tf.contract.pixel_range import PixelRangeLike, check_reach
+from pnil_tf.errors import argument
 from pnil_tf.evaluation.described import described
 from pnil_tf.evaluation.images import check_classes, first_images, unit_images
 from pnil_tf.evaluation.runner import digest_of, fingerprint, name_of
@@ -41,6 +42,7 @@ from pnil_tf.evaluation.store import Store, check_identity
 from pnil_tf.evaluation.target import looked_at, target_of
 from pnil_tf.files import (
     lock_folder,
+    make_folder,
     read_json,
     refuse_odd_entries,
     sha256_of,
@@ -134,7 +136,7 @@ def certify(
             with lock_folder(output):
                 _write(output, {**found.results, **sides})
         return Certificate.load(output)
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(argument("output"), output)
     with lock_folder(output):
         if not (resume or overwrite):
             refuse_existing(output)

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from pnil_tf.errors import UserError, argument
-from pnil_tf.validation import is_number
+from pnil_tf.validation import is_number, without_quotes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +122,10 @@ def check_epsilon(
         UserError: If it is not positive, or above 1 in l_inf.
     """
     if not is_number(epsilon) or epsilon <= 0:
-        raise UserError(f"An attack needs epsilon > 0, a number. Received: {epsilon!r}.")
+        raise UserError(
+            f"An attack needs epsilon > 0, a number. Received: {epsilon!r}."
+            f"{without_quotes(epsilon)}"
+        )
     if norm == "linf" and epsilon > 1:
         stands_in = pixel_range()
         pixels = 255.0 if stands_in.is_unit else stands_in.width

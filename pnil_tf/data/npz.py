@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from pathlib import Path
 
@@ -110,6 +111,11 @@ def _images(x: np.ndarray, name: str, given: str, pixel_range: PixelRange) -> np
             f"{name} in npz:{given} has its channels first, in the shape {x.shape}. Write "
             f"{name}.transpose(0, 2, 3, 1)."
         )
+    if x.ndim in (3, 4) and not len(x):
+        raise UserError(
+            f"{name} in npz:{given} must hold images, and holds none: it has the shape {x.shape}. "
+            "Write at least one."
+        )
     if x.ndim not in (3, 4) or not x.size:
         raise UserError(
             f"{name} in npz:{given} must hold images, of the shape (n, height, width) or "
@@ -125,7 +131,12 @@ def _images(x: np.ndarray, name: str, given: str, pixel_range: PixelRange) -> np
             f"holds {x.dtype}. Write {name}.astype('uint8') if its values go from 0 to 255."
         )
     low, high = float(x.min()), float(x.max())
-    if not (pixel_range.low <= low and high <= pixel_range.high):  # NaN fails, too
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise UserError(
+            f"The float pixels of {name} in npz:{given} must be finite numbers. There is NaN or "
+            "infinity among them. Replace those values, or leave these images out."
+        )
+    if not (pixel_range.low <= low and high <= pixel_range.high):
         seem = range_like(low, high)
         hint = (
             f"Give {argument('pixel_range', (seem.low, seem.high))} if that is what the "
@@ -160,6 +171,12 @@ def _labels(y: np.ndarray, name: str, images: np.ndarray, given: str) -> np.ndar
         raise UserError(
             f"{name} in npz:{given} must hold {n} labels, one for each image. It has the shape "
             f"{y.shape}."
+        )
+    if y.dtype.kind in "SU":
+        raise UserError(
+            f"{name} in npz:{given} must hold integers, the numbers of the classes from 0. It "
+            f"holds text, such as {str(y[0])!r}. Number the classes, for example by "
+            f"numpy.unique({name}, return_inverse=True)[1]."
         )
     if y.dtype.kind not in "iu":
         raise UserError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -49,19 +49,23 @@ def settings_of_effort(effort: str) -> dict[str, Any]:
     return {**_OF_EFFORT[effort], "effort": effort}
 
 
-def settings_with(effort: str, given: Mapping[str, Any]) -> EvaluationSettings:
+def settings_with(
+    effort: str, given: Mapping[str, Any], others: Collection[str] = ()
+) -> EvaluationSettings:
     """Returns the settings of an effort where nothing else was given.
 
     Args:
         effort: One of `EFFORTS`.
         given: Fields of `EvaluationSettings`.
+        others: Further arguments that the caller has, to be named where a name is unknown.
 
     Raises:
         UserError: If there is no such effort or setting, or a value cannot be right.
     """
-    known = [field.name for field in fields(EvaluationSettings)]
+    settings = [field.name for field in fields(EvaluationSettings)]
+    known = list(dict.fromkeys([*settings, *others]))
     for name in given:
-        if name not in known:
+        if name not in settings:
             near = difflib.get_close_matches(name, known, 1)
             hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(known)}."
             raise UserError(f"An evaluation has no setting {name!r}. {hint}")

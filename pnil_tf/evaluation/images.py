@@ -34,6 +34,11 @@ def first_images(images: Any, labels: Any, count: int) -> tuple[np.ndarray, np.n
         UserError: If they are none.
     """
     images, labels = np.asarray(images), np.asarray(labels)
+    if images.ndim == 4 and not len(images):
+        raise UserError(
+            f"There are no images to evaluate. Received: an array of the shape {images.shape}. "
+            "Pass at least one, with its label."
+        )
     if images.ndim != 4 or not images.size or images.dtype.kind not in "buif":
         raise UserError(
             "Images must be numbers of the shape (n, height, width, channels). "

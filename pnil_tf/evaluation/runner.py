@@ -64,6 +64,7 @@ from pnil_tf.evaluation.trial import CLEAN, Outcome, Trial
 from pnil_tf.evaluation.verdict import decide, worst_per_image
 from pnil_tf.files import (
     lock_folder,
+    make_folder,
     read_json,
     refuse_odd_entries,
     sha256_of,
@@ -179,7 +180,7 @@ def evaluate(
         target.pixel_range,
         target.pixel_range.says(settings.epsilon),
     )
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(argument("output"), output)
     with lock_folder(output):
         if not (resume or overwrite):
             refuse_existing(output)  # another process may have been faster

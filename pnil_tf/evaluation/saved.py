@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeVar
 
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.output import check_files
-from pnil_tf.files import read_json, refuse_file_in_the_way, replacing, understood
+from pnil_tf.files import make_folder, read_json, refuse_file_in_the_way, replacing, understood
 
 ASaved = TypeVar("ASaved", bound="SavedResults")
 
@@ -67,8 +67,13 @@ class SavedResults(abc.ABC):
             overwrite: Whether to replace what is there of the same kind.
 
         Raises:
-            UserError: If there is something, and it is not to be replaced.
+            UserError: If there is something, and it is not to be replaced; or for an empty name.
         """
+        if not str(folder):  # Path would take it for the current folder
+            raise UserError(
+                f"A folder needs a name to save {self._what[1]} to it. Received: {str(folder)!r}. "
+                "Pass a name, or '.' for the current folder."
+            )
         folder = Path(folder)
         refuse_file_in_the_way("The place to save to", str(folder))
         if (folder / self._files[-1]).exists() and not overwrite:
@@ -77,7 +82,7 @@ class SavedResults(abc.ABC):
                 "overwrite=True."
             )
         self._refuse_foreign(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder("The place to save to", folder)
         for name in self._files:
             if (self.folder / name).is_file():
                 with replacing(folder / name) as temporary:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pnil_tf.certificate.output import REPORT
 from pnil_tf.certificate.result import Certificate
 from pnil_tf.certificate.runner import certify
 from pnil_tf.certificate.settings import CertificateSettings
@@ -14,6 +16,8 @@ from pnil_tf.errors import UserError
 from pnil_tf.files import sha256_of
 from pnil_tf.runs.evaluate import going_on_told, own_pixels, settle
 from pnil_tf.runs.names import CERTIFICATE, EVALUATION
+
+logger = logging.getLogger(__name__)
 
 
 def certify_saved(
@@ -59,7 +63,7 @@ def certify_saved(
     test = saved.dataset.test.take(settings.images)
     chosen = given or saved.loaded.pixel_range
     with going_on_told(output):
-        return certify(
+        certificate = certify(
             saved.loaded.model,
             own_pixels(saved.loaded.model, test.images, chosen, outputs),
             test.labels,
@@ -74,3 +78,5 @@ def certify_saved(
             name=model,
             evaluation=Path(evaluation) if evaluation else Path(model) / EVALUATION,
         )
+    logger.info("The report is in %s", Path(output) / REPORT)
+    return certificate

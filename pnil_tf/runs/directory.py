@@ -11,6 +11,7 @@ from pnil_tf.errors import RunFailedError, UserError, argument
 from pnil_tf.files import (
     LOCK,
     lock_folder,
+    make_folder,
     read_json,
     refuse_file_in_the_way,
     refuse_odd_entries,
@@ -122,7 +123,7 @@ class RunDirectory:
 
         An existing run, if it is to be replaced, is put aside until `keep_new` or `keep_old`.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(argument("runs_dir"), self.path)
         self.lock()
         self._refuse_existing()  # another process may have been faster
         if self.description.exists() and not self._replaced.exists and self._begun():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from pnil_tf.contract.pixel_range import UNIT, PixelRange
 from pnil_tf.data import Dataset, DataSettings, load
 from pnil_tf.errors import RunFailedError, UserError, argument, repeated_with
+from pnil_tf.evaluation.output import REPORT
 from pnil_tf.evaluation.runner import evaluate
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.target import looked_at
@@ -23,6 +25,8 @@ from pnil_tf.runs.crew import crew_of, leave_room_on_gpus, require_crew
 from pnil_tf.runs.load import Loaded, load_model, load_source, read_run, refuse_no_model
 from pnil_tf.runs.names import EVALUATION, RUN
 from pnil_tf.vocabulary import NORMS
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,7 +190,7 @@ def evaluate_saved(
     chosen, outputs = given or saved.loaded.pixel_range, outputs or saved.loaded.outputs
     images = own_pixels(saved.loaded.model, test.images, chosen, outputs)
     with _failure_told(output), going_on_told(output):
-        return evaluate(
+        results = evaluate(
             saved.loaded.model,
             images,
             test.labels,
@@ -204,6 +208,8 @@ def evaluate_saved(
             crew=crew_of(model, images, test.labels, settings, workers, engine, source),
             transfer_from=source,
         )
+    logger.info("The report is in %s", Path(output) / REPORT)
+    return results
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -67,7 +68,8 @@ def evaluate(
         effort: `"quick"` is a first look (a minute or two on two cores for images like MNIST's);
             its verdict is 'doubtful' at best. `"standard"` is the default, `"thorough"` what a
             paper needs.
-        attacks: Names of the attacks to run, or of suites; the effort's by default.
+        attacks: Names of the attacks to run, or of suites, in a list or joined by commas; the
+            effort's by default.
         images: How many images to take, the first ones (mixed before, if they are sorted by
             class); the effort's number by default.
         seed: Every random number of the evaluation follows from it.
@@ -90,11 +92,10 @@ def evaluate(
     """
     given = {"epsilon": epsilon, "norm": norm, "seed": seed, "save_adversarial": True, **settings}
     if attacks is not None:
-        single = isinstance(attacks, str) or not isinstance(attacks, Iterable)
-        given["attacks"] = (attacks,) if single else tuple(attacks)
+        given["attacks"] = _names(attacks)
     if images is not None:
         given["images"] = images
-    asked = settings_with(effort, given)
+    asked = settings_with(effort, given, _OWN)
     require_crew(workers, engine)
     kind = name = identity = recorded = None
     given_model = model
@@ -124,6 +125,21 @@ def evaluate(
         transfer_from=other,
     )
     return Evaluation(Path(keeper.name), results, keeper)
+
+
+_OWN = [
+    name
+    for name, parameter in inspect.signature(evaluate).parameters.items()
+    if parameter.kind is parameter.KEYWORD_ONLY
+]
+"""What may be said by its name alone, beside the fields of the settings."""
+
+
+def _names(given: Any) -> Any:
+    """Names as the settings hold them; what cannot be names stays as it is, to be refused so."""
+    if isinstance(given, str):
+        return tuple(part.strip() for part in given.split(",") if part.strip())
+    return tuple(given) if isinstance(given, Iterable) else given
 
 
 def _source(given: Any) -> Source | None:

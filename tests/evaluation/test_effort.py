@@ -44,5 +44,7 @@ def test_more_effort_is_no_less_of_anything():
 def test_misspelt_words_are_answered_with_the_right_ones():
     with pytest.raises(UserError, match="Did you mean 'restarts'"):
         settings_with("quick", {"epsilon": 0.1, "restart": 2})
+    with pytest.raises(UserError, match=r"There are epsilon, .*, effort, workers"):
+        settings_with("quick", {"epsilon": 0.1, "zzz": 2}, ["effort", "workers"])
     with pytest.raises(UserError, match="quick, standard, thorough"):
         settings_with("fast", {"epsilon": 0.1})

@@ -234,3 +234,8 @@ def test_a_radius_that_is_no_share_is_refused(tmp_path):
             EvaluationSettings(epsilon=8.0),
             tmp_path / "e",
         )
+
+
+def test_no_images_are_said_to_be_none():
+    with pytest.raises(UserError, match="There are no images to evaluate"):
+        first_images(X[:0], Y[:0], 10)

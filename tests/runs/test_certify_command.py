@@ -32,6 +32,7 @@ def test_a_run_is_certified_and_what_cannot_be_is_refused(tmp_path):
     assert status == 0, err
     assert "0.05 of the range" in out
     assert "Proved: within epsilon" in out
+    assert f"The report is in {folder}/certificate/certificate.html" in err
     record = json.loads((folder / "certificate" / "certificate.json").read_text())
     assert record["settings"]["draws"] == 200
     assert record["certified"]["epsilon"] == 0.05

@@ -60,13 +60,15 @@ def run(tmp_path):
     return folder
 
 
-def test_a_run_knows_its_data_and_epsilon(run, asked):
+def test_a_run_knows_its_data_and_epsilon(run, asked, caplog):
+    caplog.set_level("INFO", "pnil_tf")
     results = evaluate_saved(str(run), options=OPTIONS)
     assert (asked[0].dataset, asked[0].image_size, asked[0].split_seed) == ("mnist", (4, 4), 3)
     assert (asked[0].repeat, asked[0].fold) == (2, 0)
     assert results["settings"]["epsilon"] == 0.25
     assert results["data"]["name"] == "mnist"
     assert (run / "evaluation" / "report.html").exists()
+    assert f"The report is in {run}/evaluation/report.html" in caplog.messages
 
 
 def test_the_report_says_at_which_radius_a_run_was_trained(run, asked):

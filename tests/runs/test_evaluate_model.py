@@ -115,6 +115,8 @@ def test_it_is_saved_once_and_opened_again(result, tmp_path):
     with pytest.raises(UserError, match="overwrite=True"):
         result.save(folder)
     result.save(folder, overwrite=True)
+    with pytest.raises(UserError, match="A folder needs a name"):
+        result.save("")
     with pytest.raises(UserError, match="no evaluation"):
         Evaluation.load(tmp_path)
 
@@ -196,6 +198,11 @@ def test_a_saved_model_and_an_adversarial_model(tmp_path, result):
     ("change", "words"),
     [
         ({"restart": 2}, "Did you mean 'restarts'"),
+        ({"pixel_rang": (0, 1)}, "Did you mean 'pixel_range'"),
+        ({"zzz": 2}, "pixel_range, outputs, verbose, workers, engine, transfer_from"),
+        ({"epsilon": "8/255"}, "Write 8/255 without quotes"),
+        ({"attacks": 3}, r"Received: 3\.$"),
+        ({"attacks": "pgd, square,nope"}, "Received: 'nope'"),
         ({"effort": "much"}, "quick, standard, thorough"),
         ({"epsilon": 8}, "8/255"),
         ({"attacks": ()}, "No attack was named"),

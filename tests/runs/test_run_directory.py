@@ -24,6 +24,13 @@ def test_an_existing_run_is_neither_replaced_nor_continued_unasked(tmp_path):
     assert RunDirectory(settings(tmp_path, resume=True)).exists
 
 
+def test_a_place_where_no_folder_can_be_made_is_a_users_mistake():
+    with pytest.raises(
+        UserError, match=r"'/proc/x/mine' cannot be made: .*another place by runs_dir"
+    ):
+        RunDirectory(settings("/proc/x")).begin({**OURS, "status": "unfinished"}, FLAGS)
+
+
 def test_a_damaged_run_can_be_replaced_and_nothing_else(tmp_path):
     run = RunDirectory(settings(tmp_path))
     run.begin({**OURS, "status": "unfinished"}, FLAGS)
