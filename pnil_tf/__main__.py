@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 from types import ModuleType
@@ -10,6 +9,7 @@ from typing import NoReturn
 
 from pnil_tf import cli
 from pnil_tf.standard_streams import guard
+from pnil_tf.validation import meant
 from pnil_tf.version import __version__
 
 PROGRAM = "pnil-tf"
@@ -35,8 +35,7 @@ def _leave(word: str) -> NoReturn:
     if word == "--version":
         print(f"pnil_tf {__version__}")
         cli.leave_well(PROGRAM)
-    near = difflib.get_close_matches(word, COMMANDS, 1)
-    advice = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(COMMANDS)}."
+    [advice] = meant(word, COMMANDS) or [f"There are {', '.join(COMMANDS)}."]
     cli.leave(PROGRAM, f"there is no command {word!r}. {advice}", 2)
 
 

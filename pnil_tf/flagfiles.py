@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
 from pnil_tf.errors import UserError
+from pnil_tf.validation import meant
 
 PREFIX = "preset:"
 """What stands before the name of one of ours in `--flagfile=`."""
@@ -26,7 +26,6 @@ def preset(name: str) -> Path:
     """
     names = presets()
     if name not in names:
-        near = difflib.get_close_matches(name, names, 1)
-        advice = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(names)}."
+        [advice] = meant(name, names) or [f"There are: {', '.join(names)}."]
         raise UserError(f"There is no flagfile {PREFIX}{name}. {advice}")
     return _FOLDER / f"{name}.cfg"

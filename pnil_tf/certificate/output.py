@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pnil_tf.errors import UserError, argument
-from pnil_tf.evaluation.output import holds_all
+from pnil_tf.evaluation import output as evaluation
 from pnil_tf.evaluation.store import holds_pieces, refuse_foreign_state
 
 RESULTS, ARRAYS, REPORT = "certificate.json", "certificate.npz", "certificate.html"
@@ -19,12 +19,7 @@ def refuse_existing(output: Path) -> None:
     Raises:
         UserError: If so.
     """
-    if any((output / name).exists() for name in (RESULTS, STATE)):
-        raise UserError(
-            f"{output} holds a certificate, and neither {argument('resume')} (go on with it) nor "
-            f"{argument('overwrite')} (replace it) was given. Pass one, or choose another "
-            f"{argument('output')}."
-        )
+    evaluation.refuse_existing(output, "a certificate", (RESULTS, STATE))
 
 
 def refuse_foreign(output: Path) -> None:
@@ -35,7 +30,7 @@ def refuse_foreign(output: Path) -> None:
     """
     refuse_foreign_state(output / STATE)
     results = output / RESULTS
-    if holds_pieces(output / STATE) or (results.is_file() and holds_all(results, _OURS)):
+    if holds_pieces(output / STATE) or (results.is_file() and evaluation.holds_all(results, _OURS)):
         return
     for name in (RESULTS, ARRAYS, REPORT):
         if (output / name).exists():

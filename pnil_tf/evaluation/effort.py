@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping
 from dataclasses import fields
 from typing import Any
 
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.settings import EvaluationSettings
-from pnil_tf.validation import require_one_of
+from pnil_tf.validation import meant, require_one_of
 from pnil_tf.vocabulary import EFFORTS
 
 # Quick settings lie below the floors on which a verdict can rest (obfuscation/floors.py): what a
@@ -66,7 +65,6 @@ def settings_with(
     known = list(dict.fromkeys([*settings, *others]))
     for name in given:
         if name not in settings:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(known)}."
+            [hint] = meant(name, known) or [f"There are {', '.join(known)}."]
             raise UserError(f"An evaluation has no setting {name!r}. {hint}")
     return EvaluationSettings(**{**settings_of_effort(effort), **given})

@@ -23,15 +23,22 @@ _OURS = (b'"verdict"', b'"identity"', b'"sha256"')
 logger = logging.getLogger(__name__)
 
 
-def refuse_existing(output: Path) -> None:
-    """Refuses a folder that holds an evaluation, begun or finished.
+def refuse_existing(
+    output: Path, what: str = "an evaluation", names: tuple[str, ...] = (RESULTS, STATE)
+) -> None:
+    """Refuses a folder that holds results, begun or finished.
+
+    Args:
+        output: The folder.
+        what: Whose results they are.
+        names: What lies in the folder then.
 
     Raises:
         UserError: If so.
     """
-    if any((output / name).exists() for name in (RESULTS, STATE)):
+    if any((output / name).exists() for name in names):
         raise UserError(
-            f"{output} holds an evaluation, and neither {argument('resume')} (go on with it) nor "
+            f"{output} holds {what}, and neither {argument('resume')} (go on with it) nor "
             f"{argument('overwrite')} (replace it) was given. Pass one, or choose another "
             f"{argument('output')}."
         )
