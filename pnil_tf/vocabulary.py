@@ -38,6 +38,9 @@ AVERAGES = ("loss", "logits")
 AUGMENTATIONS = ("none", "shift", "flip_crop")
 """Random views of the images that a training can take."""
 
+KEEP = ("best", "last")
+"""Whose epoch's classifier a training keeps."""
+
 EFFORTS = ("quick", "standard", "thorough")
 """How much an evaluation does."""
 

@@ -22,7 +22,7 @@ from pnil_tf.validation import (
     require_one_of,
     require_positive,
 )
-from pnil_tf.vocabulary import AUGMENTATIONS, INITIAL_SIGMA
+from pnil_tf.vocabulary import AUGMENTATIONS, INITIAL_SIGMA, KEEP
 
 # The paper's budgets, pixels in [0, 1].
 PAPER_EPSILON = {"mnist": 8 / 255, "fashion_mnist": 4 / 255, "cifar10": 0.03}
@@ -148,7 +148,7 @@ class AttackTrainingSettings:
         eot_samples: Draws of the noise per gradient of the training attack.
         clip_start: Whether the random start is clipped to [0, 1] (the paper: no).
         clean_weight: Share of clean images in the loss (the paper: 0).
-        validation_attack: The attack that chooses the checkpoint.
+        validation_attack: The attack that chooses the best epoch.
         validation_images: Number of validation images attacked after every epoch.
         validation_eot_samples: Draws per gradient of the validation attack.
         guard: What happens on catastrophic overfitting: `"off"`, `"warn"`, `"stop"` or
@@ -205,6 +205,8 @@ class OptimizationSettings:
         cycle_epochs: Period of the `triangular` schedule.
         weight_averaging: Decay per step of the average of the weights, which is then what is
             validated, kept and exported; 0 (the paper) averages nothing.
+        keep: The epoch whose classifier is kept: the `"best"`, with the lowest (adversarial)
+            validation loss, or the `"last"`.
         label_smoothing: Share of a label that is spread over all classes in the training loss.
         consistency: Weight of a loss between the logits at the attack's start and at its end.
         augment: Random views of the training images: `"none"`, `"shift"` or `"flip_crop"`.
@@ -218,6 +220,7 @@ class OptimizationSettings:
     schedule: str = "one_cycle"
     cycle_epochs: float = 5.0
     weight_averaging: float = 0.0
+    keep: str = "best"
     label_smoothing: float = 0.0
     consistency: float = 0.0
     augment: str = "none"
@@ -230,6 +233,7 @@ class OptimizationSettings:
             _require_positive(self, "max_lr")
         if self.min_lr is not None:
             _require_positive(self, "min_lr")
+        require_one_of("keep", self.keep, KEEP)
         check_recipe(self.weight_averaging, self.label_smoothing, self.consistency, self.augment)
         require(
             0 <= self.seed < 2**32,
