@@ -39,6 +39,7 @@ from pnil_tf.vocabulary import (
     EFFORTS,
     ENGINES,
     KEEP,
+    LOG_VARIANCES,
     LOSSES,
     NORMS,
     OUTPUT_KINDS,
@@ -228,6 +229,11 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
             "Weight in the loss of log D, the noise's sensitivity, for certificates: 0.2, say.",
         ),
         "pnil_trainable": (_BOOLEAN, "Learn the noise; otherwise it stays as it starts."),
+        "pnil_log_variance": (
+            _choice(*LOG_VARIANCES),
+            "How the noise follows the image: linear, a weight and a bias for each pixel (the "
+            "paper), or conv, convolutions over what surrounds it.",
+        ),
         "noise_at_inference": (_BOOLEAN, "Keep the layer's noise on at inference."),
     },
     "attack": {

@@ -41,6 +41,9 @@ AUGMENTATIONS = ("none", "shift", "flip_crop")
 KEEP = ("best", "last")
 """Whose epoch's classifier a training keeps."""
 
+LOG_VARIANCES = ("linear", "conv")
+"""How the noise of a training's `PNILLayer` is computed from the image."""
+
 EFFORTS = ("quick", "standard", "thorough")
 """How much an evaluation does."""
 

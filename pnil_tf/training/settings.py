@@ -22,7 +22,7 @@ from pnil_tf.validation import (
     require_one_of,
     require_positive,
 )
-from pnil_tf.vocabulary import AUGMENTATIONS, INITIAL_SIGMA, KEEP
+from pnil_tf.vocabulary import AUGMENTATIONS, INITIAL_SIGMA, KEEP, LOG_VARIANCES
 
 # The paper's budgets, pixels in [0, 1].
 PAPER_EPSILON = {"mnist": 8 / 255, "fashion_mnist": 4 / 255, "cifar10": 0.03}
@@ -100,6 +100,9 @@ class ModelSettings:
         pnil_penalty: Weight in the loss of the logarithm of the noise's sensitivity, see
             `pnil_tf.SensitivityRegularizer`; 0 for none (the paper).
         pnil_trainable: Whether the noise is learned (the paper: yes) or stays as it starts.
+        pnil_log_variance: `"linear"`, the paper's: a weight and a bias for each pixel. Or `"conv"`:
+            convolutions compute the noise from what surrounds a pixel, see
+            `pnil_tf.ConvLogVariance`.
         noise_at_inference: Whether its noise stays on at inference.
         pixel_range: Smallest and largest pixel that the classifier takes; it scales them itself.
     """
@@ -113,6 +116,7 @@ class ModelSettings:
     pnil_sigma_floor: float = 0.0
     pnil_penalty: float = 0.0
     pnil_trainable: bool = True
+    pnil_log_variance: str = "linear"
     noise_at_inference: bool = True
     pixel_range: tuple[float, float] = (0.0, 1.0)
 
@@ -129,6 +133,15 @@ class ModelSettings:
         require(
             0.0 <= self.pnil_penalty < math.inf,
             f"{argument('pnil_penalty')} must be at least 0. Received: {self.pnil_penalty!r}.",
+        )
+        require_one_of("pnil_log_variance", self.pnil_log_variance, LOG_VARIANCES)
+        require(
+            self.pnil_log_variance == "linear"
+            or (self.pnil_kernel and not self.pnil_per_channel and not self.pnil_penalty),
+            f"{argument('pnil_kernel')}, {argument('pnil_per_channel')} and "
+            f"{argument('pnil_penalty')} are about the weights of the linear noise. Received: "
+            f"{argument('pnil_log_variance', self.pnil_log_variance)} with one of them. Leave one "
+            "out.",
         )
         if self.width is not None:
             _require_positive(self, "width")
