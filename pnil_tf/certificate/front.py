@@ -216,6 +216,12 @@ def _check_layer(layer: PNILLayer) -> None:
             "whose noise may be another one",
             "Use PNILLayer itself",
         )
+    if layer.from_context is not None:
+        raise _void(
+            f"the noise of {layer.name!r} is computed by a layer of its own (log_variance), and "
+            "nothing bounds how fast it changes with the image",
+            "Use PNILLayer without log_variance",
+        )
     if not layer.noise_at_inference:
         raise _void(
             f"the noise of {layer.name!r} is switched off at inference",
