@@ -13,6 +13,7 @@ from pnil_tf.version import __version__
 _HOMES = {
     "AdversarialModel": "pnil_tf.training.model",
     "Certificate": "pnil_tf.certificate.result",
+    "ConvLogVariance": "pnil_tf.log_variance",
     "EOT": "pnil_tf.attacks.eot",
     "Evaluation": "pnil_tf.evaluation.result",
     "OneCycle": "pnil_tf.training.schedules",
@@ -47,6 +48,7 @@ if TYPE_CHECKING:  # the same names again, with the types that `__getattr__` can
     from pnil_tf.evaluation.result import Evaluation as Evaluation
     from pnil_tf.layers import PNILLayer as PNILLayer
     from pnil_tf.layers import SensitivityRegularizer as SensitivityRegularizer
+    from pnil_tf.log_variance import ConvLogVariance as ConvLogVariance
     from pnil_tf.rng import noise_off as noise_off
     from pnil_tf.rng import noise_scope as noise_scope
     from pnil_tf.runs.certify_model import certify as certify

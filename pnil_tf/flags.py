@@ -25,7 +25,7 @@ from pnil_tf.data.settings import DataSettings
 from pnil_tf.errors import UserError, speaking_of_flags
 from pnil_tf.evaluation.effort import settings_of_effort
 from pnil_tf.evaluation.settings import EvaluationSettings
-from pnil_tf.flagfiles import PREFIX, preset
+from pnil_tf.flagfiles import PREFIX, RECIPES, preset, recipe
 from pnil_tf.runs.settings import RunSettings, TrainSettings
 from pnil_tf.study.budgets import BUDGETS
 from pnil_tf.study.settings import StudySettings
@@ -38,6 +38,8 @@ from pnil_tf.vocabulary import (
     AVERAGES,
     EFFORTS,
     ENGINES,
+    KEEP,
+    LOG_VARIANCES,
     LOSSES,
     NORMS,
     OUTPUT_KINDS,
@@ -174,6 +176,13 @@ _BOOLEAN: Callable[..., Any] = flags.DEFINE_boolean
 
 # Definition and help of every flag, by the group of settings it belongs to.
 _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
+    "recipe": {
+        "recipe": (
+            _STRING,
+            "A whole training by its name, from a flagfile that comes with the package: "
+            f"{', '.join(RECIPES)}; not every data set has all. Flags given beside it win.",
+        ),
+    },
     "data": {
         "dataset": (
             _STRING,
@@ -220,6 +229,11 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
             "Weight in the loss of log D, the noise's sensitivity, for certificates: 0.2, say.",
         ),
         "pnil_trainable": (_BOOLEAN, "Learn the noise; otherwise it stays as it starts."),
+        "pnil_log_variance": (
+            _choice(*LOG_VARIANCES),
+            "How the noise follows the image: linear, a weight and a bias for each pixel (the "
+            "paper), or conv, convolutions over what surrounds it.",
+        ),
         "noise_at_inference": (_BOOLEAN, "Keep the layer's noise on at inference."),
     },
     "attack": {
@@ -245,7 +259,7 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         "clean_weight": (_parsed(_NUMBER), "Share of clean images in the training loss, 0 to 1."),
         "validation_attack": (
             _STRING,
-            "Attack whose loss on validation images chooses the checkpoint.",
+            "Attack whose loss on validation images chooses the best epoch.",
         ),
         "validation_images": (_INTEGER, "Validation images attacked every epoch."),
         "validation_eot_samples": (_INTEGER, "Draws per gradient in validation."),
@@ -265,6 +279,11 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
             _parsed(_NUMBER),
             "Decay per step of an average of the weights, as 0.9995, which is then the classifier "
             "that is kept; 0 is off.",
+        ),
+        "keep": (
+            _choice(*KEEP),
+            "Which classifier is kept: that of the epoch with the lowest (adversarial) validation "
+            "loss, or of the last. An epoch that the guard finds collapsed is passed over.",
         ),
         "label_smoothing": (
             _parsed(_NUMBER),
@@ -489,6 +508,8 @@ def _defaults(group: str) -> dict[str, Any]:
         return {"dataset": "mnist", "data_source": "auto", **unset}
     if group == "export":
         return _EXPORT
+    if group == "recipe":
+        return {"recipe": None}
     defaults = {field.name: field.default for field in dataclasses.fields(_SETTINGS[group])}
     # Only the command can do without a radius and a norm: it takes the run's.
     of_run = {"epsilon": None, "norm": None}
@@ -506,11 +527,12 @@ def define(*groups: str, flag_values: flags.FlagValues = FLAGS) -> None:
 
 
 def parse(arguments: Sequence[str], flag_values: flags.FlagValues = FLAGS) -> None:
-    """Reads a command line, the program's name first, and the flagfiles that it names.
+    """Reads a command line, the program's name first, and the flagfiles and recipe that it names.
 
     Raises:
         absl.flags.Error: If a flag is unknown or its value illegal.
-        UserError: If a flagfile cannot be understood, or there is an argument that is no flag.
+        UserError: If a flagfile cannot be understood, there is no such recipe, or there is an
+            argument that is no flag.
     """
     arguments = _with_presets(arguments)
     for argument in arguments[1:]:
@@ -535,6 +557,11 @@ def parse(arguments: Sequence[str], flag_values: flags.FlagValues = FLAGS) -> No
         raise UserError(f"A flag cannot be read: {error}. See --help.") from error
     if rest:
         raise UserError(f"Every argument is a --flag, which {rest[0]!r} is not. See --help.")
+    if "recipe" in flag_values and flag_values["recipe"].present:
+        with speaking_of_flags():
+            file = recipe(str(flag_values["recipe"].value), str(flag_values["dataset"].value))
+        # Once more with the recipe's flags first: of those given twice the later one counts.
+        flag_values([arguments[0], f"--flagfile={file}", *arguments[1:]])
 
 
 def _with_presets(arguments: Sequence[str]) -> list[str]:
@@ -560,8 +587,9 @@ def groups(flag_values: flags.FlagValues = FLAGS) -> list[tuple[str, list[str]]]
 
 
 def given(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any]:
-    """Returns the flags that the command line (or a flagfile) gave, by name."""
-    names = (name for _, entries in groups(flag_values) for name in entries)
+    """Returns the flags that the command line, a flagfile or a recipe gave, by name."""
+    settings = (entries for group, entries in groups(flag_values) if group != "recipe")
+    names = (name for entries in settings for name in entries)
     return {name: flag_values[name].value for name in names if flag_values[name].present}
 
 

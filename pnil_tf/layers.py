@@ -40,6 +40,10 @@ class PNILLayer(keras.layers.Layer):
     `sigma_floor` the variance is `exp(Sigma) + sigma_floor ** 2`. `SensitivityRegularizer` makes
     training look for loud noise.
 
+    W and B belong to positions: they help no image that is shifted. `log_variance` takes their
+    place, a layer that computes the noise from what surrounds a pixel (the outlook of the paper),
+    for example `ConvLogVariance()`: `Sigma = log(initial_sigma ** 2) + log_variance(u)`.
+
     Args:
         per_channel: If `True`, one weight and one bias for each channel (last axis) are shared
             over all positions. Otherwise each feature of the input has its own.
@@ -58,6 +62,9 @@ class PNILLayer(keras.layers.Layer):
         use_kernel: Whether the noise depends on the image by `W`. Without, `kernel` is `None`.
         sigma_floor: Standard deviation that the noise never falls below, >= 0 and below
             `initial_sigma`, as a share of the pixel range.
+        log_variance: A Keras layer, or a model, that maps images `(batch, ..., channels)` in
+            shares of the pixel range to their log-variances, of the same shape or with one
+            channel for all. `None` is the paper's `W` and `B`, which are not made otherwise.
         **kwargs: As for `keras.layers.Layer`.
 
     Call arguments:
@@ -71,7 +78,8 @@ class PNILLayer(keras.layers.Layer):
     Raises:
         ValueError: If the shape of a feature is unknown when the layer is built (and
             `per_channel` does not make it unnecessary).
-        UserError: If `initial_sigma`, `pixel_range` or `sigma_floor` is not valid.
+        UserError: If `initial_sigma`, `pixel_range`, `sigma_floor` or `log_variance` is not
+            valid, or `log_variance` returns another shape.
 
     Examples:
         >>> layer = PNILLayer(initial_sigma=0.25, pixel_range=(0, 255))
@@ -96,6 +104,7 @@ class PNILLayer(keras.layers.Layer):
         pixel_range: Sequence[float] | PixelRange = (0.0, 1.0),
         use_kernel: bool = True,
         sigma_floor: float = 0.0,
+        log_variance: keras.layers.Layer | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -127,6 +136,7 @@ class PNILLayer(keras.layers.Layer):
         self.sigma_floor: float = float(sigma_floor)
         self.use_kernel: bool = use_kernel
         self.pixel_range: PixelRange = PixelRange.of(pixel_range)
+        self.from_context: keras.layers.Layer | None = self._checked(log_variance)
         self.supports_masking = True
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -138,8 +148,13 @@ class PNILLayer(keras.layers.Layer):
                 f"batch must be known. Received: input_shape={tuple(input_shape)}. Give the model "
                 "a fixed input shape, or use PNILLayer(per_channel=True)."
             )
+        self.kernel: Any = None
+        self.bias: Any = None
+        if self.from_context is not None:
+            self._build_from_context(tuple(input_shape))
+            self.built = True
+            return
         # autocast=False: under a mixed policy the weights are still used in float32.
-        self.kernel = None
         if self.use_kernel:
             self.kernel = self.add_weight(
                 name="kernel",
@@ -149,16 +164,57 @@ class PNILLayer(keras.layers.Layer):
                 constraint=self.kernel_constraint,
                 autocast=False,
             )
-        start = self.initial_sigma**2 - self.sigma_floor**2
         self.bias = self.add_weight(
             name="bias",
             shape=shape,
-            initializer=self.bias_initializer or keras.initializers.Constant(math.log(start)),
+            initializer=self.bias_initializer or keras.initializers.Constant(self._start()),
             regularizer=self.bias_regularizer,
             constraint=self.bias_constraint,
             autocast=False,
         )
         self.built = True
+
+    def _checked(self, log_variance: Any) -> keras.layers.Layer | None:
+        if log_variance is None:
+            return None
+        if not isinstance(log_variance, keras.layers.Layer):
+            raise UserError(
+                "The log-variance is computed by a Keras layer or model. Received: log_variance of "
+                f"the type {type(log_variance).__name__}. Pass for example ConvLogVariance()."
+            )
+        of_weights = {
+            "per_channel": self.per_channel,
+            "use_kernel=False": not self.use_kernel,
+            "bias_initializer": self.bias_initializer is not None,
+            "kernel_regularizer": self.kernel_regularizer is not None,
+            "bias_regularizer": self.bias_regularizer is not None,
+            "kernel_constraint": self.kernel_constraint is not None,
+            "bias_constraint": self.bias_constraint is not None,
+        }
+        given = [name for name, is_given in of_weights.items() if is_given]
+        if given:
+            raise UserError(
+                f"{given[0]} is about W and B, which a layer with log_variance does not have. "
+                "Leave one of the two out."
+            )
+        return log_variance
+
+    def _build_from_context(self, shape: tuple[int | None, ...]) -> None:
+        context = self.from_context
+        assert context is not None
+        if not context.built:
+            context.build(shape)
+        answered = tuple(context.compute_output_shape(shape))
+        if answered not in (shape, (*shape[:-1], 1)):
+            raise UserError(
+                "The log-variance has the shape of the image, or one channel for all. Received: "
+                f"{context.name!r} makes {answered} of {shape}. Let it pad to the same size and "
+                "end with as many channels as the image has."
+            )
+
+    def _start(self) -> float:
+        """The log-variance that the noise starts with, beside that of the floor."""
+        return math.log(self.initial_sigma**2 - self.sigma_floor**2)
 
     def log_variance(self, x: Tensor) -> Tensor:
         """Returns `Sigma` (equation 2), float32, in the shape of `x`.
@@ -181,6 +237,10 @@ class PNILLayer(keras.layers.Layer):
         return self._times_linear(factor, x)
 
     def _times_linear(self, factor: float, x: Tensor) -> Tensor:
+        if self.from_context is not None:
+            unit = (tf.cast(x, tf.float32) - self.pixel_range.low) / self.pixel_range.width
+            log_variance = self._start() + tf.cast(self.from_context(unit), tf.float32)
+            return factor * tf.broadcast_to(log_variance, tf.shape(x))
         if self.kernel is None:
             return tf.broadcast_to(factor * self.bias, tf.shape(x))
         # W and B are as large as one image; multiplying them spares a pass over the batch.
@@ -218,7 +278,15 @@ class PNILLayer(keras.layers.Layer):
             "pixel_range": [self.pixel_range.low, self.pixel_range.high],
             "use_kernel": self.use_kernel,
             "sigma_floor": self.sigma_floor,
+            "log_variance": keras.saving.serialize_keras_object(self.from_context),
         }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> PNILLayer:
+        """Rebuilds the layer from `get_config`; layers saved before it knew `log_variance`, too."""
+        context = keras.saving.deserialize_keras_object(config.get("log_variance"))
+        layer: PNILLayer = super().from_config({**config, "log_variance": context})
+        return layer
 
 
 @keras.saving.register_keras_serializable(package="pnil_tf")

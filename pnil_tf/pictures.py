@@ -90,7 +90,8 @@ def first_pnil(classifier: keras.Model) -> PNILLayer | None:
 def pnil_maps(classifier: keras.Model, x: Any, path: str | os.PathLike[str]) -> None:
     """Draws a layer's maps as in the paper's figures 1 and 3: `x`, `W`, `B`, `Sigma`, `x'`.
 
-    One row for each image reads as equations 2 and 3 do. Maps of colour images are averaged over
+    One row for each image reads as equations 2 and 3 do; a layer that computes its log-variance
+    otherwise has no `W` and `B` to show. Maps of colour images are averaged over
     channels. Each column has its own scale; `Sigma` is a log-variance.
 
     Args:
@@ -118,16 +119,20 @@ def pnil_maps(classifier: keras.Model, x: Any, path: str | os.PathLike[str]) -> 
     noisy = np.asarray(layer(x), np.float32)
 
     rows = len(x)
-    figure = _figure(11.5, 2.0 * rows + 0.9)
-    columns = figure.subplots(rows, 5, squeeze=False).T
     every = (rows, *x.shape[1:])
     of_channels = " (mean of channels)" if x.shape[-1] == 3 else ""
-    kernel = 0.0 if layer.kernel is None else layer.kernel.numpy()
-    _draw_images(figure, columns[0], x, "$x$")
-    _draw_maps(figure, columns[1], np.broadcast_to(kernel, every), "$W$" + of_channels)
-    _draw_maps(figure, columns[2], np.broadcast_to(layer.bias.numpy(), every), "$B$" + of_channels)
-    _draw_maps(figure, columns[3], log_variance, r"$\Sigma = xW + B$" + of_channels)
-    _draw_images(figure, columns[4], noisy, r"$x' = x + \mathcal{N}(0, 1)\, e^{\Sigma / 2}$")
+    maps, of_sigma = {}, r"$\Sigma(x)$"
+    if layer.bias is not None:
+        kernel = 0.0 if layer.kernel is None else layer.kernel.numpy()
+        maps = {"$W$": kernel, "$B$": layer.bias.numpy()}
+        of_sigma = r"$\Sigma = xW + B$"
+    maps[of_sigma] = log_variance
+    figure = _figure(2.3 * (len(maps) + 2), 2.0 * rows + 0.9)
+    images, *columns, noise = figure.subplots(rows, len(maps) + 2, squeeze=False).T
+    _draw_images(figure, images, x, "$x$")
+    for column, (title, values) in zip(columns, maps.items(), strict=True):
+        _draw_maps(figure, column, np.broadcast_to(values, every), title + of_channels)
+    _draw_images(figure, noise, noisy, r"$x' = x + \mathcal{N}(0, 1)\, e^{\Sigma / 2}$")
     _write(figure, path)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 REGISTERED = {
     "AdversarialModel": "pnil_tf.training.model",
     "ClassifierAccuracy": "pnil_tf.training.accuracy",
+    "ConvLogVariance": "pnil_tf.log_variance",
     "OneCycle": "pnil_tf.training.schedules",
     "PNILLayer": "pnil_tf.layers",
     "SensitivityRegularizer": "pnil_tf.layers",

@@ -38,6 +38,12 @@ AVERAGES = ("loss", "logits")
 AUGMENTATIONS = ("none", "shift", "flip_crop")
 """Random views of the images that a training can take."""
 
+KEEP = ("best", "last")
+"""Whose epoch's classifier a training keeps."""
+
+LOG_VARIANCES = ("linear", "conv")
+"""How the noise of a training's `PNILLayer` is computed from the image."""
+
 EFFORTS = ("quick", "standard", "thorough")
 """How much an evaluation does."""
 

@@ -21,7 +21,7 @@ FLOORS = [
     {"evaluation"},
     {"training", "data", "surgery", "models", "pictures"},
     {"attacks"},
-    {"layers"},
+    {"layers", "log_variance"},
     {"contract"},
     {"input_gradient", "copying"},
     {"rng", "arrays", "checksums", "flagfiles"},

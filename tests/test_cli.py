@@ -22,6 +22,7 @@ from pnil_tf.errors import failure
         (["--flagfile=/does/not/exist.cfg"], "exist.cfg"),
         (["--seed=99999999999999999999"], "--seed must lie"),
         (["--schedule=triangular", "--min_lr=1", "--max_lr=0.1"], "--min_lr must not exceed"),
+        (["--recipe=bset"], "Did you mean 'best'? There are: paper, fast, best, certified."),
     ],
 )
 def test_mistakes_in_flags(tmp_path, arguments, words):

@@ -67,6 +67,7 @@ def test_epsilon_refuses_what_is_no_number(text):
         "--eot_samples=0",
         "--max_lr=0",
         "--pnil_sigma=-1",
+        "--pnil_log_variance=conv --nopnil_kernel",
         "--clean_weight=1.5",
         "--seed=-1",
         "--name=a/b",

@@ -10,6 +10,7 @@ from command import ROOT
 from pnil_tf import __main__ as installed
 from pnil_tf import flagfiles, flags
 from pnil_tf.errors import UserError
+from pnil_tf.training.settings import PAPER_EPSILON
 from pnil_tf.version import __version__
 
 
@@ -72,6 +73,69 @@ def test_a_flagfile_is_found_by_its_name(arguments):
     assert settings.model.pnil
     assert settings.attack.attack == "nfgsm"
     assert settings.optimization.seed == 3
+
+
+def with_recipe(*arguments):
+    values = flags.flags.FlagValues()
+    groups = ("recipe", "data", "model", "attack", "optimization", "device", "run")
+    flags.define(*groups, flag_values=values)
+    flags.parse(["pnil-tf train", *arguments], values)
+    return values
+
+
+@pytest.mark.parametrize("dataset", flagfiles.DATASETS)
+@pytest.mark.parametrize("recipe", flagfiles.RECIPES)
+def test_a_recipe_is_the_flagfile_of_its_data_set(dataset, recipe):
+    name = flagfiles.RECIPES[recipe].format(dataset)
+    arguments = [f"--recipe={recipe}", "--dataset", dataset]
+    if name not in flagfiles.presets():
+        with pytest.raises(UserError, match=rf"no recipe '{recipe}' for {dataset}\. There are: p"):
+            with_recipe(*arguments)
+        return
+    of_recipe, of_file = (with_recipe(*a) for a in (arguments, [f"--flagfile=preset:{name}"]))
+    assert flags.train_settings(of_recipe) == flags.train_settings(of_file)
+    assert flags.given(of_recipe) == flags.given(of_file)
+
+
+def test_the_paper_s_recipe_is_the_paper_s_method_for_each_of_its_data_sets():
+    for dataset in flagfiles.DATASETS:
+        settings = flags.train_settings(with_recipe("--recipe=paper", f"--dataset={dataset}"))
+        assert (settings.attack.attack, settings.model.pnil) == ("nfgsm", True)
+        assert settings.attack.epsilon == pytest.approx(PAPER_EPSILON[dataset])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--epochs=1", "--pnil", "--recipe=best", "--dataset=mnist"],
+        ["--recipe", "best", "--epochs=1", "--pnil"],  # the data set is MNIST unless given
+        ["--flagfile={file}", "--recipe=best"],
+    ],
+)
+def test_a_flag_beside_a_recipe_wins_in_any_order(tmp_path, arguments):
+    file = tmp_path / "flags.cfg"
+    file.write_text("--epochs=1\n--pnil\n")
+    settings = flags.train_settings(with_recipe(*(a.format(file=file) for a in arguments)))
+    assert (settings.optimization.epochs, settings.model.pnil) == (1, True)
+    assert settings.attack.epsilon_warmup == 0.3
+    assert settings.run.name == "mnist_best"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--recipe=bset"], "no recipe 'bset' for mnist. Did you mean 'best'? There are: paper,"),
+        (["--recipe=x"], "no recipe 'x' for mnist. There are: paper, fast, best, certified."),
+        (
+            ["--recipe=best", "--dataset=mnits"],
+            "no recipe for --dataset=mnits. Did you mean 'mnist'? There are some for mnist, fash",
+        ),
+    ],
+)
+def test_a_recipe_that_there_is_not_is_answered_with_those_there_are(arguments, words):
+    with pytest.raises(UserError) as error:
+        with_recipe(*arguments)
+    assert words in str(error.value)
 
 
 def test_a_misspelt_flagfile_gets_the_right_one():

@@ -234,9 +234,7 @@ def _about_noise(front: FrontNoise, x: np.ndarray, settings: CertificateSettings
     about: dict[str, Any] = {
         "layer": front.layer.name,
         "fixed": front.fixed,
-        "method": "the same for every image (Cohen et al. 2019, each pixel by its own sigma)"
-        if front.fixed
-        else "moves with the image (Kullback-Leibler divergence)",
+        "method": front.method,
         "sigma": {"least": float(sigma.min()), "median": float(np.median(sigma))},
         "sensitivity": None,
         "largest_radius": None,

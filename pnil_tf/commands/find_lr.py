@@ -9,7 +9,7 @@ curve to runs/NAME_lr_range/ as lr_range.csv and lr_range.png. Nothing is traine
 from pnil_tf import flags
 from pnil_tf.logs import import_tensorflow
 
-FLAGS = ("data", "model", "attack", "optimization", "device", "run")
+FLAGS = ("recipe", "data", "model", "attack", "optimization", "device", "run")
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Trains a classifier to be robust.
 
 For example: {program} --dataset=mnist --pnil
+Or: {program} --dataset=mnist --recipe=best
 
 The run's folder, runs/NAME, holds the kept classifier (classifier.keras), its settings, history,
 pictures and result. The same command with --resume goes on after an interruption.
@@ -9,7 +10,7 @@ pictures and result. The same command with --resume goes on after an interruptio
 from pnil_tf import flags
 from pnil_tf.logs import import_tensorflow
 
-FLAGS = ("data", "model", "attack", "optimization", "device", "run")
+FLAGS = ("recipe", "data", "model", "attack", "optimization", "device", "run")
 
 
 def main() -> None:

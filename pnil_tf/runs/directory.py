@@ -46,7 +46,7 @@ class RunDirectory:
         self.flagfile = self.path / FLAGS
         self.history = self.path / "history.csv"
         self.checkpoints = self.path / "checkpoints"
-        self.best = self.checkpoints / "best.keras"
+        self.kept = self.checkpoints / "kept.keras"
         self.last = self.checkpoints / "last"
         self.classifier = self.path / CLASSIFIER
         self.tensorboard = self.path / "tensorboard"
@@ -159,7 +159,7 @@ class RunDirectory:
         if self.read().get("status") == FINISHED:
             self.keep_new()
             return None
-        if not self.best.exists() and not any(self.last.glob("step-*.index")):
+        if not self.kept.exists() and not any(self.last.glob("step-*.index")):
             self._replaced.put_back()
             return None
         new = failed_name(self.path)
@@ -167,23 +167,23 @@ class RunDirectory:
         return new
 
     def publish(self, kept: dict[str, Any]) -> None:
-        """Makes the best classifier so far the run's.
+        """Makes the classifier that was kept the run's.
 
         Args:
-            kept: What `KeepBest` says of it.
+            kept: What `KeepClassifier` says of it.
 
         Raises:
             RunFailedError: If its file is not as it was written.
         """
         with replacing(self.classifier) as temporary:
             try:
-                shutil.copyfile(self.best, temporary)
+                shutil.copyfile(self.kept, temporary)
                 found = sha256_of(temporary)
             except FileNotFoundError:
                 found = "no file"
             if kept["sha256"] not in (None, found):
                 raise RunFailedError(
-                    f"The best classifier, {str(self.best)!r} of epoch {kept['epoch']}, was "
+                    f"The classifier of epoch {kept['epoch']}, {str(self.kept)!r}, was "
                     f"damaged since it was written: its checksum was {kept['sha256']} and is now "
                     f"{found}. {self._train_again()}"
                 )

@@ -15,6 +15,7 @@ from pnil_tf.runs.description import say_result
 from pnil_tf.runs.directory import RunDirectory
 from pnil_tf.runs.fitting import Fitted
 from pnil_tf.runs.training_job import TrainingJob
+from pnil_tf.training.keep import why_kept
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ def finish(
     """Leaves the kept classifier, the pictures and the result, in `record` and in the folder."""
     settings, data = job.settings, job.data
     started = time.monotonic()
+    logger.info(why_kept(fitted.kept, len(fitted.rows)))
     directory.publish(fitted.kept)
     classifier = keras.saving.load_model(directory.classifier, safe_mode=True)
     learning_curves(fitted.rows, directory.path / "learning_curves.png")

@@ -18,7 +18,6 @@ from pnil_tf.runs.training_job import TrainingJob
 from pnil_tf.training.callbacks import (
     HistoryFile,
     InvalidLossError,
-    KeepBest,
     SaveState,
     ShowProgress,
     Stateful,
@@ -26,6 +25,7 @@ from pnil_tf.training.callbacks import (
 )
 from pnil_tf.training.checkpoints import TrainingCheckpoints
 from pnil_tf.training.guard import OverfittingGuard
+from pnil_tf.training.keep import KeepClassifier
 from pnil_tf.training.model import AdversarialModel
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class Fitted:
 
     Args:
         rows: One for each epoch: its losses, its learning rate, its seconds.
-        kept: The best classifier: its epoch, its loss, its checksum; see `KeepBest`.
+        kept: The kept classifier: its epoch, its loss, its checksum; see `KeepClassifier`.
         guard_events: What the guard against catastrophic overfitting saw.
     """
 
@@ -79,8 +79,8 @@ def fit(job: TrainingJob, directory: RunDirectory, record: dict[str, Any], rate:
     adversarial = model.attack is not None and model.validation_attack is not None
     monitor = "val_adversarial_loss" if adversarial else "val_loss"
     history = HistoryFile(directory.history, chief)
-    kept = KeepBest(directory.best, monitor, chief)
     guard = _guard(model, job, directory)
+    kept = KeepClassifier(directory.kept, optimization.keep, monitor, guard, chief)
     stateful: dict[str, Stateful] = {"history": history, "kept": kept}
     if guard is not None:
         stateful["guard"] = guard
@@ -98,9 +98,8 @@ def fit(job: TrainingJob, directory: RunDirectory, record: dict[str, Any], rate:
         logger.info("Going on after step %d.", step)
     total = optimization.epochs * steps_per_epoch
     progress = Progress("training", total, "step", step) if chief else None
-    # The guard may put other weights in place: what was validated is kept before that.
-    callbacks = [StopOnInvalidLoss(), kept, *([] if guard is None else [guard])]
-    callbacks += [history, save]
+    callbacks = [StopOnInvalidLoss(), *([] if guard is None else [guard])]
+    callbacks += [kept, history, save]
     if progress is not None:
         callbacks.append(ShowProgress(progress, optimization.epochs))
     if settings.run.tensorboard and chief:
@@ -142,9 +141,9 @@ def fit(job: TrainingJob, directory: RunDirectory, record: dict[str, Any], rate:
             f"are kept. Start all workers again with {argument('resume')}."
         ) from error
     except InvalidLossError as error:
-        best = _best_so_far(directory, record, kept) if chief else ""
+        left = _kept_so_far(directory, record, kept) if chief else ""
         raise RunFailedError(
-            f"{error} {best}Lower {argument('max_lr')}, or let {argument('max_lr', 'auto')} find "
+            f"{error} {left}Lower {argument('max_lr')}, or let {argument('max_lr', 'auto')} find "
             "it."
         ) from error
     if progress is not None:
@@ -154,14 +153,17 @@ def fit(job: TrainingJob, directory: RunDirectory, record: dict[str, Any], rate:
     return Fitted(history.rows, kept.get_state(), events)
 
 
-def _best_so_far(directory: RunDirectory, record: dict[str, Any], kept: KeepBest) -> str:
-    """Leaves the best classifier of a training that failed, and says where."""
+def _kept_so_far(directory: RunDirectory, record: dict[str, Any], kept: KeepClassifier) -> str:
+    """Leaves the classifier that a training kept before it failed, and says where."""
     state = kept.get_state()
     if state["epoch"] is None:
         return ""
     directory.publish(state)
     directory.write({**record, "kept": state})
-    return f"The best classifier, of epoch {state['epoch']}, is {str(directory.classifier)!r}. "
+    return (
+        f"The {state['rule']} classifier, of epoch {state['epoch']}, is "
+        f"{str(directory.classifier)!r}. "
+    )
 
 
 def _guard(

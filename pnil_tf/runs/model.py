@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from pnil_tf.layers import PNILLayer, SensitivityRegularizer
+from pnil_tf.log_variance import ConvLogVariance
 from pnil_tf.models import build_model
 from pnil_tf.runs.training_job import TrainingJob
 from pnil_tf.training.model import AdversarialModel
@@ -49,6 +50,7 @@ def _new_model(job: TrainingJob) -> AdversarialModel:
             sigma_floor=asked.pnil_sigma_floor,
             bias_regularizer=penalty,
             trainable=asked.pnil_trainable,
+            log_variance=ConvLogVariance() if asked.pnil_log_variance == "conv" else None,
             name="pnil",
         )
     classifier = build_model(

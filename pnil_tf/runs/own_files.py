@@ -24,7 +24,7 @@ _FILES = {
 }
 _TREES = {
     "checkpoints": re.compile(
-        r"best\.keras|guard_best\.npz|last/(checkpoint|step-\d+\.(index|data-\d+-of-\d+))"
+        r"kept\.keras|guard_best\.npz|last/(checkpoint|step-\d+\.(index|data-\d+-of-\d+))"
     ),
     "tensorboard": re.compile(r"(train|validation)/events\.out\.tfevents\..+"),
 }

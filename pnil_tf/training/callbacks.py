@@ -1,4 +1,4 @@
-"""What happens beside the steps of a training: kept model, history, checkpoints, progress."""
+"""What happens beside the steps of a training: history, checkpoints, progress."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import keras
 from numpy.typing import ArrayLike
 
 from pnil_tf.errors import RunFailedError
-from pnil_tf.files import replacing, sha256_of
+from pnil_tf.files import replacing
 from pnil_tf.progress import Progress
 from pnil_tf.training.checkpoints import TrainingCheckpoints
 from pnil_tf.training.types import EpochLogs, State
@@ -35,45 +35,6 @@ class Stateful(Protocol):
 
 class InvalidLossError(RunFailedError):
     """A training whose loss is no longer a number."""
-
-
-class KeepBest(keras.callbacks.Callback):
-    """Keeps the classifier with the lowest value of a monitored log in a `.keras` file.
-
-    It is the one with averaged weights, if the model averages them.
-
-    Args:
-        path: The file.
-        monitor: Name in the epoch's logs, smaller is better.
-        write: Whether this process writes files.
-    """
-
-    def __init__(self, path: Path, monitor: str, write: bool = True) -> None:
-        super().__init__()
-        self._path, self._monitor, self._write = path, monitor, write
-        self._best: State = {"epoch": None, "value": None, "sha256": None}
-
-    def on_epoch_end(self, epoch: int, logs: EpochLogs = None) -> None:
-        """Saves the classifier if the epoch is the best so far."""
-        value = float((logs or {})[self._monitor])
-        if not math.isfinite(value):
-            step = int(self.model.steps_taken.numpy())
-            raise InvalidLossError(f"{self._monitor} is {value} after step {step}.")
-        if self._best["value"] is None or value < self._best["value"]:
-            digest = None
-            if self._write:
-                with replacing(self._path) as temporary, self.model.averaged_weights():
-                    self.model.classifier.save(temporary)
-                digest = sha256_of(self._path)
-            self._best = {"epoch": epoch + 1, "value": value, "sha256": digest}
-
-    def get_state(self) -> State:
-        """The best epoch (counted from 1), its value and the file's digest."""
-        return self._best
-
-    def set_state(self, state: State) -> None:
-        """Goes on from `get_state`."""
-        self._best = state
 
 
 class StopOnInvalidLoss(keras.callbacks.Callback):

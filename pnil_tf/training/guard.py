@@ -74,6 +74,7 @@ class OverfittingGuard(keras.callbacks.Callback):
         seed: Seed of the attacks' random numbers.
 
     Attributes:
+        collapsed: Whether the last check found a collapse; after a rollback still, until the next.
         events: What happened, JSON-able: dicts of `epoch` and `step` (optimizer steps) from 0,
             `what` (`"collapse"`, `"rollback"`, `"stop"`, `"recovery"`), `pgd_accuracy`,
             `one_step_accuracy`.
@@ -124,6 +125,7 @@ class OverfittingGuard(keras.callbacks.Callback):
         self.every_steps = every_steps
         self.max_rollbacks = max_rollbacks
         self.seed = seed
+        self.collapsed = False
         self.events: list[Event] = []
         self._writes = writes
         self._path = None if directory is None else Path(directory) / _FILE
@@ -235,13 +237,15 @@ class OverfittingGuard(keras.callbacks.Callback):
         pgd, one_step = (float(value) for value in self._check(self._x, self._y))
         self._checked = (step, pgd, one_step)
         lost = self._best.known and pgd < self.pgd_share * self._best.pgd_accuracy
-        if lost and one_step >= self.one_step_share * self._best.one_step_accuracy:
+        found = lost and one_step >= self.one_step_share * self._best.one_step_accuracy
+        if found:
             if not self._collapsed:
                 self._collapsed = True
                 self._report(step, pgd, one_step)
         elif self._collapsed and not lost:
             self._collapsed = False
             self._note("recovery", step, pgd, one_step)
+        self.collapsed = found or self._collapsed
         if pgd > max(self._best.pgd_accuracy, self._armed_at):
             self._best = _Best(pgd, one_step, step)
             self._keep()

@@ -22,7 +22,7 @@ from pnil_tf.validation import (
     require_one_of,
     require_positive,
 )
-from pnil_tf.vocabulary import AUGMENTATIONS, INITIAL_SIGMA
+from pnil_tf.vocabulary import AUGMENTATIONS, INITIAL_SIGMA, KEEP, LOG_VARIANCES
 
 # The paper's budgets, pixels in [0, 1].
 PAPER_EPSILON = {"mnist": 8 / 255, "fashion_mnist": 4 / 255, "cifar10": 0.03}
@@ -100,6 +100,9 @@ class ModelSettings:
         pnil_penalty: Weight in the loss of the logarithm of the noise's sensitivity, see
             `pnil_tf.SensitivityRegularizer`; 0 for none (the paper).
         pnil_trainable: Whether the noise is learned (the paper: yes) or stays as it starts.
+        pnil_log_variance: `"linear"`, the paper's: a weight and a bias for each pixel. Or `"conv"`:
+            convolutions compute the noise from what surrounds a pixel, see
+            `pnil_tf.ConvLogVariance`.
         noise_at_inference: Whether its noise stays on at inference.
         pixel_range: Smallest and largest pixel that the classifier takes; it scales them itself.
     """
@@ -113,6 +116,7 @@ class ModelSettings:
     pnil_sigma_floor: float = 0.0
     pnil_penalty: float = 0.0
     pnil_trainable: bool = True
+    pnil_log_variance: str = "linear"
     noise_at_inference: bool = True
     pixel_range: tuple[float, float] = (0.0, 1.0)
 
@@ -129,6 +133,15 @@ class ModelSettings:
         require(
             0.0 <= self.pnil_penalty < math.inf,
             f"{argument('pnil_penalty')} must be at least 0. Received: {self.pnil_penalty!r}.",
+        )
+        require_one_of("pnil_log_variance", self.pnil_log_variance, LOG_VARIANCES)
+        require(
+            self.pnil_log_variance == "linear"
+            or (self.pnil_kernel and not self.pnil_per_channel and not self.pnil_penalty),
+            f"{argument('pnil_kernel')}, {argument('pnil_per_channel')} and "
+            f"{argument('pnil_penalty')} are about the weights of the linear noise. Received: "
+            f"{argument('pnil_log_variance', self.pnil_log_variance)} with one of them. Leave one "
+            "out.",
         )
         if self.width is not None:
             _require_positive(self, "width")
@@ -148,7 +161,7 @@ class AttackTrainingSettings:
         eot_samples: Draws of the noise per gradient of the training attack.
         clip_start: Whether the random start is clipped to [0, 1] (the paper: no).
         clean_weight: Share of clean images in the loss (the paper: 0).
-        validation_attack: The attack that chooses the checkpoint.
+        validation_attack: The attack that chooses the best epoch.
         validation_images: Number of validation images attacked after every epoch.
         validation_eot_samples: Draws per gradient of the validation attack.
         guard: What happens on catastrophic overfitting: `"off"`, `"warn"`, `"stop"` or
@@ -205,6 +218,8 @@ class OptimizationSettings:
         cycle_epochs: Period of the `triangular` schedule.
         weight_averaging: Decay per step of the average of the weights, which is then what is
             validated, kept and exported; 0 (the paper) averages nothing.
+        keep: The epoch whose classifier is kept: the `"best"`, with the lowest (adversarial)
+            validation loss, or the `"last"`.
         label_smoothing: Share of a label that is spread over all classes in the training loss.
         consistency: Weight of a loss between the logits at the attack's start and at its end.
         augment: Random views of the training images: `"none"`, `"shift"` or `"flip_crop"`.
@@ -218,6 +233,7 @@ class OptimizationSettings:
     schedule: str = "one_cycle"
     cycle_epochs: float = 5.0
     weight_averaging: float = 0.0
+    keep: str = "best"
     label_smoothing: float = 0.0
     consistency: float = 0.0
     augment: str = "none"
@@ -230,6 +246,7 @@ class OptimizationSettings:
             _require_positive(self, "max_lr")
         if self.min_lr is not None:
             _require_positive(self, "min_lr")
+        require_one_of("keep", self.keep, KEEP)
         check_recipe(self.weight_averaging, self.label_smoothing, self.consistency, self.augment)
         require(
             0 <= self.seed < 2**32,

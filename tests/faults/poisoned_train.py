@@ -8,14 +8,14 @@ BIN = Path(__file__).resolve().parents[2] / "bin"
 
 if __name__ == "__main__":
     sys.path.insert(0, str(BIN.parent))
-    from pnil_tf.training import callbacks
+    from pnil_tf.training.keep import KeepClassifier
 
-    kept = callbacks.KeepBest.on_epoch_end
+    kept = KeepClassifier.on_epoch_end
 
     def keep_and_spoil(self, epoch, logs=None):
         kept(self, epoch, logs)
         weight = self.model.classifier.trainable_weights[-1]
         weight.assign(weight.numpy() * float("nan"))
 
-    callbacks.KeepBest.on_epoch_end = keep_and_spoil
+    KeepClassifier.on_epoch_end = keep_and_spoil
     runpy.run_path(str(BIN / "train.py"), run_name="__main__")

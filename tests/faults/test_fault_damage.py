@@ -129,10 +129,10 @@ def test_the_newest_checkpoint_stays_though_damaged_ones_are_of_later_steps(chec
 
 
 @pytest.mark.slow
-def test_a_damaged_best_classifier_does_not_become_the_run_s(copied):
+def test_a_damaged_kept_classifier_does_not_become_the_run_s(copied):
     unfinished(copied)
-    best = copied / "checkpoints" / "best.keras"
-    best.write_bytes(flipped(best.read_bytes(), random.Random(1)))
+    kept = copied / "checkpoints" / "kept.keras"
+    kept.write_bytes(flipped(kept.read_bytes(), random.Random(1)))
     status, _, err = resume(copied)
     assert status == 1, err
     assert_one_error(err)

@@ -91,7 +91,7 @@ def test_a_training_that_fails_gives_the_earlier_run_back(root, reached):
         run = RunDirectory(RunSettings(runs_dir=str(root / "runs"), name="mine", overwrite=True))
         run.begin(record(2, "unfinished"), f"{FLAGS_BEGIN}X")
         if reached:
-            run.best.write_text("weights of 2")
+            run.kept.write_text("weights of 2")
         return run.keep_old()
 
     new = fail()
@@ -99,7 +99,7 @@ def test_a_training_that_fails_gives_the_earlier_run_back(root, reached):
     assert (new is not None) is reached
     if reached:
         assert new.name == "mine_failed"
-        assert (new / "checkpoints" / "best.keras").read_text() == "weights of 2"
+        assert (new / "checkpoints" / "kept.keras").read_text() == "weights of 2"
         shutil.rmtree(new)
     assert [entry.name for entry in (root / "runs").iterdir()] == ["mine"]
     for _ in kills(root, fail):

@@ -32,7 +32,7 @@ def train(settings: RunSettings, record: dict) -> None:
         run.begin({**record, "status": "unfinished"}, f"{FLAGS_BEGIN}X")
     run.last.mkdir(exist_ok=True)
     (run.last / "step-1.index").write_text("weights")
-    run.best.write_text(f"weights of {record['seed']}")
+    run.kept.write_text(f"weights of {record['seed']}")
     run.publish({"sha256": None, "epoch": 1})
     run.write({**record, "status": "finished"})
     run.keep_new()

@@ -135,7 +135,7 @@ def test_what_was_found_out_about_a_run_goes_with_it(folder):
 
 def test_files_among_the_checkpoints_of_a_run_move_to_the_new_one(folder):
     run = train(folder.parent / "other", "finished").path
-    ours = ("checkpoints/best.keras", "checkpoints/last/step-4.index", "checkpoints/guard_best.npz")
+    ours = ("checkpoints/kept.keras", "checkpoints/last/step-4.index", "checkpoints/guard_best.npz")
     ours += (
         "tensorboard/train/events.out.tfevents.1.host.v2",
         "checkpoints/last/.step-5.tmp.index",

