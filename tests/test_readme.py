@@ -49,7 +49,7 @@ def run(mark, names):
 
 
 def test_examples_are_short():
-    assert len(BLOCKS) == 15
+    assert len(BLOCKS) == 16
     for block in BLOCKS:
         lines = block.strip().splitlines()
         assert len(lines) <= 8
@@ -114,9 +114,14 @@ def test_one_attack_without_checks_gives_its_images_and_no_more_than_a_doubt(nam
 
 
 def test_a_classifier_is_exported_and_asked(names, tmp_path):
-    run("export_saved_model(c", names)
-    assert names["answer"]["agreement"].shape == (8,)
+    run('signatures["monte_carlo"]', names)
+    assert names["answer"]["agreement"].shape == names["safe"].shape == (8,)
     assert (tmp_path / "served" / "1" / "model_card.md").exists()
+
+
+def test_a_server_proves_its_answers(names):
+    run("served/proving", names)
+    assert names["found"]["class"].shape == names["found"]["radius_l2"].shape == (2,)
 
 
 @pytest.mark.slow

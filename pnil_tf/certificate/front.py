@@ -57,6 +57,13 @@ class FrontNoise:
         """Whether no image changes the noise: there is no `W`, or it is 0."""
         return self.layer.kernel is None or not np.any(self.layer.kernel.numpy())
 
+    @property
+    def method(self) -> str:
+        """By which theorem it proves, one phrase."""
+        if self.fixed:
+            return "the same for every image (Cohen et al. 2019, each pixel by its own sigma)"
+        return "moves with the image (Kullback-Leibler divergence)"
+
     def sigma(self, unit: np.ndarray) -> np.ndarray:
         """The standard deviation of the noise of each pixel, as if added to images in [0, 1].
 
@@ -66,21 +73,37 @@ class FrontNoise:
         Returns:
             float64, shaped like it; smaller by what the layer's float32 may round.
         """
-        seen = self.offset + self.scale * np.asarray(unit, np.float64)
-        share = (seen - self.layer.pixel_range.low) / self.layer.pixel_range.width
-        log_variance = share * self._kernel() + self._bias()
+        slope, start = self.line()
+        log_variance = start + slope * np.asarray(unit, np.float64)
         if self.layer.sigma_floor:
             log_variance = np.logaddexp(2.0 * np.log(self.layer.sigma_floor), log_variance)
+        return np.asarray(self.factor() * np.exp(log_variance / 2.0))
+
+    def line(self) -> tuple[np.ndarray, np.ndarray]:
+        """Slope and start of the logarithm of the variance over pixels in [0, 1], without floor.
+
+        Returns:
+            Two float64 arrays, shaped like an image or of one number for each channel or for all.
+        """
+        pixels = self.layer.pixel_range
+        kernel = self._kernel() / pixels.width
+        return self.scale * kernel, (self.offset - pixels.low) * kernel + self._bias()
+
+    def factor(self) -> np.ndarray:
+        """What the layer's own sigma is multiplied with to be that of images in [0, 1].
+
+        It is smaller by what the layer's float32 may round.
+        """
         width = self.layer.pixel_range.width * (1.0 - _ROUNDING)
-        return np.asarray(width * np.exp(log_variance / 2.0) / np.abs(self.scale))
+        return np.asarray(width / np.abs(self.scale))
 
     def slope(self) -> np.ndarray:
         """By how much the logarithm of a pixel's variance changes at most, per 1 in [0, 1].
 
         A floor below the noise only makes it change less.
         """
-        width = self.layer.pixel_range.width
-        return np.asarray(np.abs(self._kernel() * self.scale / width) * (1.0 + _ROUNDING))
+        slope, _ = self.line()
+        return np.asarray(np.abs(slope) * (1.0 + _ROUNDING))
 
     def _kernel(self) -> np.ndarray:
         kernel = self.layer.kernel

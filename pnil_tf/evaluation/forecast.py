@@ -20,7 +20,8 @@ from pnil_tf.attacks.settings import AttackSettings
 from pnil_tf.attacks.towards import MOST_PROMISING
 from pnil_tf.evaluation.planted import MOST
 from pnil_tf.evaluation.target import Target
-from pnil_tf.evaluation.trial import SCREENING_DRAWS, Trial
+from pnil_tf.evaluation.trial import SCREENING_DRAWS, Trial, piece_of_suite
+from pnil_tf.vocabulary import SUITES
 
 _MOST_IMAGES, _MOST_PIXELS = 100, 2_000_000
 """Size of a measurement, at most: about what the attacks work on at once."""
@@ -101,7 +102,8 @@ def forecast(
     }
     if trial.settings.checks:
         seconds |= _of_probes(trial, costs)
-    return {**seconds, "clean": judging * len(trial.x), "worst-case": judging * len(trial.x)}
+    suites = [piece_of_suite(name) for name in trial.settings.attacks if name in SUITES]
+    return seconds | dict.fromkeys(("clean", "worst-case", *suites), judging * len(trial.x))
 
 
 def _of_probes(trial: Trial, costs: Costs) -> dict[str, float]:

@@ -32,6 +32,16 @@ WORDS = (
         "Accuracy where every image meets the attack that harmed it most, judged by draws of its "
         "own.",
     ),
+    (
+        "auto",
+        "Attacks that follow one another, each on the images that stand; the figure takes each "
+        "image as the worst of them left it. So does that of autoattack.",
+    ),
+    (
+        "autoattack",
+        "The published ensemble (Croce and Hein 2020); for a model with noise their version rand, "
+        "and targets and Square beyond it.",
+    ),
     ("credible", "The figure stands."),
     ("doubtful", "Too little was done to tell whether the figure stands."),
     ("obfuscated", "The model hides its gradients, and the figure is too high."),

@@ -51,7 +51,7 @@ from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.shards import Crew, Shard, pieces_of, work_off
 from pnil_tf.evaluation.statistics import figure, weakest, wilson
 from pnil_tf.evaluation.store import Store
-from pnil_tf.evaluation.suites import Planned, last_of, planned
+from pnil_tf.evaluation.suites import Planned, cascade, planned
 from pnil_tf.evaluation.target import (
     Target,
     looked_at,
@@ -60,7 +60,7 @@ from pnil_tf.evaluation.target import (
     was_trained,
 )
 from pnil_tf.evaluation.transfer import Source
-from pnil_tf.evaluation.trial import CLEAN, Outcome, Trial
+from pnil_tf.evaluation.trial import CLEAN, Outcome, Trial, piece_of_suite
 from pnil_tf.evaluation.verdict import decide, worst_per_image
 from pnil_tf.files import (
     lock_folder,
@@ -74,6 +74,7 @@ from pnil_tf.keras_internals import all_layers
 from pnil_tf.logs import errors_only
 from pnil_tf.progress import Stages, clock
 from pnil_tf.version import __version__, versions
+from pnil_tf.vocabulary import SUITES
 
 logger = logging.getLogger(__name__)
 
@@ -349,7 +350,7 @@ def _work(
     clean = trial.clean_votes()
     trial.stages.say(f"clean: accuracy {trial.share(clean).mean():.1%} on {len(y)} images")
     outcomes = _attacked(trial, attacks)
-    worst_votes, worst_images = _worst_case(trial, trial.share(clean), outcomes)
+    worst_votes, worst_images = _worst_case(trial, "worst-case", trial.share(clean), outcomes)
     evidence = gather(trial, trial.share(clean), outcomes, curve_epsilons(settings))
     results = {
         **_judgement(trial, clean, outcomes, worst_votes, evidence),
@@ -396,9 +397,11 @@ def _check_losses(target: Target, attacks: Mapping[str, Planned]) -> None:
 
 
 def _worst_case(
-    trial: Trial, clean: np.ndarray, outcomes: dict[str, Outcome]
+    trial: Trial, name: str, clean: np.ndarray, outcomes: dict[str, Outcome]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Judges for each image the image in its ball that did worst, by draws of its own.
+
+    The draws belong to `name`.
 
     The unperturbed one is among them: an attack may mend a mistake. The draws that chose it must
     not judge it: the lowest of several noisy looks is too low.
@@ -412,7 +415,20 @@ def _worst_case(
             for i, name in enumerate(chosen)
         ]
     )
-    return trial.votes("worst-case", images), images
+    return trial.votes(name, images), images
+
+
+def _suite(
+    trial: Trial, name: str, clean: np.ndarray, outcomes: dict[str, Outcome]
+) -> dict[str, Any]:
+    """The figure of a suite: each image as the worst of its attacks left it.
+
+    The last of them may leave an image of a model with noise better than one before it did.
+    """
+    stages = cascade(name, trial.target, trial.settings.norm)
+    ran = {stage: outcome for stage, outcome in outcomes.items() if stage in stages}
+    votes, _ = _worst_case(trial, piece_of_suite(name), clean, ran)
+    return figure(votes, trial.y[: len(votes)])
 
 
 def _judgement(
@@ -451,9 +467,9 @@ def _judgement(
         ),
         "worst_case_per_image": figure(worst, y[: len(worst)]),
         "suites": {
-            name: _named(attacks, last)
+            name: _suite(trial, name, trial.share(clean), outcomes)
             for name in settings.attacks
-            if (last := last_of(name, trial.target)) is not None
+            if name in SUITES
         },
         "attacks": attacks,
         "findings": [finding.to_json() for finding in findings],

@@ -77,11 +77,6 @@ def cascade(suite: str, target: Target, norm: str = "linf") -> dict[str, dict[st
     }
 
 
-def last_of(name: str, target: Target) -> str | None:
-    """Returns the attack that leaves what a whole suite leaves; None for a single attack."""
-    return list(cascade(name, target))[-1] if name in SUITES else None
-
-
 def planned(
     settings: EvaluationSettings, target: Target, source: Target | None = None
 ) -> dict[str, Planned]:

@@ -17,6 +17,7 @@ def accuracies(results: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     return [
         ("clean", results["clean"]),
         *results["attacks"].items(),
+        *results["suites"].items(),
         ("effective robustness", results["effective_robustness"]),
         ("worst case", results["worst_case_per_image"]),
     ]

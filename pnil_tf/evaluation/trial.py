@@ -277,6 +277,11 @@ def piece_name(name: str, batch: int) -> str:
     return f"{name}-{batch:05d}"
 
 
+def piece_of_suite(name: str) -> str:
+    """Returns what the judgement of a whole suite is called among the pieces of work."""
+    return f"suite-{name}"
+
+
 def _rows_of(outcome: Outcome, rows: slice) -> Arrays:
     return {"adversarial": outcome.adversarial[rows], "votes": outcome.votes[rows]}
 

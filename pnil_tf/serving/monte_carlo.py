@@ -7,6 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from pnil_tf.serving.draws import asked_for
+
 MAX_DRAWS = 10_000
 """The most draws that one request may ask for: its time, unlike its memory, grows with them."""
 
@@ -33,15 +35,11 @@ def monte_carlo(draw: Callable[[Any], Any], draws: Any, batch: Any, classes: int
     Returns:
         `mean_probabilities` and `standard_deviation` (of one draw, with `draws - 1` in the
         denominator, 0 for a single draw), float32 `(batch, classes)`; `predictive_entropy` of
-        the mean in nats, float32 `(batch,)`; `class` by the mean, int64 `(batch,)`, -1 where
-        there is none; `agreement`, float32 `(batch,)`, the share of draws that choose it.
+        the mean in nats, float32 `(batch,)`; `class`, that of most draws, and of equals the one
+        with the larger mean, int64 `(batch,)`, -1 where the mean is not finite; `agreement`,
+        float32 `(batch,)`, the share of draws that choose it.
     """
-    known = tf.debugging.Assert(
-        (draws >= 1) & (draws <= MAX_DRAWS),
-        [f"The number of draws must be from 1 to {MAX_DRAWS}. Received:", draws],
-    )
-    with tf.control_dependencies([known]):
-        draws = tf.identity(draws)
+    draws = asked_for(draws, MAX_DRAWS)
 
     def add(number: Any, mean: Any, squares: Any, votes: Any) -> tuple[Any, Any, Any, Any]:
         # Welford's update: sums of squares would lose a small scatter to rounding.
@@ -59,7 +57,9 @@ def monte_carlo(draw: Callable[[Any], Any], draws: Any, batch: Any, classes: int
         (tf.constant(0), zeros, zeros, zeros),
         parallel_iterations=1,  # more would hold the activations of several draws at once
     )
-    answer = decided(mean)
+    # What certificates are about is the majority; of two draws that differ it would be by chance.
+    most = votes == tf.reduce_max(votes, axis=-1, keepdims=True)
+    answer = decided(tf.where(most | tf.math.is_nan(mean), mean, -1.0))
     count = tf.cast(draws, tf.float32)
     return {
         "mean_probabilities": mean,

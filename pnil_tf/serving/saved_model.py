@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf import rng
+from pnil_tf.certificate.front import FrontNoise
 from pnil_tf.checksums import CHECKSUMS, foreign_files, write_checksums
 from pnil_tf.contract.pixel_range import PixelRangeLike
 from pnil_tf.errors import RunFailedError, UserError, argument
@@ -23,12 +25,15 @@ from pnil_tf.files import (
     write_text,
 )
 from pnil_tf.serving.card import model_card, preprocessing
+from pnil_tf.serving.certified import described
 from pnil_tf.serving.record import PREPROCESSING, Record
 from pnil_tf.serving.signatures import Servable, build_signatures, descriptions, servable
 
 MARKER = "saved_model.pb"
 """The file by which a SavedModel is known."""
-CARD, CLASS_NAMES = "model_card.md", "class_names.json"
+CARD, CLASS_NAMES, CERTIFICATE = "model_card.md", "class_names.json", "certificate.json"
+
+logger = logging.getLogger(__name__)
 
 
 def export_saved_model(
@@ -46,9 +51,10 @@ def export_saved_model(
     """Writes a classifier as a SavedModel that needs TensorFlow alone, and checks it.
 
     The folder holds the signatures `serving_default`, `serving_uint8`, `serving_bytes`,
-    `monte_carlo`, `seeded` and `monte_carlo_seeded`, the assets `class_names.json` and
-    `preprocessing.json`, `SHA256SUMS` and `model_card.md`. The noise of the unseeded signatures
-    is fresh at every call and in every process. The folder is whole or absent.
+    `monte_carlo`, `seeded` and `monte_carlo_seeded`, and `certified` where `pnil_tf.certify`
+    takes the model; the assets `class_names.json`, `preprocessing.json` and with `certified`
+    `certificate.json`; `SHA256SUMS` and `model_card.md`. The noise of the unseeded signatures is
+    fresh at every call and in every process. The folder is whole or absent.
 
     Args:
         model: A built Keras model of any kind, or an `AdversarialModel`: float32 images
@@ -83,6 +89,8 @@ def export_saved_model(
     record = completed(record, class_names, resized)
     classifier = servable(model, image_shape, pixel_range, outputs)
     check_class_names(classifier, record)
+    if isinstance(classifier.noise_in_front, UserError):
+        logger.info("There is no signature 'certified'. %s", classifier.noise_in_front)
     with replacing_folder(path) as folder:
         signatures = build_signatures(classifier, record.resized)
         _save(classifier, record, signatures, folder)
@@ -174,6 +182,10 @@ def _save(classifier: Servable, record: Record, signatures: dict[str, Any], fold
         names, steps = write_descriptions(Path(place), classifier, record)
         module.class_names = tf.saved_model.Asset(str(names))
         module.preprocessing = tf.saved_model.Asset(str(steps))
+        front = classifier.noise_in_front
+        if isinstance(front, FrontNoise):
+            write_json(Path(place) / CERTIFICATE, described(front))
+            module.certificate = tf.saved_model.Asset(str(Path(place) / CERTIFICATE))
         try:
             tf.saved_model.save(module, str(folder), signatures=signatures)
         except (AssertionError, TypeError, ValueError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,11 +12,15 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf import rng
+from pnil_tf.certificate.front import FrontNoise, noise_in_front
+from pnil_tf.certificate.in_graph import Radii, radii_of
+from pnil_tf.contract.checks import check_each_alone
 from pnil_tf.contract.classifier import image_shape_of
 from pnil_tf.contract.outputs import INDEPENDENT
 from pnil_tf.contract.pixel_range import BYTES, PixelRange, PixelRangeLike
 from pnil_tf.errors import UserError, argument
 from pnil_tf.evaluation.target import Target, as_target, range_is_known, unwrapped
+from pnil_tf.serving.certified import MOST_DRAWS, certified
 from pnil_tf.serving.decoding import DECODABLE_CHANNELS, MAX_PIXELS, decode
 from pnil_tf.serving.monte_carlo import MAX_DRAWS, decided, monte_carlo
 
@@ -23,7 +28,12 @@ ANSWER = "`logits`, `probabilities` (float32, one per class), `class` (int64)"
 """What one draw answers, in words."""
 _SUMMARY = (
     "`mean_probabilities`, `standard_deviation` (float32, one per class), "
-    "`predictive_entropy` (nats), `agreement` (share of draws that choose `class`), `class`"
+    "`predictive_entropy` (nats), `class` (of most draws), `agreement` (share of draws that choose "
+    "it)"
+)
+_PROVED = (
+    "`class` (int64, -1 where none is proved), `radius_linf`, `radius_l2` (shares of the pixel "
+    "range), `p_low`, float64"
 )
 
 
@@ -38,6 +48,7 @@ def descriptions(classifier: Servable) -> dict[str, tuple[str, str]]:
             ANSWER,
         ),
         "monte_carlo": (f"`images` as above, `draws` int32 from 1 to {MAX_DRAWS:,}", _SUMMARY),
+        "certified": (f"`images` as above, `draws` int32 from 1 to {MOST_DRAWS:,}", _PROVED),
         "seeded": ("`images` as above, `seed` int64, at least 0", ANSWER),
         "monte_carlo_seeded": ("`images`, `draws`, `seed` as above", _SUMMARY),
     }
@@ -63,6 +74,17 @@ class Servable:
     def pixel_range(self) -> PixelRange:
         """The pixels that it takes."""
         return self.target.pixel_range
+
+    @functools.cached_property
+    def noise_in_front(self) -> FrontNoise | UserError:
+        """The noise by which its answers can be proved, or why they cannot."""
+        unit = np.random.default_rng(2).random((2, *self.image_shape), np.float32)
+        try:
+            found = noise_in_front(self.target.classifier)
+            check_each_alone(self.target.classifier, unit)
+        except UserError as error:
+            return error
+        return found
 
     def predict(self, images: Any) -> Any:
         """Returns float32 logits `(batch, classes)`, with the noise that its surroundings decide.
@@ -212,11 +234,8 @@ def build_signatures(classifier: Servable, resized: bool) -> dict[str, Any]:
 
     def logits(received: Any, seed: Any = None) -> Any:
         good = classifier.usable(received)
-        count = tf.size(good)
-        # Some convolutions fail on no image at all: then there is one that is dropped again.
-        none = tf.cast(count == 0, tf.int32)
-        padded = tf.pad(received, [[0, none], [0, 0], [0, 0], [0, 0]])
-        return without_unusable(classifier.logits(padded, seed)[:count], good)
+        found = classifier.logits(_at_least_one(received), seed)
+        return without_unusable(found[: tf.size(good)], good)
 
     def serving_default(images: Any) -> dict[str, Any]:
         return answer(logits(_as(images_spec, images)))
@@ -254,6 +273,10 @@ def build_signatures(classifier: Servable, resized: bool) -> dict[str, Any]:
     if shape[-1] in DECODABLE_CHANNELS:
         functions["serving_bytes"] = (serving_bytes, [files])
     functions["monte_carlo"] = (many, [images_spec, draws_spec])
+    front = classifier.noise_in_front
+    if isinstance(front, FrontNoise):
+        proved = functools.partial(_proved, classifier, radii_of(front, shape))
+        functions["certified"] = (proved, [images_spec, draws_spec])
     if classifier.target.repeatable:
         functions["seeded"] = (seeded, [images_spec, seed_spec])
         functions["monte_carlo_seeded"] = (many_seeded, [images_spec, draws_spec, seed_spec])
@@ -263,9 +286,30 @@ def build_signatures(classifier: Servable, resized: bool) -> dict[str, Any]:
     }
 
 
+def _proved(classifier: Servable, radii: Radii, images: Any, draws: Any) -> dict[str, Any]:
+    images = tf.ensure_shape(images, [None, *classifier.image_shape])
+    count, images = tf.shape(images)[0], _at_least_one(images)
+    found = certified(
+        classifier.predict,
+        radii,
+        images,
+        classifier.pixel_range.to_unit(tf.cast(images, tf.float64)),
+        classifier.usable(images),
+        tf.ensure_shape(draws, []),
+        classifier.target.num_classes,
+    )
+    return {name: value[:count] for name, value in found.items()}
+
+
 def _as(spec: Any, value: Any) -> Any:
     """Returns the value after its shape was checked in the graph; no caller has to."""
     return tf.ensure_shape(value, spec.shape)
+
+
+def _at_least_one(images: Any) -> Any:
+    """Returns the images; one where there is none, on which some convolutions fail."""
+    none = tf.cast(tf.shape(images)[0] == 0, tf.int32)
+    return tf.pad(images, [[0, none], [0, 0], [0, 0], [0, 0]])
 
 
 def _pair(seed: Any) -> Any:

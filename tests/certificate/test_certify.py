@@ -5,53 +5,29 @@ import json
 import keras
 import numpy as np
 import pytest
+from linear_models import SHAPE, exact, linear, weakest
 from scipy import special
 
 import pnil_tf
 from pnil_tf.arrays import write_arrays
-from pnil_tf.certificate import runner
 from pnil_tf.certificate.both_sides import attacked_votes, both_sides
 from pnil_tf.certificate.proofs import proofs_of
 from pnil_tf.certificate.runner import certify as certify_into
+from pnil_tf.certificate.runner import certify_shard
+from pnil_tf.certificate.sampling import Sampler
 from pnil_tf.certificate.settings import CertificateSettings
 from pnil_tf.errors import RunFailedError, UserError
+from pnil_tf.evaluation.shards import Shard
 from pnil_tf.evaluation.store import Store
 from pnil_tf.files import sha256_of, write_record
 from pnil_tf.layers import PNILLayer
 
-SHAPE = (4, 4, 1)
 QUICK = {"draws": 500, "batch_size": 100, "verbose": 0}
-
-
-def linear(sigma, weights, bias, pixel_range=(0, 1), **options):
-    """Two classes; class 1 above the hyperplane of unit images."""
-    low, high = pixel_range
-    layer = PNILLayer(use_kernel=False, pixel_range=pixel_range, **options)
-    dense = keras.layers.Dense(2)
-    model = keras.Sequential([keras.Input(SHAPE), layer, keras.layers.Flatten(), dense])
-    layer.bias.assign(2.0 * np.log(np.reshape(sigma, SHAPE)))
-    w = weights / (high - low)
-    dense.set_weights([np.stack([0 * w, w], 1), np.array([0.0, bias - low * w.sum()])])
-    return model
 
 
 @pytest.fixture(scope="module")
 def problem():
-    """Sigmas, the weights that are worst for them, and images at several distances."""
-    generator = np.random.default_rng(0)
-    sigma = generator.uniform(0.1, 0.5, 16)
-    weights = 1.0 / sigma**2
-    x = generator.random((6, *SHAPE)).astype(np.float32)
-    bias = -float(np.mean(x.reshape(6, -1) @ weights))
-    return sigma, weights, bias, x
-
-
-def exact(problem):
-    sigma, weights, bias, x = problem
-    margin = x.reshape(len(x), -1) @ weights + bias
-    return (margin > 0).astype(int), np.abs(margin) / weights.sum(), np.abs(margin) / np.sqrt(
-        (weights**2 * sigma**2).sum()
-    )  # fmt: skip
+    return weakest()
 
 
 def written_evaluation(folder, identity, votes, labels):
@@ -191,7 +167,7 @@ def test_what_was_counted_before_an_interruption_is_kept(problem, tmp_path, monk
     model, labels = linear(sigma, weights, bias), exact(problem)[0]
     settings = CertificateSettings(epsilon=0.01, draws=500, batch_size=100)
     whole = certify_into(model, x, labels, settings, tmp_path / "whole", verbose=0)
-    counts, calls = runner.Sampler.counts, []
+    counts, calls = Sampler.counts, []
 
     def interrupted(self, *arguments):
         calls.append(1)
@@ -199,7 +175,7 @@ def test_what_was_counted_before_an_interruption_is_kept(problem, tmp_path, monk
             raise KeyboardInterrupt
         return counts(self, *arguments)
 
-    monkeypatch.setattr(runner.Sampler, "counts", interrupted)
+    monkeypatch.setattr(Sampler, "counts", interrupted)
     with pytest.raises(KeyboardInterrupt):
         certify_into(model, x, labels, settings, tmp_path / "cut", verbose=0)
     with pytest.raises(UserError, match="neither resume"):
@@ -221,6 +197,41 @@ def test_what_was_counted_before_an_interruption_is_kept(problem, tmp_path, monk
     other = CertificateSettings(epsilon=0.01, draws=501, batch_size=100)
     with pytest.raises(UserError, match=r"begun with draws=\d+\. Received: draws=501\."):
         certify_into(model, x, labels, other, tmp_path / "cut", resume=True, verbose=0)
+
+
+class InOneProcess:
+    """A crew whose shards are worked off here, one after the other, or as far as they come."""
+
+    workers = 2
+
+    def __init__(self, certificate, output):
+        self.certificate, self.output, self.seen = certificate, output, []
+
+    def work_off(self, target, identity, state, look):
+        told = {"pixel_range": identity["pixel_range"], "outputs": target.outputs}
+        for number in (1, 0):
+            certify_shard(
+                *self.certificate, self.output, Shard(number, 2),
+                model_identity=identity["model"], **told,
+            )  # fmt: skip
+            self.seen.append(len(list(state.glob("draws-*.npz"))))
+            look()
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_images_that_are_shared_out_have_the_draws_of_one_process(problem, tmp_path, labelled):
+    sigma, weights, bias, x = problem
+    x = np.concatenate([x, x])
+    labels = np.arange(12) % 2 if labelled else None
+    settings = CertificateSettings(epsilon=0.01, draws=200, batch_size=100)
+    work = (linear(sigma, weights, bias), x, labels, settings)
+    alone = certify_into(*work, tmp_path / "alone", verbose=0)
+    crew = InOneProcess(work, tmp_path / "shared")
+    shared = certify_into(*work, tmp_path / "shared", verbose=0, crew=crew)
+    assert crew.seen == [1, 3]  # of three pieces the second, then the others
+    np.testing.assert_array_equal(alone.hits, shared.hits)
+    np.testing.assert_array_equal(alone.radii(), shared.radii())
+    assert alone.to_dict()["curve"] == shared.to_dict()["curve"]
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,7 @@ RESULTS = {
             },
         }
     },
+    "suites": {"autoattack": figure(0.45)},
     "effective_robustness": {"attack": "pgd", **figure(0.5)},
     "worst_case_per_image": figure(0.4),
     "findings": [
@@ -111,6 +112,13 @@ def test_the_page_is_well_formed_and_needs_nothing_else():
     assert page.open == []
     assert len(page.links) == page.tags.count("img") == 4
     assert all(link.startswith("data:image/png;base64,") for link in page.links)
+
+
+def test_a_suites_figure_stands_under_its_name():
+    page = Page(render(RESULTS, b""))
+    assert "autoattack45.0%" in page.text
+    assert any("autoattack 45.0%" in alt for alt in page.alts)
+    assert "Croce and Hein" in page.text
 
 
 def test_everything_is_escaped():

@@ -1,5 +1,6 @@
 """Suites: which attacks they are, and that each goes on from what stands."""
 
+import dataclasses
 import types
 
 import keras
@@ -7,10 +8,10 @@ import numpy as np
 import pytest
 
 from pnil_tf.errors import UserError
-from pnil_tf.evaluation.runner import evaluate
+from pnil_tf.evaluation.runner import _suite, evaluate
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.store import Store
-from pnil_tf.evaluation.suites import cascade, last_of, planned
+from pnil_tf.evaluation.suites import cascade, planned
 from pnil_tf.evaluation.target import as_target
 from pnil_tf.evaluation.trial import Trial
 from pnil_tf.vocabulary import ATTACKS, SUITES
@@ -75,11 +76,6 @@ def test_there_are_no_more_targets_than_other_classes():
         assert cascade(suite, target(classes=2))["apgd_t"]["targets"] == 1
 
 
-def test_the_last_attack_of_a_suite_leaves_what_the_suite_leaves():
-    assert last_of("auto", target()) == "square"
-    assert last_of("pgd", target()) is None
-
-
 def test_beside_auto_run_the_attacks_that_any_other_must_beat():
     plan = planned(EvaluationSettings(epsilon=0.1), target())
     assert [name for name, attack in plan.items() if attack.after is None] == [
@@ -122,6 +118,18 @@ def test_attacks_that_follow_see_the_survivors_alone(tmp_path, monkeypatch):
     np.testing.assert_array_equal(second.adversarial[standing], x[standing])
     np.testing.assert_array_equal(second.adversarial[~standing], first.adversarial[~standing])
     np.testing.assert_array_equal(second.votes[~standing], first.votes[~standing])
+
+
+def test_a_suite_takes_each_image_as_the_worst_of_its_attacks_left_it(tmp_path):
+    """Of a model with noise the last of them may leave more than the first."""
+    x, y = images()
+    settings = EvaluationSettings(epsilon=0.1)
+    trial = Trial(as_target(model(), x), x, y, settings, Store(tmp_path / "state", {}, False))
+    first = trial.attack("pgd_strong", planned(settings, trial.target)["pgd_strong"].settings, 30)
+    nothing = dataclasses.replace(first, adversarial=x, votes=y[:, np.newaxis], share=np.ones(30))
+    outcomes = {"pgd_strong": first, "apgd_t": nothing, "square": nothing}
+    figure = _suite(trial, "auto", np.ones(30), {**outcomes, "noise": nothing})
+    assert figure["value"] == first.share.mean() < 1
 
 
 @pytest.mark.parametrize(("suite", "norm"), [("auto", "linf"), ("autoattack", "l2")])

@@ -18,7 +18,7 @@ from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.target import as_target
 from pnil_tf.runs.load import load_model
 from pnil_tf.serving import saved_model
-from pnil_tf.serving.monte_carlo import MAX_DRAWS
+from pnil_tf.serving.monte_carlo import MAX_DRAWS, monte_carlo
 from pnil_tf.serving.record import Record
 from pnil_tf.serving.saved_model import export_saved_model
 from pnil_tf.training.model import AdversarialModel
@@ -53,7 +53,10 @@ def differ(a, b):
     return not np.isclose(a, b, atol=1e-6).all(axis=-1).any()
 
 
-def test_a_process_that_has_tensorflow_alone(model, path, served, tmp_path):
+def test_a_process_that_has_tensorflow_alone(tmp_path):
+    model = sequential(noise_layer(0.5))
+    path = export_saved_model(model, tmp_path / "1")
+    served = load(path)
     np.save(tmp_path / "x.npy", IMAGES)
     np.save(tmp_path / "y.npy", np.zeros(len(X), np.int64))
     arguments = [path, tmp_path / "x.npy", tmp_path / "y.npy", tmp_path / "answers.npz"]
@@ -78,6 +81,10 @@ def test_a_process_that_has_tensorflow_alone(model, path, served, tmp_path):
     name = "mean_probabilities"
     many = served["monte_carlo"](images=images, draws=draws)
     assert differ(many[name], found[f"monte_carlo/{name}"])
+    proved = served["certified"](images=images, draws=draws)
+    assert json.loads((path / "assets" / "certificate.json").read_text())["alpha"] == 0.001
+    assert set(proved) == {"class", "radius_linf", "radius_l2", "p_low"}
+    assert (proved["p_low"] != found["certified/p_low"]).any()
     many = served["monte_carlo_seeded"](images=images, draws=draws, seed=SEED)
     for key, value in many.items():
         np.testing.assert_allclose(value, found[f"monte_carlo_seeded/{key}"], atol=1e-6)
@@ -159,13 +166,28 @@ def test_monte_carlo_is_the_statistics_of_its_draws(model, served):
             probabilities.append(tf.nn.softmax(model(IMAGES, training=False)).numpy())
     p = np.stack(probabilities).astype(np.float64)
     mean = p.mean(axis=0)
-    chosen = mean.argmax(axis=1)
+    votes = np.stack([(p.argmax(axis=2) == c).sum(axis=0) for c in range(CLASSES)], axis=1)
+    chosen = (votes + mean).argmax(axis=1)
     np.testing.assert_allclose(answer["mean_probabilities"], mean, atol=1e-5)
     np.testing.assert_allclose(answer["standard_deviation"], p.std(axis=0, ddof=1), atol=1e-5)
     entropy = -(mean * np.log(mean)).sum(axis=1)
     np.testing.assert_allclose(answer["predictive_entropy"], entropy, rtol=1e-4)
     np.testing.assert_array_equal(answer["class"], chosen)
     np.testing.assert_allclose(answer["agreement"], (p.argmax(axis=2) == chosen).mean(axis=0))
+
+
+def test_the_class_is_that_of_most_draws_and_of_equals_the_more_probable():
+    often = [[0.6, 0.4], [0.6, 0.4], [0.0, 1.0]]  # two draws of three are for 0, their mean for 1
+    equal = [[0.6, 0.4], [0.1, 0.9], [np.nan, np.nan]]
+    for draws, chosen, share in ((often, 0, 2 / 3), (equal[:2], 1, 1 / 2), (equal, -1, 0)):
+        found = monte_carlo(
+            lambda number, draws=draws: tf.gather(tf.constant([draws]), number, axis=1),
+            tf.constant(len(draws)),
+            1,
+            2,
+        )
+        assert found["class"].numpy().tolist() == [chosen]
+        np.testing.assert_allclose(found["agreement"], [share])
 
 
 def test_one_draw_has_no_scatter(served):

@@ -1,0 +1,144 @@
+"""Writes down what the default evaluation says of every planted fake, and of honest models.
+
+`python tests/evaluation/record_planted.py docs/results/planted_verdicts.json` goes on where it
+stopped. About 15 minutes of one core. `test_planted.py` holds the verdicts to what they must be.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from test_planted import ATTACKS, FAKES, FRONTS, SETTINGS
+from zoo import RandomShift, StraightThrough, behind, digits, network, noisy, trained
+
+from pnil_tf.evaluation.runner import evaluate
+from pnil_tf.evaluation.settings import EvaluationSettings
+from pnil_tf.files import write_json
+from pnil_tf.layers import PNILLayer
+from pnil_tf.version import versions
+
+AUTO = {"attacks": ("auto",)}
+FEW = {**AUTO, "images": 60}
+"""Enough to find a fake out."""
+TWICE_AS_FAR = {"epsilon": 0.3, "epsilons": (0.15, 0.3)}
+TOKEN = {
+    "epsilon": 0.1,
+    "attacks": ATTACKS,
+    "steps": 1,
+    "restarts": 1,
+    "spsa_images": 1,
+    "spsa_steps": 1,
+    "spsa_samples": 2,
+    "check_images": 1,
+    "epsilons": (),
+}
+BELOW_FLOORS = {
+    "attacks": ATTACKS,
+    "images": 60,
+    "spsa_images": 20,
+    "spsa_samples": 256,
+    "spsa_steps": 50,
+}
+
+Case = tuple[str, str, Callable[[], keras.Model], dict[str, Any]]
+"""Its sort, its name, what makes it, and the settings that are not the usual ones."""
+
+
+def fake_behind(fake: str, front: str, plain: keras.Model) -> keras.Model:
+    """A fake with noise in front of it, or alone."""
+    return FRONTS[front](FAKES[fake](plain))
+
+
+def collapsed() -> keras.Model:
+    """Trained against one step until it bends its loss out of that step's way."""
+    return trained(network(width=256), "fgsm", 40, rate=5e-3, epsilon=0.3)
+
+
+def with_pnil() -> keras.Model:
+    """Trained with its noise."""
+    start = keras.initializers.Constant(2 * np.log(0.2))
+    return trained(network(PNILLayer(bias_initializer=start)), "rfgsm", 30)
+
+
+def cases(plain: keras.Model) -> Iterator[Case]:
+    """All models; none is made before its turn."""
+    for front in FRONTS:
+        for fake in FAKES:
+            yield "fake", f"{fake}, {front}", partial(fake_behind, fake, front, plain), FEW
+    yield "fake", "collapsed in FGSM training", collapsed, {**FEW, **TWICE_AS_FAR}
+    for name, make in {
+        "plain CNN": lambda: plain,
+        "with max-pooling": lambda: trained(network(pool=keras.layers.MaxPooling2D())),
+        "with tanh": lambda: trained(network(activation="tanh")),
+        "hardened by PGD-7": lambda: trained(network(width=128), "pgd-7", 40),
+        "rounded, its gradient passed straight through": lambda: behind(StraightThrough(), plain),
+        "behind noise of sigma 0.05": lambda: noisy(plain, 0.05),
+        "behind noise of sigma 0.3": lambda: noisy(plain),
+        "behind noise of sigma 0.3 that follows no seed": lambda: behind(RandomShift(), plain),
+        "with PNIL, hardened by RFGSM": with_pnil,
+    }.items():
+        yield "honest", name, make, AUTO
+    yield "token settings", "plain CNN", lambda: plain, TOKEN
+    decoy = partial(fake_behind, "decoy", "behind noise", plain)
+    yield "token settings", "decoy, behind noise", decoy, BELOW_FLOORS
+
+
+def judged(model: keras.Model, change: dict[str, Any]) -> dict[str, Any]:
+    """What an evaluation says, with all that the verdict rests on."""
+    x, y = digits()
+    settings = EvaluationSettings(**{**vars(SETTINGS), **change})
+    begun = time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        results = evaluate(model, x[1400:], y[1400:], settings, Path(folder) / "out", verbose=0)
+    failed = [finding for finding in results["findings"] if not finding["passed"]]
+    return {
+        "verdict": results["verdict"],
+        "caught_by": [f["name"] for f in failed if f["weight"] == "hides"],
+        "doubted_by": [f["name"] for f in failed if f["weight"] == "doubt"],
+        "notes": [f["name"] for f in failed if f["weight"] == "note"],
+        "clean": round(results["clean"]["value"], 4),
+        "left": {name: round(one["value"], 4) for name, one in results["attacks"].items()},
+        "changed_settings": change,
+        "reason": results["verdict_reason"],
+        "cpu_seconds": round(time.process_time() - begun, 1),
+    }
+
+
+def main(path: Path) -> None:
+    """Evaluates what is not in the record yet."""
+    record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    record = {
+        "what": "The verdict on models of which the truth is known, and which checks decided it",
+        "command": f"python tests/evaluation/record_planted.py {path}",
+        "data": "scikit-learn digits; tests/evaluation/zoo.py, tests/evaluation/test_planted.py",
+        "date": str(datetime.datetime.now(datetime.UTC).date()),
+        "versions": versions(),
+        "settings": SETTINGS.to_json(),
+        "models": record.get("models", []),
+    }
+    done = {(one["sort"], one["model"]) for one in record["models"]}
+    keras.utils.set_random_seed(0)
+    plain = trained(network())
+    for sort, name, make, change in cases(plain):
+        if (sort, name) in done:
+            continue
+        keras.utils.set_random_seed(0)
+        found = {"sort": sort, "model": name, **judged(make(), change)}
+        record["models"].append(found)
+        write_json(path, record)
+        decided = ", ".join(found["caught_by"] + found["doubted_by"])
+        print(f"{sort}: {name}: {found['verdict']} ({decided})", flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
