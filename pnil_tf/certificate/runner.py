@@ -15,7 +15,7 @@ import numpy as np
 
 from pnil_tf.arrays import Arrays, write_arrays
 from pnil_tf.certificate import bounds
-from pnil_tf.certificate.both_sides import attacked_votes, both_sides
+from pnil_tf.certificate.both_sides import Subject, attacked_votes, both_sides
 from pnil_tf.certificate.counting import Counting
 from pnil_tf.certificate.front import FrontNoise, noise_in_front
 from pnil_tf.certificate.output import (
@@ -298,8 +298,7 @@ def _compared(
     evaluation: Path,
 ) -> dict[str, Any]:
     """Both sides, if the evaluation is about the same."""
-    asked = {**identity, "labels": y, "epsilon": settings.epsilon, "norm": settings.norm}
-    votes = attacked_votes(evaluation, asked)
+    votes = attacked_votes(evaluation, Subject(identity, y, settings.epsilon, settings.norm))
     if votes is None:
         return {}
     sides = both_sides(proofs, y, votes, settings.epsilon, settings.norm, settings.alpha)
