@@ -174,6 +174,15 @@ _STRING = _parsed(_TEXT)
 _INTEGER: Callable[..., Any] = flags.DEFINE_integer
 _BOOLEAN: Callable[..., Any] = flags.DEFINE_boolean
 
+_WORKERS = (
+    _INTEGER,
+    "Processes that share the images out; the figures are the same. Each takes one GPU where "
+    "there are any.",
+)
+_WORKERS_ENGINE = (
+    _choice(*ENGINES),
+    "What runs the workers: this machine, or a Ray cluster that shares the folder.",
+)
 # Definition and help of every flag, by the group of settings it belongs to.
 _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
     "recipe": {
@@ -387,15 +396,8 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
             "Another model of the same images and classes, a run's folder or a file: what its "
             "gradients find is judged on --model, as the attack transfer.",
         ),
-        "workers": (
-            _INTEGER,
-            "Processes that share the images out; the figures are the same. Each takes one GPU "
-            "where there are any.",
-        ),
-        "engine": (
-            _choice(*ENGINES),
-            "What runs the workers: this machine, or a Ray cluster that shares the folder.",
-        ),
+        "workers": _WORKERS,
+        "engine": _WORKERS_ENGINE,
         "resume": (_BOOLEAN, "Go on with an evaluation that was interrupted."),
         "overwrite": (_BOOLEAN, "Replace the results in the output folder."),
     },
@@ -424,6 +426,8 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
             "Folder of an evaluation to put beside it; `evaluation` in the run's unless given.",
         ),
         "output": (_STRING, "Folder of the files; `certificate` in the run's unless given."),
+        "workers": _WORKERS,
+        "engine": _WORKERS_ENGINE,
         "resume": (_BOOLEAN, "Go on with a certificate that was interrupted."),
         "overwrite": (_BOOLEAN, "Replace the certificate in the output folder."),
     },
@@ -489,8 +493,9 @@ _SETTINGS: dict[str, Any] = {
 }
 # Flags that are not about the evaluation, or the certificate, itself.
 _FILES = {"model": None, "output": None, "resume": False, "overwrite": False}
-_PLACES = {**_FILES, "workers": 1, "engine": "local", "transfer_from": None}
-_PLACES_OF_PROOFS = {**_FILES, "evaluation": None}
+_CREW = {"workers": 1, "engine": "local"}
+_PLACES = {**_FILES, **_CREW, "transfer_from": None}
+_PLACES_OF_PROOFS = {**_FILES, **_CREW, "evaluation": None}
 _ABOUT_MODEL = {"pixel_range": None, "outputs": None}
 _EXPORT = {
     "model": None,
@@ -651,6 +656,7 @@ def certificate_arguments(flag_values: flags.FlagValues = FLAGS) -> dict[str, An
         raise UserError("There is nothing to certify: no --model was given. Pass a run's folder.")
     _check_range(places["pixel_range"])
     _check_once(places)
+    require_count("workers", places["workers"])
     epsilon, norm = values.pop("epsilon"), values.pop("norm")
     CertificateSettings(
         epsilon=1e-9 if epsilon is None else epsilon, norm=norm or NORMS[0], **values

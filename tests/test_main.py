@@ -117,7 +117,7 @@ def test_a_flag_beside_a_recipe_wins_in_any_order(tmp_path, arguments):
     file.write_text("--epochs=1\n--pnil\n")
     settings = flags.train_settings(with_recipe(*(a.format(file=file) for a in arguments)))
     assert (settings.optimization.epochs, settings.model.pnil) == (1, True)
-    assert settings.attack.epsilon_warmup == 0.3
+    assert settings.attack.epsilon_warmup == 0.5
     assert settings.run.name == "mnist_best"
 
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import functools
 import platform
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pnil_tf import rng
 from pnil_tf.arrays import Arrays, write_arrays
-from pnil_tf.batching import batches_of
 from pnil_tf.certificate import bounds
 from pnil_tf.certificate.both_sides import attacked_votes, both_sides
+from pnil_tf.certificate.counting import Counting
 from pnil_tf.certificate.front import FrontNoise, noise_in_front
 from pnil_tf.certificate.output import (
     ARRAYS,
@@ -38,8 +37,9 @@ from pnil_tf.errors import argument
 from pnil_tf.evaluation.described import described
 from pnil_tf.evaluation.images import check_classes, first_images, unit_images
 from pnil_tf.evaluation.runner import digest_of, fingerprint, name_of
+from pnil_tf.evaluation.shards import Crew, Shard
 from pnil_tf.evaluation.store import Store, check_identity
-from pnil_tf.evaluation.target import looked_at, target_of
+from pnil_tf.evaluation.target import Target, looked_at, target_of
 from pnil_tf.files import (
     lock_folder,
     make_folder,
@@ -53,9 +53,6 @@ from pnil_tf.files import (
 )
 from pnil_tf.progress import Stage, Stages
 from pnil_tf.version import __version__, versions
-
-_KEPT_AT_ONCE = 5  # images in one piece of work that resuming need not do again
-_SELECTION, _PROOF = 0, 1
 
 
 def certify(
@@ -74,6 +71,7 @@ def certify(
     name: str | None = None,
     evaluation: Path | None = None,
     verbose: int = 1,
+    crew: Crew | None = None,
 ) -> Certificate:
     """Proves what it can of a classifier, and leaves its files in `output`.
 
@@ -93,6 +91,7 @@ def certify(
         evaluation: Folder of an evaluation to compare with, if it is one of the same model,
             images and radius.
         verbose: 0 for silence, 1 for a bar (lines where there is no terminal), 2 for lines.
+        crew: Processes that draw; by default this one does.
 
     Raises:
         UserError: If the model's robustness cannot be proved this way, or images, labels, model
@@ -104,25 +103,11 @@ def certify(
     if not (resume or overwrite):
         refuse_existing(output)
     refuse_foreign(output)
-    placeholder = np.zeros(len(images), np.int32)
-    images, y = first_images(images, placeholder if labels is None else labels, settings.images)
-    classifier = looked_at(model, images.shape[1:], pixel_range, outputs)
-    front = noise_in_front(classifier)
-    check_reach(settings.epsilon, settings.norm, images.shape[1:])
-    x = unit_images(images, classifier.pixel_range)
-    check_each_alone(classifier, x[:16])
-    target = target_of(classifier, x)
+    task = _task(model, images, labels, settings, model_identity, pixel_range, outputs)
+    front, target, x, y, identity = task.front, task.target, task.x, task.y, task.identity
     data = described(data, target.num_classes)
     if labels is not None:
         check_classes(target, y, data)
-    identity = {
-        "settings": {**settings.to_json(), "batch_size": None, "epsilons": None},
-        "data": digest_of(x, y),
-        "labels": labels is not None,
-        "model": model_identity or fingerprint(target, x),
-        "pixel_range": target.describe()["pixel_range"],
-        "version": __version__,
-    }
     if resume and (output / RESULTS).is_file() and not (output / STATE).exists():
         tidy(output)
         found = Certificate.load(output)
@@ -142,9 +127,8 @@ def certify(
             refuse_existing(output)
         store = Store(output / STATE, identity, resume)
         stages = Stages("certificate", verbose)
-        sampler = Sampler(classifier.predict, x.shape[1:], classifier.classes, settings.batch_size)
         with contextlib.closing(stages):
-            drawn = _draw(sampler, x, settings, store, stages)
+            drawn = _drawn(task.counting(settings, store), stages, crew, task, output / STATE)
         proofs = _proofs(front, x, drawn["selected"], drawn["hits"], settings)
         said = figures(proofs, None if labels is None else y, settings.curve(), settings.norm)
         results = {
@@ -174,6 +158,104 @@ def certify(
     return Certificate(output, read_json(output / RESULTS))
 
 
+@dataclasses.dataclass(frozen=True)
+class _Task:
+    front: FrontNoise
+    target: Target
+    x: np.ndarray
+    y: np.ndarray
+    identity: dict[str, Any]
+
+    def counting(self, settings: CertificateSettings, store: Store) -> Counting:
+        classifier = self.target.classifier
+        sampler = Sampler(
+            classifier.predict, self.x.shape[1:], classifier.classes, settings.batch_size
+        )
+        return Counting(sampler, self.x, settings, store)
+
+
+def _task(
+    model: Any,
+    images: np.ndarray,
+    labels: np.ndarray | None,
+    settings: CertificateSettings,
+    model_identity: str | None,
+    pixel_range: PixelRangeLike | None,
+    outputs: str | None,
+) -> _Task:
+    """Finds out what there is to do; the arguments are those of `certify`."""
+    placeholder = np.zeros(len(images), np.int32)
+    images, y = first_images(images, placeholder if labels is None else labels, settings.images)
+    classifier = looked_at(model, images.shape[1:], pixel_range, outputs)
+    front = noise_in_front(classifier)
+    check_reach(settings.epsilon, settings.norm, images.shape[1:])
+    x = unit_images(images, classifier.pixel_range)
+    check_each_alone(classifier, x[:16])
+    target = target_of(classifier, x)
+    identity = {
+        "settings": {**settings.to_json(), "batch_size": None, "epsilons": None},
+        "data": digest_of(x, y),
+        "labels": labels is not None,
+        "model": model_identity or fingerprint(target, x),
+        "pixel_range": target.describe()["pixel_range"],
+        "version": __version__,
+    }
+    return _Task(front, target, x, y, identity)
+
+
+def certify_shard(
+    model: Any,
+    images: np.ndarray,
+    labels: np.ndarray | None,
+    settings: CertificateSettings,
+    output: str | Path,
+    shard: Shard,
+    *,
+    model_identity: str,
+    pixel_range: PixelRangeLike | None,
+    outputs: str,
+) -> None:
+    """Counts the draws of a part of the images for a `certify` that waits for them.
+
+    Args:
+        model: The model of that certificate. So for the other arguments.
+        images: Its images.
+        labels: Their classes, if it has any.
+        settings: What it does.
+        output: Its folder.
+        shard: Which part.
+        model_identity: Fingerprint of the model.
+        pixel_range: The pixels that the model takes.
+        outputs: What the model answers.
+
+    Raises:
+        UserError: If the certificate that works in the folder is another one.
+    """
+    task = _task(model, images, labels, settings, model_identity, pixel_range, outputs)
+    store = Store(Path(output) / STATE, task.identity, resume=True, shared=True)
+    task.counting(settings, store).of_shard(shard)
+
+
+def _drawn(
+    counting: Counting, stages: Stages, crew: Crew | None, task: _Task, state: Path
+) -> Arrays:
+    """Counts what the draws answer, here or by a crew, and shows how far that is."""
+    stages.expect({"draws": 1.0})
+    stage = stages.begin("draws", len(task.x))
+    if crew is None:
+        drawn = counting.of_all(stage.advance_to)
+    else:
+        look = functools.partial(_look, counting, stage)
+        crew.work_off(task.target, task.identity, state, look)
+        drawn = counting.of_all()
+    stage.close()
+    return drawn
+
+
+def _look(counting: Counting, stage: Stage) -> None:
+    stage.advance_to(counting.images_done())
+
+
 def _proofs(
     front: FrontNoise,
     x: np.ndarray,
@@ -182,45 +264,6 @@ def _proofs(
     settings: CertificateSettings,
 ) -> Proofs:
     return proofs_of(front, x, selected, hits, settings.draws, settings.alpha, settings.norm)
-
-
-def _draw(
-    sampler: Sampler, x: np.ndarray, settings: CertificateSettings, store: Store, stages: Stages
-) -> Arrays:
-    """Lets some draws choose the class of each image, and others count how often it comes."""
-    stages.expect({"draws": 1.0})
-    stage = stages.begin("draws", len(x))
-    pieces = []
-    for number, rows in enumerate(batches_of(len(x), _KEPT_AT_ONCE)):
-        piece = functools.partial(_piece, sampler, x[rows], rows.start, settings, stage)
-        pieces.append(store.once(f"draws-{number:05d}", piece))
-        stage.advance_to(rows.stop)
-    stage.close()
-    return {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
-
-
-def _piece(
-    sampler: Sampler, images: np.ndarray, first: int, settings: CertificateSettings, stage: Stage
-) -> Arrays:
-    selected, hits, seconds = [], [], []
-
-    def show(image: int, done: int) -> None:
-        stage.advance_to(image + done / settings.draws)
-
-    for i, image in enumerate(images, start=first):
-        start = time.monotonic()
-        choosing, proving = (rng.make_seed(settings.seed, part, i) for part in (_SELECTION, _PROOF))
-        votes = sampler.counts(image, choosing, settings.selection_draws)
-        best = int(votes[:-1].argmax())  # answers that are not finite are no class
-        counts = sampler.counts(image, proving, settings.draws, functools.partial(show, i))
-        selected.append(best)
-        hits.append(int(counts[best]))
-        seconds.append(time.monotonic() - start)
-    return {
-        "selected": np.array(selected, np.int32),
-        "hits": np.array(hits, np.int64),
-        "seconds": np.array(seconds),
-    }
 
 
 def _rate(drawn: Arrays, settings: CertificateSettings) -> float:

@@ -35,7 +35,7 @@ class Shard:
 
 
 class Crew(Protocol):
-    """Processes that do the attacks of an evaluation."""
+    """Processes that do the attacks of an evaluation, or the draws of a certificate."""
 
     @property
     def workers(self) -> int:

@@ -14,7 +14,8 @@ from pnil_tf.certificate.settings import CertificateSettings
 from pnil_tf.contract.pixel_range import PixelRange
 from pnil_tf.errors import UserError
 from pnil_tf.files import sha256_of
-from pnil_tf.runs.evaluate import going_on_told, own_pixels, settle
+from pnil_tf.runs.crew import crew_of, leave_room_on_gpus, require_crew
+from pnil_tf.runs.evaluate import failure_told, going_on_told, own_pixels, settle
 from pnil_tf.runs.names import CERTIFICATE, EVALUATION
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,8 @@ def certify_saved(
     pixel_range: tuple[float, ...] | None = None,
     outputs: str | None = None,
     evaluation: str | None = None,
+    workers: int = 1,
+    engine: str = "local",
 ) -> Certificate:
     """Certifies a saved classifier on the test images of a data set.
 
@@ -48,24 +51,30 @@ def certify_saved(
         pixel_range: As for `evaluate_saved`.
         outputs: As for `certify`.
         evaluation: Folder of an evaluation to put beside it; by default the run's own.
+        workers: Processes that share the images out.
+        engine: What runs them, one of `ENGINES`.
 
     Raises:
         UserError: If something is missing or does not fit; before the work begins.
         RunFailedError: If the evaluation's attacks have left less than is proved to be left.
     """
+    require_crew(workers, engine)
     settled = settle(model, epsilon, data, norm)
     settings = CertificateSettings(epsilon=settled.epsilon, norm=settled.norm, **(options or {}))
     output = settled.folder(output, CERTIFICATE)
     if evaluation is not None and not Path(evaluation).is_dir():
         raise UserError(f"There is no evaluation at {evaluation}. Check the path.")
     given = None if pixel_range is None else PixelRange.of(pixel_range)
+    if workers > 1:
+        leave_room_on_gpus()
     saved = settled.load(given)
     test = saved.dataset.test.take(settings.images)
     chosen = given or saved.loaded.pixel_range
-    with going_on_told(output):
+    images = own_pixels(saved.loaded.model, test.images, chosen, outputs)
+    with failure_told(output), going_on_told(output):
         certificate = certify(
             saved.loaded.model,
-            own_pixels(saved.loaded.model, test.images, chosen, outputs),
+            images,
             test.labels,
             settings,
             output,
@@ -77,6 +86,7 @@ def certify_saved(
             outputs=outputs,
             name=model,
             evaluation=Path(evaluation) if evaluation else Path(model) / EVALUATION,
+            crew=crew_of(model, images, test.labels, settings, workers, engine),
         )
     logger.info("The report is in %s", Path(output) / REPORT)
     return certificate

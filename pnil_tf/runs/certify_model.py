@@ -17,6 +17,7 @@ from pnil_tf.contract.pixel_range import PixelRangeLike
 from pnil_tf.evaluation.result import Evaluation
 from pnil_tf.evaluation.sources import gathered
 from pnil_tf.files import sha256_of
+from pnil_tf.runs.crew import crew_of, require_crew
 from pnil_tf.runs.load import load_model
 
 
@@ -35,6 +36,8 @@ def certify(
     seed: int = 0,
     evaluation: Evaluation | str | Path | None = None,
     verbose: int = 1,
+    workers: int = 1,
+    engine: str = "local",
     **settings: Any,
 ) -> Certificate:
     """Proves how robust a classifier with PNIL in front is: a lower bound that no attack passes.
@@ -69,6 +72,8 @@ def certify(
         evaluation: An evaluation of the same model, images and radius, or its folder: the report
             then shows both sides.
         verbose: 0 for silence, 1 for a bar (lines where there is no terminal), 2 for lines.
+        workers: As for `evaluate`.
+        engine: As for `evaluate`.
         **settings: Further fields of `pnil_tf.certificate.settings.CertificateSettings`:
             `selection_draws`, `batch_size`, `epsilons`.
 
@@ -85,7 +90,9 @@ def certify(
     if images is not None:
         given["images"] = images
     asked = CertificateSettings(epsilon=epsilon, **given)
+    require_crew(workers, engine)
     name = identity = None
+    given_model = model
     if isinstance(model, (str, Path)):
         loaded = load_model(model)
         name, identity = str(model), sha256_of(loaded.file)
@@ -110,5 +117,6 @@ def certify(
         name=name,
         evaluation=None if evaluation is None else Path(evaluation),
         verbose=verbose,
+        crew=crew_of(given_model, pixels, labels, asked, workers, engine),
     )
     return Certificate(found.folder, found.results, keeper)

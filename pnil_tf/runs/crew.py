@@ -1,7 +1,7 @@
-"""Several processes that share the images of one evaluation out.
+"""Several processes that share the images of one evaluation or certificate out.
 
-Each loads the model from the disk, attacks every so many-th batch, and leaves what it finds in the
-evaluation's store. A process that is lost is started again, and goes on after its last batch.
+Each loads the model from the disk, takes every so many-th batch, and leaves what it finds in the
+store. A process that is lost is started again, and goes on after its last batch.
 """
 
 from __future__ import annotations
@@ -20,17 +20,24 @@ import tensorflow as tf
 
 from pnil_tf.arrays import write_arrays
 from pnil_tf.batching import batches_of
+from pnil_tf.certificate.counting import KEPT_AT_ONCE
+from pnil_tf.certificate.settings import CertificateSettings
 from pnil_tf.errors import RunFailedError, UserError, argument
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.target import Target, unwrapped
 from pnil_tf.evaluation.transfer import Source
 from pnil_tf.jobs.engine import require_engine, run_jobs
 from pnil_tf.jobs.watch import Watch
+from pnil_tf.runs.names import CERTIFICATE, EVALUATION
 from pnil_tf.runs.shard_job import ShardJob
 from pnil_tf.validation import require_count, require_one_of
 from pnil_tf.vocabulary import ENGINES
 
 _FOLDER, _MODEL, _SOURCE, _IMAGES = "shards", "model.keras", "source.keras", "images.npz"
+
+
+class WorkerFailedError(RunFailedError):
+    """A worker's part of the work failed; what others have finished is kept."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,9 +46,9 @@ class Processes:
 
     Args:
         model: A Keras model, or the path of a saved one.
-        images: The evaluation's images, as they were handed to it.
-        labels: Their classes.
-        settings: What is done with them.
+        images: The images, as they were handed to the evaluation or certificate.
+        labels: Their classes; a certificate may have none.
+        settings: What is done with them, which says whose work it is.
         workers: How many processes.
         engine: What runs them, one of `ENGINES`.
         source: What adversarial images are transferred from.
@@ -49,8 +56,8 @@ class Processes:
 
     model: Any
     images: np.ndarray
-    labels: np.ndarray
-    settings: EvaluationSettings
+    labels: np.ndarray | None
+    settings: EvaluationSettings | CertificateSettings
     workers: int
     engine: str
     source: Source | None = None
@@ -62,10 +69,14 @@ class Processes:
         folder = state.resolve() / _FOLDER
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        arrays = {"images": self.images, "labels": self.labels}
+        arrays = {"images": self.images}
+        if self.labels is not None:
+            arrays["labels"] = self.labels
+        work = EVALUATION if isinstance(self.settings, EvaluationSettings) else CERTIFICATE
         write_arrays(folder / _IMAGES, arrays, compressed=False)  # it is read soon, and once
         gpus = _visible_gpus()
         task = {
+            "work": work,
             "of": self.workers,
             "model": _saved(self.model, folder / _MODEL),
             "source": None if self.source is None else _source(self.source, folder / _SOURCE),
@@ -85,7 +96,7 @@ class Processes:
         look()
         for job in jobs:
             if not job.finished:
-                raise RunFailedError(f"A worker of the evaluation failed: {job.error}")
+                raise WorkerFailedError(f"A worker of the {work} failed: {job.error}")
 
 
 def _source(source: Source, file: Path) -> dict[str, Any]:
@@ -126,20 +137,20 @@ def require_crew(workers: int, engine: str) -> None:
 def crew_of(
     model: Any,
     images: np.ndarray,
-    labels: np.ndarray,
-    settings: EvaluationSettings,
+    labels: np.ndarray | None,
+    settings: EvaluationSettings | CertificateSettings,
     workers: int,
     engine: str,
     source: Source | None = None,
 ) -> Processes | None:
-    """Returns the crew for an evaluation, or None where one process is enough.
+    """Returns the crew for an evaluation or certificate, or None where one process is enough.
 
     `require_crew` has allowed it.
 
     Args:
         model: A Keras model, an `AdversarialModel`, or the path of a saved one.
         images: The images.
-        labels: Their classes.
+        labels: Their classes; a certificate may have none.
         settings: What is done with them.
         workers: How many processes; no more than there are batches.
         engine: What runs them, one of `ENGINES`.
@@ -158,10 +169,13 @@ def crew_of(
                 "Keras model or the path of a saved one, or use one worker."
             )
     count = min(len(images), settings.images)
-    workers = min(workers, len(batches_of(count, settings.batch_size)))
+    of_attacks = isinstance(settings, EvaluationSettings)
+    batches = batches_of(count, settings.batch_size if of_attacks else KEPT_AT_ONCE)
+    workers = min(workers, len(batches))
     if workers < 2:
         return None
-    return Processes(model, images[:count], labels[:count], settings, workers, engine, source)
+    labels = None if labels is None else labels[:count]
+    return Processes(model, images[:count], labels, settings, workers, engine, source)
 
 
 def leave_room_on_gpus() -> None:

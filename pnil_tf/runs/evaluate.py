@@ -21,7 +21,7 @@ from pnil_tf.evaluation.target import looked_at
 from pnil_tf.files import refuse_file_in_the_way, sha256_of, understood
 from pnil_tf.interruption import interruption_told
 from pnil_tf.runs.continuation import settings_of
-from pnil_tf.runs.crew import crew_of, leave_room_on_gpus, require_crew
+from pnil_tf.runs.crew import WorkerFailedError, crew_of, leave_room_on_gpus, require_crew
 from pnil_tf.runs.load import Loaded, load_model, load_source, read_run, refuse_no_model
 from pnil_tf.runs.names import EVALUATION, RUN
 from pnil_tf.vocabulary import NORMS
@@ -189,7 +189,7 @@ def evaluate_saved(
     test = saved.dataset.test.take(settings.images)
     chosen, outputs = given or saved.loaded.pixel_range, outputs or saved.loaded.outputs
     images = own_pixels(saved.loaded.model, test.images, chosen, outputs)
-    with _failure_told(output), going_on_told(output):
+    with failure_told(output), going_on_told(output):
         results = evaluate(
             saved.loaded.model,
             images,
@@ -213,11 +213,11 @@ def evaluate_saved(
 
 
 @contextlib.contextmanager
-def _failure_told(output: str) -> Iterator[None]:
+def failure_told(output: str) -> Iterator[None]:
     """Within it, the failure of a worker says what is kept in a folder, and how to go on."""
     try:
         yield
-    except RunFailedError as error:
+    except WorkerFailedError as error:
         kept = f"What was finished is kept in {output}"
         raise RunFailedError(f"{error} {kept}: {repeated_with('resume')} goes on.") from error
 

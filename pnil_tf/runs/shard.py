@@ -1,4 +1,4 @@
-"""Does a part of an evaluation in a process of its own, as `pnil_tf.jobs.process` starts it."""
+"""Does a part of an evaluation or certificate in a process that `pnil_tf.jobs.process` starts."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from pnil_tf.certificate.runner import certify_shard
+from pnil_tf.certificate.settings import CertificateSettings
 from pnil_tf.contract.pixel_range import PixelRange
 from pnil_tf.errors import failure, reason
 from pnil_tf.evaluation.runner import evaluate_shard
@@ -18,6 +20,7 @@ from pnil_tf.evaluation.shards import Shard
 from pnil_tf.evaluation.transfer import Source
 from pnil_tf.jobs.process import end_with_parent
 from pnil_tf.runs.load import load_model
+from pnil_tf.runs.names import CERTIFICATE
 from pnil_tf.runs.shard_job import ShardJob
 from pnil_tf.standard_streams import guard
 
@@ -31,24 +34,30 @@ def run_shard(path: Path) -> None:
     job = ShardJob(path)
     try:
         task = job.task
-        settings: dict[str, Any] = {
+        values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in task["settings"].items()
         }
         with np.load(task["images"], allow_pickle=False) as arrays:
-            images, labels = arrays["images"], arrays["labels"]
-        evaluate_shard(
-            load_model(task["model"]).model,
-            images,
-            labels,
-            EvaluationSettings(**settings),
-            task["output"],
-            Shard(task["number"], task["of"]),
-            model_identity=task["model_identity"],
-            pixel_range=tuple(task["pixel_range"]),
-            outputs=task["outputs"],
-            transfer_from=None if task["source"] is None else _source(**task["source"]),
-        )
+            images, labels = arrays["images"], arrays.get("labels")
+        model, shard = load_model(task["model"]).model, Shard(task["number"], task["of"])
+        told = {name: task[name] for name in ("model_identity", "outputs")}
+        told["pixel_range"] = tuple(task["pixel_range"])
+        if task["work"] == CERTIFICATE:
+            settings = CertificateSettings(**values)
+            certify_shard(model, images, labels, settings, task["output"], shard, **told)
+        else:
+            source = None if task["source"] is None else _source(**task["source"])
+            evaluate_shard(
+                model,
+                images,
+                labels,
+                EvaluationSettings(**values),
+                task["output"],
+                shard,
+                transfer_from=source,
+                **told,
+            )
     except Exception as error:
         job.note_failure(failure(error) or f"{type(error).__name__}: {reason(error)}")
         raise

@@ -1,4 +1,4 @@
-"""The folder of a process that does a part of an evaluation. Imports no TensorFlow."""
+"""The folder of a process that does a part of others' work. Imports no TensorFlow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOST_LOSSES = 5
 
 
 class ShardJob(Job):
-    """What one process of an evaluation's crew has to do, and how far it is.
+    """What one process of a crew has to do, and how far it is.
 
     Args:
         path: The folder.

@@ -10,12 +10,14 @@ from scipy import special
 
 import pnil_tf
 from pnil_tf.arrays import write_arrays
-from pnil_tf.certificate import runner
 from pnil_tf.certificate.both_sides import attacked_votes, both_sides
 from pnil_tf.certificate.proofs import proofs_of
 from pnil_tf.certificate.runner import certify as certify_into
+from pnil_tf.certificate.runner import certify_shard
+from pnil_tf.certificate.sampling import Sampler
 from pnil_tf.certificate.settings import CertificateSettings
 from pnil_tf.errors import RunFailedError, UserError
+from pnil_tf.evaluation.shards import Shard
 from pnil_tf.evaluation.store import Store
 from pnil_tf.files import sha256_of, write_record
 from pnil_tf.layers import PNILLayer
@@ -165,7 +167,7 @@ def test_what_was_counted_before_an_interruption_is_kept(problem, tmp_path, monk
     model, labels = linear(sigma, weights, bias), exact(problem)[0]
     settings = CertificateSettings(epsilon=0.01, draws=500, batch_size=100)
     whole = certify_into(model, x, labels, settings, tmp_path / "whole", verbose=0)
-    counts, calls = runner.Sampler.counts, []
+    counts, calls = Sampler.counts, []
 
     def interrupted(self, *arguments):
         calls.append(1)
@@ -173,7 +175,7 @@ def test_what_was_counted_before_an_interruption_is_kept(problem, tmp_path, monk
             raise KeyboardInterrupt
         return counts(self, *arguments)
 
-    monkeypatch.setattr(runner.Sampler, "counts", interrupted)
+    monkeypatch.setattr(Sampler, "counts", interrupted)
     with pytest.raises(KeyboardInterrupt):
         certify_into(model, x, labels, settings, tmp_path / "cut", verbose=0)
     with pytest.raises(UserError, match="neither resume"):
@@ -195,6 +197,41 @@ def test_what_was_counted_before_an_interruption_is_kept(problem, tmp_path, monk
     other = CertificateSettings(epsilon=0.01, draws=501, batch_size=100)
     with pytest.raises(UserError, match=r"begun with draws=\d+\. Received: draws=501\."):
         certify_into(model, x, labels, other, tmp_path / "cut", resume=True, verbose=0)
+
+
+class InOneProcess:
+    """A crew whose shards are worked off here, one after the other, or as far as they come."""
+
+    workers = 2
+
+    def __init__(self, certificate, output):
+        self.certificate, self.output, self.seen = certificate, output, []
+
+    def work_off(self, target, identity, state, look):
+        told = {"pixel_range": identity["pixel_range"], "outputs": target.outputs}
+        for number in (1, 0):
+            certify_shard(
+                *self.certificate, self.output, Shard(number, 2),
+                model_identity=identity["model"], **told,
+            )  # fmt: skip
+            self.seen.append(len(list(state.glob("draws-*.npz"))))
+            look()
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_images_that_are_shared_out_have_the_draws_of_one_process(problem, tmp_path, labelled):
+    sigma, weights, bias, x = problem
+    x = np.concatenate([x, x])
+    labels = np.arange(12) % 2 if labelled else None
+    settings = CertificateSettings(epsilon=0.01, draws=200, batch_size=100)
+    work = (linear(sigma, weights, bias), x, labels, settings)
+    alone = certify_into(*work, tmp_path / "alone", verbose=0)
+    crew = InOneProcess(work, tmp_path / "shared")
+    shared = certify_into(*work, tmp_path / "shared", verbose=0, crew=crew)
+    assert crew.seen == [1, 3]  # of three pieces the second, then the others
+    np.testing.assert_array_equal(alone.hits, shared.hits)
+    np.testing.assert_array_equal(alone.radii(), shared.radii())
+    assert alone.to_dict()["curve"] == shared.to_dict()["curve"]
 
 
 @pytest.mark.parametrize(

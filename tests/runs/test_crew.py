@@ -11,6 +11,7 @@ import pnil_tf
 from pnil_tf.errors import RunFailedError, UserError
 from pnil_tf.jobs import local
 from pnil_tf.layers import PNILLayer
+from pnil_tf.runs.certify import certify_saved
 from pnil_tf.runs.evaluate import evaluate_saved
 from pnil_tf.runs.shard_job import ShardJob
 
@@ -51,6 +52,13 @@ def images():
     return x, (x.reshape(18, 16) @ np.random.default_rng(1).normal(size=(16, 3))).argmax(axis=1)
 
 
+def same_arrays(file, other):
+    with np.load(file) as one, np.load(other) as two:
+        assert one.files == two.files
+        for name in one.files:
+            np.testing.assert_array_equal(one[name], two[name], err_msg=name)
+
+
 @pytest.fixture
 def killed_once(monkeypatch):
     """Has the process of shard 1 end by SIGKILL when it is first started; gives the starts."""
@@ -77,11 +85,19 @@ def test_two_workers_of_which_one_is_killed_give_the_numbers_of_one(attacks, kil
     shared = pnil_tf.evaluate(model, x, y, 0.1, workers=2, **settings)
     assert sorted(killed_once) == ["0", "1", "1"]
     for file in ("arrays.npz", "adversarial.npz"):
-        with np.load(alone.folder / file) as one, np.load(shared.folder / file) as two:
-            assert one.files == two.files
-            for name in one.files:
-                np.testing.assert_array_equal(one[name], two[name], err_msg=name)
+        same_arrays(alone.folder / file, shared.folder / file)
     assert shared.robust_accuracy == alone.robust_accuracy
+
+
+@pytest.mark.slow
+def test_two_workers_of_which_one_is_killed_prove_what_one_does(killed_once):
+    model, (x, _) = noisy_linear(), images()
+    asked = {"epsilon": 0.01, "draws": 300, "batch_size": 100, "verbose": 0}
+    alone = pnil_tf.certify(model, x, **asked)
+    shared = pnil_tf.certify(model, x, workers=2, **asked)
+    assert sorted(killed_once) == ["0", "1", "1"]
+    same_arrays(alone.folder / "certificate.npz", shared.folder / "certificate.npz")
+    assert shared.to_dict()["curve"] == alone.to_dict()["curve"]
 
 
 def test_a_worker_that_fails_is_not_tried_again_and_says_why(monkeypatch):
@@ -132,6 +148,10 @@ def test_a_cluster_that_cannot_be_had_is_refused_before_anything_is_loaded(monke
             pnil_tf.evaluate("no model", None, workers=workers, engine=engine, **SMALL)
         with pytest.raises(UserError, match=says):
             evaluate_saved("no model", workers=workers, engine=engine)
+        with pytest.raises(UserError, match=says):
+            pnil_tf.certify("no model", None, workers=workers, engine=engine)
+        with pytest.raises(UserError, match=says):
+            certify_saved("no model", workers=workers, engine=engine)
 
 
 def test_an_engine_that_does_not_exist_is_refused():
