@@ -25,7 +25,8 @@ WORDS = (
     ),
     (
         "effective robustness",
-        "The lowest accuracy that one attack leaves. It is the figure that the verdict is about.",
+        "The lowest accuracy that one attack leaves, or a suite of them. It is the figure that the "
+        "verdict is about.",
     ),
     (
         "worst case",

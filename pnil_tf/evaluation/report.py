@@ -57,7 +57,7 @@ def write_report(
         results: The content of `results.json`.
         trial: The target's images and labels.
         clean_votes: `(n, draws)`, what the model says of the unperturbed images.
-        outcomes: What each attack left.
+        outcomes: What each attack left, and each suite.
     """
     strongest = outcomes[results["effective_robustness"]["attack"]]
     grid = _grid(trial, clean_votes, strongest, results["data"].get("class_names"))

@@ -358,11 +358,12 @@ def _work(
     trial.stages.say(f"clean: accuracy {trial.share(clean).mean():.1%} on {len(y)} images")
     outcomes = _attacked(trial, attacks)
     worst_votes, worst_images = _worst_case(trial, "worst-case", trial.share(clean), outcomes)
+    suites = _suites(trial, trial.share(clean), outcomes)
     # Before the checks: where the two sides contradict each other, no verdict counts.
     sides = None if beside is None else beside(about["identity"], y, worst_votes)
     evidence = gather(trial, trial.share(clean), outcomes, curve_epsilons(settings))
     results = {
-        **_judgement(trial, clean, outcomes, worst_votes, evidence),
+        **_judgement(trial, clean, outcomes, suites, worst_votes, evidence),
         "settings": settings.to_json(),
         "model": {**trial.target.describe(), "sigma": evidence.sigma},
         **about,
@@ -382,7 +383,8 @@ def _work(
     if settings.save_adversarial:
         _save_adversarial(folder / ADVERSARIAL, trial, outcomes, worst_images)
         results["adversarial"] = {"file": ADVERSARIAL, "sha256": sha256_of(folder / ADVERSARIAL)}
-    write_report(folder / REPORT, results, trial, clean, outcomes)
+    attacks_and_suites = outcomes | {name: left for name, (_, left) in suites.items()}
+    write_report(folder / REPORT, results, trial, clean, attacks_and_suites)
     write_record(folder / RESULTS, results)
 
 
@@ -429,23 +431,31 @@ def _worst_case(
     return trial.votes(name, images), images
 
 
-def _suite(
-    trial: Trial, name: str, clean: np.ndarray, outcomes: dict[str, Outcome]
-) -> dict[str, Any]:
-    """The figure of a suite: each image as the worst of its attacks left it.
+def _suites(
+    trial: Trial, clean: np.ndarray, outcomes: dict[str, Outcome]
+) -> dict[str, tuple[tuple[str, ...], Outcome]]:
+    """The stages of each suite that ran, and what it left: each image as the worst of them did.
 
-    The last of them may leave an image of a model with noise better than one before it did.
+    The last of them has kept the worst so far, but for the unperturbed image.
     """
-    stages = cascade(name, trial.target, trial.settings.norm)
-    ran = {stage: outcome for stage, outcome in outcomes.items() if stage in stages}
-    votes, _ = _worst_case(trial, piece_of_suite(name), clean, ran)
-    return figure(votes, trial.y[: len(votes)])
+    suites = {}
+    for name in trial.settings.attacks:
+        if name not in SUITES:
+            continue
+        stages = cascade(name, trial.target, trial.settings.norm)
+        ran = {stage: outcome for stage, outcome in outcomes.items() if stage in stages}
+        votes, images = _worst_case(trial, piece_of_suite(name), clean, ran)
+        *_, last = ran.values()
+        left = dataclasses.replace(last, adversarial=images, votes=votes, share=trial.share(votes))
+        suites[name] = tuple(ran), left
+    return suites
 
 
 def _judgement(
     trial: Trial,
     clean: np.ndarray,
     outcomes: dict[str, Outcome],
+    suites: Mapping[str, tuple[tuple[str, ...], Outcome]],
     worst: np.ndarray,
     evidence: Evidence,
 ) -> dict[str, Any]:
@@ -454,13 +464,19 @@ def _judgement(
         name: _attack_figure(outcome, y, settings.target_class)
         for name, outcome in outcomes.items()
     }
+    whole = {name: figure(left.votes, y[: len(left.votes)]) for name, (_, left) in suites.items()}
     shares = {name: outcome.share for name, outcome in outcomes.items()}
-    strongest = weakest(shares)
+    # The stages of a suite are one attack.
+    of_suites = {stage for stages, _ in suites.values() for stage in stages}
+    one_by_one = {name: left.share for name, (_, left) in suites.items()} | {
+        name: share for name, share in shares.items() if name not in of_suites
+    }
+    strongest = weakest(one_by_one)
     findings = run_checks(evidence)
     verdict = decide(
         findings,
         wilson(trial.share(clean)),
-        wilson(shares[strongest]),
+        wilson(one_by_one[strongest]),
         strongest,
         evidence.guessing,
         settings.epsilon,
@@ -472,16 +488,12 @@ def _judgement(
         "verdict_reason": verdict.reason,
         "clean": figure(clean, y),
         "guessing": {"value": evidence.guessing, "class": int(np.bincount(y).argmax())},
-        "effective_robustness": _named(attacks, strongest),
+        "effective_robustness": _named({**attacks, **whole}, strongest),
         "effective_robustness_without_pgd_strong": (
             _named(attacks, weakest(without)) if without else None
         ),
         "worst_case_per_image": figure(worst, y[: len(worst)]),
-        "suites": {
-            name: _suite(trial, name, trial.share(clean), outcomes)
-            for name in settings.attacks
-            if name in SUITES
-        },
+        "suites": whole,
         "attacks": attacks,
         "findings": [finding.to_json() for finding in findings],
         "epsilon_curve": [

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from pnil_tf import rng
 from pnil_tf.arrays import Arrays
 from pnil_tf.attacks.registry import RunnableAttack, build_attack
 from pnil_tf.attacks.settings import AttackSettings
@@ -22,7 +23,7 @@ from pnil_tf.evaluation.target import Predict, Target
 from pnil_tf.progress import Stages
 
 AIMING_DRAWS = 100
-"""Draws by which an attack sees whether an image is lost."""
+"""Draws by which an attack sees whether an image is lost, and a suite which image it keeps."""
 
 CLEAN = "clean"
 """The piece of work that judges the unperturbed images."""
@@ -138,7 +139,8 @@ class Trial:
             predict: The classifier that the attack sees, if it is not the target itself. The
                 target is what the images are judged by in any case.
             after: What an earlier attack left of the same images. Those of which no draw was
-                right any more are not attacked again: they keep what it left.
+                right any more are not attacked again. An image keeps what it left, and the votes
+                on that, unless this attack leaves less by draws that count for nothing else.
         """
         images = min(images, len(self.x))
         progress = self.stages.begin(name, images)
@@ -211,7 +213,16 @@ class Trial:
                 "cpu_seconds": np.array(time.process_time() - cpu_start),
             }
             check_adversarial(x[standing], adversarial, settings.epsilon, settings.norm, name)
-            votes = self.judge.votes(adversarial, self.seed(name, "judge", batch))
+            if before is not None:
+                worse = self._worse(
+                    name, batch, earlier["adversarial"][standing], adversarial, y[standing]
+                )
+                standing, adversarial = standing[worse], adversarial[worse]
+            votes = (
+                self.judge.votes(adversarial, self.seed(name, "judge", batch))
+                if len(standing)
+                else earlier["votes"][standing]
+            )
             return {
                 "adversarial": _put(earlier["adversarial"], standing, adversarial),
                 "votes": _put(earlier["votes"], standing, votes),
@@ -219,6 +230,17 @@ class Trial:
             }
 
         return self.store.once(piece_name(name, batch), piece)
+
+    def _worse(
+        self, name: str, batch: int, before: np.ndarray, after: np.ndarray, y: np.ndarray
+    ) -> np.ndarray:
+        """Which images the model does worse on after an attack than before it, bool `(n,)`.
+
+        The votes that count do not choose: they would make the figure too low. So an image that is
+        kept keeps its votes, which are no less fair for the choice.
+        """
+        seed = rng.make_seed(self.seed(name, "choose", batch))
+        return self._aim(after, y, seed) < self._aim(before, y, seed)
 
     def _unattacked(self, batch: int, rows: slice) -> Arrays:
         """What an attack begins with, if it is the first.

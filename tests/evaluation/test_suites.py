@@ -6,9 +6,13 @@ import types
 import keras
 import numpy as np
 import pytest
+from zoo import fixed_noise
 
+from pnil_tf.attacks.registry import attack_settings
 from pnil_tf.errors import UserError
-from pnil_tf.evaluation.runner import _suite, evaluate
+from pnil_tf.evaluation.obfuscation.strength import score_search
+from pnil_tf.evaluation.probes import gather
+from pnil_tf.evaluation.runner import _judgement, _suites, evaluate
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.store import Store
 from pnil_tf.evaluation.suites import cascade, planned
@@ -115,9 +119,44 @@ def test_attacks_that_follow_see_the_survivors_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(trial, "_build", lambda *_: types.SimpleNamespace(run=run))
     second = trial.attack("square", attack.settings, 30, after=first)
     np.testing.assert_array_equal(np.concatenate(seen), x[standing])
-    np.testing.assert_array_equal(second.adversarial[standing], x[standing])
-    np.testing.assert_array_equal(second.adversarial[~standing], first.adversarial[~standing])
-    np.testing.assert_array_equal(second.votes[~standing], first.votes[~standing])
+    # What it has found is no worse for the model, so all keep what was found before.
+    np.testing.assert_array_equal(second.adversarial, first.adversarial)
+    np.testing.assert_array_equal(second.votes, first.votes)
+
+
+def test_along_a_suite_a_poor_attack_replaces_no_better_image_of_a_model_with_noise(tmp_path):
+    x, y = images()
+    settings = EvaluationSettings(epsilon=0.1, batch_size=8, checks=False)
+    noisy = as_target(keras.Sequential([keras.Input(SHAPE), fixed_noise(0.3), model()]), x)
+    trial = Trial(noisy, x, y, settings, Store(tmp_path / "state", {}, False))
+    good = attack_settings("pgd", 0.1, draws=10, steps=10)
+    first = trial.attack("pgd_strong", good, 30)
+    second = trial.attack("square", attack_settings("square", 0.1, steps=3), 30, after=first)
+    alone = trial.attack("alone", attack_settings("square", 0.1, steps=3), 30)
+    assert alone.share.mean() > first.share.mean() + 0.1
+    assert first.share.mean() >= second.share.mean() > 0
+    kept = (second.adversarial == first.adversarial).all(axis=(1, 2, 3))
+    assert kept.any()
+    # The draws that chose are not those that count: a kept image keeps its votes.
+    np.testing.assert_array_equal(second.votes[kept], first.votes[kept])
+    outcomes = {"pgd_strong": first, "square": second}
+    finding = score_search(gather(trial, trial.share(trial.clean_votes()), outcomes, ()))
+    assert 0 <= finding.value < 0.02
+
+
+def test_what_counts_does_not_choose_which_image_is_kept(tmp_path, monkeypatch):
+    """Of two images of equal worth neither is judged the lower for having been chosen."""
+    x, y = images()
+    settings = EvaluationSettings(epsilon=0.1, batch_size=8)
+    noisy = as_target(keras.Sequential([keras.Input(SHAPE), fixed_noise(0.3), model()]), x)
+    trial = Trial(noisy, x, y, settings, Store(tmp_path / "state", {}, False))
+    attack = attack_settings("square", 0.1, steps=1)
+    first = trial.attack("apgd_t", attack, 30)
+    lucky = dataclasses.replace(first, votes=np.full_like(first.votes, -1), share=np.zeros(30))
+    lucky.votes[:, 0] = y  # by the votes that count hardly an image stands
+    second = trial.attack("square", attack, 30, after=lucky)
+    replaced = (second.adversarial != first.adversarial).any(axis=(1, 2, 3))
+    assert 0 < replaced.sum() < 30
 
 
 def test_a_suite_takes_each_image_as_the_worst_of_its_attacks_left_it(tmp_path):
@@ -128,8 +167,33 @@ def test_a_suite_takes_each_image_as_the_worst_of_its_attacks_left_it(tmp_path):
     first = trial.attack("pgd_strong", planned(settings, trial.target)["pgd_strong"].settings, 30)
     nothing = dataclasses.replace(first, adversarial=x, votes=y[:, np.newaxis], share=np.ones(30))
     outcomes = {"pgd_strong": first, "apgd_t": nothing, "square": nothing}
-    figure = _suite(trial, "auto", np.ones(30), {**outcomes, "noise": nothing})
-    assert figure["value"] == first.share.mean() < 1
+    [(stages, left)] = _suites(trial, np.ones(30), {**outcomes, "noise": nothing}).values()
+    assert stages == tuple(outcomes)
+    assert left.share.mean() == first.share.mean() < 1
+
+
+def test_the_verdict_is_about_the_suite_and_not_about_one_of_its_stages(tmp_path):
+    x, y = images()
+    settings = EvaluationSettings(epsilon=0.1, checks=False)
+    trial = Trial(as_target(model(), x), x, y, settings, Store(tmp_path / "state", {}, False))
+    found = trial.attack("pgd_strong", planned(settings, trial.target)["pgd_strong"].settings, 30)
+    half = np.arange(30) < 15
+
+    def only(rows):
+        adversarial = np.where(rows[:, np.newaxis, np.newaxis, np.newaxis], found.adversarial, x)
+        votes = np.where(rows[:, np.newaxis], found.votes, y[:, np.newaxis])
+        share = trial.share(votes)
+        return dataclasses.replace(found, adversarial=adversarial, votes=votes, share=share)
+
+    outcomes = {"pgd_strong": only(half), "square": only(~half), "noise": only(np.zeros(30, bool))}
+    clean = trial.clean_votes()
+    evidence = gather(trial, trial.share(clean), outcomes, ())
+    suites = _suites(trial, trial.share(clean), outcomes)
+    results = _judgement(trial, clean, outcomes, suites, clean, evidence)
+    assert results["suites"]["auto"]["value"] == found.share.mean()
+    assert found.share.mean() < min(row["value"] for row in results["attacks"].values())
+    assert results["effective_robustness"] == {"attack": "auto", **results["suites"]["auto"]}
+    assert f"is {found.share.mean():.1%} (95" in results["verdict_reason"]
 
 
 @pytest.mark.parametrize(("suite", "norm"), [("auto", "linf"), ("autoattack", "l2")])
