@@ -6,6 +6,7 @@ mathematics, the sampler, or the judge. It is ours, and must not pass for a resu
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,21 +16,53 @@ from scipy import stats
 
 from pnil_tf.certificate.bounds import upper_confidence
 from pnil_tf.certificate.proofs import ABSTAINED, Proofs
+from pnil_tf.certificate.result import Certificate
 from pnil_tf.errors import RunFailedError, UserError
 from pnil_tf.evaluation.output import ARRAYS, RESULTS
 from pnil_tf.evaluation.statistics import majority, wilson
 from pnil_tf.files import read_json, sha256_of, understood
 
 _SURE = 1e-6  # with this probability, chance alone stops an honest run
+_NAMED = 20  # images that a message names
 
 
-def attacked_votes(folder: Path, certificate: Mapping[str, Any]) -> np.ndarray | None:
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """What an evaluation or a certificate is about.
+
+    Args:
+        identity: `model`, `data` and `pixel_range`, as either's identity has them.
+        labels: int `(n,)`, of all its images.
+        epsilon: The radius.
+        norm: Its norm.
+    """
+
+    identity: Mapping[str, Any]
+    labels: np.ndarray
+    epsilon: float
+    norm: str
+
+    def fits(self, other: Subject) -> bool:
+        """Whether both are about the same model, radius and images, as far as both have them."""
+        radius = self.norm == other.norm and np.isclose(self.epsilon, other.epsilon, rtol=1e-9)
+        same = all(self.identity[key] == other.identity[key] for key in ("model", "pixel_range"))
+        if not (radius and same):
+            return False
+        if (
+            len(self.labels) == len(other.labels)
+            and self.identity["data"] != other.identity["data"]
+        ):
+            return False
+        count = min(len(self.labels), len(other.labels))
+        return np.array_equal(self.labels[:count], other.labels[:count])
+
+
+def attacked_votes(folder: Path, certified: Subject) -> np.ndarray | None:
     """The judge's votes on the worst adversarial image of each, if an evaluation fits.
 
     Args:
         folder: The evaluation's folder.
-        certificate: `model`, `data` and `images` as in an evaluation's identity, `labels`,
-            `epsilon`, `norm` and `pixel_range`.
+        certified: What the certificate is about.
 
     Returns:
         int `(n, draws)` of the first n images, or `None` where the evaluation is about another
@@ -43,25 +76,54 @@ def attacked_votes(folder: Path, certificate: Mapping[str, Any]) -> np.ndarray |
         return None
     results = read_json(file)
     with understood(file):
-        identity, settings = results["identity"], results["settings"]
-        radius = settings["norm"] == certificate["norm"] and np.isclose(
-            settings["epsilon"], certificate["epsilon"], rtol=1e-9
-        )
-        same = all(identity[key] == certificate[key] for key in ("model", "pixel_range"))
-        if not (radius and same):
-            return None
         if sha256_of(folder / ARRAYS) != results["arrays"]["sha256"]:
             raise UserError(
                 f"{folder / ARRAYS} was damaged since the evaluation wrote it. Evaluate again."
             )
         with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
             votes, labels = arrays["worst_case_votes"], arrays["labels"]
-        count = min(len(certificate["labels"]), len(votes))
-        if len(labels) == len(certificate["labels"]) and identity["data"] != certificate["data"]:
+        settings = results["settings"]
+        attacked = Subject(results["identity"], labels, settings["epsilon"], settings["norm"])
+        if not attacked.fits(certified):
             return None
-        if not np.array_equal(labels[:count], certificate["labels"][:count]):
-            return None
-        return np.asarray(votes[:count])
+        return np.asarray(votes[: len(certified.labels)])
+
+
+def proved_beside(
+    found: Certificate, attacked: Subject, votes: np.ndarray
+) -> dict[str, Any] | None:
+    """Both sides, if a certificate fits an evaluation.
+
+    Args:
+        found: The certificate.
+        attacked: What the evaluation is about.
+        votes: int `(n, draws)`, the judge's on the worst adversarial image of each.
+
+    Returns:
+        As `both_sides`, or `None` where the certificate has no labels, or is about another model,
+        other images, or another radius.
+
+    Raises:
+        RunFailedError: As `both_sides`.
+    """
+    settings = found.results["settings"]
+    if found.labels is None:
+        return None
+    certified = Subject(
+        found.results["identity"], found.labels, settings["epsilon"], settings["norm"]
+    )
+    if not certified.fits(attacked):
+        return None
+    votes = votes[: len(certified.labels)]
+    sides = both_sides(
+        found.proofs(),
+        found.labels,
+        votes,
+        settings["epsilon"],
+        settings["norm"],
+        settings["alpha"],
+    )
+    return {**sides, "certificate": str(found.folder)}
 
 
 def both_sides(
@@ -91,13 +153,16 @@ def both_sides(
     single = np.where(proofs.selected[:count] == labels, proofs.single_draw(epsilon)[:count], 0.0)
     most = upper_confidence(right.sum(axis=1), draws, alpha)
     # Of a sound proof, either bound fails with the probability alpha.
-    contradicted = int((sure & (most < single)).sum())
+    which = np.flatnonzero(sure & (most < single))
+    contradicted = len(which)
     allowed = int(stats.binom.ppf(1.0 - _SURE, count, min(2.0 * alpha, 1.0)))
     if contradicted > allowed:
+        named = ", ".join(map(str, which[:_NAMED])) + (" and more" if contradicted > _NAMED else "")
         raise RunFailedError(
             f"An error of ours: on {contradicted} of {count} images an attack leaves less than is "
-            f"proved to be left (chance alone would explain {allowed}). Neither the certificate "
-            "nor the evaluation counts. Please report it with the model."
+            f"proved to be left (chance alone would explain {allowed}). They are, counted from 0: "
+            f"{named}. Neither the certificate nor the evaluation counts. Please report it with "
+            "the model."
         )
     return {
         "images": count,

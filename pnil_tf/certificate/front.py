@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from pnil_tf import rng
+from pnil_tf.contract.checks import check_each_alone, check_noise
 from pnil_tf.contract.classifier import Classifier
 from pnil_tf.contract.trace import Trace, traced_or_none
 from pnil_tf.copying import as_graph
@@ -29,6 +30,7 @@ _RANDOM = (
 )
 _NOT_RANDOM = frozenset(("Digamma", "Lgamma", "Polygamma", "Igamma", "Igammac"))
 _PYTHON = ("PyFunc",)
+_TAKE_OUT = "Take the other random layers out, or see that they rest at inference"
 _OF_STATE = frozenset(
     (
         *("AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp"),
@@ -150,6 +152,24 @@ def noise_in_front(classifier: Classifier) -> FrontNoise:
     return passed
 
 
+def provable(classifier: Classifier, unit: np.ndarray) -> FrontNoise:
+    """Finds the noise in front of a classifier, and tries the classifier on some images.
+
+    Args:
+        classifier: The classifier.
+        unit: A few different images in [0, 1], float32 `(n, height, width, channels)`, n >= 2.
+
+    Raises:
+        UserError: If its noise proves nothing, it draws other noise, or its answer to an image
+            depends on the others.
+    """
+    found = noise_in_front(classifier)
+    if check_noise(classifier, unit):
+        raise _void("the network behind the noise is random itself", _TAKE_OUT)
+    check_each_alone(classifier, unit)
+    return found
+
+
 def _walk(graph: keras.Model, seen: FrontNoise) -> tuple[bool, FrontNoise]:
     """Follows the image until the noise; whether it came there, and how it was scaled."""
     (tensor,) = graph.inputs
@@ -202,7 +222,10 @@ def _scaled(layer: Any, seen: FrontNoise) -> FrontNoise:
         )
     _check_precision(layer)
     if not np.all(np.isfinite(scale)) or np.any(scale == 0) or max(scale.ndim, offset.ndim) > 1:
-        raise _void(f"{layer.name!r} does not scale the pixels by plain numbers", "Scale by one")
+        raise _void(
+            f"{layer.name!r} scales the pixels by 0, or not by one number for each channel",
+            "Scale by numbers other than 0, one for all pixels or one for each channel",
+        )
     scale = np.asarray(scale, np.float64)
     return dataclasses.replace(
         seen, scale=seen.scale * scale, offset=seen.offset * scale + np.asarray(offset, np.float64)
@@ -226,6 +249,10 @@ def _check_layer(layer: PNILLayer) -> None:
         raise _void(
             f"the noise of {layer.name!r} is switched off at inference",
             "Train with noise_at_inference=True",
+        )
+    if not all(np.isfinite(weight).all() for weight in layer.get_weights()):
+        raise _void(
+            f"the noise of {layer.name!r} has no size: its weights are not finite", "Retrain it"
         )
     _check_precision(layer)
 
@@ -268,7 +295,7 @@ def _check_behind(classifier: Classifier) -> None:
         if any(part in name for part in _RANDOM):
             raise _void(
                 f"the network behind the noise is random itself (the operation {name})",
-                "Take the other random layers out, or see that they rest at inference",
+                _TAKE_OUT,
             )
         if any(part in name for part in _PYTHON):
             raise _void(

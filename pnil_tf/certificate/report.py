@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from pnil_tf.contract.pixel_range import PixelRange
+from pnil_tf.evaluation.beside import table_of
 from pnil_tf.evaluation.glossary import WORDS, occurring
 from pnil_tf.evaluation.plots import accuracy_curves
 from pnil_tf.html import definitions, escape, facts, image, page, section, table
 from pnil_tf.progress import clock
 
 HEADS = ("radius", "certified accuracy", "95 % interval", "single draws, at least")
-_SIDES = ("", "proved, at least", "attacked, at most", "images")
 
 _WORDS = (
     (
@@ -80,7 +80,7 @@ def render(results: Mapping[str, Any]) -> str:
         ),
     ]
     if results.get("both_sides"):
-        sections.append(section("Both sides", _both_sides(results["both_sides"])))
+        sections.append(section("Both sides", table_of(results["both_sides"])))
     sections.append(section("What it means", f"<p>{escape(_MEANING)}</p>"))
     words = occurring([*WORDS, *_WORDS], "\n".join(sections))
     sections.append(section("The words", definitions(words)))
@@ -118,25 +118,9 @@ def _about(results: Mapping[str, Any]) -> list[tuple[str, str]]:
     return entries
 
 
-def _both_sides(sides: Mapping[str, Any]) -> str:
-    cells = [
-        (
-            title,
-            *(_interval(sides[name][side]) for side in ("proved", "attacked")),
-            str(sides["images"]),
-        )
-        for title, name in (("majority of draws", "majority"), ("single draws", "single_draw"))
-    ]
-    return table(_SIDES, cells)
-
-
 def _what(results: Mapping[str, Any]) -> str:
     return "rightly" if results["labels"] else "as without an attack"
 
 
 def _share(figure: Mapping[str, Any]) -> str:
     return f"{figure['value']:.1%}"
-
-
-def _interval(figure: Mapping[str, Any]) -> str:
-    return f"{figure['value']:.1%} ({figure['low']:.1%} to {figure['high']:.1%})"

@@ -10,11 +10,13 @@ import numpy as np
 
 from pnil_tf import html
 from pnil_tf.certificate.output import ARRAYS, REPORT, RESULTS, refuse_foreign
+from pnil_tf.certificate.proofs import Proofs
 from pnil_tf.certificate.report import HEADS, rows, sentence
 from pnil_tf.evaluation.saved import SavedResults
 from pnil_tf.evaluation.statistics import Interval, wilson
 from pnil_tf.evaluation.summary import text_table
 from pnil_tf.files import understood
+from pnil_tf.vocabulary import NORMS
 
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
@@ -81,6 +83,23 @@ class Certificate(SavedResults):
     def single_draws(self) -> np.ndarray:
         """The least share of draws that keep the answer within epsilon, float64 `(n,)`."""
         return self._arrays["single_draw"]
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """The classes of the images, int `(n,)`; `None` where answers are proved to stay alone."""
+        return self._arrays.get("labels")
+
+    def proofs(self) -> Proofs:
+        """What is proved of each image; of single draws, at its own radius alone."""
+        arrays = self._arrays
+        return Proofs(
+            selected=arrays["selected"],
+            answer=arrays["answer"],
+            hits=arrays["hits"],
+            share=arrays["share"],
+            radius={norm: self.radii(norm) for norm in NORMS},
+            single_draw=lambda epsilon: arrays["single_draw"],
+        )
 
     @functools.cached_property
     def _arrays(self) -> dict[str, np.ndarray]:

@@ -15,9 +15,9 @@ import numpy as np
 
 from pnil_tf.arrays import Arrays, write_arrays
 from pnil_tf.certificate import bounds
-from pnil_tf.certificate.both_sides import attacked_votes, both_sides
+from pnil_tf.certificate.both_sides import Subject, attacked_votes, both_sides
 from pnil_tf.certificate.counting import Counting
-from pnil_tf.certificate.front import FrontNoise, noise_in_front
+from pnil_tf.certificate.front import FrontNoise, provable
 from pnil_tf.certificate.output import (
     ARRAYS,
     REPORT,
@@ -31,7 +31,6 @@ from pnil_tf.certificate.report import render
 from pnil_tf.certificate.result import Certificate
 from pnil_tf.certificate.sampling import Sampler
 from pnil_tf.certificate.settings import CertificateSettings
-from pnil_tf.contract.checks import check_each_alone
 from pnil_tf.contract.pixel_range import PixelRangeLike, check_reach
 from pnil_tf.errors import argument
 from pnil_tf.evaluation.described import described
@@ -51,10 +50,13 @@ from pnil_tf.files import (
     write_record,
     write_text,
 )
+from pnil_tf.logs import errors_only
 from pnil_tf.progress import Stage, Stages
 from pnil_tf.version import __version__, versions
 
 
+# Every model is a new graph, and rightly so; TensorFlow would warn of each.
+@errors_only("tensorflow")
 def certify(
     model: Any,
     images: np.ndarray,
@@ -187,10 +189,9 @@ def _task(
     placeholder = np.zeros(len(images), np.int32)
     images, y = first_images(images, placeholder if labels is None else labels, settings.images)
     classifier = looked_at(model, images.shape[1:], pixel_range, outputs)
-    front = noise_in_front(classifier)
     check_reach(settings.epsilon, settings.norm, images.shape[1:])
     x = unit_images(images, classifier.pixel_range)
-    check_each_alone(classifier, x[:16])
+    front = provable(classifier, x[:16])
     target = target_of(classifier, x)
     identity = {
         "settings": {**settings.to_json(), "batch_size": None, "epsilons": None},
@@ -298,8 +299,7 @@ def _compared(
     evaluation: Path,
 ) -> dict[str, Any]:
     """Both sides, if the evaluation is about the same."""
-    asked = {**identity, "labels": y, "epsilon": settings.epsilon, "norm": settings.norm}
-    votes = attacked_votes(evaluation, asked)
+    votes = attacked_votes(evaluation, Subject(identity, y, settings.epsilon, settings.norm))
     if votes is None:
         return {}
     sides = both_sides(proofs, y, votes, settings.epsilon, settings.norm, settings.alpha)

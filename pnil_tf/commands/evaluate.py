@@ -12,9 +12,13 @@ FLAGS = ("evaluation", "data")
 
 
 def main() -> None:
-    """Reads the flags, evaluates, prints the verdict."""
+    """Reads the flags, evaluates, prints the verdict and, beside a certificate, both sides."""
     arguments = flags.evaluation_arguments()
     import_tensorflow()
+    from pnil_tf.evaluation.beside import sentence
     from pnil_tf.runs.evaluate import evaluate_saved
 
-    print(evaluate_saved(**arguments)["verdict_reason"])
+    results = evaluate_saved(**arguments)
+    print(results["verdict_reason"])
+    if "both_sides" in results:
+        print(sentence(results["both_sides"]))

@@ -11,6 +11,7 @@ import numpy as np
 
 from pnil_tf.attacks.registry import attack_named
 from pnil_tf.contract.pixel_range import PixelRange, in_255ths, share_text
+from pnil_tf.evaluation.beside import part_of_page
 from pnil_tf.evaluation.glossary import WORDS, occurring, words_of_attacks
 from pnil_tf.evaluation.plots import accuracy_bars, accuracy_curve, image_grid
 from pnil_tf.evaluation.statistics import majority
@@ -117,6 +118,7 @@ def render(results: dict[str, Any], grid: bytes) -> str:
         sections.append(section("Accuracy over EOT draws (pgd)", image(picture, alt)))
     if results["noise_cells"]:
         sections.append(section("With and without noise", _cells(results["noise_cells"])))
+    sections.append(part_of_page(results.get("both_sides")))
     sections.append(section("Is it real?", _findings(results["findings"])))
     ran = {row["settings"]["name"] for row in results["attacks"].values()} | _OF_CURVES
     words = occurring([*WORDS, *words_of_attacks(ran)], "\n".join(sections))

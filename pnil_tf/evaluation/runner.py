@@ -24,6 +24,7 @@ from pnil_tf.arrays import Arrays, write_arrays
 from pnil_tf.contract.pixel_range import PixelRangeLike, check_reach
 from pnil_tf.data.memory import check_room
 from pnil_tf.errors import UserError, argument
+from pnil_tf.evaluation.beside import Beside
 from pnil_tf.evaluation.described import described
 from pnil_tf.evaluation.forecast import forecast, measured
 from pnil_tf.evaluation.images import (
@@ -103,6 +104,7 @@ def evaluate(
     verbose: int = 1,
     crew: Crew | None = None,
     transfer_from: Any = None,
+    beside: Beside | None = None,
 ) -> dict[str, Any]:
     """Evaluates a classifier and leaves `results.json`, `arrays.npz` and `report.html`.
 
@@ -135,6 +137,7 @@ def evaluate(
         transfer_from: Another model of the same images and classes, or a `Source` that says more
             about it. The attack 'transfer' looks for adversarial images along its gradients; they
             are judged on `model`.
+        beside: Says what is proved of the same images, which the report then shows, too.
 
     Returns:
         The content of `results.json`. Adversarial images are kept in [0, 1].
@@ -198,7 +201,7 @@ def evaluate(
         with contextlib.closing(stages):
             if crew is not None:
                 _have_done(trial, attacks, crew, identity, output / STATE)
-            _work(trial, attacks, output / STATE, about)
+            _work(trial, attacks, output / STATE, about, beside)
         put_in_place(output)
         store.remove()
     return read_json(output / RESULTS)
@@ -343,7 +346,11 @@ def _attacked(trial: Trial, attacks: Mapping[str, Planned]) -> dict[str, Outcome
 
 
 def _work(
-    trial: Trial, attacks: Mapping[str, Planned], folder: Path, about: dict[str, Any]
+    trial: Trial,
+    attacks: Mapping[str, Planned],
+    folder: Path,
+    about: dict[str, Any],
+    beside: Beside | None,
 ) -> None:
     """Attacks, judges, checks, and writes the results' files into a folder."""
     settings, y = trial.settings, trial.y
@@ -351,6 +358,8 @@ def _work(
     trial.stages.say(f"clean: accuracy {trial.share(clean).mean():.1%} on {len(y)} images")
     outcomes = _attacked(trial, attacks)
     worst_votes, worst_images = _worst_case(trial, "worst-case", trial.share(clean), outcomes)
+    # Before the checks: where the two sides contradict each other, no verdict counts.
+    sides = None if beside is None else beside(about["identity"], y, worst_votes)
     evidence = gather(trial, trial.share(clean), outcomes, curve_epsilons(settings))
     results = {
         **_judgement(trial, clean, outcomes, worst_votes, evidence),
@@ -364,6 +373,8 @@ def _work(
         "attack_cpu_seconds": sum(outcome.cpu_seconds for outcome in outcomes.values()),
         "process_seconds": time.monotonic() - trial.begun,
     }
+    if sides is not None:
+        results["both_sides"] = dict(sides)
     arrays = {"labels": y, "clean_votes": clean, "worst_case_votes": worst_votes}
     arrays |= {f"{name}_votes": outcome.votes for name, outcome in outcomes.items()}
     write_arrays(folder / ARRAYS, arrays)

@@ -30,10 +30,15 @@ def reason(results: Mapping[str, Any]) -> str:
 
 
 def rows(results: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
-    """Returns the cells below `HEADS`."""
+    """Returns the cells below `HEADS`: what attacks left at most, and what is proved at least."""
+    figures = accuracies(results)
+    sides = results.get("both_sides")
+    if sides:
+        proved = {**sides["single_draw"]["proved"], "images": sides["images"]}
+        figures.append(("proved, single draws", proved))
     return [
         (name, f"{row['value']:.1%}", f"{row['low']:.1%} to {row['high']:.1%}", str(row["images"]))
-        for name, row in accuracies(results)
+        for name, row in figures
     ]
 
 

@@ -13,6 +13,7 @@ from pnil_tf.certificate.runner import certify
 from pnil_tf.certificate.settings import CertificateSettings
 from pnil_tf.contract.pixel_range import PixelRange
 from pnil_tf.errors import UserError
+from pnil_tf.evaluation.beside import put_beside
 from pnil_tf.files import sha256_of
 from pnil_tf.runs.crew import crew_of, leave_room_on_gpus, require_crew
 from pnil_tf.runs.evaluate import failure_told, going_on_told, own_pixels, settle
@@ -89,4 +90,18 @@ def certify_saved(
             crew=crew_of(model, images, test.labels, settings, workers, engine),
         )
     logger.info("The report is in %s", Path(output) / REPORT)
+    sides = certificate.results.get("both_sides")
+    if sides is not None:
+        _show_beside(Path(sides["evaluation"]), {**sides, "certificate": output})
     return certificate
+
+
+def _show_beside(evaluation: Path, sides: Mapping[str, Any]) -> None:
+    """Has the evaluation's own report show both sides, too, if that can be."""
+    try:
+        shown = put_beside(evaluation, sides)
+    except (OSError, UserError) as error:  # the certificate is whole without it
+        logger.warning("The report in %s does not show both sides: %s", evaluation, error)
+        return
+    if not shown:
+        logger.info("The report in %s is an older one, and does not show both sides.", evaluation)

@@ -11,9 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from pnil_tf.certificate.both_sides import Subject, proved_beside
+from pnil_tf.certificate.output import RESULTS as CERTIFIED
+from pnil_tf.certificate.result import Certificate
 from pnil_tf.contract.pixel_range import UNIT, PixelRange
 from pnil_tf.data import Dataset, DataSettings, load
 from pnil_tf.errors import RunFailedError, UserError, argument, repeated_with
+from pnil_tf.evaluation.beside import Beside
 from pnil_tf.evaluation.output import REPORT
 from pnil_tf.evaluation.runner import evaluate
 from pnil_tf.evaluation.settings import EvaluationSettings
@@ -23,7 +27,7 @@ from pnil_tf.interruption import interruption_told
 from pnil_tf.runs.continuation import settings_of
 from pnil_tf.runs.crew import WorkerFailedError, crew_of, leave_room_on_gpus, require_crew
 from pnil_tf.runs.load import Loaded, load_model, load_source, read_run, refuse_no_model
-from pnil_tf.runs.names import EVALUATION, RUN
+from pnil_tf.runs.names import CERTIFICATE, EVALUATION, RUN
 from pnil_tf.vocabulary import NORMS
 
 logger = logging.getLogger(__name__)
@@ -182,6 +186,7 @@ def evaluate_saved(
         training = _training_in_words(_flat(settled.run))
     output = settled.folder(output, EVALUATION)
     given = None if pixel_range is None else PixelRange.of(pixel_range)
+    proved = proved_of(model, settings)
     if workers > 1:
         leave_room_on_gpus()
     source = None if transfer_from is None else load_source(transfer_from)
@@ -207,9 +212,35 @@ def evaluate_saved(
             name=model,
             crew=crew_of(model, images, test.labels, settings, workers, engine, source),
             transfer_from=source,
+            beside=proved,
         )
     logger.info("The report is in %s", Path(output) / REPORT)
     return results
+
+
+def proved_of(model: str, settings: EvaluationSettings) -> Beside | None:
+    """What the certificate in a run's folder proves, if there is one that is not damaged.
+
+    Args:
+        model: The folder.
+        settings: Those of the evaluation beside which it is put, if it fits.
+    """
+    folder = Path(model) / CERTIFICATE
+    if not (folder / CERTIFIED).is_file():
+        return None
+    try:
+        found = Certificate.load(folder)
+    except UserError as error:
+        logger.warning("The run's certificate is not put beside the evaluation. %s", error)
+        return None
+
+    def beside(
+        identity: Mapping[str, Any], labels: np.ndarray, votes: np.ndarray
+    ) -> dict[str, Any] | None:
+        attacked = Subject(identity, labels, settings.epsilon, settings.norm)
+        return proved_beside(found, attacked, votes)
+
+    return beside
 
 
 @contextlib.contextmanager

@@ -12,9 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf import rng
-from pnil_tf.certificate.front import FrontNoise, noise_in_front
+from pnil_tf.certificate.front import FrontNoise, provable
 from pnil_tf.certificate.in_graph import Radii, radii_of
-from pnil_tf.contract.checks import check_each_alone
 from pnil_tf.contract.classifier import image_shape_of
 from pnil_tf.contract.outputs import INDEPENDENT
 from pnil_tf.contract.pixel_range import BYTES, PixelRange, PixelRangeLike
@@ -80,11 +79,9 @@ class Servable:
         """The noise by which its answers can be proved, or why they cannot."""
         unit = np.random.default_rng(2).random((2, *self.image_shape), np.float32)
         try:
-            found = noise_in_front(self.target.classifier)
-            check_each_alone(self.target.classifier, unit)
+            return provable(self.target.classifier, unit)
         except UserError as error:
             return error
-        return found
 
     def predict(self, images: Any) -> Any:
         """Returns float32 logits `(batch, classes)`, with the noise that its surroundings decide.

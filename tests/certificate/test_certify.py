@@ -1,5 +1,6 @@
 """Certificates of whole models: exact radii of linear ones, files, resuming, and both sides."""
 
+import dataclasses
 import json
 
 import keras
@@ -10,7 +11,12 @@ from scipy import special
 
 import pnil_tf
 from pnil_tf.arrays import write_arrays
-from pnil_tf.certificate.both_sides import attacked_votes, both_sides
+from pnil_tf.certificate.both_sides import (
+    Subject,
+    attacked_votes,
+    both_sides,
+    proved_beside,
+)
 from pnil_tf.certificate.proofs import proofs_of
 from pnil_tf.certificate.runner import certify as certify_into
 from pnil_tf.certificate.runner import certify_shard
@@ -276,7 +282,7 @@ def test_both_sides_stand_beside_each_other():
 def test_an_attack_that_leaves_less_than_is_proved_stops_the_run():
     labels, votes = np.zeros(40, int), np.zeros((40, 100), int)
     votes[:20] = 1
-    with pytest.raises(RunFailedError, match="error of ours: on 20 of 40 images"):
+    with pytest.raises(RunFailedError, match=r"on 20 of 40 images .* 0: 0, 1, 2, .*, 19\. N"):
         both_sides(proofs([999] * 40), labels, votes, 0.05, "linf", 0.001)
 
 
@@ -292,16 +298,23 @@ def test_an_evaluation_of_the_same_images_is_put_beside_and_of_others_not(proble
     assert sides["images"] == len(x)
     assert sides["majority"]["attacked"]["value"] == 1.0
     assert "attacked, at most" in (found.folder / "certificate.html").read_text()
-    same = {**alone["identity"], "labels": labels, "epsilon": 0.01, "norm": "linf"}
+    same = Subject(alone["identity"], labels, 0.01, "linf")
     assert attacked_votes(folder, same).shape == (len(x), 100)
     for other in (
         {"epsilon": 0.02},
         {"norm": "l2"},
-        {"model": "another"},
-        {"data": "other images"},
+        {"identity": {**same.identity, "model": "another"}},
+        {"identity": {**same.identity, "data": "other images"}},
         {"labels": 1 - labels},
     ):
-        assert attacked_votes(folder, {**same, **other}) is None
+        different = dataclasses.replace(same, **other)
+        assert attacked_votes(folder, different) is None
+        assert proved_beside(found, different, votes) is None
+    assert proved_beside(found, same, votes)["majority"] == sides["majority"]
+    fewer = dataclasses.replace(same, labels=labels[:4], identity={**same.identity, "data": "4"})
+    assert proved_beside(found, fewer, votes[:4])["images"] == 4
+    with pytest.raises(RunFailedError, match=r"error of ours: .* counted from 0: "):
+        proved_beside(found, same, 1 - votes)
     with (folder / "arrays.npz").open("ab") as file:
         file.write(b"damage")
     with pytest.raises(UserError, match="damaged"):

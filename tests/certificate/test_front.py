@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pnil_tf.certificate.front import noise_in_front
+from pnil_tf.certificate.front import noise_in_front, provable
 from pnil_tf.contract.checks import check_each_alone
 from pnil_tf.contract.classifier import classifier_of
 from pnil_tf.errors import UserError
@@ -197,6 +197,33 @@ def test_an_input_of_bytes_is_refused():
 def test_layers_that_rest_at_inference_are_no_hindrance():
     model = sequential(PNILLayer(), D.Dropout(0.5), D.GaussianNoise(1.0), D.BatchNormalization())
     assert found_in(model).fixed
+
+
+def test_noise_of_python_that_a_graph_repeats_is_refused():
+    def noisy(x):
+        return x + float(np.random.default_rng().normal())
+
+    model = sequential(PNILLayer(), D.Lambda(noisy))
+    unit = np.random.default_rng(0).random((4, *SHAPE), np.float32)
+    assert noise_in_front(classifier_of(model, pixel_range=(0, 1)))  # its graph shows nothing
+    with pytest.raises(UserError, match="drawn in Python"):
+        provable(classifier_of(model, pixel_range=(0, 1)), unit)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_noise_without_a_size_is_refused(value):
+    model = sequential(PNILLayer(use_kernel=False))
+    classifier, layer = classifier_of(model), model.layers[0]
+    layer.bias.assign(np.where(np.arange(128).reshape(SHAPE) == 3, value, 0.0))
+    with pytest.raises(UserError, match="weights are not finite"):
+        noise_in_front(classifier)
+
+
+@pytest.mark.parametrize("scale", [0.0, np.ones((8, 8, 2)).tolist()])
+def test_scaling_that_cannot_be_accounted_for_is_refused(scale):
+    model = sequential(D.Rescaling(scale), PNILLayer())
+    with pytest.raises(UserError, match="by 0, or not by one number"):
+        found_in(model, pixel_range=(0, 1))
 
 
 class MeanOfBatch(D.Layer):

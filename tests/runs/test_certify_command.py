@@ -4,9 +4,17 @@ import json
 
 import keras
 import numpy as np
+import pytest
 from command import run
 
+import pnil_tf
+from pnil_tf.arrays import write_arrays
+from pnil_tf.errors import RunFailedError
+from pnil_tf.evaluation.settings import EvaluationSettings
+from pnil_tf.files import sha256_of, write_record
 from pnil_tf.layers import PNILLayer
+from pnil_tf.runs.certify import certify_saved
+from pnil_tf.runs.evaluate import evaluate_saved, proved_of
 
 SHAPE = (4, 4, 1)
 
@@ -45,3 +53,40 @@ def test_a_run_is_certified_and_what_cannot_be_is_refused(tmp_path):
     assert "Nothing can be proved of this model" in err
     assert "ReLU" in err
     assert not (other / "certificate").exists()
+
+
+FEW = {"images": 3}
+ATTACKS = {**FEW, "attacks": ("pgd",), "steps": 2, "eot_samples": 2, "checks": False}
+
+
+def test_whichever_comes_later_shows_both_sides_and_a_contradiction_stops_it(tmp_path, caplog):
+    folder = saved(tmp_path / "run")
+    certificate, evaluation = folder / "certificate", folder / "evaluation"
+    evaluate_saved(str(folder), options=ATTACKS)
+    assert "Both sides" not in (evaluation / "report.html").read_text()
+    found = certify_saved(str(folder), options={**FEW, "draws": 200})
+    for again in (True, False):
+        loaded = pnil_tf.Evaluation.load(evaluation)
+        sides = loaded.to_dict()["both_sides"]
+        assert sides["majority"] == found.to_dict()["both_sides"]["majority"]
+        assert sides["certificate"] == str(certificate)
+        assert "proved, single draws" in str(loaded)
+        page = (evaluation / "report.html").read_text()
+        assert page.count("Both sides") == 1
+        assert "proved, at least" in page
+        if again:
+            evaluate_saved(str(folder), options=ATTACKS, overwrite=True)
+
+    arrays = dict(np.load(certificate / "certificate.npz"))
+    write_arrays(certificate / "certificate.npz", {**arrays, "single_draw": np.full(3, 1.5)})
+    mark = {"file": "certificate.npz", "sha256": sha256_of(certificate / "certificate.npz")}
+    write_record(certificate / "certificate.json", {**found.to_dict(), "arrays": mark})
+    before = (evaluation / "results.json").read_bytes()
+    with pytest.raises(RunFailedError, match=r"on 3 of 3 images .*: 0, 1, 2\. Neither"):
+        evaluate_saved(str(folder), options=ATTACKS, overwrite=True)
+    assert (evaluation / "results.json").read_bytes() == before
+    with (certificate / "certificate.npz").open("ab") as file:
+        file.write(b"damage")
+    settings = EvaluationSettings(epsilon=0.05)
+    assert proved_of(str(folder), settings) is None
+    assert "was damaged since it was written" in caplog.text

@@ -1,0 +1,89 @@
+"""What a certificate proves, beside what the attacks left: a part of an evaluation's results.
+
+An evaluation knows no certificates; whoever has one hands over the figures of both sides.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pnil_tf.evaluation.output import REPORT, RESULTS
+from pnil_tf.files import lock_folder, read_json, write_record, write_text
+from pnil_tf.html import section, table
+
+Beside = Callable[[Mapping[str, Any], np.ndarray, np.ndarray], Mapping[str, Any] | None]
+"""From an evaluation's identity, labels and judged votes to both sides, if anything fits."""
+
+HEADS = ("", "proved, at least", "attacked, at most", "images")
+_KINDS = (("majority of draws", "majority"), ("single draws", "single_draw"))
+_BEGIN, _END = "<!-- both sides -->", "<!-- end of both sides -->"
+_PLACE = re.compile(f"{_BEGIN}.*?{_END}", re.DOTALL)
+
+
+def table_of(sides: Mapping[str, Any]) -> str:
+    """Both sides as an HTML table.
+
+    Args:
+        sides: For `majority` and `single_draw` the figures `proved` and `attacked`; `images`.
+    """
+    return table(
+        HEADS,
+        [
+            (
+                title,
+                *(_interval(sides[name][side]) for side in ("proved", "attacked")),
+                str(sides["images"]),
+            )
+            for title, name in _KINDS
+        ],
+    )
+
+
+def sentence(sides: Mapping[str, Any]) -> str:
+    """Both sides in one sentence."""
+    parts = [
+        f"{title}, at least {sides[name]['proved']['value']:.1%} proved and at most "
+        f"{sides[name]['attacked']['value']:.1%} left by the attacks"
+        for title, name in _KINDS
+    ]
+    return f"Both sides, on {sides['images']} images: {'; '.join(parts)}."
+
+
+def part_of_page(sides: Mapping[str, Any] | None) -> str:
+    """The report's section, or the place where it may come later."""
+    if sides is None:
+        return _BEGIN + _END
+    words = (
+        "<p>What is proved holds under every attack, so the truth lies between the two columns. "
+        "The certificate's own page says what it is about.</p>"
+    )
+    return _BEGIN + section("Both sides", words + table_of(sides)) + _END
+
+
+def put_beside(folder: Path, sides: Mapping[str, Any]) -> bool:
+    """Has the finished results and report in a folder show both sides.
+
+    Args:
+        folder: The evaluation's.
+        sides: As for `table_of`.
+
+    Returns:
+        Whether the report has a place for them; older ones have none, and are left alone.
+    """
+    with lock_folder(folder):
+        page = (folder / REPORT).read_text("utf-8")
+        if not _PLACE.search(page):
+            return False
+        write_text(folder / REPORT, _PLACE.sub(lambda _: part_of_page(sides), page))
+        results = {**read_json(folder / RESULTS), "both_sides": dict(sides)}
+        write_record(folder / RESULTS, results)
+    return True
+
+
+def _interval(figure: Mapping[str, Any]) -> str:
+    return f"{figure['value']:.1%} ({figure['low']:.1%} to {figure['high']:.1%})"
