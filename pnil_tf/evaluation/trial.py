@@ -13,6 +13,7 @@ import numpy as np
 from pnil_tf import rng
 from pnil_tf.arrays import Arrays
 from pnil_tf.attacks.registry import RunnableAttack, build_attack
+from pnil_tf.attacks.search import standing_share
 from pnil_tf.attacks.settings import AttackSettings
 from pnil_tf.attacks.towards import Targets, Towards, most_promising, one_class
 from pnil_tf.batching import batches_of
@@ -138,9 +139,10 @@ class Trial:
             images: How many; no more than there are.
             predict: The classifier that the attack sees, if it is not the target itself. The
                 target is what the images are judged by in any case.
-            after: What an earlier attack left of the same images. Those of which no draw was
-                right any more are not attacked again. An image keeps what it left, and the votes
-                on that, unless this attack leaves less by draws that count for nothing else.
+            after: What an earlier attack left of the same images. Those of which no draw is right
+                any more, in two looks by fresh draws, are not attacked again. An image keeps what
+                it left, and the votes on that, unless this attack leaves less by draws that count
+                for nothing else.
         """
         images = min(images, len(self.x))
         progress = self.stages.begin(name, images)
@@ -194,8 +196,12 @@ class Trial:
 
         def piece() -> Arrays:
             x, y = self.x[rows], self.y[rows]
-            earlier = self._unattacked(batch, rows) if before is None else before
-            standing = np.flatnonzero((earlier["votes"] == y[:, np.newaxis]).any(axis=1))
+            if before is None:
+                earlier = self._unattacked(batch, rows)
+                standing = np.flatnonzero((earlier["votes"] == y[:, np.newaxis]).any(axis=1))
+            else:
+                earlier = before
+                standing = self._standing(name, batch, earlier["adversarial"], y)
             if not len(standing):
                 none = np.array(0.0)
                 kept = {key: earlier[key] for key in ("adversarial", "votes")}
@@ -230,6 +236,16 @@ class Trial:
             }
 
         return self.store.once(piece_name(name, batch), piece)
+
+    def _standing(self, name: str, batch: int, images: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Numbers of the images that an attack goes on with after another one.
+
+        As within an attack, an image leaves when two looks at it, one after the other, find every
+        draw wrong. The votes that count are none of them: they are kept with the image.
+        """
+        seed = rng.make_seed(self.seed(name, "standing", batch))
+        screen = self._screen or self._aim
+        return np.flatnonzero(standing_share(screen, self._aim, images, y, seed, False, len(y)))
 
     def _worse(
         self, name: str, batch: int, before: np.ndarray, after: np.ndarray, y: np.ndarray
