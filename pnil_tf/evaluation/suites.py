@@ -18,6 +18,9 @@ from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.target import Predict, Target
 from pnil_tf.vocabulary import SUITES, TRANSFER
 
+PUBLISHED = "autoattack"
+"""The suite whose figures are set beside those of papers."""
+
 _BESIDE_AUTO = ("fgsm", "noise")
 """What it has to beat."""
 
@@ -92,9 +95,12 @@ def planned(
 
     Raises:
         UserError: If an attack does not allow what was asked for, or belongs to a suite and is
-            named besides, or the class that attacks are to go towards does not exist.
+            named besides, the class that attacks are to go towards does not exist, or the
+            published ensemble is asked for with settings that make another one of it.
     """
     plan: dict[str, Planned] = {}
+    if PUBLISHED in settings.attacks:
+        _check_published(settings, target)
     if settings.target_class is not None and settings.target_class >= target.num_classes:
         raise UserError(
             f"The model has {target.num_classes} classes, numbered from 0. Received: "
@@ -137,3 +143,23 @@ def planned(
         through = configured("pgd_strong", settings.epsilon, settings, source)
         plan[TRANSFER] = Planned(through, settings.images, predict=source.predict)
     return plan
+
+
+def _check_published(settings: EvaluationSettings, target: Target) -> None:
+    """Refuses to give the name of the published ensemble to something else."""
+    draws = attack_named("apgd_ce").most_draws or 1
+    changes = {
+        argument("targeted", True): settings.targeted,
+        argument("target_class", settings.target_class): settings.target_class is not None,
+        argument("eot_samples", settings.eot_samples): (
+            target.stochastic and settings.eot_samples < draws
+        ),
+        argument("average", settings.average): target.stochastic and settings.average != "loss",
+    }
+    received = [change for change, made in changes.items() if made]
+    if received:
+        raise UserError(
+            f"{PUBLISHED!r} is the name of a published ensemble: its attacks choose their classes "
+            f"themselves, and for a model with noise average the loss over {draws} draws. "
+            f"Received: {', '.join(received)}. Leave that out, or run 'auto' instead."
+        )

@@ -234,6 +234,29 @@ def test_towards_the_most_promising_classes_all_attacks_stay_in_a_suite():
     }
 
 
+@pytest.mark.parametrize(
+    ("change", "stochastic", "said"),
+    [
+        ({"targeted": True}, False, "targeted=True"),
+        ({"target_class": 3}, False, "target_class=3"),
+        ({"eot_samples": 2}, True, "eot_samples=2"),
+        ({"average": "logits"}, True, "average='logits'"),
+    ],
+)
+def test_the_name_of_the_published_ensemble_is_given_to_nothing_else(change, stochastic, said):
+    def plan(attacks):
+        return planned(EvaluationSettings(0.1, attacks, **change), target(stochastic))
+
+    with pytest.raises(UserError, match=f"published ensemble.* Received: {said}. Leave"):
+        plan(("autoattack",))
+    assert plan(("auto",))
+
+
+def test_draws_that_a_model_without_noise_does_not_need_leave_the_published_ensemble_as_it_is():
+    few = EvaluationSettings(0.1, ("autoattack",), eot_samples=2)
+    assert planned(few, target()) == planned(EvaluationSettings(0.1, ("autoattack",)), target())
+
+
 def test_a_class_that_cannot_be_aimed_at_is_refused():
     with pytest.raises(UserError, match=r"10 classes, numbered from 0.*target_class=10"):
         planned(EvaluationSettings(epsilon=0.1, target_class=10), target())
