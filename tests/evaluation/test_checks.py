@@ -311,6 +311,23 @@ def test_square_beyond_the_usual_is_a_symptom_and_the_usual_a_note():
     assert told("score_search_stronger", changed(attacks={**easy, "square": share(0.59)})).passed
 
 
+@pytest.mark.parametrize("stochastic", [False, True])
+@pytest.mark.parametrize(
+    ("images", "taken", "weight"),
+    [
+        (1000, 0.068, Weight.NOTE),  # the most of an honest model on record
+        (100, 0.12, Weight.DOUBT),  # the same model on few images may look like this
+        (300, 0.13, Weight.HIDES),  # the least of a fake on record
+    ],
+)
+def test_square_hides_nothing_until_chance_is_ruled_out(stochastic, images, taken, weight):
+    attacks = {"pgd_strong": share(0.78, images), "square": share(0.78 - taken, images)}
+    evidence = dataclasses.replace(HONEST, stochastic=stochastic, attacks=attacks)
+    finding = told("score_search_stronger", evidence)
+    assert (finding.passed, finding.weight) == (False, weight)
+    assert finding.value == pytest.approx(taken)
+
+
 def test_a_scatter_of_three_images_raises_nothing():
     assert failed(changed(attacks={"spsa": share(0.52), "fgsm": share(0.52)})) == set()
     assert failed(changed(unbounded=share(0.13))) == set()

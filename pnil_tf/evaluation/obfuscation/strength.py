@@ -18,7 +18,8 @@ _INTACT, _BROKEN = 0.5, 0.1
 _STANDING = 0.75  # of clean accuracy, at half the radius
 
 _SQUARE = "square"
-# See docs/results/planted_models.json: 0 to 0.03 of honest models, 0.13 and more of fakes.
+# Of honest models Square takes up to 0.07 (docs/results/autoattack.json: MNIST, seed 3, from 0.780
+# to 0.712 of 1,000 images), of fakes 0.13 and more (planted_models.json, 100 images).
 _MUCH_BY_SCORES = 0.08
 
 
@@ -111,7 +112,8 @@ def score_search(evidence: Evidence) -> Finding | None:
     """Raised if Square, which sees scores alone, fools images that withstood all gradients.
 
     A few points are usual for honest models: the figure takes them in, and this is a note. Where
-    it is much more, gradients are hidden.
+    it is much more beyond chance, gradients are hidden; where chance may have made it much, the
+    images are too few to tell.
     """
     square = evidence.attacks.get(_SQUARE)
     names = attacks_of_kind(Kind.GRADIENT)
@@ -127,20 +129,27 @@ def score_search(evidence: Evidence) -> Finding | None:
     else:
         left = np.min(by_gradients, axis=0)
         lowered = drop(left, np.minimum(left, square[:n]))
-    much = lowered.value > _MUCH_BY_SCORES and lowered.low > TOLERANCE
+    if lowered.low > _MUCH_BY_SCORES:
+        weight = Weight.HIDES
+        remedy = "Believe the figure that has square in it, and look for what hides the gradients."
+    elif lowered.value > _MUCH_BY_SCORES:
+        weight = Weight.DOUBT
+        remedy = "Evaluate on more images, to tell much from the few points that are usual."
+    else:
+        weight = Weight.NOTE
+        remedy = "Count square in: the worst case per image does."
     return Finding(
         name="score_search_stronger",
         passed=not beyond(lowered),
         value=lowered.value,
-        threshold=_MUCH_BY_SCORES if much else TOLERANCE,
+        threshold=TOLERANCE if weight is Weight.NOTE else _MUCH_BY_SCORES,
         explanation=(
             f"of the same {len(left)} images gradients leave {left.mean():.1%}, and square, which "
-            f"sees scores alone, takes a further {lowered.value:.1%}"
+            f"sees scores alone, takes a further {lowered.value:.1%} (95 % interval "
+            f"{lowered.low:.1%} to {lowered.high:.1%})"
         ),
-        remedy="Believe the figure that has square in it, and look for what hides the gradients."
-        if much
-        else "Count square in: the worst case per image does.",
-        weight=Weight.HIDES if much else Weight.NOTE,
+        remedy=remedy,
+        weight=weight,
     )
 
 
