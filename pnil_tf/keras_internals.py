@@ -21,6 +21,7 @@ __all__ = [
     "attached_logits",
     "global_seed_state",
     "is_operation",
+    "is_stateful",
     "operation_of",
     "parse_saved_model",
     "shapes_of_variables",
@@ -102,3 +103,13 @@ def shapes_of_variables(config: dict[str, Any]) -> list[tuple[int, ...]]:
 def is_operation(name: str) -> bool:
     """Whether TensorFlow has an operation of this name."""
     return op_def_registry.get(name) is not None
+
+
+def is_stateful(name: str) -> bool:
+    """Whether an operation's results may depend on more than its inputs, or it does more.
+
+    It may draw, remember, look at a clock, or run whatever a function that it was given does.
+    Of an operation that TensorFlow does not have nothing else is known.
+    """
+    definition = op_def_registry.get(name)
+    return definition is None or bool(definition.is_stateful)

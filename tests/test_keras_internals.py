@@ -11,6 +11,7 @@ from pnil_tf.keras_internals import (
     attached_logits,
     global_seed_state,
     is_operation,
+    is_stateful,
     operation_of,
     parse_saved_model,
     shapes_of_variables,
@@ -127,3 +128,10 @@ def test_a_layer_that_is_taken_out_leaves_no_weights():
     outer.inner = functional()
     assert len(outer.weights) == 2
     assert first not in list(all_layers(outer))
+
+
+def test_it_is_known_which_operations_depend_on_more_than_their_inputs():
+    for name in ("Timestamp", "LookupTableFindV2", "NoSuchOperation"):
+        assert is_stateful(name)
+    for name in ("Conv2D", "StatelessIf"):
+        assert not is_stateful(name)

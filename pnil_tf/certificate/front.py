@@ -14,12 +14,12 @@ import keras
 import numpy as np
 
 from pnil_tf import rng
-from pnil_tf.contract.checks import check_each_alone, check_noise
-from pnil_tf.contract.classifier import Classifier
+from pnil_tf.contract.checks import check_beside_others, check_each_alone, check_noise
+from pnil_tf.contract.classifier import Classifier, random_images
 from pnil_tf.contract.trace import Trace, traced_or_none
 from pnil_tf.copying import as_graph
 from pnil_tf.errors import UserError
-from pnil_tf.keras_internals import all_layers, takers
+from pnil_tf.keras_internals import all_layers, is_stateful, takers
 from pnil_tf.layers import PNILLayer
 
 # The layer computes in float32, in which its exponential is off by less than a tenth of this.
@@ -37,6 +37,21 @@ _OF_STATE = frozenset(
         *("ResourceScatterUpdate", "ResourceScatterAdd"),
     )
 )
+_HARMLESS = frozenset(
+    (
+        # They read weights,
+        *("DisableCopyOnRead", "ReadVariableOp", "ResourceGather", "ResourceGatherNd"),
+        *("VarHandleOp", "VarIsInitializedOp", "VariableShape"),
+        # run functions, whose operations are looked at as well,
+        *("Case", "If", "StatefulPartitionedCall", "While"),
+        # or only stop or say something.
+        *("Assert", "CheckNumerics", "CheckNumericsV2", "PrintV2"),
+    )
+)
+# An image alone and among others may be added up in another order, even by TensorFloat-32.
+_ALONE = 2e-3
+_ALONE_IN_HALF = 0.02
+_HALF = ("float16", "bfloat16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,16 +172,20 @@ def provable(classifier: Classifier, unit: np.ndarray) -> FrontNoise:
 
     Args:
         classifier: The classifier.
-        unit: A few different images in [0, 1], float32 `(n, height, width, channels)`, n >= 2.
+        unit: A few images in [0, 1], float32 `(n, height, width, channels)`, n >= 1. Random
+            ones are added, so that they may also be alike.
 
     Raises:
         UserError: If its noise proves nothing, it draws other noise, or its answer to an image
             depends on the others.
     """
     found = noise_in_front(classifier)
+    unit = np.concatenate([unit, random_images(unit.shape[1:])])
     if check_noise(classifier, unit):
         raise _void("the network behind the noise is random itself", _TAKE_OUT)
-    check_each_alone(classifier, unit)
+    check_beside_others(classifier, unit)
+    half = any(layer.compute_dtype in _HALF for layer in all_layers(classifier.model))
+    check_each_alone(classifier, unit, alone=4, tolerance=_ALONE_IN_HALF if half else _ALONE)
     return found
 
 
@@ -196,12 +215,12 @@ def _walk(graph: keras.Model, seen: FrontNoise) -> tuple[bool, FrontNoise]:
             if found:
                 return True, seen
         else:
-            seen = _scaled(operation, seen)
+            seen = _scaled(operation, tensor.shape, seen)
         (tensor,) = results
     return False, seen
 
 
-def _scaled(layer: Any, seen: FrontNoise) -> FrontNoise:
+def _scaled(layer: Any, shape: tuple[int | None, ...], seen: FrontNoise) -> FrontNoise:
     """What a layer of fixed scaling makes of the image.
 
     Raises:
@@ -210,6 +229,12 @@ def _scaled(layer: Any, seen: FrontNoise) -> FrontNoise:
     if type(layer) is keras.layers.Rescaling:
         scale, offset = np.asarray(layer.scale), np.asarray(layer.offset)
     elif type(layer) is keras.layers.Normalization and not layer.invert:
+        if any(axis % len(shape) != len(shape) - 1 for axis in layer.axis):
+            raise _void(
+                f"{layer.name!r} scales the pixels along the axes {layer.axis}, not each channel "
+                "by one number",
+                "Use Normalization with axis=-1 or axis=None",
+            )
         deviation = np.maximum(np.sqrt(np.asarray(layer.variance)), keras.backend.epsilon())
         # Of the shape (1, 1, 1, channels), as it is broadcast over a batch.
         scale, mean = (np.squeeze(value) for value in (1.0 / deviation, np.asarray(layer.mean)))
@@ -227,6 +252,18 @@ def _scaled(layer: Any, seen: FrontNoise) -> FrontNoise:
             "Scale by numbers other than 0, one for all pixels or one for each channel",
         )
     scale = np.asarray(scale, np.float64)
+    images = random_images(shape[1:])
+    expected, scaled = images * scale + offset, np.asarray(layer(images))
+    # Broadcasting would make noisy copies of a pixel, and Keras may take another axis for that
+    # of the channels.
+    if scaled.shape != images.shape or not np.allclose(
+        scaled, expected, rtol=1e-4, atol=1e-5 * float(np.abs(expected).max())
+    ):
+        raise _void(
+            f"{layer.name!r} makes of images {images.shape[1:]} others {scaled.shape[1:]}, not by "
+            "one number for each channel",
+            "Scale all pixels by one number, or each channel of the images by one",
+        )
     return dataclasses.replace(
         seen, scale=seen.scale * scale, offset=seen.offset * scale + np.asarray(offset, np.float64)
     )
@@ -309,6 +346,13 @@ def _check_behind(classifier: Classifier) -> None:
             f"the network changes itself while it answers (the operation {changed[0]})",
             "Look for layers that are called with training=True, or that count",
         )
+    for name in sorted(operations - _HARMLESS):
+        if is_stateful(name):
+            raise _void(
+                f"the network does what may come out otherwise the next time (the operation "
+                f"{name})",
+                "Build it of operations that depend on their inputs and the weights alone",
+            )
     if _trains_statistics(trace):
         raise _void(
             "the network uses the statistics of the batch at inference",
@@ -317,7 +361,8 @@ def _check_behind(classifier: Classifier) -> None:
 
 
 def _operations(trace: Trace) -> set[str]:
-    return {node.op for node in _nodes(trace)}
+    functions = {one.signature.name for one in trace.graph.as_graph_def().library.function}
+    return {node.op for node in _nodes(trace)} - functions  # those may be called by their names
 
 
 def _trains_statistics(trace: Trace) -> bool:

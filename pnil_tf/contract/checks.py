@@ -26,6 +26,8 @@ _MANY = 256
 _SAME = 1e-5
 # Sums in another order, in float16 too; batch statistics differ by far more.
 _ALONE = 0.02
+# Whatever they are, a batch of one shape is added up in one order.
+_BESIDE_OTHERS = 1e-5
 
 
 @errors_only("tensorflow")  # each classifier is a graph of its own, and rightly so
@@ -108,12 +110,16 @@ def check_input_gradient(classifier: Classifier, unit: Batch, training: bool = F
         )
 
 
-def check_each_alone(classifier: Classifier, unit: Batch) -> None:
+def check_each_alone(
+    classifier: Classifier, unit: Batch, alone: int = 1, tolerance: float = _ALONE
+) -> None:
     """Refuses a classifier whose answer to an image depends on the others of its batch.
 
     Args:
         classifier: The classifier.
         unit: A few different images in [0, 1], float32 `(n, ...)`, n >= 2.
+        alone: How many of them, spread over the batch, to ask about alone.
+        tolerance: By how much an answer may change, as a share of how far the logits differ.
 
     Raises:
         UserError: If so, for example by the statistics of the batch.
@@ -123,15 +129,44 @@ def check_each_alone(classifier: Classifier, unit: Batch) -> None:
         if differ(among, again):
             return  # noise that cannot be switched off hides the difference
         try:
-            alone = classifier.predict(unit[:1]).numpy()
+            places = np.unique(np.linspace(0, len(unit) - 1, alone).astype(int))
+            each = [classifier.predict(unit[i : i + 1]).numpy() for i in places]
         except (tf.errors.InvalidArgumentError, ValueError):
             return  # a model of a fixed batch size
+    _check_same(among[places], np.concatenate(each), among, tolerance)
+
+
+def check_beside_others(classifier: Classifier, unit: Batch) -> None:
+    """Refuses a classifier whose answers change, however little, with the others of a batch.
+
+    The batches have one shape and each image keeps its place, so that rounding is no excuse.
+
+    Args:
+        classifier: The classifier, without noise that cannot be switched off.
+        unit: Images in [0, 1], float32 `(n, ...)`.
+
+    Raises:
+        UserError: If so.
+    """
+    others, half = random_images(unit.shape[1:], 4), 2
+    # A maximum over the batch is the same beside pixels from 0 to 1; noisy ones lie beyond.
+    with _quiet(classifier):
+        first, second = (
+            classifier.predict(np.concatenate([beside[:half], unit, beside[half:]])).numpy()
+            for beside in (others, 4.0 * others[::-1] - 1.5)
+        )
+    kept = slice(half, half + len(unit))
+    _check_same(first[kept], second[kept], first, _BESIDE_OTHERS)
+
+
+def _check_same(a: np.ndarray, b: np.ndarray, among: np.ndarray, tolerance: float) -> None:
+    """Refuses answers to the same images, but in other company, that differ."""
     # What all images share (a large bias) says nothing.
     size = max(float(np.ptp(among)), 1e-6 * float(np.abs(among).max()), 1e-30)
-    if np.abs(alone - among[:1]).max() > _ALONE * size:
+    if not np.abs(a - b).max() <= tolerance * size:
         raise UserError(
             "The classifier's answer to an image depends on the other images of the batch, by "
-            f"{np.abs(alone - among[:1]).max():.3g} in its logits. At inference every image must "
+            f"{np.abs(a - b).max():.3g} in its logits. At inference every image must "
             "be answered by itself. Look for BatchNormalization called with training=True, or a "
             "layer that takes a mean over the batch."
         )

@@ -75,6 +75,28 @@ def test_a_linear_classifier_is_certified_at_most_at_its_radius_and_nearly_there
     assert found.accuracy_at(0.01) == found.certified_accuracy
 
 
+@pytest.mark.parametrize("others", [0.3, 0.9], ids=["alike", "each pixel its own"])
+def test_in_l2_a_linear_classifier_of_bytes_is_certified_at_its_radius(others):
+    # Along the pixels of the least noise, where nothing is given away.
+    generator = np.random.default_rng(4)
+    sigma, weights = np.full(16, 0.3), generator.normal(size=16)
+    sigma[::2], weights[::2] = others, 0.0 if others > 0.3 else weights[::2]
+    x = generator.random((4, *SHAPE)).astype(np.float32)
+    x = np.round(255 * x) / 255
+    scores = x.reshape(4, -1) @ weights
+    bias = -float(np.mean(scores))
+    inner = linear(sigma, weights, bias)
+    model = keras.Sequential([keras.Input(SHAPE), keras.layers.Rescaling(1 / 255), *inner.layers])
+    labels, exact_l2 = (scores + bias > 0).astype(int), abs(scores + bias) / np.linalg.norm(weights)
+    found = pnil_tf.certify(
+        model, 255 * x, labels, 0.1, norm="l2", draws=5_000, batch_size=1000, verbose=0
+    )
+    near = (exact_l2 < 0.6) & (exact_l2 > 0.1)
+    assert near.sum() >= 2
+    assert (found.radii("l2") <= exact_l2).all()
+    assert (found.radii("l2")[near] > 0.8 * exact_l2[near] - 0.01).all()
+
+
 def test_the_size_of_a_pass_and_the_number_of_images_change_no_figure(problem):
     sigma, weights, bias, x = problem
     model, labels = linear(sigma, weights, bias), exact(problem)[0]

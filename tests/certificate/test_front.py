@@ -235,3 +235,137 @@ def test_an_answer_that_depends_on_the_batch_is_refused():
     model = sequential(PNILLayer(), MeanOfBatch())
     with pytest.raises(UserError, match="depends on the other images"):
         check_each_alone(classifier_of(model), np.random.default_rng(0).random((8, *SHAPE)))
+
+
+def behind(layer, images=4):
+    unit = np.random.default_rng(3).random((images, *SHAPE), np.float32)
+    model = sequential(PNILLayer(), layer)
+    return provable(classifier_of(model, image_shape=SHAPE, pixel_range=(0, 1)), unit)
+
+
+def a_little_of(mix):
+    return D.Lambda(lambda x: x + 1e-3 * mix(x))
+
+
+@pytest.mark.parametrize("images", [1, 3])
+@pytest.mark.parametrize(
+    "mix",
+    [
+        lambda x: tf.reduce_mean(x, axis=0, keepdims=True),
+        lambda x: tf.cumsum(x, axis=0),
+        lambda x: tf.cumsum(x, axis=0, reverse=True, exclusive=True),
+        lambda x: tf.reduce_max(x, axis=0, keepdims=True),
+    ],
+    ids=["mean", "sum before", "sum behind", "maximum"],
+)
+def test_however_few_images_are_given_a_little_of_others_is_found(mix, images):
+    with pytest.raises(UserError, match="depends on the other images"):
+        behind(a_little_of(mix), images)
+
+
+def test_images_that_are_alike_hide_no_dependence_on_the_batch():
+    model = sequential(PNILLayer(), MeanOfBatch())
+    with pytest.raises(UserError, match="depends on the other images"):
+        provable(classifier_of(model), np.ones((3, *SHAPE), np.float32))
+
+
+def test_an_answer_that_depends_on_the_place_in_the_batch_is_refused():
+    def moved(x):
+        return x + tf.reshape(tf.range(tf.cast(tf.shape(x)[0], tf.float32)), (-1, 1, 1, 1))
+
+    with pytest.raises(UserError, match="depends on the other images"):
+        behind(D.Lambda(moved))
+
+
+@pytest.mark.parametrize(("scale", "offset"), [([1.0] * 3, 0.0), (1.0, [0.0] * 3)])
+def test_scaling_that_copies_the_pixels_is_refused(scale, offset):
+    noise = D.Rescaling(scale, offset), PNILLayer(use_kernel=False)
+    summed = D.Lambda(lambda x: tf.reduce_sum(x, axis=[1, 2, 3])[:, tf.newaxis] * [0.0, 1.0])
+    model = keras.Sequential([keras.Input((4, 4, 1)), *noise, summed])
+    with pytest.raises(UserError, match=r"of images \(4, 4, 1\) others \(4, 4, 3\)"):
+        found_in(model, pixel_range=(0, 1))
+
+
+@pytest.mark.parametrize(("axis", "refused"), [
+    (1, True), (2, True), ((1, 3), True), ((-1,), False), (3, False), (None, False),
+])  # fmt: skip
+def test_normalization_is_understood_along_the_channels_only(axis, refused):
+    variance = 4.0 if axis is None else [1.0, 100.0, 0.01]
+    layer = D.Normalization(axis=axis, mean=np.zeros_like(variance), variance=variance)
+    inputs = keras.Input((3, 3, 3))
+    x = PNILLayer(use_kernel=False)(layer(inputs))
+    model = keras.Model(inputs, D.Dense(2)(D.Flatten()(x)))
+    if refused:
+        with pytest.raises(UserError, match="not each channel by one number"):
+            found_in(model, pixel_range=(0, 1))
+    else:
+        deviation = np.broadcast_to(np.sqrt(variance), (3, 3, 3))
+        noise = model.layers[2].sigma(np.zeros((1, 3, 3, 3), np.float32))[0]
+        found = found_in(model, pixel_range=(0, 1)).sigma(np.zeros((3, 3, 3)))
+        np.testing.assert_allclose(found, noise * deviation, rtol=1e-4)
+
+
+def by_the_clock(x):
+    return x + tf.cast(tf.sin(1e6 * tf.timestamp()), x.dtype)
+
+
+def within(function):
+    return lambda x: tf.cond(tf.reduce_sum(x) > 0, lambda: tf.function(function)(x), lambda: x)
+
+
+class Looking(D.Layer):
+    def __init__(self):
+        super().__init__()
+        start = tf.lookup.KeyValueTensorInitializer([0], [1.0])
+        self.table = tf.lookup.StaticHashTable(start, 0.0)
+
+    def call(self, x):
+        return x + self.table.lookup(tf.constant(0))
+
+
+@pytest.mark.parametrize(
+    ("make", "operation"),
+    [
+        (lambda: D.Lambda(by_the_clock), "Timestamp"),
+        (lambda: D.Lambda(within(by_the_clock)), "Timestamp"),
+        (Looking, "LookupTableFindV2"),
+    ],
+)
+def test_what_depends_on_more_than_inputs_and_weights_is_refused(make, operation):
+    with pytest.raises(UserError, match=f"otherwise the next time .the operation {operation}"):
+        found_in(sequential(PNILLayer(), make()), pixel_range=(0, 1))
+
+
+def mobile_net():
+    body = keras.applications.MobileNetV2((32, 32, 3), alpha=0.35, weights=None, classes=3)
+    return keras.Sequential([keras.Input((32, 32, 3)), PNILLayer(), body])
+
+
+def mixed():
+    layers = D.Conv2D(8, 3, dtype="mixed_bfloat16"), D.BatchNormalization(dtype="mixed_bfloat16")
+    return sequential(PNILLayer(), *layers, D.GlobalAveragePooling2D(dtype="mixed_bfloat16"))
+
+
+def nested():
+    inner = keras.Sequential([D.Conv2D(8, 3), D.BatchNormalization(), D.ReLU()])
+    looped = D.Lambda(lambda x: tf.map_fn(lambda one: tf.sin(one), x))
+    return sequential(PNILLayer(), inner, looped, D.Lambda(within(lambda x: x)))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(mobile_net, marks=pytest.mark.slow),
+        mixed,
+        nested,
+        lambda: resnet11(SHAPE, 3, width=2, pnil=PNILLayer()),
+    ],
+)
+def test_honest_networks_are_not_taken_for_others(make):
+    model = make()
+    generator = np.random.default_rng(0)
+    for weight in model.weights:  # as if trained
+        if weight.path.endswith("moving_mean"):
+            weight.assign(generator.normal(size=weight.shape) * 0.1)
+    unit = generator.random((3, *model.input_shape[1:]), np.float32)
+    assert provable(classifier_of(model, pixel_range=(0, 1)), unit)
