@@ -89,7 +89,7 @@ def test_in_l2_a_linear_classifier_of_bytes_is_certified_at_its_radius(others):
     model = keras.Sequential([keras.Input(SHAPE), keras.layers.Rescaling(1 / 255), *inner.layers])
     labels, exact_l2 = (scores + bias > 0).astype(int), abs(scores + bias) / np.linalg.norm(weights)
     found = pnil_tf.certify(
-        model, 255 * x, labels, 0.1, norm="l2", draws=5_000, batch_size=1000, verbose=0
+        model, 255 * x, labels, 0.1, norm="l2", draws=5_000, batch_size=200, verbose=0
     )
     near = (exact_l2 < 0.6) & (exact_l2 > 0.1)
     assert near.sum() >= 2
