@@ -40,7 +40,7 @@ class Subject:
         """
         if self.norm != other.norm:
             return f"the norm is {other.norm} there and {self.norm} here"
-        if not np.isclose(self.epsilon, other.epsilon, rtol=1e-9):
+        if not np.isclose(self.epsilon, other.epsilon, rtol=1e-9, atol=0.0):
             there, here = share_text(other.epsilon), share_text(self.epsilon)
             if there == here:
                 there, here = f"{other.epsilon!r}", f"{self.epsilon!r}"
