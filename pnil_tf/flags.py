@@ -423,7 +423,8 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         "outputs": (_choice(*OUTPUT_KINDS), "What the model answers, where nothing else tells."),
         "evaluation": (
             _STRING,
-            "Folder of an evaluation to put beside it; `evaluation` in the run's unless given.",
+            "Folder of an evaluation to put beside it, which must fit; `evaluation` in the run's, "
+            "if that fits, unless given.",
         ),
         "output": (_STRING, "Folder of the files; `certificate` in the run's unless given."),
         "workers": _WORKERS,

@@ -6,87 +6,23 @@ mathematics, the sampler, or the judge. It is ours, and must not pass for a resu
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
-from pathlib import Path
+import logging
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
+from pnil_tf.certificate.attacked import Subject
 from pnil_tf.certificate.bounds import upper_confidence
 from pnil_tf.certificate.proofs import ABSTAINED, Proofs
 from pnil_tf.certificate.result import Certificate
-from pnil_tf.errors import RunFailedError, UserError
-from pnil_tf.evaluation.output import ARRAYS, RESULTS
+from pnil_tf.errors import RunFailedError
 from pnil_tf.evaluation.statistics import majority, wilson
-from pnil_tf.files import read_json, sha256_of, understood
 
-_SURE = 1e-6  # with this probability, chance alone stops an honest run
+logger = logging.getLogger(__name__)
+
+_SURE = 1e-6  # with this probability at most, chance alone lets an honest run fail a comparison
 _NAMED = 20  # images that a message names
-
-
-@dataclasses.dataclass(frozen=True)
-class Subject:
-    """What an evaluation or a certificate is about.
-
-    Args:
-        identity: `model`, `data` and `pixel_range`, as either's identity has them.
-        labels: int `(n,)`, of all its images.
-        epsilon: The radius.
-        norm: Its norm.
-    """
-
-    identity: Mapping[str, Any]
-    labels: np.ndarray
-    epsilon: float
-    norm: str
-
-    def fits(self, other: Subject) -> bool:
-        """Whether both are about the same model, radius and images, as far as both have them."""
-        radius = self.norm == other.norm and np.isclose(self.epsilon, other.epsilon, rtol=1e-9)
-        same = all(self.identity[key] == other.identity[key] for key in ("model", "pixel_range"))
-        if not (radius and same):
-            return False
-        if (
-            len(self.labels) == len(other.labels)
-            and self.identity["data"] != other.identity["data"]
-        ):
-            return False
-        count = min(len(self.labels), len(other.labels))
-        return np.array_equal(self.labels[:count], other.labels[:count])
-
-
-def attacked_votes(folder: Path, certified: Subject) -> np.ndarray | None:
-    """The judge's votes on the worst adversarial image of each, if an evaluation fits.
-
-    Args:
-        folder: The evaluation's folder.
-        certified: What the certificate is about.
-
-    Returns:
-        int `(n, draws)` of the first n images, or `None` where the evaluation is about another
-        model, other images, or another radius.
-
-    Raises:
-        UserError: If its files are damaged.
-    """
-    file = folder / RESULTS
-    if not file.is_file():
-        return None
-    results = read_json(file)
-    with understood(file):
-        if sha256_of(folder / ARRAYS) != results["arrays"]["sha256"]:
-            raise UserError(
-                f"{folder / ARRAYS} was damaged since the evaluation wrote it. Evaluate again."
-            )
-        with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
-            votes, labels = arrays["worst_case_votes"], arrays["labels"]
-        settings = results["settings"]
-        attacked = Subject(results["identity"], labels, settings["epsilon"], settings["norm"])
-        if not attacked.fits(certified):
-            return None
-        return np.asarray(votes[: len(certified.labels)])
 
 
 def proved_beside(
@@ -112,7 +48,11 @@ def proved_beside(
     certified = Subject(
         found.results["identity"], found.labels, settings["epsilon"], settings["norm"]
     )
-    if not certified.fits(attacked):
+    misfit = certified.misfit(attacked)
+    if misfit is not None:
+        logger.info(
+            "The certificate in %s is not put beside the evaluation: %s.", found.folder, misfit
+        )
         return None
     votes = votes[: len(certified.labels)]
     sides = both_sides(
@@ -144,7 +84,8 @@ def both_sides(
         most), each with its interval over the n images.
 
     Raises:
-        RunFailedError: If more images contradict their proof than chance allows.
+        RunFailedError: If more images contradict their proof than chance allows, or all of them
+            together do.
     """
     count, draws = votes.shape
     labels, right = labels[:count], votes == labels[:count, np.newaxis]
@@ -164,6 +105,8 @@ def both_sides(
             f"{named}. Neither the certificate nor the evaluation counts. Please report it with "
             "the model."
         )
+    for kind, bound in (("single draws", single), ("majorities", np.where(proved, 0.5, 0.0))):
+        _refuse_contradicted_mean(kind, bound, right, alpha)
     return {
         "images": count,
         "judge_draws": draws,
@@ -178,3 +121,39 @@ def both_sides(
             "attacked": wilson(right.mean(axis=1)).to_json(),
         },
     }
+
+
+def _refuse_contradicted_mean(
+    kind: str, bound: np.ndarray, right: np.ndarray, alpha: float
+) -> None:
+    """Compares all images together, which shows what is too little to be seen on any one.
+
+    The total of right draws of n images whose shares are at least `bound` falls below its mean no
+    more often than as many flips of one coin with the mean share (Hoeffding 1956, theorem 4).
+    Proofs fail, each with the probability alpha: as many as may are taken to have proved nothing,
+    those that claim most.
+
+    Args:
+        kind: What is proved, for the words.
+        bound: `(n,)`, the share of right draws that is proved of each image; 0 for none. A
+            majority proves one half.
+        right: bool `(n, draws)`.
+        alpha: Level of the proofs.
+
+    Raises:
+        RunFailedError: If chance explains so few right draws with less than `_SURE`.
+    """
+    claims = bound > 0.0
+    bound, right = bound[claims], right[claims]
+    failing = int(stats.binom.ppf(1.0 - _SURE / 2, len(bound), alpha)) if len(bound) else 0
+    if failing >= len(bound):
+        return
+    least = np.sort(bound)[: len(bound) - failing].sum() / len(bound)
+    if stats.binom.cdf(right.sum(), right.size, least) >= _SURE / 2:
+        return
+    raise RunFailedError(
+        f"An error of ours: on {len(bound)} images the attacks leave {right.mean():.1%} of "
+        f"{right.size} draws, and {bound.mean():.1%} are proved to be left ({kind}; chance and "
+        f"{failing} failed proofs do not explain it). Neither the certificate nor the evaluation "
+        "counts. Please report it with the model."
+    )

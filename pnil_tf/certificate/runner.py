@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import datetime
 import functools
+import logging
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,8 @@ import numpy as np
 
 from pnil_tf.arrays import Arrays, write_arrays
 from pnil_tf.certificate import bounds
-from pnil_tf.certificate.both_sides import Subject, attacked_votes, both_sides
+from pnil_tf.certificate.attacked import Attacked, Subject, attacked_in
+from pnil_tf.certificate.both_sides import both_sides
 from pnil_tf.certificate.counting import Counting
 from pnil_tf.certificate.front import FrontNoise, provable
 from pnil_tf.certificate.output import (
@@ -32,9 +34,10 @@ from pnil_tf.certificate.result import Certificate
 from pnil_tf.certificate.sampling import Sampler
 from pnil_tf.certificate.settings import CertificateSettings
 from pnil_tf.contract.pixel_range import PixelRangeLike, check_reach
-from pnil_tf.errors import argument
+from pnil_tf.errors import UserError, argument
 from pnil_tf.evaluation.described import described
 from pnil_tf.evaluation.images import check_classes, first_images, unit_images
+from pnil_tf.evaluation.output import RESULTS as EVALUATED
 from pnil_tf.evaluation.runner import digest_of, fingerprint, name_of
 from pnil_tf.evaluation.shards import Crew, Shard
 from pnil_tf.evaluation.store import Store, check_identity
@@ -54,6 +57,8 @@ from pnil_tf.logs import errors_only
 from pnil_tf.progress import Stage, Stages
 from pnil_tf.version import __version__, versions
 
+logger = logging.getLogger(__name__)
+
 
 # Every model is a new graph, and rightly so; TensorFlow would warn of each.
 @errors_only("tensorflow")
@@ -72,6 +77,7 @@ def certify(
     outputs: str | None = None,
     name: str | None = None,
     evaluation: Path | None = None,
+    must_fit: bool = True,
     verbose: int = 1,
     crew: Crew | None = None,
 ) -> Certificate:
@@ -90,14 +96,15 @@ def certify(
         pixel_range: As for `evaluate`.
         outputs: As for `evaluate`.
         name: What to call the model in the report.
-        evaluation: Folder of an evaluation to compare with, if it is one of the same model,
-            images and radius.
+        evaluation: Folder of an evaluation to compare with, of the same model, images and radius.
+        must_fit: Whether an evaluation that is missing, damaged or about another subject is
+            refused; it is left out otherwise, and the log says why.
         verbose: 0 for silence, 1 for a bar (lines where there is no terminal), 2 for lines.
         crew: Processes that draw; by default this one does.
 
     Raises:
         UserError: If the model's robustness cannot be proved this way, or images, labels, model
-            and settings do not fit each other.
+            and settings do not fit each other, or the evaluation does not fit them.
         RunFailedError: If attacks have left less than is proved to be left.
     """
     output = Path(output)
@@ -110,18 +117,25 @@ def certify(
     data = described(data, target.num_classes)
     if labels is not None:
         check_classes(target, y, data)
+    attacked = None
+    if evaluation is not None:
+        attacked = _attacked(task, settings, evaluation, must_fit)
     if resume and (output / RESULTS).is_file() and not (output / STATE).exists():
         tidy(output)
         found = Certificate.load(output)
         with understood(output / RESULTS):
             check_identity(found.results["identity"], identity, output)
-        if labels is None or evaluation is None or "both_sides" in found.results:
+        known = found.results.get("both_sides", {})
+        if attacked is not None and not attacked.is_of(known):  # it came after the certificate
+            proofs = _proofs(front, x, found.selected, found.hits, settings)
+            sides = _compared(proofs, y, settings, attacked)
+        elif attacked is None and known and known["evaluation"] == str(evaluation):
+            sides = {}  # what stands there now is another evaluation
+        else:
             return found
-        proofs = _proofs(front, x, found.selected, found.hits, settings)
-        sides = _compared(proofs, y, settings, identity, evaluation)
-        if sides:  # the evaluation came after the certificate
-            with lock_folder(output):
-                _write(output, {**found.results, **sides})
+        kept = {key: value for key, value in found.results.items() if key != "both_sides"}
+        with lock_folder(output):
+            _write(output, {**kept, **sides})
         return Certificate.load(output)
     make_folder(argument("output"), output)
     with lock_folder(output):
@@ -149,8 +163,8 @@ def certify(
             "versions": {**versions(), "platform": platform.platform()},
             "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         }
-        if labels is not None and evaluation is not None:
-            results |= _compared(proofs, y, settings, identity, evaluation)
+        if attacked is not None:
+            results |= _compared(proofs, y, settings, attacked)
         write_arrays(
             output / ARRAYS, _arrays(proofs, None if labels is None else y, settings.epsilon)
         )
@@ -291,19 +305,33 @@ def _about_noise(front: FrontNoise, x: np.ndarray, settings: CertificateSettings
     return about
 
 
+def _attacked(
+    task: _Task, settings: CertificateSettings, evaluation: Path, must_fit: bool
+) -> Attacked | None:
+    """What the attacks left; `None` for an evaluation that does not fit and need not."""
+    if not (must_fit or (evaluation / EVALUATED).is_file()):
+        return None
+    try:
+        if not task.identity["labels"]:
+            raise UserError(
+                f"The evaluation in {evaluation} does not fit a certificate without labels. Give "
+                "the labels, or no evaluation."
+            )
+        subject = Subject(task.identity, task.y, settings.epsilon, settings.norm)
+        return attacked_in(evaluation, subject)
+    except UserError as error:
+        if must_fit:
+            raise
+        logger.warning("No evaluation is put beside the certificate. %s", error)
+        return None
+
+
 def _compared(
-    proofs: Proofs,
-    y: np.ndarray,
-    settings: CertificateSettings,
-    identity: Mapping[str, Any],
-    evaluation: Path,
+    proofs: Proofs, y: np.ndarray, settings: CertificateSettings, attacked: Attacked
 ) -> dict[str, Any]:
-    """Both sides, if the evaluation is about the same."""
-    votes = attacked_votes(evaluation, Subject(identity, y, settings.epsilon, settings.norm))
-    if votes is None:
-        return {}
-    sides = both_sides(proofs, y, votes, settings.epsilon, settings.norm, settings.alpha)
-    return {"both_sides": {**sides, "evaluation": str(evaluation)}}
+    """Both sides, ready for the results."""
+    sides = both_sides(proofs, y, attacked.votes, settings.epsilon, settings.norm, settings.alpha)
+    return {"both_sides": {**sides, **attacked.mark}}
 
 
 def _arrays(proofs: Proofs, y: np.ndarray | None, epsilon: float) -> Arrays:

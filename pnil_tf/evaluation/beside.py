@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from pnil_tf.errors import UserError
 from pnil_tf.evaluation.output import REPORT, RESULTS
-from pnil_tf.files import lock_folder, read_json, write_record, write_text
+from pnil_tf.files import lock_folder, read_json, understood, write_record, write_text
 from pnil_tf.html import section, table
 
 Beside = Callable[[Mapping[str, Any], np.ndarray, np.ndarray], Mapping[str, Any] | None]
@@ -65,23 +66,31 @@ def part_of_page(sides: Mapping[str, Any] | None) -> str:
     return _BEGIN + section("Both sides", words + table_of(sides)) + _END
 
 
-def put_beside(folder: Path, sides: Mapping[str, Any]) -> bool:
+def put_beside(folder: Path, sides: Mapping[str, Any], arrays: str) -> bool:
     """Has the finished results and report in a folder show both sides.
 
     Args:
         folder: The evaluation's.
         sides: As for `table_of`.
+        arrays: sha256 of the arrays of the evaluation that they are about.
 
     Returns:
         Whether the report has a place for them; older ones have none, and are left alone.
+
+    Raises:
+        UserError: If the folder holds another evaluation by now.
     """
     with lock_folder(folder):
+        results = read_json(folder / RESULTS)
+        with understood(folder / RESULTS):
+            now = results["arrays"]["sha256"]
+        if now != arrays:
+            raise UserError(f"The evaluation in {folder} was done anew since. Certify again.")
         page = (folder / REPORT).read_text("utf-8")
         if not _PLACE.search(page):
             return False
         write_text(folder / REPORT, _PLACE.sub(lambda _: part_of_page(sides), page))
-        results = {**read_json(folder / RESULTS), "both_sides": dict(sides)}
-        write_record(folder / RESULTS, results)
+        write_record(folder / RESULTS, {**results, "both_sides": dict(sides)})
     return True
 
 

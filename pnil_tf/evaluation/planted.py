@@ -22,14 +22,12 @@ from pnil_tf.attacks.ball import uniform_in_ball
 from pnil_tf.attacks.settings import AttackSettings
 from pnil_tf.batching import batches_of
 from pnil_tf.evaluation.judge import distances
-from pnil_tf.evaluation.obfuscation.evidence import Planted
+from pnil_tf.evaluation.obfuscation.evidence import FEWEST_PLANTED, NothingPlanted, Planted
 from pnil_tf.evaluation.target import Predict
 from pnil_tf.evaluation.trial import Trial
 
 MOST = 32
 """Images with a planted example."""
-
-_FEWEST = 10
 
 _INSIDE = {False: 200, True: 400}
 """Points inside the ball that a read-out knows, without noise and with it."""
@@ -60,7 +58,7 @@ _APART = 2.5
 """Radii between images, so that every point of a ball, and near it, has one nearest image."""
 
 
-def planted_examples(trial: Trial, attack: AttackSettings, images: int) -> Planted | None:
+def planted_examples(trial: Trial, attack: AttackSettings, images: int) -> Planted | NothingPlanted:
     """Plants adversarial examples and lets an attack search for them.
 
     Args:
@@ -69,17 +67,19 @@ def planted_examples(trial: Trial, attack: AttackSettings, images: int) -> Plant
         images: The first so many images may be used.
 
     Returns:
-        What it found; None where fewer than 10 images allow for a planted example.
+        What it found, or why fewer than 10 images allow for a planted example.
     """
     settings = trial.settings
+    images = min(images, len(trial.x))
     centres = _apart(trial.x[:images], _APART * settings.epsilon, settings.norm)
-    if len(centres) < _FEWEST:
-        return None
+    if len(centres) < FEWEST_PLANTED:
+        return _too_few(len(centres), images, f"lie more than {_APART} epsilon apart")
     planted = trial.store.once("check-plant", lambda: _plant(trial, centres))
     usable = planted["separated"]
+    if usable.sum() < FEWEST_PLANTED:
+        what = "have a point of the ball's surface that the features tell from its inside"
+        return _too_few(int(usable.sum()), len(centres), what)
     centres, points = centres[usable], planted["points"][usable]
-    if len(centres) < _FEWEST:
-        return None
     predict = _read_out(trial, centres, planted["weights"][usable], planted["bias"][usable])
     target = dataclasses.replace(trial.target, predict=predict)
     labels = np.zeros(len(centres), np.int32)
@@ -88,10 +88,16 @@ def planted_examples(trial: Trial, attack: AttackSettings, images: int) -> Plant
     fooled = 1.0 - inner.share(inner.votes("check-plant-points", points))
     # With noise some of them are adversarial in too few draws.
     sound = (intact >= _INTACT) & (fooled >= _FOOLED)
-    if sound.sum() < _FEWEST:
-        return None
+    if sound.sum() < FEWEST_PLANTED:
+        return _too_few(int(sound.sum()), len(centres), "have one that enough draws are fooled by")
     found = 1.0 - inner.attack("check-planted", attack, len(centres)).share
     return Planted(1.0 - intact[sound], by_construction=fooled[sound], by_attack=found[sound])
+
+
+def _too_few(count: int, images: int, what: str) -> NothingPlanted:
+    return NothingPlanted(
+        count, f"{count} of {images} images {what}, and it takes {FEWEST_PLANTED}"
+    )
 
 
 def _apart(x: np.ndarray, distance: float, norm: str) -> np.ndarray:

@@ -51,7 +51,8 @@ def certify_saved(
         options: Further fields of `CertificateSettings`.
         pixel_range: As for `evaluate_saved`.
         outputs: As for `certify`.
-        evaluation: Folder of an evaluation to put beside it; by default the run's own.
+        evaluation: Folder of an evaluation to put beside it, which must fit; by default the
+            run's own, if it fits.
         workers: Processes that share the images out.
         engine: What runs them, one of `ENGINES`.
 
@@ -63,8 +64,6 @@ def certify_saved(
     settled = settle(model, epsilon, data, norm)
     settings = CertificateSettings(epsilon=settled.epsilon, norm=settled.norm, **(options or {}))
     output = settled.folder(output, CERTIFICATE)
-    if evaluation is not None and not Path(evaluation).is_dir():
-        raise UserError(f"There is no evaluation at {evaluation}. Check the path.")
     given = None if pixel_range is None else PixelRange.of(pixel_range)
     if workers > 1:
         leave_room_on_gpus()
@@ -87,11 +86,12 @@ def certify_saved(
             outputs=outputs,
             name=model,
             evaluation=Path(evaluation) if evaluation else Path(model) / EVALUATION,
+            must_fit=bool(evaluation),
             crew=crew_of(model, images, test.labels, settings, workers, engine),
         )
     logger.info("The report is in %s", Path(output) / REPORT)
     sides = certificate.results.get("both_sides")
-    if sides is not None:
+    if sides is not None and "evaluation_arrays" in sides:
         _show_beside(Path(sides["evaluation"]), {**sides, "certificate": output})
     return certificate
 
@@ -99,7 +99,7 @@ def certify_saved(
 def _show_beside(evaluation: Path, sides: Mapping[str, Any]) -> None:
     """Has the evaluation's own report show both sides, too, if that can be."""
     try:
-        shown = put_beside(evaluation, sides)
+        shown = put_beside(evaluation, sides, sides["evaluation_arrays"])
     except (OSError, UserError) as error:  # the certificate is whole without it
         logger.warning("The report in %s does not show both sides: %s", evaluation, error)
         return

@@ -69,8 +69,8 @@ def certify(
         pixel_range: As for `evaluate`.
         outputs: As for `evaluate`.
         seed: Every draw follows from it.
-        evaluation: An evaluation of the same model, images and radius, or its folder: the report
-            then shows both sides.
+        evaluation: An evaluation of the same model, images, labels and radius, or its folder: the
+            report then shows both sides.
         verbose: 0 for silence, 1 for a bar (lines where there is no terminal), 2 for lines.
         workers: As for `evaluate`.
         engine: As for `evaluate`.
@@ -83,7 +83,7 @@ def certify(
     Raises:
         UserError: If the model's robustness cannot be proved this way (another layer in front,
             other randomness, batch statistics, noise off at inference, ...), or model, images,
-            labels and settings do not fit each other.
+            labels, settings and evaluation do not fit each other.
         RunFailedError: If the evaluation's attacks have left less than is proved to be left.
     """
     given = {"norm": norm, "draws": draws, "alpha": alpha, "seed": seed, **settings}

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from pnil_tf.certificate.both_sides import Subject, proved_beside
+from pnil_tf.certificate.attacked import Subject
+from pnil_tf.certificate.both_sides import proved_beside
 from pnil_tf.certificate.output import RESULTS as CERTIFIED
 from pnil_tf.certificate.result import Certificate
 from pnil_tf.contract.pixel_range import UNIT, PixelRange

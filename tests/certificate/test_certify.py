@@ -11,13 +11,9 @@ from scipy import special
 
 import pnil_tf
 from pnil_tf.arrays import write_arrays
-from pnil_tf.certificate.both_sides import (
-    Subject,
-    attacked_votes,
-    both_sides,
-    proved_beside,
-)
-from pnil_tf.certificate.proofs import proofs_of
+from pnil_tf.certificate.attacked import Subject, attacked_in
+from pnil_tf.certificate.both_sides import both_sides, proved_beside
+from pnil_tf.certificate.proofs import Proofs, proofs_of
 from pnil_tf.certificate.runner import certify as certify_into
 from pnil_tf.certificate.runner import certify_shard
 from pnil_tf.certificate.sampling import Sampler
@@ -37,7 +33,8 @@ def problem():
 
 
 def written_evaluation(folder, identity, votes, labels):
-    """What `attacked_votes` reads of the files that an evaluation leaves."""
+    """What `attacked_in` reads of the files that an evaluation leaves."""
+    folder.mkdir(exist_ok=True)
     write_arrays(folder / "arrays.npz", {"worst_case_votes": votes, "labels": labels})
     results = {
         "identity": identity,
@@ -308,11 +305,72 @@ def test_an_attack_that_leaves_less_than_is_proved_stops_the_run():
         both_sides(proofs([999] * 40), labels, votes, 0.05, "linf", 0.001)
 
 
+@pytest.mark.parametrize("kind", ["single draws", "majorities"])
+def test_many_images_contradict_their_proofs_where_no_single_one_does(kind):
+    """51 % are proved of each of 1,000 images, and attacks leave 49 %, by 100 draws."""
+    count, labels = 1000, np.zeros(1000, int)
+    single = np.full(count, 0.51 if kind == "single draws" else 0.0)
+    radius = {"linf": np.full(count, 0.0 if kind == "single draws" else 0.1)}
+    bounds = Proofs(labels, labels, labels, np.full(count, 0.6), radius, lambda epsilon: single)
+    generator = np.random.default_rng(0)
+    share = 0.49 if kind == "single draws" else 0.47
+    votes = (generator.random((count, 100)) > share).astype(int)
+    with pytest.raises(RunFailedError, match=rf"100000 draws, .* proved to be left \({kind};"):
+        both_sides(bounds, labels, votes, 0.05, "linf", 0.001)
+    honest = (generator.random((count, 100)) > 0.51).astype(int)
+    sides = both_sides(bounds, labels, honest, 0.05, "linf", 0.001)
+    assert sides["contradicted"] <= sides["contradicted_by_chance"]
+
+
+def test_a_finished_certificate_is_compared_with_the_evaluation_that_stands_there_now(
+    problem, tmp_path, caplog
+):
+    sigma, weights, bias, x = problem
+    labels = exact(problem)[0]
+    settings = CertificateSettings(epsilon=0.01, draws=500, batch_size=100)
+    work = (linear(sigma, weights, bias), x, labels, settings, tmp_path / "certificate")
+    identity = certify_into(*work, verbose=0).to_dict()["identity"]
+    votes = np.repeat(labels[:, np.newaxis], 100, axis=1)
+    fewer = votes.copy()
+    fewer[:, 0] = 1 - labels  # one of 100 draws is lost
+
+    def again(name, votes=None, labels=labels, must_fit=True):
+        folder = tmp_path / name
+        if votes is not None:
+            written_evaluation(folder, identity, votes, labels)
+        found = certify_into(*work, resume=True, evaluation=folder, must_fit=must_fit, verbose=0)
+        return found.to_dict().get("both_sides", {})
+
+    assert again("one", votes)["single_draw"]["attacked"]["value"] == 1.0
+    two = again("two", fewer)
+    assert two["single_draw"]["attacked"]["value"] == pytest.approx(0.99)
+    assert two["evaluation"] == str(tmp_path / "two")
+    assert again("two", votes)["single_draw"]["attacked"]["value"] == 1.0
+    with pytest.raises(RunFailedError, match="error of ours"):
+        again("three", 1 - votes)
+    with pytest.raises(UserError, match=r"two does not fit .*labels are others.*Choose another"):
+        again("two", votes, 1 - labels)
+    assert again("four", must_fit=False)["evaluation"] == str(tmp_path / "two")
+    assert "No evaluation" not in caplog.text
+    assert again("two", must_fit=False) == {}
+    assert "No evaluation is put beside" in caplog.text
+    assert "the labels are others" in caplog.text
+
+
+def test_an_evaluation_that_was_named_is_refused_before_the_work(problem, tmp_path, monkeypatch):
+    sigma, weights, bias, x = problem
+    model, labels = linear(sigma, weights, bias), exact(problem)[0]
+    monkeypatch.setattr(Sampler, "counts", lambda *_: pytest.fail("the work had begun"))
+    with pytest.raises(UserError, match=f"There is no evaluation at {tmp_path}"):
+        pnil_tf.certify(model, x, labels, 0.01, evaluation=tmp_path, **QUICK)
+    with pytest.raises(UserError, match="does not fit a certificate without labels"):
+        pnil_tf.certify(model, x, epsilon=0.01, evaluation=tmp_path, **QUICK)
+
+
 def test_an_evaluation_of_the_same_images_is_put_beside_and_of_others_not(problem, tmp_path):
     sigma, weights, bias, x = problem
     model, labels = linear(sigma, weights, bias), exact(problem)[0]
-    alone = pnil_tf.certify(model, x, labels, 0.01, evaluation=tmp_path, **QUICK).to_dict()
-    assert "both_sides" not in alone
+    alone = pnil_tf.certify(model, x, labels, 0.01, **QUICK).to_dict()
     votes = np.repeat(labels[:, np.newaxis], 100, axis=1)
     folder = written_evaluation(tmp_path, alone["identity"], votes, labels)
     found = pnil_tf.certify(model, x, labels, 0.01, evaluation=folder, **QUICK)
@@ -321,16 +379,19 @@ def test_an_evaluation_of_the_same_images_is_put_beside_and_of_others_not(proble
     assert sides["majority"]["attacked"]["value"] == 1.0
     assert "attacked, at most" in (found.folder / "certificate.html").read_text()
     same = Subject(alone["identity"], labels, 0.01, "linf")
-    assert attacked_votes(folder, same).shape == (len(x), 100)
-    for other in (
-        {"epsilon": 0.02},
-        {"norm": "l2"},
-        {"identity": {**same.identity, "model": "another"}},
-        {"identity": {**same.identity, "data": "other images"}},
-        {"labels": 1 - labels},
+    assert attacked_in(folder, same).votes.shape == (len(x), 100)
+    for other, words in (
+        ({"epsilon": 8 / 255}, "epsilon is 0.01 there and 8/255 here"),
+        ({"epsilon": 0.0100001}, "epsilon is 0.01 there and 0.0100001 here"),
+        ({"norm": "l2"}, "the norm is linf there and l2 here"),
+        ({"identity": {**same.identity, "model": "another"}}, "the model is another"),
+        ({"identity": {**same.identity, "pixel_range": [0, 255]}}, "pixel range is another"),
+        ({"identity": {**same.identity, "data": "other images"}}, "the images are others"),
+        ({"labels": 1 - labels}, "the labels are others"),
     ):
         different = dataclasses.replace(same, **other)
-        assert attacked_votes(folder, different) is None
+        with pytest.raises(UserError, match=f"{tmp_path} does not fit .*{words}"):
+            attacked_in(folder, different)
         assert proved_beside(found, different, votes) is None
     assert proved_beside(found, same, votes)["majority"] == sides["majority"]
     fewer = dataclasses.replace(same, labels=labels[:4], identity={**same.identity, "data": "4"})
@@ -340,7 +401,7 @@ def test_an_evaluation_of_the_same_images_is_put_beside_and_of_others_not(proble
     with (folder / "arrays.npz").open("ab") as file:
         file.write(b"damage")
     with pytest.raises(UserError, match="damaged"):
-        attacked_votes(folder, same)
+        attacked_in(folder, same)
 
 
 @pytest.mark.slow

@@ -9,7 +9,13 @@ import pytest
 
 from pnil_tf.evaluation.finding import Weight
 from pnil_tf.evaluation.obfuscation import CHECKS, run_checks
-from pnil_tf.evaluation.obfuscation.evidence import Evidence, Gradients, NoiseCells, Planted
+from pnil_tf.evaluation.obfuscation.evidence import (
+    Evidence,
+    Gradients,
+    NoiseCells,
+    NothingPlanted,
+    Planted,
+)
 from pnil_tf.evaluation.obfuscation.floors import FLOORS
 
 N = 100
@@ -127,6 +133,7 @@ RAISED = {
     "eot_not_converged": changed(eot_curve=((10, share(0.8)), (20, share(0.6)))),
     "attack_not_converged": changed(stronger={"more_steps": share(0.3)}),
     "planted_not_found": changed(planted=planted(0.6)),
+    "nothing_planted": changed(planted=NothingPlanted(5, "5 of 9 images are far apart")),
     "attacks_missing": changed(attacks={"spsa": None, "square": None}),
     "too_few_images": changed(
         attacks={"pgd_strong": share(0.5, 20), "spsa": share(0.9, 20), "fgsm": None}
@@ -326,6 +333,14 @@ def test_square_hides_nothing_until_chance_is_ruled_out(stochastic, images, take
     finding = told("score_search_stronger", evidence)
     assert (finding.passed, finding.weight) == (False, weight)
     assert finding.value == pytest.approx(taken)
+
+
+def test_that_nothing_could_be_planted_is_a_note():
+    nothing = changed(planted=NothingPlanted(5, "5 of 9 images are far apart"))
+    finding = told("nothing_planted", nothing)
+    assert (finding.passed, finding.weight) == (False, Weight.NOTE)
+    assert finding.explanation.endswith("could be planted: 5 of 9 images are far apart")
+    assert "planted_not_found" not in {found.name for found in run_checks(nothing)}
 
 
 def test_a_scatter_of_three_images_raises_nothing():

@@ -9,6 +9,7 @@ from zoo import Decoy, Quantised, behind, digits, network, noisy, trained
 from pnil_tf.attacks.registry import attack_settings
 from pnil_tf.evaluation import planted
 from pnil_tf.evaluation.features import penultimate
+from pnil_tf.evaluation.obfuscation.evidence import NothingPlanted
 from pnil_tf.evaluation.planted import planted_examples
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.store import Store
@@ -73,10 +74,11 @@ def test_a_blind_attack_does_not_find_it(front, plain, searched):
     assert searched(behind(Quantised(), plain)).by_attack.mean() < 0.3
 
 
-def test_where_nothing_can_be_planted_there_is_nothing_to_say(plain, searched):
-    assert searched(plain, epsilon=0.9) is None  # no two images are far enough apart
+def test_where_nothing_can_be_planted_it_is_said_why(plain, searched):
+    apart = "1 of 40 images lie more than 2.5 epsilon apart, and it takes 10"
+    assert searched(plain, epsilon=0.9) == NothingPlanted(1, apart)
     constant = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Rescaling(0.0), plain])
-    assert searched(constant) is None
+    assert searched(constant).why.startswith("0 of 12 images have a point of the ball's surface")
 
 
 def test_features_are_what_the_last_layer_is_given(plain):

@@ -9,7 +9,8 @@ from command import run
 
 import pnil_tf
 from pnil_tf.arrays import write_arrays
-from pnil_tf.errors import RunFailedError
+from pnil_tf.errors import RunFailedError, UserError
+from pnil_tf.evaluation.beside import put_beside
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.files import sha256_of, write_record
 from pnil_tf.layers import PNILLayer
@@ -76,6 +77,20 @@ def test_whichever_comes_later_shows_both_sides_and_a_contradiction_stops_it(tmp
         assert "proved, at least" in page
         if again:
             evaluate_saved(str(folder), options=ATTACKS, overwrite=True)
+
+    # Figures of an evaluation that was done anew since are no part of the new one's report.
+    sides, done_since = found.to_dict()["both_sides"], (evaluation / "results.json").read_bytes()
+    with pytest.raises(UserError, match="was done anew since"):
+        put_beside(evaluation, sides, "0" * 64)
+    with pytest.raises(UserError, match=r"There is no evaluation at .*nowhere"):
+        certify_saved(str(folder), options=FEW, evaluation=str(tmp_path / "nowhere"), resume=True)
+    with pytest.raises(UserError, match=r"epsilon is 0\.05 there and 0\.06 here"):
+        certify_saved(
+            str(folder), options=FEW, epsilon=0.06, output=str(tmp_path / "wider"),
+            evaluation=str(evaluation),
+        )  # fmt: skip
+    assert not (tmp_path / "wider").exists()
+    assert (evaluation / "results.json").read_bytes() == done_since
 
     arrays = dict(np.load(certificate / "certificate.npz"))
     write_arrays(certificate / "certificate.npz", {**arrays, "single_draw": np.full(3, 1.5)})

@@ -6,7 +6,12 @@ from pnil_tf.attacks.attack import Kind
 from pnil_tf.attacks.registry import attacks_of_kind
 from pnil_tf.evaluation.finding import Finding, Weight
 from pnil_tf.evaluation.obfuscation.compare import TOLERANCE, beyond, drop
-from pnil_tf.evaluation.obfuscation.evidence import Evidence
+from pnil_tf.evaluation.obfuscation.evidence import (
+    FEWEST_PLANTED,
+    Evidence,
+    NothingPlanted,
+    Planted,
+)
 from pnil_tf.evaluation.statistics import wilson
 
 _MAX_HALF_WIDTH = 0.1
@@ -75,9 +80,9 @@ def planted_found(evidence: Evidence) -> Finding | None:
     (Zimmermann et al. 2022). It counts as found if the attack's image fools a share of the draws
     that is nearer to the planted one's than to the unperturbed image's.
     """
-    if evidence.planted is None:
-        return None
     planted = evidence.planted
+    if not isinstance(planted, Planted):
+        return None
     halfway = (planted.by_image + planted.by_construction) / 2
     found = wilson(planted.by_attack >= halfway)
     return Finding(
@@ -92,6 +97,30 @@ def planted_found(evidence: Evidence) -> Finding | None:
         remedy="Give the attack more steps, restarts and draws. If that does not help, look for "
         "what hides the gradients.",
         weight=Weight.DOUBT,
+    )
+
+
+def plantable(evidence: Evidence) -> Finding | None:
+    """Raised if too few images allow for a planted adversarial example.
+
+    Then nothing is known of whether the attack would find what is there by construction.
+    """
+    planted = evidence.planted
+    if planted is None:
+        return None
+    if isinstance(planted, NothingPlanted):
+        images, seen = planted.images, f"no adversarial example could be planted: {planted.why}"
+    else:
+        images = len(planted.by_attack)
+        seen = f"an adversarial example could be planted for {images} images"
+    return Finding(
+        name="nothing_planted",
+        passed=images >= FEWEST_PLANTED,
+        value=float(images),
+        threshold=float(FEWEST_PLANTED),
+        explanation=seen,
+        remedy="Rely on the other checks; more check_images, or a smaller epsilon, may help.",
+        weight=Weight.NOTE,
     )
 
 
@@ -138,4 +167,4 @@ def images(evidence: Evidence) -> Finding:
     )
 
 
-EFFORT_CHECKS = (eot_converged, attack_converged, planted_found, coverage, images)
+EFFORT_CHECKS = (eot_converged, attack_converged, planted_found, plantable, coverage, images)

@@ -11,6 +11,9 @@ from pnil_tf.evaluation.statistics import weakest
 
 EVALUATION, CHECKS = "the evaluation", "the checks"
 
+FEWEST_PLANTED = 10
+"""Adversarial examples to be planted; of fewer nothing can be said."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Gradients:
@@ -74,6 +77,19 @@ class Planted:
 
 
 @dataclasses.dataclass(frozen=True)
+class NothingPlanted:
+    """That none could be.
+
+    Args:
+        images: How many images allow for one; fewer than `FEWEST_PLANTED`.
+        why: What the others lack, a clause.
+    """
+
+    images: int
+    why: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Evidence:
     """The measurements. Per-image shares `(n,)` are over the first n images, so they pair up.
 
@@ -96,7 +112,7 @@ class Evidence:
         eot_curve: `(draws, share)` under one attack, draws increasing; stochastic models only.
         stronger: Share under stronger versions of the attack, by what was made stronger.
         gradients: Input gradients.
-        planted: Planted adversarial examples; None where none could be.
+        planted: Planted adversarial examples, or why there are none; None without checks.
         cells: Attacks on copies of the model without noise.
         sigma: For each PNIL layer the mean standard deviation of its noise on the images.
     """
@@ -118,7 +134,7 @@ class Evidence:
     eot_curve: tuple[tuple[int, np.ndarray], ...] = ()
     stronger: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     gradients: Gradients | None = None
-    planted: Planted | None = None
+    planted: Planted | NothingPlanted | None = None
     cells: NoiseCells | None = None
     sigma: dict[str, float] = dataclasses.field(default_factory=dict)
 
