@@ -22,7 +22,7 @@ def gaussian(shape: Any, seed: Any) -> Any:
     """Standard normal noise, float32 (Box and Muller 1958), with tails as far as 8.5.
 
     `rng.normal`, which training and evaluation use, ends at 5.65: of 10^5 draws of an image of
-    MNIST's size some four would have had a value beyond. A bound of shares so near to 1 must not
+    MNIST's size about one would have had a value beyond. A bound of shares so near to 1 must not
     rest on their absence, so the radius is drawn in float64 here.
 
     Args:
