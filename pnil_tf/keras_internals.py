@@ -19,6 +19,7 @@ __all__ = [
     "LossFunctionWrapper",
     "all_layers",
     "attached_logits",
+    "called_with",
     "global_seed_state",
     "is_operation",
     "is_stateful",
@@ -63,6 +64,16 @@ def takers(graph: keras.Model, tensor: Any) -> list[tuple[Any, list[Any]]]:
         for depth in sorted(graph._nodes_by_depth, reverse=True)
         for node in graph._nodes_by_depth[depth]
         if any(taken is tensor for taken in node.input_tensors)
+    ]
+
+
+def called_with(graph: keras.Model, argument: str) -> list[tuple[Any, Any]]:
+    """The layers that a functional model calls with an argument of a name, and its value."""
+    return [
+        (node.operation, node.arguments.kwargs[argument])
+        for nodes in graph._nodes_by_depth.values()
+        for node in nodes
+        if argument in node.arguments.kwargs
     ]
 
 

@@ -9,6 +9,7 @@ from pnil_tf.keras_internals import (
     LossFunctionWrapper,
     all_layers,
     attached_logits,
+    called_with,
     global_seed_state,
     is_operation,
     is_stateful,
@@ -118,6 +119,13 @@ def test_the_takers_of_a_tensor_are_found_each_time_they_take_it():
     assert [type(operation).__name__ for operation, _ in found] == ["Dense", "Add"]
     assert found[0][0] is first
     assert takers(keras.Model(inputs, outputs), found[0][1][0])[0][0] is second
+
+
+def test_the_arguments_of_calls_are_found():
+    inputs = keras.Input((4,))
+    dropout = keras.layers.Dropout(0.5)
+    outputs = keras.layers.Dense(2)(dropout(inputs, training=True))
+    assert called_with(keras.Model(inputs, outputs), "training") == [(dropout, True)]
 
 
 def test_a_layer_that_is_taken_out_leaves_no_weights():

@@ -19,7 +19,7 @@ from pnil_tf.contract.classifier import Classifier, random_images
 from pnil_tf.contract.trace import Trace, traced_or_none
 from pnil_tf.copying import as_graph
 from pnil_tf.errors import UserError
-from pnil_tf.keras_internals import all_layers, is_stateful, takers
+from pnil_tf.keras_internals import all_layers, called_with, is_stateful, takers
 from pnil_tf.layers import PNILLayer
 
 # The layer computes in float32, in which its exponential is off by less than a tenth of this.
@@ -163,6 +163,7 @@ def noise_in_front(classifier: Classifier) -> FrontNoise:
     if not found:
         raise _void("the image never passes through the noise layer", "Put it in front")
     _check_layer(passed.layer)
+    _check_calls(model)
     _check_behind(classifier)
     return passed
 
@@ -301,6 +302,25 @@ def _check_precision(layer: Any) -> None:
             "noise",
             "Give it dtype='float32'; the network behind may keep its own",
         )
+
+
+def _check_calls(model: keras.Model) -> None:
+    """Refuses layers that were called with `training=True` once and for all.
+
+    `predict` and an export call the model with `training=False`, which wins over that; a plain
+    `model(x)` does not, and would answer otherwise than what is proved.
+    """
+    for part in all_layers(model):
+        graph = as_graph(part)
+        calls = [] if graph is None else called_with(graph, "training")
+        for layer, training in calls:
+            if training:
+                raise _void(
+                    f"{layer.name!r} ({type(layer).__name__}) was called with training=True when "
+                    "the model was built, so that the model answers differently when it is called "
+                    "than when it predicts",
+                    "Build the model without it",
+                )
 
 
 def _check_behind(classifier: Classifier) -> None:

@@ -22,6 +22,14 @@ _BATCH = 100
 logger = logging.getLogger(__name__)
 
 
+def mispaired(images: np.ndarray, labels: np.ndarray) -> UserError:
+    """What to raise where images and labels are not as many, or labels are no numbers."""
+    return UserError(
+        f"{len(images)} images need as many whole-number labels. "
+        f"Received: {labels.dtype} of shape {labels.shape}."
+    )
+
+
 def first_images(images: Any, labels: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
     """The first images, as they are, and their labels, int32.
 
@@ -59,10 +67,7 @@ def first_images(images: Any, labels: Any, count: int) -> tuple[np.ndarray, np.n
             "labels for one image are not supported."
         )
     if labels.shape != images.shape[:1] or labels.dtype.kind not in "buif":
-        raise UserError(
-            f"{len(images)} images need as many whole-number labels. "
-            f"Received: {labels.dtype} of shape {labels.shape}."
-        )
+        raise mispaired(images, labels)
     limits = np.iinfo(np.int32)  # as which they are kept: others would come round again
     if not (labels.min() >= limits.min and labels.max() <= limits.max):
         raise UserError(

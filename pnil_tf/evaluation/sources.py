@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf.errors import UserError
+from pnil_tf.evaluation.images import mispaired
 
 _BLOCKS = 20
 """So many images or more of two classes hardly stand in blocks by chance."""
@@ -46,6 +47,8 @@ def gathered(x: Any, y: Any, count: int) -> tuple[np.ndarray, np.ndarray, str]:
         if y is None:
             raise UserError("Labels are missing: pass y, the class number of each image.")
         images, labels = _array(x, "images", "x"), _array(y, "labels", "y")
+        if images.shape[:1] != labels.shape[:1]:
+            raise mispaired(images, labels)
         images, labels = _mixed(images, class_numbers(labels))
         return images[:count], labels[:count], "arrays"
     source, batches = found

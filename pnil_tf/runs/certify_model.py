@@ -10,10 +10,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from pnil_tf import rng
 from pnil_tf.certificate import runner
 from pnil_tf.certificate.result import Certificate
 from pnil_tf.certificate.settings import CertificateSettings
 from pnil_tf.contract.pixel_range import PixelRangeLike
+from pnil_tf.errors import UserError
 from pnil_tf.evaluation.result import Evaluation
 from pnil_tf.evaluation.sources import gathered
 from pnil_tf.files import sha256_of
@@ -92,6 +94,11 @@ def certify(
     asked = CertificateSettings(epsilon=epsilon, **given)
     require_crew(workers, engine)
     name = identity = None
+    if rng.in_noise_scope():
+        raise UserError(
+            "A certificate draws the noise itself. Received: a call within a noise scope. Call "
+            "certify outside of it."
+        )
     given_model = model
     if isinstance(model, (str, Path)):
         loaded = load_model(model)

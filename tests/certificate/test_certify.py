@@ -45,6 +45,16 @@ def written_evaluation(folder, identity, votes, labels):
     return folder
 
 
+@pytest.mark.parametrize(
+    "scope", [pnil_tf.noise_off(), pnil_tf.noise_scope(1)], ids=["off", "seed"]
+)
+def test_a_noise_scope_around_it_is_refused(problem, scope):
+    sigma, weights, bias, x = problem
+    model = linear(sigma, weights, bias, (0, 1))
+    with scope, pytest.raises(UserError, match="within a noise scope"):
+        pnil_tf.certify(model, x, epsilon=0.01, **QUICK)
+
+
 @pytest.mark.parametrize("pixel_range", [(0, 1), (0, 255)])
 def test_a_linear_classifier_is_certified_at_most_at_its_radius_and_nearly_there(
     problem, pixel_range

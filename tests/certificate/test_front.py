@@ -199,6 +199,20 @@ def test_layers_that_rest_at_inference_are_no_hindrance():
     assert found_in(model).fixed
 
 
+@pytest.mark.parametrize(
+    "layer", [D.Dropout(0.9), D.BatchNormalization()], ids=["dropout", "batch"]
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_layers_called_with_training_once_and_for_all_are_refused(layer, nested):
+    inner = keras.Input((128,))
+    called = keras.Model(inner, layer(inner, training=True))
+    inputs = keras.Input(SHAPE)
+    flat = D.Flatten()(PNILLayer(use_kernel=False)(inputs))
+    behind = called(flat) if nested else layer(flat, training=True)
+    with pytest.raises(UserError, match=r"called with training=True when the model was built"):
+        found_in(keras.Model(inputs, D.Dense(3)(behind)))
+
+
 def test_noise_of_python_that_a_graph_repeats_is_refused():
     def noisy(x):
         return x + float(np.random.default_rng().normal())

@@ -82,6 +82,7 @@ def unequal():
         (iter(X), Y, "x of the type"),
         ([X[0], X[1][:1]], Y, "x of the type list"),
         (X, 3, "y of the type int"),
+        (X, Y[:-1], "images need as many whole-number labels"),
         (X, iter(Y), "y of the type"),
         (unequal(), None, r"shapes \(1, 3, 1\) and \(2, 3, 1\)"),
     ],
