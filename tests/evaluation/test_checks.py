@@ -285,10 +285,9 @@ def planted():
     ]
     return [
         f"`{record['command']}`, {record['date']}, data: scikit-learn digits. l_inf, epsilon "
-        f"{record['settings']['epsilon']}. So far the record has {len(rows)} models; the command "
-        "goes on with the rest. Fakes alone and honest models were attacked by the suite `auto`, "
-        "fakes behind noise by `pgd`, `pgd_strong` and `spsa` (sigma of the noise 0.3); on 60 "
-        "images (fakes) or 120 (honest models) that no training saw "
+        f"{record['settings']['epsilon']}. Fakes alone and honest models were attacked by the "
+        "suite `auto`, fakes behind noise by `pgd`, `pgd_strong` and `spsa` (sigma of the noise "
+        "0.3); on 60 images (fakes) or 120 (honest models) that no training saw "
         "([settings and figures](results/planted_verdicts.json)).",
         "",
         "| sort | model | clean | lowest | verdict | decided by |",
