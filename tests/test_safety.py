@@ -203,6 +203,7 @@ def test_an_evaluations_page_escapes_names_from_files():
         "verdict_reason": NASTY,
         "clean": row,
         "attacks": {NASTY: {**row, "seconds": 1.0, "settings": attack}},
+        "suites": {NASTY: row},
         "model_name": NASTY,
         "process_seconds": 1.0,
         "effective_robustness": row,

@@ -178,7 +178,7 @@ def test_every_damage_of_a_saved_model_is_noticed(trained, tmp_path):
     served = export_saved_model(load_model(trained).model, tmp_path / "served")
     load_model(served)
     files = [file for file in served.rglob("*") if file.is_file()]
-    assert len(files) == 8
+    assert len(files) == 9
     for file in (file for file in files if file.name != CARD):
         whole = file.read_bytes()
         for damaged in damages(whole):
