@@ -232,13 +232,12 @@ class PNILLayer(keras.layers.Layer):
 
     def _times_log_variance(self, factor: float, x: Tensor) -> Tensor:
         if self.sigma_floor:
-            least = 2.0 * math.log(self.sigma_floor)
-            return factor * (least + tf.nn.softplus(self._times_linear(1.0, x) - least))
+            return factor * floored(self._times_linear(1.0, x), self.sigma_floor)
         return self._times_linear(factor, x)
 
     def _times_linear(self, factor: float, x: Tensor) -> Tensor:
         if self.from_context is not None:
-            unit = (tf.cast(x, tf.float32) - self.pixel_range.low) / self.pixel_range.width
+            unit = self.pixel_range.to_unit(tf.cast(x, tf.float32))
             log_variance = self._start() + tf.cast(self.from_context(unit), tf.float32)
             return factor * tf.broadcast_to(log_variance, tf.shape(x))
         if self.kernel is None:
@@ -317,12 +316,17 @@ class SensitivityRegularizer(keras.regularizers.Regularizer):
 
     def __call__(self, bias: Any) -> Any:
         """Returns the penalty, a float32 scalar, of a layer's `B`."""
-        log_variance = tf.cast(bias, tf.float32)
-        if self.sigma_floor:
-            least = 2.0 * math.log(self.sigma_floor)
-            log_variance = least + tf.nn.softplus(log_variance - least)
+        log_variance = floored(tf.cast(bias, tf.float32), self.sigma_floor)
         return 0.5 * self.factor * tf.reduce_logsumexp(-log_variance)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that rebuild the regularizer."""
         return {"factor": self.factor, "sigma_floor": self.sigma_floor}
+
+
+def floored(log_variance: Tensor, sigma_floor: float) -> Tensor:
+    """Returns `log(exp(log_variance) + sigma_floor ** 2)`; without a floor, as it was."""
+    if not sigma_floor:
+        return log_variance
+    least = 2.0 * math.log(sigma_floor)
+    return least + tf.nn.softplus(log_variance - least)

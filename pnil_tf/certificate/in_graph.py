@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from pnil_tf.certificate import bounds
 from pnil_tf.certificate.front import FrontNoise
+from pnil_tf.layers import floored
 from pnil_tf.vocabulary import NORMS
 
 # Up to 100,000 draws TensorFlow's incomplete beta function was off by less than a thousandth of it.
@@ -73,10 +74,7 @@ def _moving(front: FrontNoise) -> Radii:
 
     def radii(unit: Any, share: Any) -> dict[str, Any]:
         slope, start = line
-        log_variance = start + slope * unit
-        if floor:
-            least = 2.0 * np.log(floor)
-            log_variance = least + tf.nn.softplus(log_variance - least)
+        log_variance = floored(start + slope * unit, floor)
         sigma = factor * tf.exp(log_variance / 2.0)
         return {norm: _moving_radius(most_slope, sigma, share, norm) for norm in NORMS}
 
