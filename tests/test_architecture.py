@@ -27,7 +27,7 @@ FLOORS = [
     {"rng", "arrays", "checksums", "flagfiles"},
     {"keras_internals"},
     {"files", "validation", "progress", "html", "logs", "interruption", "batching"},
-    {"standard_streams", "jobs"},
+    {"standard_streams", "jobs", "leaving"},
     {
         *(
             "errors",
