@@ -235,7 +235,8 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         ),
         "pnil_penalty": (
             _parsed(_NUMBER),
-            "Weight in the loss of log D, the noise's sensitivity, for certificates: 0.2, say.",
+            "Weight in the loss of log D, the noise's sensitivity, for certificates: 0.2, say. "
+            "Needs --nopnil_kernel.",
         ),
         "pnil_trainable": (_BOOLEAN, "Learn the noise; otherwise it stays as it starts."),
         "pnil_log_variance": (
@@ -414,7 +415,7 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         "alpha": (_parsed(_NUMBER), "Probability of a wrong proof, for each image."),
         "batch_size": (_INTEGER, "Draws in one pass: bounds the memory, changes no figure."),
         "epsilons": (_parsed(_NUMBERS), "Radii of the curve; multiples of epsilon unless given."),
-        "seed": (_INTEGER, "Seed of all draws."),
+        "seed": (_INTEGER, "Seed of all draws; fresh ones, noted in the results, unless given."),
         "pixel_range": (
             _parsed(_RANGE),
             "Pixels that the model takes, as 0,255; its run's, those that its own preprocessing "

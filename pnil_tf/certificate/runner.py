@@ -40,7 +40,7 @@ from pnil_tf.evaluation.images import check_classes, first_images, unit_images
 from pnil_tf.evaluation.output import RESULTS as EVALUATED
 from pnil_tf.evaluation.runner import digest_of, fingerprint, name_of
 from pnil_tf.evaluation.shards import Crew, Shard
-from pnil_tf.evaluation.store import Store, check_identity
+from pnil_tf.evaluation.store import Store, check_identity, identity_in
 from pnil_tf.evaluation.target import Target, looked_at, target_of
 from pnil_tf.files import (
     lock_folder,
@@ -112,6 +112,7 @@ def certify(
     if not (resume or overwrite):
         refuse_existing(output)
     refuse_foreign(output)
+    settings = settings.seeded(_seed_in(output) if resume else None)
     task = _task(model, images, labels, settings, model_identity, pixel_range, outputs)
     front, target, x, y, identity = task.front, task.target, task.x, task.y, task.identity
     data = described(data, target.num_classes)
@@ -172,6 +173,14 @@ def certify(
         _write(output, results)
         store.remove()
     return Certificate(output, read_json(output / RESULTS))
+
+
+def _seed_in(output: Path) -> int | None:
+    """The seed of the certificate in a folder, begun or finished, if there is one."""
+    identity = identity_in(output / STATE)
+    if identity is None and (output / RESULTS).is_file():
+        identity = read_json(output / RESULTS)["identity"]
+    return None if identity is None else int(identity["settings"]["seed"])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,7 +24,7 @@ from pnil_tf.evaluation.store import Store
 from pnil_tf.files import sha256_of, write_record
 from pnil_tf.layers import PNILLayer
 
-QUICK = {"draws": 500, "batch_size": 100, "verbose": 0}
+QUICK = {"draws": 500, "batch_size": 100, "seed": 0, "verbose": 0}
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,7 @@ def test_a_linear_classifier_is_certified_at_most_at_its_radius_and_nearly_there
         pixel_range=pixel_range,
         draws=20_000,
         batch_size=200,
+        seed=0,
         verbose=0,
     )
     near = (found.answers == labels) & (quantile < 3)
@@ -96,7 +97,7 @@ def test_in_l2_a_linear_classifier_of_bytes_is_certified_at_its_radius(others):
     model = keras.Sequential([keras.Input(SHAPE), keras.layers.Rescaling(1 / 255), *inner.layers])
     labels, exact_l2 = (scores + bias > 0).astype(int), abs(scores + bias) / np.linalg.norm(weights)
     found = pnil_tf.certify(
-        model, 255 * x, labels, 0.1, norm="l2", draws=5_000, batch_size=200, verbose=0
+        model, 255 * x, labels, 0.1, norm="l2", draws=5_000, batch_size=200, seed=0, verbose=0
     )
     near = (exact_l2 < 0.6) & (exact_l2 > 0.1)
     assert near.sum() >= 2
@@ -108,7 +109,9 @@ def test_the_size_of_a_pass_and_the_number_of_images_change_no_figure(problem):
     sigma, weights, bias, x = problem
     model, labels = linear(sigma, weights, bias), exact(problem)[0]
     one = pnil_tf.certify(model, x, labels, 0.01, **QUICK)
-    fewer = pnil_tf.certify(model, x, labels, 0.01, draws=500, images=2, batch_size=50, verbose=0)
+    fewer = pnil_tf.certify(
+        model, x, labels, 0.01, draws=500, images=2, batch_size=50, seed=0, verbose=0
+    )
     np.testing.assert_array_equal(one.radii()[:2], fewer.radii())
     np.testing.assert_array_equal(one.radii("l2")[:2], fewer.radii("l2"))
 
@@ -200,7 +203,7 @@ def test_a_certificate_leaves_an_evaluation_in_its_folder_alone(problem, tmp_pat
 def test_what_was_counted_before_an_interruption_is_kept(problem, tmp_path, monkeypatch):
     sigma, weights, bias, x = problem
     model, labels = linear(sigma, weights, bias), exact(problem)[0]
-    settings = CertificateSettings(epsilon=0.01, draws=500, batch_size=100)
+    settings = CertificateSettings(epsilon=0.01, draws=500, batch_size=100, seed=0)
     whole = certify_into(model, x, labels, settings, tmp_path / "whole", verbose=0)
     counts, calls = Sampler.counts, []
 
@@ -229,9 +232,35 @@ def test_what_was_counted_before_an_interruption_is_kept(problem, tmp_path, monk
     assert len(calls) == 13
     assert both.to_dict()["both_sides"]["majority"]["attacked"]["value"] == 1.0
     assert both.to_dict()["certified"] == again.to_dict()["certified"]
-    other = CertificateSettings(epsilon=0.01, draws=501, batch_size=100)
+    other = CertificateSettings(epsilon=0.01, draws=501, batch_size=100, seed=0)
     with pytest.raises(UserError, match=r"begun with draws=\d+\. Received: draws=501\."):
         certify_into(model, x, labels, other, tmp_path / "cut", resume=True, verbose=0)
+
+
+def test_draws_are_fresh_unless_a_seed_is_given_and_a_resumed_certificate_keeps_its_own(
+    problem, tmp_path, monkeypatch
+):
+    sigma, weights, bias, x = problem
+    work = (linear(sigma, weights, bias), x, None, CertificateSettings(epsilon=0.01, draws=500))
+    counts, calls = Sampler.counts, []
+
+    def interrupted(self, *arguments):
+        calls.append(arguments[1])
+        if len(calls) == 11:
+            raise KeyboardInterrupt
+        return counts(self, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Sampler, "counts", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            certify_into(*work, tmp_path / "cut", verbose=0)
+    found = certify_into(*work, tmp_path / "cut", resume=True, verbose=0)
+    seed = found.to_dict()["settings"]["seed"]
+    assert {seed} == set(calls)
+    assert certify_into(*work, tmp_path / "cut", resume=True, verbose=0).results == found.results
+    other = pnil_tf.certify(*work[:2], epsilon=0.01, draws=500, verbose=0)
+    assert other.to_dict()["settings"]["seed"] != seed
+    assert (other.hits != found.hits).any()
 
 
 class InOneProcess:
@@ -258,7 +287,7 @@ def test_images_that_are_shared_out_have_the_draws_of_one_process(problem, tmp_p
     sigma, weights, bias, x = problem
     x = np.concatenate([x, x])
     labels = np.arange(12) % 2 if labelled else None
-    settings = CertificateSettings(epsilon=0.01, draws=200, batch_size=100)
+    settings = CertificateSettings(epsilon=0.01, draws=200, batch_size=100, seed=0)
     work = (linear(sigma, weights, bias), x, labels, settings)
     alone = certify_into(*work, tmp_path / "alone", verbose=0)
     crew = InOneProcess(work, tmp_path / "shared")
@@ -278,6 +307,7 @@ def test_images_that_are_shared_out_have_the_draws_of_one_process(problem, tmp_p
         ({"epsilon": 0.1, "draws": 0}, "draws"),
         ({"epsilon": 0.1, "seed": -1}, "seed"),
         ({"epsilon": 0.1, "epsilons": (-1.0,)}, "epsilons"),
+        ({"epsilon": 0.1, "epsilons": (0.1, 2.0)}, "at most 1. .* write epsilons=2/255"),
     ],
 )
 def test_settings_that_cannot_be_right_are_refused(arguments, message):
@@ -337,7 +367,7 @@ def test_a_finished_certificate_is_compared_with_the_evaluation_that_stands_ther
 ):
     sigma, weights, bias, x = problem
     labels = exact(problem)[0]
-    settings = CertificateSettings(epsilon=0.01, draws=500, batch_size=100)
+    settings = CertificateSettings(epsilon=0.01, draws=500, batch_size=100, seed=0)
     work = (linear(sigma, weights, bias), x, labels, settings, tmp_path / "certificate")
     identity = certify_into(*work, verbose=0).to_dict()["identity"]
     votes = np.repeat(labels[:, np.newaxis], 100, axis=1)
@@ -428,7 +458,7 @@ def test_a_strong_attack_finds_nothing_on_certified_images(blobs):
         network, x, y, 0.05, images=200, attacks="pgd_strong", checks=False, verbose=0
     )
     found = pnil_tf.certify(
-        network, x, y, 0.05, images=200, draws=5000, evaluation=evaluation, verbose=0
+        network, x, y, 0.05, images=200, draws=5000, seed=0, evaluation=evaluation, verbose=0
     )
     sides = found.to_dict()["both_sides"]
     certified = (found.answers == y[:200]) & (found.radii() > 0.05)
