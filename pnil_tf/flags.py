@@ -206,6 +206,16 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
             "Where the images come from; auto tries these in order.",
         ),
         "image_size": (_parsed(_SIZE), "Resize every image, for example 32 or 96x128."),
+        "data_in_memory": (
+            _switch,
+            "Hold a folder's images in memory; false reads them from their files whenever they are "
+            "needed (needs the extra streaming), auto does so where memory cannot hold them. The "
+            "figures are the same.",
+        ),
+        "skip_damaged": (
+            _BOOLEAN,
+            "Leave out, and list, a folder's images that cannot be used, instead of refusing them.",
+        ),
         "repeat": (_INTEGER, "Two-fold cross-validation: which of its repeats, from 0."),
         "fold": (_INTEGER, "Two-fold cross-validation: which half to train on, 0 or 1."),
     },
@@ -512,7 +522,8 @@ _TRAINING_GROUPS = ("model", "attack", "optimization", "device", "run")
 def _defaults(group: str) -> dict[str, Any]:
     if group == "data":  # the settings know no default data set
         unset = dict.fromkeys(("data_dir", "image_size", "repeat", "fold"))
-        return {"dataset": "mnist", "data_source": "auto", **unset}
+        how = {"data_in_memory": "auto", "skip_damaged": False}
+        return {"dataset": "mnist", "data_source": "auto", **how, **unset}
     if group == "export":
         return _EXPORT
     if group == "recipe":

@@ -68,7 +68,7 @@ def certify_saved(
     if workers > 1:
         leave_room_on_gpus()
     saved = settled.load(given)
-    test = saved.dataset.test.take(settings.images)
+    test = saved.dataset.test.rows(slice(settings.images))
     chosen = given or saved.loaded.pixel_range
     images = own_pixels(saved.loaded.model, test.images, chosen, outputs)
     with failure_told(output), going_on_told(output):

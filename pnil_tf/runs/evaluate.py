@@ -192,7 +192,7 @@ def evaluate_saved(
         leave_room_on_gpus()
     source = None if transfer_from is None else load_source(transfer_from)
     saved = settled.load(given)
-    test = saved.dataset.test.take(settings.images)
+    test = saved.dataset.test.rows(slice(settings.images))
     chosen, outputs = given or saved.loaded.pixel_range, outputs or saved.loaded.outputs
     images = own_pixels(saved.loaded.model, test.images, chosen, outputs)
     with failure_told(output), going_on_told(output):
