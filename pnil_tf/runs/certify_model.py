@@ -87,7 +87,7 @@ def certify(
         UserError: If the model's robustness cannot be proved this way (another layer in front,
             other randomness, batch statistics, noise off at inference, ...), or model, images,
             labels, settings and evaluation do not fit each other.
-        RunFailedError: If the evaluation's attacks have left less than is proved to be left.
+        RefutedError: If the evaluation's attacks have left less than is proved to be left.
     """
     given = {"norm": norm, "draws": draws, "alpha": alpha, "seed": seed, **settings}
     if images is not None:
