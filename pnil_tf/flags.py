@@ -465,6 +465,7 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         "evaluate": (_BOOLEAN, "Measure the evaluation's attacks."),
         "eot": (_BOOLEAN, "Measure PGD over draws, batch and chunk sizes."),
         "antithetic": (_BOOLEAN, "Compare antithetic with independent draws."),
+        "certify": (_BOOLEAN, "Measure a certificate's draws, and their noise alone."),
         "sweep": (_BOOLEAN, "Try settings of the attack pgd_strong."),
         "memory": (_BOOLEAN, "Measure the peak memory of evaluations."),
         "benchmark_run": (_STRING, "Folder of the run whose classifier is attacked."),
