@@ -257,7 +257,8 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         ),
         "pnil_penalty": (
             _parsed(_NUMBER),
-            "Weight in the loss of log D, the noise's sensitivity, for certificates: 0.2, say.",
+            "Weight in the loss of log D, the noise's sensitivity, for certificates: 0.2, say. "
+            "Needs --nopnil_kernel.",
         ),
         "pnil_trainable": (_BOOLEAN, "Learn the noise; otherwise it stays as it starts."),
         "pnil_log_variance": (
@@ -436,7 +437,7 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         "alpha": (_parsed(_NUMBER), "Probability of a wrong proof, for each image."),
         "batch_size": (_INTEGER, "Draws in one pass: bounds the memory, changes no figure."),
         "epsilons": (_parsed(_NUMBERS), "Radii of the curve; multiples of epsilon unless given."),
-        "seed": (_INTEGER, "Seed of all draws."),
+        "seed": (_INTEGER, "Seed of all draws; fresh ones, noted in the results, unless given."),
         "pixel_range": (
             _parsed(_RANGE),
             "Pixels that the model takes, as 0,255; its run's, those that its own preprocessing "
@@ -476,6 +477,7 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         "evaluate": (_BOOLEAN, "Measure the evaluation's attacks."),
         "eot": (_BOOLEAN, "Measure PGD over draws, batch and chunk sizes."),
         "antithetic": (_BOOLEAN, "Compare antithetic with independent draws."),
+        "certify": (_BOOLEAN, "Measure a certificate's draws, and their noise alone."),
         "sweep": (_BOOLEAN, "Try settings of the attack pgd_strong."),
         "memory": (_BOOLEAN, "Measure the peak memory of evaluations."),
         "benchmark_run": (_STRING, "Folder of the run whose classifier is attacked."),

@@ -109,7 +109,7 @@ class ModelSettings:
         pnil_sigma_floor: Standard deviation that its noise never falls below, as a share of the
             pixel range.
         pnil_penalty: Weight in the loss of the logarithm of the noise's sensitivity, see
-            `pnil_tf.SensitivityRegularizer`; 0 for none (the paper).
+            `pnil_tf.SensitivityRegularizer`; 0 for none (the paper). Needs `pnil_kernel=False`.
         pnil_trainable: Whether the noise is learned (the paper: yes) or stays as it starts.
         pnil_log_variance: `"linear"`, the paper's: a weight and a bias for each pixel. Or `"conv"`:
             convolutions compute the noise from what surrounds a pixel, see
@@ -155,6 +155,13 @@ class ModelSettings:
             f"{argument('pnil_penalty')} are about the weights of the linear noise. Received: "
             f"{argument('pnil_log_variance', self.pnil_log_variance)} with one of them. Leave one "
             "out.",
+        )
+        require(
+            not (self.pnil_penalty and self.pnil_kernel),
+            f"{argument('pnil_penalty')} is about noise that no image changes: where there is a W, "
+            "a proof depends on more than B. Received: "
+            f"{argument('pnil_penalty', self.pnil_penalty)} without "
+            f"{argument('pnil_kernel', False)}. Add that, or leave the penalty out.",
         )
         if self.width is not None:
             _require_positive(self, "width")
