@@ -104,7 +104,9 @@ class _Draws:
         total = part(0, chunk)
         if self._unroll or full == 1:
             for i in range(1, full):
-                total = _add(total, part(i * chunk, chunk))
+                # One after another: side by side each would hold what its gradient needs.
+                with tf.control_dependencies(total):
+                    total = _add(total, part(i * chunk, chunk))
         else:
             _, total = tf.while_loop(
                 lambda i, _: i < full,
@@ -112,7 +114,10 @@ class _Draws:
                 (1, total),
                 parallel_iterations=1,
             )
-        return _add(total, part(full * chunk, rest)) if rest else total
+        if rest:
+            with tf.control_dependencies(total):
+                total = _add(total, part(full * chunk, rest))
+        return total
 
     def mean_logits(self, x: Images) -> tuple[Logits, Answer]:
         """Mean logits `(batch, classes)` of all draws, and what `logits` returns with each."""

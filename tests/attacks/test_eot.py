@@ -1,5 +1,8 @@
 """The EOT gradient: right in closed form, and independent of how it is computed."""
 
+import itertools
+import re
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -123,6 +126,28 @@ def test_average_of_logits_is_the_gradient_of_the_mean_logits_loss():
 def test_a_callers_graph_translates_it(function):
     """Else TensorFlow warns whoever crafts within a `tf.function`, at the first trace."""
     tf.autograph.to_graph(function)
+
+
+def test_unrolled_draws_wait_for_one_another():
+    @tf.function
+    def gradient(x):
+        def model(images):
+            return tf.reduce_sum(images, axis=[1, 2], name="look")
+
+        labels = tf.zeros([2], tf.int32)
+        return eot_gradient(model, cross_entropy, x, labels, rng.make_seed(0), EOT(3), True)[1]
+
+    graph = gradient.get_concrete_function(tf.zeros([2, 4, 4, 3])).graph
+    looks = [op for op in graph.get_operations() if re.fullmatch(r"look(_\d)?", op.name)]
+    for earlier, later in itertools.pairwise(looks):
+        before, waiting = set(), [later]
+        while waiting:
+            op = waiting.pop()
+            new = {*op.control_inputs, *(tensor.op for tensor in op.inputs)} - before
+            before |= new
+            waiting += new
+        assert earlier in before
+    assert len(looks) == 3
 
 
 def test_unrolled_draws_equal_the_loop():

@@ -54,6 +54,25 @@ CONTAINERS = {
 }
 
 
+@pytest.mark.parametrize("kind", ["MapDataset", "IterDataset", "DataLoader"])
+def test_a_loader_of_grain_trains(blobs, kind):
+    grain = pytest.importorskip("grain")
+    x, y = blobs[0][:40], blobs[1][:40]
+    source = list(zip(255 * x / x.max(), y, strict=True))
+    batched = grain.MapDataset.source(source).shuffle(seed=0).batch(20)
+    loaders = {"MapDataset": batched, "IterDataset": batched.to_iter_dataset()}
+    loaders["DataLoader"] = grain.DataLoader(
+        data_source=source,
+        sampler=grain.samplers.IndexSampler(40, shuffle=True, seed=0, num_epochs=1),
+        operations=[grain.transforms.Batch(20)],
+    )
+    model = compiled(linear(), pixel_range=(0, 255))
+    model.fit(loaders[kind], verbose=0)
+    assert int(model.steps_taken.numpy()) >= 2
+    with pytest.raises(UserError, match=r"look like \[0, 255\]: pass pixel_range=\(0, 255\)"):
+        compiled(linear(), pixel_range=(0, 1)).fit(loaders[kind], verbose=0)
+
+
 @pytest.mark.parametrize("container", CONTAINERS)
 @pytest.mark.parametrize("what", ["fit", "evaluate"])
 def test_pixels_of_another_range_are_refused_in_every_container(blobs, container, what):
