@@ -474,6 +474,11 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         "train": (_BOOLEAN, "Measure training steps."),
         "epoch": (_BOOLEAN, "Measure whole epochs, and the data pipeline alone."),
         "startup": (_BOOLEAN, "Measure imports, --help and the first training step."),
+        "real_size": (
+            _BOOLEAN,
+            "Measure training steps of MobileNetV2 on images of 224 pixels, in memory and read "
+            "from files (needs the extra streaming).",
+        ),
         "evaluate": (_BOOLEAN, "Measure the evaluation's attacks."),
         "eot": (_BOOLEAN, "Measure PGD over draws, batch and chunk sizes."),
         "antithetic": (_BOOLEAN, "Compare antithetic with independent draws."),

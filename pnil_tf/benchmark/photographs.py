@@ -16,6 +16,7 @@ from pnil_tf.data import DataSettings, load
 from pnil_tf.data.types import Images
 from pnil_tf.progress import Progress
 
+_SOURCE = "cifar10"
 _QUALITY = 90
 _TEST_SHARE = 0.1
 
@@ -58,11 +59,10 @@ def _enlarged(small: np.ndarray, side: int, generator: np.random.Generator) -> n
 def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--dataset", default="cifar10")
-    parser.add_argument("--count", type=int, default=20_000)
-    parser.add_argument("--side", type=int, default=224)
+    parser.add_argument("count", type=int)
+    parser.add_argument("side", type=int)
     asked = parser.parse_args()
-    data = load(DataSettings(asked.dataset))
+    data = load(DataSettings(_SOURCE))
     asked.folder.mkdir(parents=True)
     write_photographs(asked.folder, data.train, list(data.class_names), asked.count, asked.side)
 

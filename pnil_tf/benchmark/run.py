@@ -20,6 +20,7 @@ from pnil_tf.benchmark.eot import eot_benchmark
 from pnil_tf.benchmark.epoch import epoch_benchmark
 from pnil_tf.benchmark.evaluate import pgd_benchmark, spsa_benchmark
 from pnil_tf.benchmark.memory import memory_benchmark
+from pnil_tf.benchmark.real_size import real_size_benchmark
 from pnil_tf.benchmark.settings import ATTACKS, BenchmarkSettings
 from pnil_tf.benchmark.startup import startup_benchmark
 from pnil_tf.benchmark.sweep import pgd_strong_sweep
@@ -81,6 +82,11 @@ def _measured(settings: BenchmarkSettings, results: dict[str, Any]) -> Iterator[
         yield "epoch", rows
     if settings.startup:
         yield "startup", startup_benchmark(settings.rounds)
+    if settings.real_size:
+        rows = real_size_benchmark(
+            batch_size=settings.batch_size, steps=settings.steps, rounds=settings.rounds
+        )
+        yield "real_size", rows
     if settings.memory:
         yield "memory", memory_benchmark(str(settings.benchmark_run))
     if any(getattr(settings, name) for name in ATTACKS):

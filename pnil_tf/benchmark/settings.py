@@ -7,7 +7,7 @@ import dataclasses
 from pnil_tf.errors import UserError, argument
 from pnil_tf.validation import check_types, require_count
 
-WITHOUT_RUN = ("train", "epoch", "startup")
+WITHOUT_RUN = ("train", "epoch", "startup", "real_size")
 ATTACKS = ("evaluate", "eot", "antithetic", "sweep", "certify")
 WITH_RUN = (*ATTACKS, "memory")
 """The benchmarks, by what they need; those of `WITH_RUN` need a trained classifier."""
@@ -26,6 +26,7 @@ class BenchmarkSettings:
         train: Whether to measure training steps.
         epoch: Whether to measure whole epochs, and the data pipeline alone.
         startup: Whether to measure imports, `--help` and the first step.
+        real_size: Whether to measure training steps on files of 224 pixels.
         evaluate: Whether to measure the evaluation's attacks.
         eot: Whether to measure PGD over draws, batch and chunk sizes.
         antithetic: Whether to compare antithetic with independent draws.
@@ -48,6 +49,7 @@ class BenchmarkSettings:
     train: bool = False
     epoch: bool = False
     startup: bool = False
+    real_size: bool = False
     evaluate: bool = False
     eot: bool = False
     antithetic: bool = False

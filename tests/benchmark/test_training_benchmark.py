@@ -2,7 +2,7 @@
 
 import pytest
 
-from pnil_tf.benchmark import epoch, memory, startup
+from pnil_tf.benchmark import epoch, memory, real_size, startup
 from pnil_tf.benchmark.epoch import epoch_benchmark
 from pnil_tf.benchmark.memory import memory_benchmark
 from pnil_tf.benchmark.startup import first_step, startup_benchmark
@@ -61,3 +61,16 @@ def test_an_evaluation_that_fails_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(memory, "_SCRIPT", script)
     with pytest.raises(RunFailedError, match=r"status 2.*--model=runs/x"):
         memory_benchmark("runs/x")
+
+
+def test_rows_of_images_as_large_as_photographs(monkeypatch):
+    pytest.importorskip("grain")
+    monkeypatch.setattr(real_size, "_SIDE", 32)
+    monkeypatch.setattr(real_size, "_NETWORK", "small_cnn")
+    rows = real_size.real_size_benchmark(batch_size=4, steps=2, rounds=1)
+    assert [row["training"] for row in rows] == [
+        *("Keras fit", "none", "rfgsm", "nfgsm", "nfgsm with PNIL"),
+        *("nfgsm with PNIL, from files", "files alone"),
+    ]
+    assert [row["training"] for row in rows if "waiting" in row] == [rows[5]["training"]]
+    assert 0 <= rows[5]["waiting"] < 1
