@@ -2,7 +2,7 @@
 
 TensorFlow's threads do not hear that Python ends. One that is still at work, as behind a stream of
 prefetched batches or an interrupted operation, may meet memory that is gone, and end the process
-otherwise than with its status. To take apart large graphs takes seconds, too, on a busy machine many.
+otherwise than with its status. To take apart large graphs takes seconds, too.
 """
 
 from __future__ import annotations
