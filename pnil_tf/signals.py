@@ -44,7 +44,7 @@ def answer_signals(seconds: float = _SECONDS) -> None:
 
 
 def unwind(number: int, frame: FrameType | None) -> None:
-    """Raises what unwinds the stack: here, or as soon as other packages have come back to ours.
+    """Raises what unwinds the stack: here, or as soon as other packages come back to ours.
 
     Python may answer a signal in the middle of TensorFlow's C++, which does not expect that what
     it asks of Python fails: it aborts, or goes on with a pointer to nothing.
@@ -57,8 +57,12 @@ def unwind(number: int, frame: FrameType | None) -> None:
         sys.settrace(None)
         _leave(number)
 
+    def called(frame: FrameType, event: str, argument: Any) -> None:
+        if frame.f_code.co_filename.startswith(_OURS):  # as Keras calls a callback
+            at_the_next_line(frame, event, argument)
+
     ours.f_trace = at_the_next_line
-    sys.settrace(lambda frame, event, argument: None)  # otherwise Python asks no frame's own
+    sys.settrace(called)
 
 
 def _leave(number: int) -> NoReturn:
