@@ -109,7 +109,7 @@ def test_random_noise_alone(plain, evaluated):
     results, failed = evaluated(noisy)
     # Noise is no defence: with EOT the attack breaks the model, and that figure is believable.
     assert results["effective_robustness"]["value"] < 0.45
-    assert failed == {"noise_not_repeatable"}
+    assert failed == {"noise_not_repeatable", "noise_not_held"}
     assert results["verdict"] == "credible"
 
 

@@ -74,11 +74,12 @@ def attack_converged(evidence: Evidence) -> Finding | None:
 
 
 def planted_found(evidence: Evidence) -> Finding | None:
-    """Raised if the attack misses adversarial examples that are there by construction.
+    """Raised if the attacks miss adversarial examples that are there by construction.
 
     On a sample of images a read-out of the model's features is made to have one inside the ball
-    (Zimmermann et al. 2022). It counts as found if the attack's image fools a share of the draws
-    that is nearer to the planted one's than to the unperturbed image's.
+    (Zimmermann et al. 2022), and the evaluation's attacks with gradients search for it. It counts
+    as found if their image fools a share of the draws that is nearer to the planted one's than to
+    the unperturbed image's.
     """
     planted = evidence.planted
     if not isinstance(planted, Planted):
