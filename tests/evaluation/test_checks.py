@@ -138,7 +138,7 @@ RAISED = {
     "attack_not_converged": changed(stronger={"more_steps": share(0.3)}),
     "planted_not_found": changed(planted=planted(0.6)),
     "nothing_planted": changed(planted=NothingPlanted(5, "5 of 9 images are far apart")),
-    "attacks_missing": changed(attacks={"spsa": None, "square": None}),
+    "attacks_missing": changed(attacks={"square": None}),
     "too_few_images": changed(
         attacks={"pgd_strong": share(0.5, 20), "spsa": share(0.9, 20), "fgsm": None}
     ),
@@ -561,7 +561,7 @@ def test_without_checks_the_evaluation_says_what_is_missing():
     (finding,) = [f for f in run_checks(bare) if f.name == "attacks_missing"]
     assert not finding.passed
     assert (
-        "an attack without gradients and the search for hidden gradients were left out"
+        "the search over scores alone (square) and the search for hidden gradients were left out"
         in finding.explanation
     )
 
