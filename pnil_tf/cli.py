@@ -15,6 +15,7 @@ from absl import flags
 from pnil_tf import flags as pnil_flags
 from pnil_tf.errors import UserError, failure, speaking_of_flags
 from pnil_tf.interruption import interruption_alone
+from pnil_tf.leaving import work_and_leave
 from pnil_tf.logs import quiet_level
 from pnil_tf.signals import answer_signals
 from pnil_tf.standard_streams import guard, lost_output
@@ -34,6 +35,10 @@ def run(command: Callable[[], None], *groups: str) -> NoReturn:
     _speak_utf8()
     guard()
     answer_signals()
+    work_and_leave(lambda: _work(command, groups))
+
+
+def _work(command: Callable[[], None], groups: tuple[str, ...]) -> NoReturn:
     program = os.path.basename(sys.argv[0])
     pnil_flags.define(*groups)
     if any(argument in ("--help", "-h", "-help", "--helpfull") for argument in sys.argv[1:]):
@@ -53,8 +58,6 @@ def run(command: Callable[[], None], *groups: str) -> NoReturn:
             command()
     except (flags.Error, UserError) as error:
         leave(program, error, 2)
-    except KeyboardInterrupt:
-        sys.exit(130)
     except Exception as error:
         sentence = failure(error)
         if sentence is None:

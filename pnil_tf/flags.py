@@ -36,11 +36,13 @@ from pnil_tf.vocabulary import (
     ATTACKS,
     AUGMENTATIONS,
     AVERAGES,
+    BACKBONE_PREFIX,
     EFFORTS,
     ENGINES,
     KEEP,
     LOG_VARIANCES,
     LOSSES,
+    MODELS,
     NORMS,
     OUTPUT_KINDS,
 )
@@ -206,13 +208,33 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
             "Where the images come from; auto tries these in order.",
         ),
         "image_size": (_parsed(_SIZE), "Resize every image, for example 32 or 96x128."),
+        "data_in_memory": (
+            _switch,
+            "Hold a folder's images in memory; false reads them from their files whenever they are "
+            "needed (needs the extra streaming), auto does so where memory cannot hold them. The "
+            "figures are the same.",
+        ),
+        "skip_damaged": (
+            _BOOLEAN,
+            "Leave out, and list, a folder's images that cannot be used, instead of refusing them.",
+        ),
         "repeat": (_INTEGER, "Two-fold cross-validation: which of its repeats, from 0."),
         "fold": (_INTEGER, "Two-fold cross-validation: which half to train on, 0 or 1."),
     },
     "model": {
         "model": (
-            _choice("small_cnn", "resnet11"),
-            "The classifier; the paper's for the data set unless given.",
+            _STRING,
+            f"The classifier: {', '.join(MODELS)}, or {BACKBONE_PREFIX}NAME with any network of "
+            "keras.applications, as MobileNetV2; the paper's for the data set unless given.",
+        ),
+        "weights": (
+            _STRING,
+            "File of pretrained weights for a network of keras.applications, without its last "
+            "layers (..._notop.h5); random ones unless given. Nothing is downloaded.",
+        ),
+        "freeze_batch_norm": (
+            _BOOLEAN,
+            "Leave the batch normalization of pretrained weights as it is.",
         ),
         "width": (_INTEGER, "Channels of the classifier's first convolution."),
         "pixel_range": (
@@ -235,7 +257,8 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         ),
         "pnil_penalty": (
             _parsed(_NUMBER),
-            "Weight in the loss of log D, the noise's sensitivity, for certificates: 0.2, say.",
+            "Weight in the loss of log D, the noise's sensitivity, for certificates: 0.2, say. "
+            "Needs --nopnil_kernel.",
         ),
         "pnil_trainable": (_BOOLEAN, "Learn the noise; otherwise it stays as it starts."),
         "pnil_log_variance": (
@@ -414,7 +437,7 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         "alpha": (_parsed(_NUMBER), "Probability of a wrong proof, for each image."),
         "batch_size": (_INTEGER, "Draws in one pass: bounds the memory, changes no figure."),
         "epsilons": (_parsed(_NUMBERS), "Radii of the curve; multiples of epsilon unless given."),
-        "seed": (_INTEGER, "Seed of all draws."),
+        "seed": (_INTEGER, "Seed of all draws; fresh ones, noted in the results, unless given."),
         "pixel_range": (
             _parsed(_RANGE),
             "Pixels that the model takes, as 0,255; its run's, those that its own preprocessing "
@@ -454,6 +477,7 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         "evaluate": (_BOOLEAN, "Measure the evaluation's attacks."),
         "eot": (_BOOLEAN, "Measure PGD over draws, batch and chunk sizes."),
         "antithetic": (_BOOLEAN, "Compare antithetic with independent draws."),
+        "certify": (_BOOLEAN, "Measure a certificate's draws, and their noise alone."),
         "sweep": (_BOOLEAN, "Try settings of the attack pgd_strong."),
         "memory": (_BOOLEAN, "Measure the peak memory of evaluations."),
         "benchmark_run": (_STRING, "Folder of the run whose classifier is attacked."),
@@ -461,7 +485,7 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         "eot_samples": (_INTEGER, "Draws per gradient of PGD."),
         "attack_steps": (_INTEGER, "Steps of PGD; SPSA takes a fifth of them."),
         "spsa_samples": (_INTEGER, "Evaluations per step of SPSA."),
-        "benchmark_model": (_choice("small_cnn", "resnet11"), "The classifier to measure."),
+        "benchmark_model": (_choice(*MODELS), "The classifier to measure."),
         "benchmark_width": (_INTEGER, "Its width; the model's default unless given."),
         "batch_size": (_INTEGER, "Images per training step."),
         "steps": (_INTEGER, "Training steps per round."),
@@ -511,7 +535,8 @@ _TRAINING_GROUPS = ("model", "attack", "optimization", "device", "run")
 def _defaults(group: str) -> dict[str, Any]:
     if group == "data":  # the settings know no default data set
         unset = dict.fromkeys(("data_dir", "image_size", "repeat", "fold"))
-        return {"dataset": "mnist", "data_source": "auto", **unset}
+        how = {"data_in_memory": "auto", "skip_damaged": False}
+        return {"dataset": "mnist", "data_source": "auto", **how, **unset}
     if group == "export":
         return _EXPORT
     if group == "recipe":

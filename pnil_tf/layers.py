@@ -135,6 +135,12 @@ class PNILLayer(keras.layers.Layer):
             )
         self.sigma_floor: float = float(sigma_floor)
         self.use_kernel: bool = use_kernel
+        if use_kernel and isinstance(self.bias_regularizer, SensitivityRegularizer):
+            raise UserError(
+                "SensitivityRegularizer is about noise that no image changes: with a kernel the "
+                "noise is louder or quieter than B alone says, and D is not all that a proof "
+                "depends on. Pass use_kernel=False, or another bias_regularizer."
+            )
         self.pixel_range: PixelRange = PixelRange.of(pixel_range)
         self.from_context: keras.layers.Layer | None = self._checked(log_variance)
         self.supports_masking = True
@@ -290,12 +296,13 @@ class PNILLayer(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="pnil_tf")
 class SensitivityRegularizer(keras.regularizers.Regularizer):
-    """Rewards noise that moves the answer little: a `bias_regularizer` of a `PNILLayer`.
+    """Rewards noise that moves the answer little: for a `PNILLayer` without a kernel.
 
     The penalty is `factor * log D` with the sensitivity `D = sqrt(sum 1 / sigma^2)` over the
-    features. Without a kernel, `D` and the share of draws that are right are all that the radius
-    in l_inf depends on which `pnil_tf.certify` proves; see the page on certificates. Where
-    nothing is to be seen, training under it makes the noise loud.
+    features: a `bias_regularizer`. Without a kernel, `D` and the share of draws that are right are
+    all that the radius in l_inf depends on which `pnil_tf.certify` proves; see the page on
+    certificates. Where nothing is to be seen, training under it makes the noise loud. A layer with
+    a kernel refuses it: there the noise is not that of `B`.
 
     Args:
         factor: Weight beside the loss, >= 0; 0.2 to 0.3 did well on MNIST.

@@ -70,6 +70,12 @@ def fresh_seed() -> Seed:
     )
 
 
+def fresh_key() -> Scalar:
+    """Returns 64 random bits, int64, from the system's entropy; drawn as in `fresh_seed`."""
+    seed = tf.cast(fresh_seed(), tf.int64)
+    return seed[0] * 2**32 + seed[1]
+
+
 def fold(seed: Seed, data: Scalar) -> Seed:
     """Derives a new, independent seed from `seed` and an integer (Python or int tensor)."""
     # As tf.random.experimental.stateless_fold_in does, which lets XLA choose another generator.

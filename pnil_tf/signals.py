@@ -9,7 +9,7 @@ import threading
 from types import FrameType
 from typing import NoReturn
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SECONDS = 10.0
 """How long TensorFlow is waited for. It does not hear signals, and an operation may take hours."""
 
@@ -29,7 +29,7 @@ def answer_signals(seconds: float = _SECONDS) -> None:
     """
     # A shell that starts a command in the background has it ignore SIGINT; one that is sent all
     # the same is meant.
-    for number in _SIGNALS:
+    for number in SIGNALS:
         signal.signal(number, _unwind)
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
@@ -47,7 +47,7 @@ def _unwind(number: int, frame: FrameType | None) -> NoReturn:
 def _wait(reading: int, seconds: float) -> None:
     """Python's part of a signal's handling writes its number at once, whatever else runs."""
     while number := os.read(reading, 1):
-        if number[0] in _SIGNALS and not _heard.wait(seconds):
+        if number[0] in SIGNALS and not _heard.wait(seconds):
             with contextlib.suppress(OSError):  # a closed stream; the others may be locked
                 os.write(2, _LEFT)
             os._exit(128 + number[0])

@@ -21,13 +21,13 @@ FLOORS = [
     {"evaluation"},
     {"training", "data", "surgery", "models", "pictures"},
     {"attacks"},
-    {"layers", "log_variance"},
+    {"layers", "log_variance", "backbones"},
     {"contract"},
     {"input_gradient", "copying"},
     {"rng", "arrays", "checksums", "flagfiles"},
     {"keras_internals"},
     {"files", "validation", "progress", "html", "logs", "interruption", "batching"},
-    {"standard_streams", "jobs"},
+    {"standard_streams", "jobs", "leaving"},
     {
         *(
             "errors",

@@ -68,6 +68,7 @@ def test_epsilon_refuses_what_is_no_number(text):
         "--max_lr=0",
         "--pnil_sigma=-1",
         "--pnil_log_variance=conv --nopnil_kernel",
+        "--pnil_penalty=0.2",
         "--clean_weight=1.5",
         "--seed=-1",
         "--name=a/b",

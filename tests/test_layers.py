@@ -377,6 +377,8 @@ def test_the_penalty_is_the_logarithm_of_the_sensitivity():
     layer = PNILLayer(use_kernel=False, bias_regularizer=SensitivityRegularizer(0.3))
     layer(images(2, 3))
     assert len(layer.losses) == 1
+    with pytest.raises(UserError, match=r"no image changes.*Pass use_kernel=False"):
+        PNILLayer(bias_regularizer=SensitivityRegularizer(0.3))
 
 
 def test_a_layer_without_a_kernel_is_saved_and_loaded(tmp_path):

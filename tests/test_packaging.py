@@ -113,7 +113,9 @@ def sources():
 def test_imports_are_declared(file, setup_arguments):
     extras = setup_arguments["extras_require"]
     declared = [*setup_arguments["install_requires"]]
-    declared += [line for extra in ("offline", "onnx", "ray") for line in extras[extra]]
+    declared += [
+        line for extra in ("offline", "onnx", "ray", "streaming") for line in extras[extra]
+    ]
     names = {canonicalize_name(Requirement(line).name) for line in declared}
     known = {IMPORT_NAMES.get(name, name.replace("-", "_")) for name in names}
     # A script in bin/ can import its neighbours.

@@ -20,13 +20,16 @@ class Subject:
     """What an evaluation or a certificate is about.
 
     Args:
-        identity: `model`, `data` and `pixel_range`, as either's identity has them.
+        identity: `model` and `pixel_range`, as either's identity has them.
+        images: Digests of all its images, as `digests_of` has them; `None` where earlier versions
+            wrote none.
         labels: int `(n,)`, of all its images.
         epsilon: The radius.
         norm: Its norm.
     """
 
     identity: Mapping[str, Any]
+    images: np.ndarray | None
     labels: np.ndarray
     epsilon: float
     norm: str
@@ -55,8 +58,9 @@ class Subject:
         count = min(len(self.labels), len(other.labels))
         if not np.array_equal(self.labels[:count], other.labels[:count]):
             return "the labels are others"
-        same_number = len(self.labels) == len(other.labels)
-        if same_number and self.identity["data"] != other.identity["data"]:
+        if self.images is None or other.images is None:
+            return "an earlier version wrote one of them, and not which images it is about"
+        if not np.array_equal(self.images[:count], other.images[:count]):
             return "the images are others"
         return None
 
@@ -102,8 +106,11 @@ def attacked_in(folder: Path, certified: Subject) -> Attacked:
             )
         with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
             votes, labels = arrays["worst_case_votes"], arrays["labels"]
+            images = arrays.get("image_sha256")
         settings = results["settings"]
-        attacked = Subject(results["identity"], labels, settings["epsilon"], settings["norm"])
+        attacked = Subject(
+            results["identity"], images, labels, settings["epsilon"], settings["norm"]
+        )
         misfit = certified.misfit(attacked)
         if misfit is not None:
             raise UserError(

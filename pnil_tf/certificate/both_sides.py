@@ -7,6 +7,7 @@ mathematics, the sampler, or the judge. It is ours, and must not pass for a resu
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,11 @@ from pnil_tf.certificate.attacked import Subject
 from pnil_tf.certificate.bounds import upper_confidence
 from pnil_tf.certificate.proofs import ABSTAINED, Proofs
 from pnil_tf.certificate.result import Certificate
-from pnil_tf.errors import RunFailedError
+from pnil_tf.certificate.withdrawn import RefutedError, withdraw
+from pnil_tf.errors import UserError
+from pnil_tf.evaluation.beside import Beside, Compare
 from pnil_tf.evaluation.statistics import majority, wilson
+from pnil_tf.files import lock_folder
 
 logger = logging.getLogger(__name__)
 
@@ -25,45 +29,86 @@ _SURE = 1e-6  # with this probability at most, chance alone lets an honest run f
 _NAMED = 20  # images that a message names
 
 
-def proved_beside(
-    found: Certificate, attacked: Subject, votes: np.ndarray
-) -> dict[str, Any] | None:
-    """Both sides, if a certificate fits an evaluation.
+def comparison(found: Certificate, attacked: Subject, must_fit: bool = False) -> Compare | None:
+    """What compares a certificate with what an evaluation's attacks will have left, if they fit.
 
     Args:
         found: The certificate.
         attacked: What the evaluation is about.
-        votes: int `(n, draws)`, the judge's on the worst adversarial image of each.
+        must_fit: Whether a certificate without labels, or about another model, other images or
+            another radius, is refused; the log says why it is left out otherwise.
 
     Returns:
-        As `both_sides`, or `None` where the certificate has no labels, or is about another model,
-        other images, or another radius.
+        From the judge's votes to what `both_sides` returns. Where they refute it, the certificate
+        is withdrawn.
 
     Raises:
-        RunFailedError: As `both_sides`.
+        UserError: If it does not fit and must.
     """
-    settings = found.results["settings"]
-    if found.labels is None:
-        return None
-    certified = Subject(
-        found.results["identity"], found.labels, settings["epsilon"], settings["norm"]
-    )
-    misfit = certified.misfit(attacked)
+    misfit = _misfit(found, attacked)
     if misfit is not None:
-        logger.info(
-            "The certificate in %s is not put beside the evaluation: %s.", found.folder, misfit
-        )
+        sentence = f"The certificate in {found.folder} is not put beside the evaluation: {misfit}."
+        if must_fit:
+            raise UserError(f"{sentence} Choose another certificate, or none.")
+        logger.info("%s", sentence)
         return None
-    votes = votes[: len(certified.labels)]
-    sides = both_sides(
-        found.proofs(),
+    labels, settings = found.labels, found.results["settings"]
+    assert labels is not None
+
+    def compare(votes: np.ndarray) -> dict[str, Any]:
+        try:
+            sides = both_sides(
+                found.proofs(),
+                labels,
+                votes[: len(labels)],
+                settings["epsilon"],
+                settings["norm"],
+                settings["alpha"],
+            )
+        except RefutedError as error:
+            _withdraw(found, error)
+            raise
+        return {**sides, "certificate": str(found.folder)}
+
+    return compare
+
+
+def beside(found: Certificate, epsilon: float, norm: str, must_fit: bool = False) -> Beside:
+    """Has an evaluation compare itself with a certificate.
+
+    Args:
+        found: The certificate.
+        epsilon: The evaluation's radius.
+        norm: Its norm.
+        must_fit: As for `comparison`.
+    """
+
+    def look(identity: Mapping[str, Any], images: np.ndarray, labels: np.ndarray) -> Compare | None:
+        return comparison(found, Subject(identity, images, labels, epsilon, norm), must_fit)
+
+    return look
+
+
+def _misfit(found: Certificate, attacked: Subject) -> str | None:
+    if found.labels is None:
+        return "it was made without labels"
+    settings = found.results["settings"]
+    certified = Subject(
+        found.results["identity"],
+        found.image_digests,
         found.labels,
-        votes,
         settings["epsilon"],
         settings["norm"],
-        settings["alpha"],
     )
-    return {**sides, "certificate": str(found.folder)}
+    return certified.misfit(attacked)
+
+
+def _withdraw(found: Certificate, error: RefutedError) -> None:
+    try:
+        with lock_folder(found.folder):
+            withdraw(found.folder, found.results, str(error))
+    except (OSError, UserError) as other:
+        logger.warning("The certificate in %s could not be withdrawn: %s", found.folder, other)
 
 
 def both_sides(
@@ -84,7 +129,7 @@ def both_sides(
         most), each with its interval over the n images.
 
     Raises:
-        RunFailedError: If more images contradict their proof than chance allows, or all of them
+        RefutedError: If more images contradict their proof than chance allows, or all of them
             together do.
     """
     count, draws = votes.shape
@@ -99,7 +144,7 @@ def both_sides(
     allowed = int(stats.binom.ppf(1.0 - _SURE, count, min(2.0 * alpha, 1.0)))
     if contradicted > allowed:
         named = ", ".join(map(str, which[:_NAMED])) + (" and more" if contradicted > _NAMED else "")
-        raise RunFailedError(
+        raise RefutedError(
             f"An error of ours: on {contradicted} of {count} images an attack leaves less than is "
             f"proved to be left (chance alone would explain {allowed}). They are, counted from 0: "
             f"{named}. Neither the certificate nor the evaluation counts. Please report it with "
@@ -141,7 +186,7 @@ def _refuse_contradicted_mean(
         alpha: Level of the proofs.
 
     Raises:
-        RunFailedError: If chance explains so few right draws with less than `_SURE`.
+        RefutedError: If chance explains so few right draws with less than `_SURE`.
     """
     claims = bound > 0.0
     bound, right = bound[claims], right[claims]
@@ -151,7 +196,7 @@ def _refuse_contradicted_mean(
     least = np.sort(bound)[: len(bound) - failing].sum() / len(bound)
     if stats.binom.cdf(right.sum(), right.size, least) >= _SURE / 2:
         return
-    raise RunFailedError(
+    raise RefutedError(
         f"An error of ours: on {len(bound)} images the attacks leave {right.mean():.1%} of "
         f"{right.size} draws, and {bound.mean():.1%} are proved to be left ({kind}; chance and "
         f"{failing} failed proofs do not explain it). Neither the certificate nor the evaluation "

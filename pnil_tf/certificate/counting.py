@@ -13,7 +13,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pnil_tf import rng
 from pnil_tf.arrays import Arrays
 from pnil_tf.batching import batches_of
 from pnil_tf.certificate.sampling import Sampler
@@ -24,7 +23,7 @@ from pnil_tf.evaluation.store import Store
 KEPT_AT_ONCE = 5
 """Images in one piece of work, which resuming need not do again."""
 
-_SELECTION, _PROOF = 0, 1
+_SELECTION, _PROOF = 0, 1  # each image has a stream of noise for either
 
 Progress = Callable[[float], None]
 
@@ -40,7 +39,7 @@ class Counting:
     Args:
         sampler: Draws the answers.
         x: float32 images `(n, height, width, channels)` in [0, 1].
-        settings: How many draws.
+        settings: How many draws, and their seed.
         store: Where finished pieces are kept.
     """
 
@@ -100,10 +99,11 @@ class Counting:
         def show(done: int) -> None:
             progress(i + done / settings.draws)
 
-        choosing, proving = (rng.make_seed(settings.seed, part, i) for part in (_SELECTION, _PROOF))
-        votes = self.sampler.counts(self.x[i], choosing, settings.selection_draws)
+        assert settings.seed is not None
+        choosing, proving = (2 * i + part for part in (_SELECTION, _PROOF))
+        votes = self.sampler.counts(self.x[i], settings.seed, choosing, settings.selection_draws)
         best = int(votes[:-1].argmax())  # answers that are not finite are no class
-        counts = self.sampler.counts(self.x[i], proving, settings.draws, show)
+        counts = self.sampler.counts(self.x[i], settings.seed, proving, settings.draws, show)
         return best, int(counts[best]), time.monotonic() - start
 
 

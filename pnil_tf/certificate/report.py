@@ -81,6 +81,8 @@ def render(results: Mapping[str, Any]) -> str:
     ]
     if results.get("both_sides"):
         sections.append(section("Both sides", table_of(results["both_sides"])))
+    elif results["labels"]:
+        sections.append(section("Both sides", f"<p>{_ALONE}</p>"))
     sections.append(section("What it means", f"<p>{escape(_MEANING)}</p>"))
     words = occurring([*WORDS, *_WORDS], "\n".join(sections))
     sections.append(section("The words", definitions(words)))
@@ -89,6 +91,12 @@ def render(results: Mapping[str, Any]) -> str:
     sections.append(section("All settings", f"<pre>{escape(text)}</pre>"))
     return page("Certificate", "Certified robustness", sections)
 
+
+_ALONE = (
+    "When this page was written, no evaluation of the same images at the same radius stood beside "
+    "it. One that came later shows both sides in its own report; certifying again with resume, "
+    "which draws nothing anew, has this page show them, too."
+)
 
 _MEANING = (
     "The majority is the class that most draws of the noise answer with. That it stays within the "

@@ -12,6 +12,8 @@ from pnil_tf import html
 from pnil_tf.certificate.output import ARRAYS, REPORT, RESULTS, refuse_foreign
 from pnil_tf.certificate.proofs import Proofs
 from pnil_tf.certificate.report import HEADS, rows, sentence
+from pnil_tf.certificate.withdrawn import refuse_withdrawn
+from pnil_tf.evaluation.beside import sentence as of_both
 from pnil_tf.evaluation.saved import SavedResults
 from pnil_tf.evaluation.statistics import Interval, wilson
 from pnil_tf.evaluation.summary import text_table
@@ -35,6 +37,12 @@ class Certificate(SavedResults):
     @staticmethod
     def _refuse_foreign(folder: Path) -> None:
         refuse_foreign(folder)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Certificate:
+        """As `SavedResults.load`; one that was withdrawn is refused."""
+        refuse_withdrawn(Path(folder))
+        return super().load(folder)
 
     @property
     def certified_accuracy(self) -> Interval:
@@ -89,6 +97,11 @@ class Certificate(SavedResults):
         """The classes of the images, int `(n,)`; `None` where answers are proved to stay alone."""
         return self._arrays.get("labels")
 
+    @property
+    def image_digests(self) -> np.ndarray | None:
+        """The sha256 of each image, uint8 `(n, 32)`; `None` where an earlier version wrote none."""
+        return self._arrays.get("image_sha256")
+
     def proofs(self) -> Proofs:
         """What is proved of each image; of single draws, at its own radius alone."""
         arrays = self._arrays
@@ -115,8 +128,12 @@ class Certificate(SavedResults):
         )
 
     def __str__(self) -> str:
-        return f"{text_table(HEADS, rows(self.results))}\n{sentence(self.results)}"
+        return "\n".join([text_table(HEADS, rows(self.results)), *self._sentences()])
 
     def _repr_html_(self) -> str:
-        words = html.escape(sentence(self.results))
-        return f"<p>{words}</p>{html.table(HEADS, rows(self.results))}"
+        words = "".join(f"<p>{html.escape(one)}</p>" for one in self._sentences())
+        return f"{words}{html.table(HEADS, rows(self.results))}"
+
+    def _sentences(self) -> list[str]:
+        sides = self.results.get("both_sides")
+        return [sentence(self.results), *([] if sides is None else [of_both(sides)])]

@@ -33,14 +33,15 @@ from pnil_tf.certificate.report import render
 from pnil_tf.certificate.result import Certificate
 from pnil_tf.certificate.sampling import Sampler
 from pnil_tf.certificate.settings import CertificateSettings
+from pnil_tf.certificate.withdrawn import RefutedError, refuse_withdrawn, withdraw
 from pnil_tf.contract.pixel_range import PixelRangeLike, check_reach
 from pnil_tf.errors import UserError, argument
 from pnil_tf.evaluation.described import described
-from pnil_tf.evaluation.images import check_classes, first_images, unit_images
+from pnil_tf.evaluation.images import check_classes, digests_of, first_images, unit_images
 from pnil_tf.evaluation.output import RESULTS as EVALUATED
 from pnil_tf.evaluation.runner import digest_of, fingerprint, name_of
 from pnil_tf.evaluation.shards import Crew, Shard
-from pnil_tf.evaluation.store import Store, check_identity
+from pnil_tf.evaluation.store import Store, check_identity, identity_in
 from pnil_tf.evaluation.target import Target, looked_at, target_of
 from pnil_tf.files import (
     lock_folder,
@@ -105,13 +106,17 @@ def certify(
     Raises:
         UserError: If the model's robustness cannot be proved this way, or images, labels, model
             and settings do not fit each other, or the evaluation does not fit them.
-        RunFailedError: If attacks have left less than is proved to be left.
+        RefutedError: If attacks have left less than is proved to be left. The files in `output`
+            then say that nothing is proved.
     """
     output = Path(output)
     refuse_odd_entries(output)
     if not (resume or overwrite):
         refuse_existing(output)
     refuse_foreign(output)
+    if resume:
+        refuse_withdrawn(output)
+    settings = settings.seeded(_seed_in(output) if resume else None)
     task = _task(model, images, labels, settings, model_identity, pixel_range, outputs)
     front, target, x, y, identity = task.front, task.target, task.x, task.y, task.identity
     data = described(data, target.num_classes)
@@ -128,7 +133,8 @@ def certify(
         known = found.results.get("both_sides", {})
         if attacked is not None and not attacked.is_of(known):  # it came after the certificate
             proofs = _proofs(front, x, found.selected, found.hits, settings)
-            sides = _compared(proofs, y, settings, attacked)
+            with lock_folder(output):
+                sides = _compared(proofs, y, settings, attacked, output, found.results)
         elif attacked is None and known and known["evaluation"] == str(evaluation):
             sides = {}  # what stands there now is another evaluation
         else:
@@ -163,15 +169,23 @@ def certify(
             "versions": {**versions(), "platform": platform.platform()},
             "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         }
-        if attacked is not None:
-            results |= _compared(proofs, y, settings, attacked)
         write_arrays(
-            output / ARRAYS, _arrays(proofs, None if labels is None else y, settings.epsilon)
+            output / ARRAYS, _arrays(proofs, x, None if labels is None else y, settings.epsilon)
         )
         results["arrays"] = {"file": ARRAYS, "sha256": sha256_of(output / ARRAYS)}
+        if attacked is not None:
+            results |= _compared(proofs, y, settings, attacked, output, results)
         _write(output, results)
         store.remove()
     return Certificate(output, read_json(output / RESULTS))
+
+
+def _seed_in(output: Path) -> int | None:
+    """The seed of the certificate in a folder, begun or finished, if there is one."""
+    identity = identity_in(output / STATE)
+    if identity is None and (output / RESULTS).is_file():
+        identity = read_json(output / RESULTS)["identity"]
+    return None if identity is None else int(identity["settings"]["seed"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -317,7 +331,9 @@ def _attacked(
                 f"The evaluation in {evaluation} does not fit a certificate without labels. Give "
                 "the labels, or no evaluation."
             )
-        subject = Subject(task.identity, task.y, settings.epsilon, settings.norm)
+        subject = Subject(
+            task.identity, digests_of(task.x), task.y, settings.epsilon, settings.norm
+        )
         return attacked_in(evaluation, subject)
     except UserError as error:
         if must_fit:
@@ -327,16 +343,28 @@ def _attacked(
 
 
 def _compared(
-    proofs: Proofs, y: np.ndarray, settings: CertificateSettings, attacked: Attacked
+    proofs: Proofs,
+    y: np.ndarray,
+    settings: CertificateSettings,
+    attacked: Attacked,
+    output: Path,
+    results: dict[str, Any],
 ) -> dict[str, Any]:
-    """Both sides, ready for the results."""
-    sides = both_sides(proofs, y, attacked.votes, settings.epsilon, settings.norm, settings.alpha)
+    """Both sides, ready for the results, which are withdrawn where the attacks refute them."""
+    try:
+        sides = both_sides(
+            proofs, y, attacked.votes, settings.epsilon, settings.norm, settings.alpha
+        )
+    except RefutedError as error:
+        withdraw(output, results, str(error))
+        raise
     return {"both_sides": {**sides, **attacked.mark}}
 
 
-def _arrays(proofs: Proofs, y: np.ndarray | None, epsilon: float) -> Arrays:
+def _arrays(proofs: Proofs, x: np.ndarray, y: np.ndarray | None, epsilon: float) -> Arrays:
     """What is known of each image."""
     arrays = {
+        "image_sha256": digests_of(x),
         "selected": proofs.selected,
         "answer": proofs.answer,
         "hits": proofs.hits,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import secrets
 from typing import Any
 
 from pnil_tf.contract.pixel_range import check_epsilon
@@ -36,7 +37,8 @@ class CertificateSettings:
         alpha: For each image, the proof is wrong with no more than this probability.
         batch_size: Draws in one pass, which bounds the memory and changes no figure.
         epsilons: Radii of the curve; empty for multiples of `epsilon`.
-        seed: Every draw follows from it.
+        seed: Every draw follows from it, from 0 to 2**63 - 1; `None` for the system's entropy. A
+            model that was chosen by proofs from the same draws would look better than it is.
 
     Raises:
         UserError: If a value cannot be right, whatever the model.
@@ -50,7 +52,7 @@ class CertificateSettings:
     alpha: float = 0.001
     batch_size: int = 500
     epsilons: tuple[float, ...] = ()
-    seed: int = 0
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -66,18 +68,31 @@ class CertificateSettings:
             f"Received: {self.alpha!r}. Use 0.001.",
         )
         require(
-            0 <= self.seed < _MAX_SEED,
+            self.seed is None or 0 <= self.seed < _MAX_SEED,
             f"{argument('seed')} must lie between 0 and {_MAX_SEED - 1}. Received: {self.seed!r}.",
         )
         for radius in self.epsilons:
             if radius != 0:  # the accuracy without a step
                 require_positive("epsilons", radius)
+                check_epsilon(radius, self.norm, name="epsilons")
 
     def to_json(self) -> dict[str, Any]:
         """The settings as JSON types."""
         return {**dataclasses.asdict(self), "epsilons": list(self.epsilons)}
 
+    def seeded(self, begun: int | None) -> CertificateSettings:
+        """The same with a seed: what was asked for, or that of what was begun, or a fresh one.
+
+        Args:
+            begun: The seed of the certificate that goes on, if one does.
+        """
+        if self.seed is not None:
+            return self
+        seed = secrets.randbelow(_MAX_SEED) if begun is None else begun
+        return dataclasses.replace(self, seed=seed)
+
     def curve(self) -> tuple[float, ...]:
         """The radii of the curve, increasing, among them `epsilon`."""
-        chosen = self.epsilons or tuple(self.epsilon * factor for factor in _MULTIPLES)
+        multiples = (self.epsilon * factor for factor in _MULTIPLES)
+        chosen = self.epsilons or tuple(e for e in multiples if self.norm != "linf" or e <= 1.0)
         return tuple(sorted({*chosen, self.epsilon}))

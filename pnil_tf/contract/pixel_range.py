@@ -107,7 +107,10 @@ SIGNED = PixelRange(-1.0, 1.0)
 
 
 def check_epsilon(
-    epsilon: float, norm: str, pixel_range: Callable[[], PixelRange] = lambda: UNIT
+    epsilon: float,
+    norm: str,
+    pixel_range: Callable[[], PixelRange] = lambda: UNIT,
+    name: str = "epsilon",
 ) -> None:
     """Refuses a radius that is no share of the pixel range.
 
@@ -117,6 +120,7 @@ def check_epsilon(
             white is the square root of the number of its values.
         pixel_range: For the words; it is called only where they are needed, since finding the
             range takes a look into the model.
+        name: The argument that it comes from.
 
     Raises:
         UserError: If it is not positive, or above 1 in l_inf.
@@ -130,9 +134,9 @@ def check_epsilon(
         stands_in = pixel_range()
         pixels = 255.0 if stands_in.is_unit else stands_in.width
         raise UserError(
-            f"{argument('epsilon')} is a share of the pixel range {stands_in}, at most 1. "
+            f"{argument(name)} is a share of the pixel range {stands_in}, at most 1. "
             f"Received: {epsilon:g}. For {epsilon:g} of {pixels:g} write "
-            f"{argument('epsilon', f'{epsilon:g}/{pixels:g}')}."
+            f"{argument(name, f'{epsilon:g}/{pixels:g}')}."
         )
 
 

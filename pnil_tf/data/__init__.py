@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from pnil_tf.data.settings import DATA_SOURCES, DataSettings
 
 if TYPE_CHECKING:
+    from pnil_tf.data.image_set import ImageSet
     from pnil_tf.data.loading import load
     from pnil_tf.data.streams import batches, training_stream
-    from pnil_tf.data.types import Dataset, ImageSet
+    from pnil_tf.data.types import Dataset
 
 __all__ = [
     "DATA_SOURCES",
@@ -27,7 +28,7 @@ __all__ = [
 
 _HOMES = {
     "Dataset": "types",
-    "ImageSet": "types",
+    "ImageSet": "image_set",
     "batches": "streams",
     "load": "loading",
     "training_stream": "streams",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,28 +10,41 @@ from typing import TypeVar
 import numpy as np
 
 from pnil_tf.data import layout, memory, pictures
-from pnil_tf.data.resizing import resize
-from pnil_tf.data.types import ImageSet, SourceData
-from pnil_tf.errors import UserError
+from pnil_tf.data.digests import digest
+from pnil_tf.data.grain_stream import grain_is_there, require_grain
+from pnil_tf.data.image_files import THREADS, ImageFiles, Reader, fitted
+from pnil_tf.data.image_set import ImageSet
+from pnil_tf.data.types import Images, SourceData
+from pnil_tf.errors import UserError, argument
+from pnil_tf.progress import Progress
 
 # For each pixel of an image: four channels, its bytes, twice with 16 bits, and floats to resize.
 _DECODED_BYTES = 4 * (1 + 2 * 2 + 4)
-_THREADS = min(4, os.cpu_count() or 1)
 _NAMED = 5
 _LOWEST_FULL_RANGE = 32768
 
 _Result = TypeVar("_Result")
 
 
-def load(given: str, image_size: tuple[int, int] | None) -> SourceData:
+def load(
+    given: str,
+    image_size: tuple[int, int] | None,
+    *,
+    data_in_memory: str = "auto",
+    skip_damaged: bool = False,
+) -> SourceData:
     """Read `PATH/{train,val,test}/CLASS/*`, or `PATH/CLASS/*`; see `layout.find`.
 
     Images of `pictures.FORMATS` are read as they are shown (`pictures.decode`). They are grey
-    (one channel) if all of them are, else RGB.
+    (one channel) if all of them are, else RGB. Every one is decoded here, so that what cannot be
+    used is known before the work begins; those that memory does not hold are decoded again
+    whenever they are needed.
 
     Args:
         given: the path as the user gave it.
         image_size: `(height, width)` to resize to; needed if the images differ in size.
+        data_in_memory: one of `IN_MEMORY`; see `DataSettings`.
+        skip_damaged: whether images that cannot be used are left out, and listed.
 
     Raises:
         UserError: if there are no images in class folders, an image is damaged or cannot be read
@@ -41,70 +53,166 @@ def load(given: str, image_size: tuple[int, int] | None) -> SourceData:
     root = Path(given).expanduser()
     if not root.is_dir():
         raise UserError(f"There is no folder of images at folder:{given}. Check the path.")
+    if data_in_memory == "false":
+        require_grain()
     found = layout.find(root, given)
-    paths = list(found.images)
+    look = _Look(found, given, skip_damaged)
     with pictures.no_limits():
-        headers = _each(lambda place: pictures.inspect(paths[place]), found, given)
-        size = _size(headers, given, image_size)
+        headers = look.at_each(lambda place, path: pictures.inspect(path))
+        size = _size(list(headers.values()), given, image_size)
         # Whatever size is asked for, an image is decoded whole: a small file can be a vast image.
-        largest = max(headers, key=lambda header: header.height * header.width)
+        largest = max(headers.values(), key=lambda header: header.height * header.width)
         memory.check_room(
             f"folder:{given}",
-            _THREADS * _DECODED_BYTES * largest.height * largest.width,
+            THREADS * _DECODED_BYTES * largest.height * largest.width,
             f"its largest images, of {largest.height} x {largest.width} pixels,",
             "Remove or shrink them.",
         )
-        channels = 1 if all(header.grey for header in headers) else 3
-        memory.check_fits(f"folder:{given}", len(paths), (*size, channels))
-        images = np.empty((len(paths), *size, channels), np.uint8)
-
-        def read(place: int) -> pictures.Traits:
-            pixels, traits = pictures.decode(paths[place])
-            images[place] = pixels if pixels.shape[:2] == size else resize(pixels, size).numpy()
-            return traits
-
-        traits = _each(read, found, given)
+        shape = (*size, 1 if all(header.grey for header in headers.values()) else 3)
+        if _in_memory(given, len(headers), shape, data_in_memory):
+            images, traits = _read(look, shape)
+            how: tuple[str, ...] = ()
+        else:
+            images, traits = _looked_through(look, shape)
+            how = ("images are read from their files whenever they are needed",)
     _check_depth(traits, given)
-    names = tuple(found.splits[layout.TRAIN])
-    sets = _image_sets(found, images, names)
+    sets = _by_split(found, images)
     return SourceData(
         train=sets[layout.TRAIN],
         validation=sets.get(layout.VALIDATION),
         test=sets.get(layout.TEST),
-        class_names=names,
+        class_names=tuple(found.splits[layout.TRAIN]),
         detail=f"folder {given}",
         left_out=found.left_out(),
-        remarks=_remarks(found, traits),
+        remarks=(*_remarks(found, traits), *how),
     )
 
 
-def _each(work: Callable[[int], _Result], found: layout.Layout, given: str) -> list[_Result]:
-    """What `work` makes of every image, by its place; names all images that cannot be used."""
-    paths = list(found.images)
-    unusable = []
+def _in_memory(given: str, count: int, shape: tuple[int, int, int], wanted: str) -> bool:
+    """Whether the images are to be held in memory."""
+    if wanted == "false" or (
+        wanted == "auto" and grain_is_there() and not memory.fits(count, shape)
+    ):
+        return False
+    advice = "let " + argument("data_in_memory", "auto") + " read them from their files"
+    if not grain_is_there():
+        advice += ", for which pip install 'pnil_tf[streaming]' is needed"
+    memory.check_fits(f"folder:{given}", count, shape, advice=advice)
+    return True
 
-    def attempt(place: int) -> _Result | None:
-        try:
-            return work(place)
-        except pictures.UnusableImageError as error:
-            unusable.append((place, str(error)))
-            return None
 
-    pool = ThreadPoolExecutor(_THREADS)
-    try:
-        results = list(pool.map(attempt, range(len(paths))))
-    finally:
-        pool.shutdown(cancel_futures=True)  # an interrupted command ends at once
-    if unusable:
-        named = [
-            f"{found.shown(paths[place])} {reason}" for place, reason in sorted(unusable)[:_NAMED]
+def _read(look: _Look, shape: tuple[int, int, int]) -> tuple[Images, list[pictures.Traits]]:
+    """All images, decoded."""
+    labels = look.labels
+    images = np.empty((len(labels), *shape), np.uint8)
+
+    def read(place: int, path: Path) -> pictures.Traits:
+        pixels, traits = pictures.decode(path)
+        images[place] = fitted(pixels, shape)
+        return traits
+
+    traits = look.at_each(read)
+    if len(traits) < len(images):  # otherwise there is no need of a second copy
+        places = list(traits)
+        images, labels = images[places], labels[places]
+    return ImageSet(images, labels), list(traits.values())
+
+
+def _looked_through(
+    look: _Look, shape: tuple[int, int, int]
+) -> tuple[Images, list[pictures.Traits]]:
+    """All images, which are decoded to be looked at, and forgotten again."""
+    labels, paths = look.labels, look.paths
+
+    def read(place: int, path: Path) -> tuple[str, pictures.Traits]:
+        pixels, traits = pictures.decode(path)
+        return digest(fitted(pixels, shape), labels[place]), traits
+
+    seen = look.at_each(read, "looking through the images")
+    places = list(seen)
+    reader = Reader(
+        [paths[place] for place in places],
+        [look.found.shown(paths[place]) for place in places],
+        labels[places],
+        np.array([found for found, _ in seen.values()]),
+        shape,
+    )
+    return ImageFiles(reader, np.arange(len(places))), [traits for _, traits in seen.values()]
+
+
+class _Look:
+    """Looks at all images of a folder, and says which of them cannot be used."""
+
+    def __init__(self, found: layout.Layout, given: str, skip_damaged: bool) -> None:
+        self.found = found
+        self._given, self._skip = given, skip_damaged
+
+    @property
+    def paths(self) -> list[Path]:
+        """The images, without those that have been left out."""
+        return list(self.found.images)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Their classes, int32."""
+        names = {name: label for label, name in enumerate(self.found.splits[layout.TRAIN])}
+        every = [
+            np.full(len(paths), names[name])
+            for classes in self.found.splits.values()
+            for name, paths in classes.items()
         ]
+        return np.concatenate(every).astype(np.int32)
+
+    def at_each(
+        self, work: Callable[[int, Path], _Result], title: str | None = None
+    ) -> dict[int, _Result]:
+        """What `work` makes of every image that can be used, by its place among `paths`.
+
+        Args:
+            work: is given the place and the file; raises `UnusableImageError`.
+            title: of the progress that is shown; `None` for none.
+
+        Raises:
+            UserError: if some cannot be used and are not to be left out, or nothing is left of a
+                class.
+        """
+        paths = self.paths
+        unusable: dict[int, str] = {}
+
+        def attempt(place: int) -> _Result | None:
+            try:
+                return work(place, paths[place])
+            except pictures.UnusableImageError as error:
+                unusable[place] = str(error)
+                return None
+
+        progress = None if title is None else Progress(title, len(paths), "file")
+        results: dict[int, _Result] = {}
+        pool = ThreadPoolExecutor(THREADS)
+        try:
+            for place, result in enumerate(pool.map(attempt, range(len(paths)))):
+                if result is not None:
+                    results[place] = result
+                if progress is not None:
+                    progress.advance_to(place + 1)
+        finally:
+            pool.shutdown(cancel_futures=True)  # an interrupted command ends at once
+        if progress is not None:
+            progress.close(f"{len(paths):,} files")
+        if unusable:
+            self._leave_out({paths[place]: why for place, why in sorted(unusable.items())})
+        return results
+
+    def _leave_out(self, unusable: dict[Path, str]) -> None:
+        if self._skip:
+            self.found.leave_out(unusable, self._given)
+            return
+        named = [f"{self.found.shown(path)} {why}" for path, why in unusable.items()][:_NAMED]
         more = f"; and {len(unusable) - _NAMED:,} more" if len(unusable) > _NAMED else ""
         raise UserError(
-            f"folder:{given} has images that cannot be used: {'; '.join(named)}{more}. Repair or "
-            "remove them."
+            f"folder:{self._given} has images that cannot be used: {'; '.join(named)}{more}. "
+            f"Repair or remove them, or leave them out by {argument('skip_damaged', True)}."
         )
-    return [result for result in results if result is not None]
 
 
 def _size(
@@ -132,16 +240,14 @@ def _check_depth(traits: list[pictures.Traits], given: str) -> None:
         )
 
 
-def _image_sets(
-    found: layout.Layout, images: np.ndarray, names: tuple[str, ...]
-) -> dict[str, ImageSet]:
+def _by_split(found: layout.Layout, images: Images) -> dict[str, Images]:
     """The splits, cut from the images in the order of `found.images`."""
-    sets, start = {}, 0
+    sets: dict[str, Images] = {}
+    start = 0
     for split, classes in found.splits.items():
-        counts = [len(paths) for paths in classes.values()]
-        labels = np.repeat([names.index(name) for name in classes], counts).astype(np.int32)
-        sets[split] = ImageSet(images[start : start + len(labels)], labels)
-        start += len(labels)
+        end = start + sum(len(paths) for paths in classes.values())
+        sets[split] = images.part(slice(start, end))
+        start = end
     return sets
 
 

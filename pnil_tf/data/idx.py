@@ -13,8 +13,9 @@ from typing import IO, Any
 import numpy as np
 
 from pnil_tf.data import memory
+from pnil_tf.data.image_set import ImageSet
 from pnil_tf.data.splits import content_sha256
-from pnil_tf.data.types import ImageSet, SourceData
+from pnil_tf.data.types import SourceData
 from pnil_tf.errors import UserError
 
 # The family shares its file names, so a folder says nothing about which member it holds; the sum

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,7 +34,8 @@ class Layout:
         root: the folder.
         splits: by split and class, the image files, sorted.
         nested: how many images lie in subfolders of their class.
-        hidden, empty, links, outside, others: folders and files that are left out, by the reason.
+        hidden, empty, links, outside, others, damaged: folders and files that are left out, by
+            the reason.
         unread: how many files there are of each kind that is not read.
     """
 
@@ -46,6 +47,7 @@ class Layout:
     links: list[Path] = field(default_factory=list)
     outside: list[Path] = field(default_factory=list)
     others: list[Path] = field(default_factory=list)
+    damaged: list[Path] = field(default_factory=list)
     unread: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -54,6 +56,31 @@ class Layout:
         for classes in self.splits.values():
             for paths in classes.values():
                 yield from paths
+
+    def leave_out(self, damaged: Collection[Path], given: str) -> None:
+        """Take images that cannot be used out of their classes.
+
+        Args:
+            damaged: the files.
+            given: the folder as the user called it.
+
+        Raises:
+            UserError: if a class is left without training images.
+        """
+        self.damaged += damaged
+        self.splits = {
+            split: {
+                name: [path for path in paths if path not in damaged]
+                for name, paths in classes.items()
+            }
+            for split, classes in self.splits.items()
+        }
+        empty = [name for name, paths in self.splits[TRAIN].items() if not paths]
+        if empty:
+            raise UserError(
+                f"folder:{given} has classes without any training image that can be used: "
+                f"{', '.join(empty[:_NAMED])}. Repair their images, or remove these classes."
+            )
 
     def shown(self, path: Path) -> str:
         """A path within the folder, fit for a message."""
@@ -72,6 +99,7 @@ class Layout:
             self._line("link to a folder that is read anyway", self.links),
             self._line("image outside the class folders", self.outside),
             self._line("folder beside the splits", self.others),
+            self._line("image that cannot be used", self.damaged),
             f"of other kinds: {kinds}{more}" if kinds else "",
         ]
         return tuple(line for line in lines if line)

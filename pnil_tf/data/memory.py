@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import resource
 from pathlib import Path
 
 from pnil_tf.errors import UserError
@@ -22,10 +24,28 @@ def available_bytes() -> int | None:
     maximum, current = _read(group / "memory.max"), _read(group / "memory.current")
     if maximum.strip().isdigit() and current.strip().isdigit():
         limits.append(int(maximum) - int(current))
+    status = _read(Path("/proc/self/status"))
+    for kind, used in ((resource.RLIMIT_AS, "VmSize:"), (resource.RLIMIT_DATA, "VmData:")):
+        limit, _ = resource.getrlimit(kind)
+        for line in status.splitlines():
+            if line.startswith(used) and limit != resource.RLIM_INFINITY:
+                limits.append(limit - int(line.split()[1]) * 1024)
     return min(limits, default=None)
 
 
-def check_fits(name: str, images: int, shape: tuple[int, int, int], value_bytes: int = 1) -> None:
+def fits(images: int, shape: tuple[int, int, int]) -> bool:
+    """Whether images of bytes would leave the machine enough memory; see `check_fits`."""
+    available = available_bytes()
+    return available is None or _needed(images, shape, 1) <= SHARE * available
+
+
+def check_fits(
+    name: str,
+    images: int,
+    shape: tuple[int, int, int],
+    value_bytes: int = 1,
+    advice: str = "choose a smaller data set",
+) -> None:
     """Refuse a data set that would not leave the machine enough memory.
 
     Args:
@@ -33,6 +53,7 @@ def check_fits(name: str, images: int, shape: tuple[int, int, int], value_bytes:
         images: how many there are in all splits that are read.
         shape: `(height, width, channels)` of each.
         value_bytes: of each channel of each pixel.
+        advice: what else to do than to ask for smaller images.
 
     Raises:
         UserError: if they need more than `SHARE` of the available memory.
@@ -40,11 +61,14 @@ def check_fits(name: str, images: int, shape: tuple[int, int, int], value_bytes:
     height, width, channels = shape
     check_room(
         f"'{name}'",
-        COPIES * images * height * width * channels * value_bytes,
+        _needed(images, shape, value_bytes),
         f"{images:,} images of {height} x {width} x {channels}",
-        "Ask for smaller images with an image size, choose a smaller data set, or use a machine "
-        "with more memory.",
+        f"Ask for smaller images with an image size, {advice}, or use a machine with more memory.",
     )
+
+
+def _needed(images: int, shape: tuple[int, int, int], value_bytes: int) -> int:
+    return COPIES * images * math.prod(shape) * value_bytes
 
 
 def check_room(what: str, needed: int, holding: str, advice: str) -> None:

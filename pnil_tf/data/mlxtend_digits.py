@@ -7,8 +7,9 @@ import logging
 
 import numpy as np
 
+from pnil_tf.data.image_set import ImageSet
 from pnil_tf.data.splits import content_sha256
-from pnil_tf.data.types import ImageSet, SourceData
+from pnil_tf.data.types import SourceData
 from pnil_tf.errors import UserError
 
 NAME = "mnist"

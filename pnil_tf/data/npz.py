@@ -10,7 +10,8 @@ import numpy as np
 
 from pnil_tf.contract.pixel_range import PixelRange, range_like
 from pnil_tf.data import memory
-from pnil_tf.data.types import ImageSet, SourceData
+from pnil_tf.data.image_set import ImageSet
+from pnil_tf.data.types import SourceData
 from pnil_tf.errors import UserError, argument
 
 # Names of images and labels for each split, as Keras' own files and most people's have them.

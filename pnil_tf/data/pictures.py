@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -75,14 +76,39 @@ def no_limits() -> Iterator[None]:
 
     What fits is decided by the memory at hand.
     """
-    limit = Image.MAX_IMAGE_PIXELS
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        Image.MAX_IMAGE_PIXELS = None
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
+    _LIMITS.lift()
+    try:
+        yield
+    finally:
+        _LIMITS.put_back()
+
+
+class _Limits:
+    """Pillow's limit and Python's warnings, put back by the last of those who lifted them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lifted = 0
+
+    def lift(self) -> None:
+        with self._lock:
+            if not self._lifted:
+                self._limit = Image.MAX_IMAGE_PIXELS
+                Image.MAX_IMAGE_PIXELS = None
+                self._warnings = warnings.catch_warnings()
+                self._warnings.__enter__()
+                warnings.simplefilter("ignore")
+            self._lifted += 1
+
+    def put_back(self) -> None:
+        with self._lock:
+            self._lifted -= 1
+            if not self._lifted:
+                Image.MAX_IMAGE_PIXELS = self._limit
+                self._warnings.__exit__(None, None, None)
+
+
+_LIMITS = _Limits()
 
 
 def inspect(path: Path) -> Header:

@@ -8,8 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf.data import memory
+from pnil_tf.data.image_set import ImageSet
 from pnil_tf.data.resizing import resize
-from pnil_tf.data.types import ImageSet, SourceData
+from pnil_tf.data.types import SourceData
 from pnil_tf.errors import UserError, reason
 
 TRAIN = "train"

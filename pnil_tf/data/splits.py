@@ -6,10 +6,11 @@ import hashlib
 
 import numpy as np
 
-from pnil_tf.data.types import ImageSet
+from pnil_tf.data.image_set import ImageSet
+from pnil_tf.data.types import Images
 
 
-def canonical_order(images: ImageSet) -> np.ndarray:
+def canonical_order(images: Images) -> np.ndarray:
     """An order that depends on the images alone.
 
     Every source delivers the same images in another order. Sorted by their digests, they yield
@@ -18,13 +19,7 @@ def canonical_order(images: ImageSet) -> np.ndarray:
     Returns:
         int64 `(n,)`, a permutation of 0 to n - 1.
     """
-    digests = np.array(
-        [
-            hashlib.blake2b(image.tobytes(), digest_size=16, salt=label.tobytes()).hexdigest()
-            for image, label in zip(images.images, images.labels.astype("<i4"), strict=True)
-        ]
-    )
-    return np.argsort(digests, kind="stable")
+    return np.argsort(images.digests, kind="stable")
 
 
 def content_sha256(*sets: ImageSet) -> str:

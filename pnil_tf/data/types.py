@@ -1,84 +1,23 @@
-"""The data types: a set of labelled images, and the three sets of one experiment."""
+"""The data types: what a source delivers, and the three image sets of one experiment."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
-import tensorflow as tf
 
-from pnil_tf.errors import UserError
+from pnil_tf.batching import batches_of
+from pnil_tf.data.image_files import ImageFiles
+from pnil_tf.data.image_set import ImageSet
+
+_HASHED_AT_ONCE = 256
 
 
-@dataclass(frozen=True, eq=False)
-class ImageSet:
-    """Labelled images in memory.
-
-    Attributes:
-        images: `(n, height, width, channels)`, uint8 from 0 to 255, or float32 in [0, 1].
-        labels: int32 `(n,)`, class indices from 0.
-
-    Raises:
-        UserError: if shapes, dtypes or the range of floats are others, or a label is negative.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-
-    def __post_init__(self) -> None:
-        images, labels = self.images, self.labels
-        if images.ndim != 4 or images.dtype not in (np.uint8, np.float32):
-            raise UserError(
-                "Images must be uint8 or float32 of shape (n, height, width, channels). "
-                f"Received: {images.dtype} of shape {images.shape}."
-            )
-        # Written so that NaN fails, too.
-        if images.dtype == np.float32 and images.size:
-            low, high = images.min(), images.max()
-            if not (low >= 0 and high <= 1):
-                raise UserError(
-                    f"Float pixels must be from 0 to 1. Received: {low:.4g} to {high:.4g}. Scale "
-                    "the images."
-                )
-        if labels.shape != images.shape[:1] or labels.dtype != np.int32:
-            raise UserError(
-                f"{len(images)} images need int32 labels of shape ({len(images)},). "
-                f"Received: {labels.dtype} of shape {labels.shape}."
-            )
-        if labels.size and labels.min() < 0:
-            raise UserError(
-                f"Labels must be class indices from 0. Received: {labels.min()}, which usually "
-                "marks an image without a label. Leave such images out."
-            )
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def take(self, n: int) -> ImageSet:
-        """The first `n` images (all of them if there are fewer); a view, not a copy."""
-        if n < 0:
-            raise UserError(f"The number of images to take must be at least 0. Received: {n}.")
-        return ImageSet(self.images[:n], self.labels[:n])
-
-    def select(self, indices: np.ndarray) -> ImageSet:
-        """A copy of the images at `indices` (int, any order)."""
-        return ImageSet(self.images[indices], self.labels[indices])
-
-    @property
-    def unit_images(self) -> np.ndarray:
-        """The images as float32 in [0, 1]."""
-        if self.images.dtype == np.float32:
-            return self.images
-        return self.images.astype(np.float32) / 255.0
-
-    @cached_property
-    def tensors(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """Images and labels as host tensors, made once and shared by all streams."""
-        with tf.init_scope(), tf.device("CPU:0"):
-            return tf.convert_to_tensor(self.images), tf.convert_to_tensor(self.labels)
+Images: TypeAlias = ImageSet | ImageFiles
+"""Labelled images, in memory or in files."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,12 +35,12 @@ class SourceData:
         remarks: what was done to the images to read them, a phrase each.
     """
 
-    train: ImageSet
-    test: ImageSet | None
+    train: Images
+    test: Images | None
     class_names: tuple[str, ...]
     detail: str
     note: str | None = None
-    validation: ImageSet | None = None
+    validation: Images | None = None
     left_out: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 
@@ -125,9 +64,9 @@ class Dataset:
     """
 
     name: str
-    train: ImageSet
-    validation: ImageSet
-    test: ImageSet
+    train: Images
+    validation: Images
+    test: Images
     class_names: tuple[str, ...]
     source: str
     source_detail: str
@@ -144,7 +83,7 @@ class Dataset:
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """`(height, width, channels)` of every image."""
-        _, height, width, channels = self.train.images.shape
+        _, height, width, channels = self.train.shape
         return height, width, channels
 
     @property
@@ -161,20 +100,26 @@ class Dataset:
         }
 
     @property
-    def sets(self) -> dict[str, ImageSet]:
+    def failure(self) -> str | None:
+        """Why an image could not be read again, after one could not."""
+        return next((images.failure for images in self.sets.values() if images.failure), None)
+
+    @property
+    def sets(self) -> dict[str, Images]:
         """The three sets by name."""
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
     @cached_property
     def sha256(self) -> str:
         """A fingerprint of the pixels, labels, shapes and order of all three sets."""
-        digest = hashlib.sha256()
+        whole = hashlib.sha256()
         for image_set in self.sets.values():
-            digest.update(repr(image_set.images.shape).encode())
-            digest.update(np.ascontiguousarray(image_set.images).data)
+            whole.update(repr(image_set.shape).encode())
+            for rows in batches_of(len(image_set), _HASHED_AT_ONCE):
+                whole.update(np.ascontiguousarray(image_set.rows(rows).images).data)
             # Little-endian, so that the fingerprint is the same on every machine.
-            digest.update(np.ascontiguousarray(image_set.labels, dtype="<i4").data)
-        return digest.hexdigest()
+            whole.update(np.ascontiguousarray(image_set.labels, dtype="<i4").data)
+        return whole.hexdigest()
 
     def describe(self) -> dict[str, Any]:
         """What a result must say about its data, ready for JSON."""

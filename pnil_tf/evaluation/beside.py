@@ -17,8 +17,12 @@ from pnil_tf.evaluation.output import REPORT, RESULTS
 from pnil_tf.files import lock_folder, read_json, understood, write_record, write_text
 from pnil_tf.html import section, table
 
-Beside = Callable[[Mapping[str, Any], np.ndarray, np.ndarray], Mapping[str, Any] | None]
-"""From an evaluation's identity, labels and judged votes to both sides, if anything fits."""
+Compare = Callable[[np.ndarray], Mapping[str, Any]]
+"""From the judge's votes on each worst adversarial image, int `(n, draws)`, to both sides."""
+
+Beside = Callable[[Mapping[str, Any], np.ndarray, np.ndarray], Compare | None]
+"""What to compare with, if anything fits an evaluation: of its identity, the digests of its images,
+as `digests_of` has them, and its labels."""
 
 HEADS = ("", "proved, at least", "attacked, at most", "images")
 _KINDS = (("majority of draws", "majority"), ("single draws", "single_draw"))
@@ -92,6 +96,25 @@ def put_beside(folder: Path, sides: Mapping[str, Any], arrays: str) -> bool:
         write_text(folder / REPORT, _PLACE.sub(lambda _: part_of_page(sides), page))
         write_record(folder / RESULTS, {**results, "both_sides": dict(sides)})
     return True
+
+
+def take_away(folder: Path, certificate: str) -> None:
+    """Has an evaluation no longer show what a certificate claims that was withdrawn.
+
+    Args:
+        folder: The evaluation's; nothing happens where there is none, or it shows no such thing.
+        certificate: The certificate's folder, as both sides name it.
+    """
+    if not (folder / RESULTS).is_file():
+        return
+    with lock_folder(folder):
+        results = read_json(folder / RESULTS)
+        if results.get("both_sides", {}).get("certificate") != certificate:
+            return
+        page = (folder / REPORT).read_text("utf-8")
+        write_text(folder / REPORT, _PLACE.sub(lambda _: part_of_page(None), page))
+        del results["both_sides"]
+        write_record(folder / RESULTS, results)
 
 
 def _interval(figure: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from pnil_tf.attacks.registry import attack_settings, build_attack
 from pnil_tf.batching import batches_of
 from pnil_tf.contract.pixel_range import PixelRangeLike
-from pnil_tf.data.types import ImageSet
+from pnil_tf.data.types import Images
 from pnil_tf.evaluation.judge import Judge
 from pnil_tf.evaluation.statistics import wilson
 from pnil_tf.evaluation.target import as_target
@@ -25,7 +25,7 @@ _ATTACK, _CLEAN, _ADVERSARIAL = range(3)
 
 def quick_evaluation(
     classifier: keras.Model,
-    images: ImageSet,
+    images: Images,
     attacked: int,
     epsilon: float,
     *,
@@ -53,8 +53,8 @@ def quick_evaluation(
         judge_draws}` (fractions; Wilson intervals at 95 %; mean over fresh draws of the noise),
         and the setting.
     """
-    x, y = images.unit_images, images.labels
-    target = as_target(classifier, x, pixel_range=pixel_range)
+    attacked, y = min(attacked, len(images)), images.labels
+    target = as_target(classifier, images.take(_BATCH).unit_images, pixel_range=pixel_range)
     draws, judge_draws = (eot_samples, _JUDGE_DRAWS) if target.stochastic else (1, 1)
     judge = Judge(target.predict, judge_draws)
     # The plain procedure of the paper: every step averages over all draws.
@@ -70,8 +70,12 @@ def quick_evaluation(
             "judge_draws": judge_draws,
         }
 
-    clean = [judge(x[b], y[b], _seed(seed, _CLEAN, b.start)) for b in batches_of(len(y), _BATCH)]
-    attacked = min(attacked, len(y))
+    def pixels(b: slice) -> np.ndarray:  # memory may not hold more of them at once
+        return images.rows(b).unit_images
+
+    clean = [
+        judge(pixels(b), y[b], _seed(seed, _CLEAN, b.start)) for b in batches_of(len(y), _BATCH)
+    ]
     progress = Progress("PGD-50", attacked)
     adversarial = []
     for b in batches_of(attacked, _BATCH):
@@ -79,7 +83,7 @@ def quick_evaluation(
         def show(done: int, total: int, b: slice = b) -> None:
             progress.advance_to(b.start + done / total * (b.stop - b.start))
 
-        x_adv = attack.run(x[b], y[b], _seed(seed, _ATTACK, b.start), show)
+        x_adv = attack.run(pixels(b), y[b], _seed(seed, _ATTACK, b.start), show)
         adversarial.append(judge(x_adv, y[b], _seed(seed, _ADVERSARIAL, b.start)))
     progress.close("done")
     return {

@@ -24,12 +24,13 @@ from pnil_tf.arrays import Arrays, write_arrays
 from pnil_tf.contract.pixel_range import PixelRangeLike, check_reach
 from pnil_tf.data.memory import check_room
 from pnil_tf.errors import UserError, argument
-from pnil_tf.evaluation.beside import Beside
+from pnil_tf.evaluation.beside import Beside, Compare
 from pnil_tf.evaluation.described import described
 from pnil_tf.evaluation.forecast import forecast, measured
 from pnil_tf.evaluation.images import (
     check_accuracy_elsewhere,
     check_classes,
+    digests_of,
     first_images,
     unit_images,
 )
@@ -137,7 +138,8 @@ def evaluate(
         transfer_from: Another model of the same images and classes, or a `Source` that says more
             about it. The attack 'transfer' looks for adversarial images along its gradients; they
             are judged on `model`.
-        beside: Says what is proved of the same images, which the report then shows, too.
+        beside: Says what is proved of the same images, which the report then shows, too; asked
+            before the work begins.
 
     Returns:
         The content of `results.json`. Adversarial images are kept in [0, 1].
@@ -184,6 +186,7 @@ def evaluate(
         target.pixel_range,
         target.pixel_range.says(settings.epsilon),
     )
+    compare = None if beside is None else beside(identity, digests_of(x), y)
     make_folder(argument("output"), output)
     with lock_folder(output):
         if not (resume or overwrite):
@@ -201,7 +204,7 @@ def evaluate(
         with contextlib.closing(stages):
             if crew is not None:
                 _have_done(trial, attacks, crew, identity, output / STATE)
-            _work(trial, attacks, output / STATE, about, beside)
+            _work(trial, attacks, output / STATE, about, compare)
         put_in_place(output)
         store.remove()
     return read_json(output / RESULTS)
@@ -350,7 +353,7 @@ def _work(
     attacks: Mapping[str, Planned],
     folder: Path,
     about: dict[str, Any],
-    beside: Beside | None,
+    compare: Compare | None,
 ) -> None:
     """Attacks, judges, checks, and writes the results' files into a folder."""
     settings, y = trial.settings, trial.y
@@ -360,7 +363,7 @@ def _work(
     worst_votes, worst_images = _worst_case(trial, "worst-case", trial.share(clean), outcomes)
     suites = _suites(trial, trial.share(clean), outcomes)
     # Before the checks: where the two sides contradict each other, no verdict counts.
-    sides = None if beside is None else beside(about["identity"], y, worst_votes)
+    sides = None if compare is None else compare(worst_votes)
     evidence = gather(trial, trial.share(clean), outcomes, curve_epsilons(settings))
     results = {
         **_judgement(trial, clean, outcomes, suites, worst_votes, evidence),
@@ -376,7 +379,12 @@ def _work(
     }
     if sides is not None:
         results["both_sides"] = dict(sides)
-    arrays = {"labels": y, "clean_votes": clean, "worst_case_votes": worst_votes}
+    arrays = {
+        "labels": y,
+        "image_sha256": digests_of(trial.x),
+        "clean_votes": clean,
+        "worst_case_votes": worst_votes,
+    }
     arrays |= {f"{name}_votes": outcome.votes for name, outcome in outcomes.items()}
     write_arrays(folder / ARRAYS, arrays)
     results["arrays"] = {"file": ARRAYS, "sha256": sha256_of(folder / ARRAYS)}

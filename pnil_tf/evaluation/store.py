@@ -101,6 +101,16 @@ class Store:
             shutil.rmtree(removed)
 
 
+def identity_in(folder: Path) -> dict[str, Any] | None:
+    """The identity of the pieces in a folder; `None` where there are none.
+
+    Raises:
+        UserError: If it is damaged.
+    """
+    file = folder / _IDENTITY
+    return read_json(file) if file.is_file() else None
+
+
 def holds_pieces(folder: Path) -> bool:
     """Whether a folder holds pieces of an evaluation, which says so."""
     file = folder / _IDENTITY

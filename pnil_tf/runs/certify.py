@@ -16,7 +16,13 @@ from pnil_tf.errors import UserError
 from pnil_tf.evaluation.beside import put_beside
 from pnil_tf.files import sha256_of
 from pnil_tf.runs.crew import crew_of, leave_room_on_gpus, require_crew
-from pnil_tf.runs.evaluate import failure_told, going_on_told, own_pixels, settle
+from pnil_tf.runs.evaluate import (
+    failure_told,
+    going_on_told,
+    own_pixels,
+    refuted_taken_away,
+    settle,
+)
 from pnil_tf.runs.names import CERTIFICATE, EVALUATION
 
 logger = logging.getLogger(__name__)
@@ -58,7 +64,7 @@ def certify_saved(
 
     Raises:
         UserError: If something is missing or does not fit; before the work begins.
-        RunFailedError: If the evaluation's attacks have left less than is proved to be left.
+        RefutedError: If the evaluation's attacks have left less than is proved to be left.
     """
     require_crew(workers, engine)
     settled = settle(model, epsilon, data, norm)
@@ -68,10 +74,11 @@ def certify_saved(
     if workers > 1:
         leave_room_on_gpus()
     saved = settled.load(given)
-    test = saved.dataset.test.take(settings.images)
+    test = saved.dataset.test.rows(slice(settings.images))
     chosen = given or saved.loaded.pixel_range
     images = own_pixels(saved.loaded.model, test.images, chosen, outputs)
-    with failure_told(output), going_on_told(output):
+    beside = Path(evaluation) if evaluation else Path(model) / EVALUATION
+    with failure_told(output), going_on_told(output), refuted_taken_away(beside, output):
         certificate = certify(
             saved.loaded.model,
             images,
@@ -85,7 +92,7 @@ def certify_saved(
             pixel_range=chosen,
             outputs=outputs,
             name=model,
-            evaluation=Path(evaluation) if evaluation else Path(model) / EVALUATION,
+            evaluation=beside,
             must_fit=bool(evaluation),
             crew=crew_of(model, images, test.labels, settings, workers, engine),
         )

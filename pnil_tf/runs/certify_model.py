@@ -35,7 +35,7 @@ def certify(
     images: int | None = None,
     pixel_range: PixelRangeLike | None = None,
     outputs: str | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     evaluation: Evaluation | str | Path | None = None,
     verbose: int = 1,
     workers: int = 1,
@@ -70,7 +70,8 @@ def certify(
             given.
         pixel_range: As for `evaluate`.
         outputs: As for `evaluate`.
-        seed: Every draw follows from it.
+        seed: Every draw follows from it; fresh ones unless given, which the results note. Figures
+            by the draws that a model or recipe was chosen with are too good.
         evaluation: An evaluation of the same model, images, labels and radius, or its folder: the
             report then shows both sides.
         verbose: 0 for silence, 1 for a bar (lines where there is no terminal), 2 for lines.
@@ -86,7 +87,7 @@ def certify(
         UserError: If the model's robustness cannot be proved this way (another layer in front,
             other randomness, batch statistics, noise off at inference, ...), or model, images,
             labels, settings and evaluation do not fit each other.
-        RunFailedError: If the evaluation's attacks have left less than is proved to be left.
+        RefutedError: If the evaluation's attacks have left less than is proved to be left.
     """
     given = {"norm": norm, "draws": draws, "alpha": alpha, "seed": seed, **settings}
     if images is not None:

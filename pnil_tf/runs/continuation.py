@@ -10,8 +10,10 @@ from pnil_tf.data import Dataset, DataSettings
 from pnil_tf.errors import UserError, argument
 from pnil_tf.runs.settings import TrainSettings
 
+# The images are the same, whichever way they are had.
+_WAYS_TO_IMAGES = ("data_dir", "data_source", "data_in_memory")
 # Settings that may be said again on resuming, whatever they were: they touch no weight.
-FREE_ON_RESUME = {"resume", "overwrite", "runs_dir", "name", "data_dir", "data_source"}
+FREE_ON_RESUME = {"resume", "overwrite", "runs_dir", "name", *_WAYS_TO_IMAGES}
 
 
 def continued(
@@ -37,7 +39,7 @@ def continued(
                 f"another {argument('name')}."
             )
     stored = {name: settings_of(group) for name, group in stored.items()}
-    free = {"data_dir": settings.data.data_dir, "data_source": settings.data.data_source}
+    free = {name: getattr(settings.data, name) for name in _WAYS_TO_IMAGES}
     groups = {
         name: type(getattr(settings, name))(**stored[name])
         for name in ("model", "attack", "optimization", "device")

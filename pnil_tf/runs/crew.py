@@ -82,7 +82,8 @@ class Processes:
             "source": None if self.source is None else _source(self.source, folder / _SOURCE),
             "images": str(folder / _IMAGES),
             "output": str(state.resolve().parent),
-            "settings": self.settings.to_json(),
+            # Of a certificate, the seed is chosen when it begins.
+            "settings": {**self.settings.to_json(), "seed": identity["settings"]["seed"]},
             "model_identity": identity["model"],
             "pixel_range": identity["pixel_range"],
             "outputs": target.outputs,

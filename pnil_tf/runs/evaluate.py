@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from pnil_tf.certificate.attacked import Subject
-from pnil_tf.certificate.both_sides import proved_beside
+from pnil_tf.certificate.both_sides import beside
 from pnil_tf.certificate.output import RESULTS as CERTIFIED
 from pnil_tf.certificate.result import Certificate
+from pnil_tf.certificate.withdrawn import RefutedError
 from pnil_tf.contract.pixel_range import UNIT, PixelRange
 from pnil_tf.data import Dataset, DataSettings, load
 from pnil_tf.errors import RunFailedError, UserError, argument, repeated_with
-from pnil_tf.evaluation.beside import Beside
+from pnil_tf.evaluation.beside import Beside, take_away
 from pnil_tf.evaluation.output import REPORT
 from pnil_tf.evaluation.runner import evaluate
 from pnil_tf.evaluation.settings import EvaluationSettings
@@ -179,6 +179,7 @@ def evaluate_saved(
 
     Raises:
         UserError: If something is missing or does not fit; before the work begins.
+        RefutedError: If the attacks leave less than the run's certificate proves.
     """
     require_crew(workers, engine)
     settled = settle(model, epsilon, data, norm)
@@ -192,10 +193,11 @@ def evaluate_saved(
         leave_room_on_gpus()
     source = None if transfer_from is None else load_source(transfer_from)
     saved = settled.load(given)
-    test = saved.dataset.test.take(settings.images)
+    test = saved.dataset.test.rows(slice(settings.images))
     chosen, outputs = given or saved.loaded.pixel_range, outputs or saved.loaded.outputs
     images = own_pixels(saved.loaded.model, test.images, chosen, outputs)
-    with failure_told(output), going_on_told(output):
+    refuted = refuted_taken_away(Path(output), str(Path(model) / CERTIFICATE))
+    with failure_told(output), going_on_told(output), refuted:
         results = evaluate(
             saved.loaded.model,
             images,
@@ -235,13 +237,18 @@ def proved_of(model: str, settings: EvaluationSettings) -> Beside | None:
         logger.warning("The run's certificate is not put beside the evaluation. %s", error)
         return None
 
-    def beside(
-        identity: Mapping[str, Any], labels: np.ndarray, votes: np.ndarray
-    ) -> dict[str, Any] | None:
-        attacked = Subject(identity, labels, settings.epsilon, settings.norm)
-        return proved_beside(found, attacked, votes)
+    return beside(found, settings.epsilon, settings.norm)
 
-    return beside
+
+@contextlib.contextmanager
+def refuted_taken_away(evaluation: Path, certificate: str) -> Iterator[None]:
+    """Within it, what refutes a certificate takes its figures out of an evaluation's report."""
+    try:
+        yield
+    except RefutedError:
+        with contextlib.suppress(OSError, UserError):  # the certificate itself says it
+            take_away(evaluation, certificate)
+        raise
 
 
 @contextlib.contextmanager

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pnil_tf.certificate.both_sides import beside
+from pnil_tf.certificate.result import Certificate
 from pnil_tf.contract.pixel_range import PixelRangeLike
 from pnil_tf.evaluation import runner
 from pnil_tf.evaluation.effort import settings_with
@@ -36,6 +38,7 @@ def evaluate(
     workers: int = 1,
     engine: str = "local",
     transfer_from: Any = None,
+    certificate: Certificate | str | Path | None = None,
     **settings: Any,
 ) -> Evaluation:
     """Says how robust a classifier is, how sure that is, and whether it is real.
@@ -81,6 +84,8 @@ def evaluate(
         transfer_from: Another model (or its path) of the same images and classes. The attack
             `transfer` looks for adversarial images along its gradients; they are judged on `model`
             and count as those of any attack.
+        certificate: What `certify` has proved of the same model, images, labels and radius, or its
+            folder: the report then shows both sides.
         **settings: Further fields of `pnil_tf.evaluation.settings.EvaluationSettings`; they take
             the place of the effort's.
 
@@ -88,7 +93,9 @@ def evaluate(
         The result. Its adversarial images lie in a temporary folder as long as it lives.
 
     Raises:
-        UserError: If model, images, labels and settings do not fit each other.
+        UserError: If model, images, labels, settings and certificate do not fit each other.
+        RefutedError: If the attacks leave less than is proved to be left, an error of ours. Saved
+            in a folder, the certificate is withdrawn there.
     """
     given = {"epsilon": epsilon, "norm": norm, "seed": seed, "save_adversarial": True, **settings}
     if attacks is not None:
@@ -105,6 +112,11 @@ def evaluate(
         model, recorded = loaded.model, loaded.pixel_range
         outputs = outputs or loaded.outputs
     other = _source(transfer_from)
+    if certificate is not None and not isinstance(certificate, Certificate):
+        certificate = Certificate.load(certificate)
+    proved = None
+    if certificate is not None:
+        proved = beside(certificate, asked.epsilon, asked.norm, must_fit=True)
     pixels, labels, source = gathered(x, y, asked.images)
     keeper = tempfile.TemporaryDirectory(prefix="pnil_tf_")
     results = runner.evaluate(
@@ -123,6 +135,7 @@ def evaluate(
         verbose=verbose,
         crew=crew_of(given_model, pixels, labels, asked, workers, engine, other),
         transfer_from=other,
+        beside=proved,
     )
     return Evaluation(Path(keeper.name), results, keeper)
 

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from pnil_tf.data import batches, training_stream
-from pnil_tf.errors import RunFailedError, argument, reason
+from pnil_tf.errors import RunFailedError, argument, reason, repeated_with
 from pnil_tf.progress import Progress
 from pnil_tf.runs.directory import RunDirectory
 from pnil_tf.runs.model import compiled
@@ -139,6 +139,13 @@ def fit(job: TrainingJob, directory: RunDirectory, record: dict[str, Any], rate:
         raise WorkerLostError(
             f"A worker of this training is gone: {reason(error)}. The checkpoints "
             f"are kept. Start all workers again with {argument('resume')}."
+        ) from error
+    except tf.errors.OpError as error:
+        if data.failure is None:
+            raise
+        raise RunFailedError(
+            f"The training cannot go on: {data.failure} The checkpoints are kept: "
+            f"{repeated_with('resume')} goes on from the last."
         ) from error
     except InvalidLossError as error:
         left = _kept_so_far(directory, record, kept) if chief else ""

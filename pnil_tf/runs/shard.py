@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.shards import Shard
 from pnil_tf.evaluation.transfer import Source
 from pnil_tf.jobs.process import end_with_parent
+from pnil_tf.leaving import work_and_leave
 from pnil_tf.runs.load import load_model
 from pnil_tf.runs.names import CERTIFICATE
 from pnil_tf.runs.shard_job import ShardJob
@@ -75,8 +75,4 @@ if __name__ == "__main__":
     guard()
     end_with_parent()
     logging.basicConfig(format="%(message)s")
-    try:
-        run_shard(Path(sys.argv[1]))
-    except Exception:
-        traceback.print_exc()
-        sys.exit(1)
+    work_and_leave(lambda: run_shard(Path(sys.argv[1])))

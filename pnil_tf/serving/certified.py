@@ -23,6 +23,7 @@ ALPHA = CertificateSettings.alpha
 SELECTION_DRAWS = CertificateSettings.selection_draws
 """Draws that choose the class which the others are counted for."""
 
+_SELECTION, _PROOF = 0, 1  # streams of noise
 _MOST_AT_ONCE = 500  # images with their noise; more make no pass quicker
 _MOST_VALUES = 2**21  # pixels of them, where the batch itself has no more
 
@@ -65,11 +66,10 @@ def certified(
         the lower bound of the share of draws that answer as most of the selecting ones do.
     """
     draws = asked_for(draws, MOST_DRAWS)
-    seed = rng.fresh_seed()
-    choosing, proving = (rng.fold(seed, part) for part in (0, 1))
-    first = _votes(predict, images, choosing, SELECTION_DRAWS, classes)
+    key = rng.fresh_key()
+    first = _votes(predict, images, key, _SELECTION, SELECTION_DRAWS, classes)
     selected = tf.argmax(first, axis=-1)
-    votes = _votes(predict, images, proving, draws, classes)
+    votes = _votes(predict, images, key, _PROOF, draws, classes)
     hits = tf.where(usable, tf.gather(votes, selected, batch_dims=1), 0)
     share = lower_confidence(hits, draws, ALPHA)
     radius = radii(unit, share)
@@ -80,7 +80,9 @@ def certified(
     }
 
 
-def _votes(predict: Callable[[Any], Any], images: Any, seed: Any, draws: Any, classes: int) -> Any:
+def _votes(
+    predict: Callable[[Any], Any], images: Any, key: Any, stream: int, draws: Any, classes: int
+) -> Any:
     """How many of so many draws answer with each class, int32 `(batch, classes)`.
 
     Draws whose logits are not finite count for none.
@@ -92,7 +94,7 @@ def _votes(predict: Callable[[Any], Any], images: Any, seed: Any, draws: Any, cl
 
     def add(first: Any, votes: Any) -> tuple[Any, Any]:
         # Opened here: the loop's body is a graph of its own.
-        with rng.noise_from(lambda shape, call: gaussian(shape, rng.fold(seed, first))):
+        with rng.noise_from(lambda shape, call: gaussian(shape, key, stream, first)):
             logits = tf.reshape(predict(many), [batch, each, classes])
         wanted = first + tf.range(each) < draws
         counted = tf.reduce_all(tf.math.is_finite(logits), axis=-1) & wanted

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
-import traceback
 from pathlib import Path
 
 from pnil_tf.data import DataSettings
 from pnil_tf.errors import failure, reason
 from pnil_tf.files import lock_folder, remove_leftovers
 from pnil_tf.jobs.process import end_with_parent
+from pnil_tf.leaving import work_and_leave
 from pnil_tf.runs.evaluate import evaluate_saved
 from pnil_tf.runs.settings import RunSettings, TrainSettings
 from pnil_tf.runs.train import train
@@ -106,8 +106,4 @@ if __name__ == "__main__":
     end_with_parent()
     logging.basicConfig(format="%(message)s")
     logging.getLogger("pnil_tf").setLevel(logging.INFO)
-    try:
-        run_job(Path(sys.argv[1]))
-    except Exception:
-        traceback.print_exc()
-        sys.exit(1)
+    work_and_leave(lambda: run_job(Path(sys.argv[1])))

@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from pnil_tf.jobs.process import end_with_parent
+from pnil_tf.leaving import work_and_leave
 from pnil_tf.standard_streams import guard
 from pnil_tf.study.cost import Kind, Rates
 
@@ -85,8 +86,12 @@ def _rate(work: Any) -> float:
     return float(units / (time.perf_counter() - started))
 
 
+def _say(kinds: list[list[Any]]) -> None:
+    found = [measure((name, width)) for name, width in kinds]
+    print(json.dumps([dataclasses.astuple(rates) for rates in found]))
+
+
 if __name__ == "__main__":
     guard()
     end_with_parent()
-    found = [measure((name, width)) for name, width in json.loads(sys.argv[1])]
-    print(json.dumps([dataclasses.astuple(rates) for rates in found]))
+    work_and_leave(lambda: _say(json.loads(sys.argv[1])))

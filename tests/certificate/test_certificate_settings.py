@@ -30,3 +30,8 @@ def test_vast_numbers_are_refused(name, value, message):
 
 def test_a_curve_may_begin_at_no_step():
     assert CertificateSettings(epsilon=0.1, epsilons=(0.0, 0.2)).curve() == (0.0, 0.1, 0.2)
+
+
+def test_the_usual_curve_ends_at_the_whole_range():
+    assert max(CertificateSettings(epsilon=0.8).curve()) == 1.0
+    assert max(CertificateSettings(epsilon=0.8, norm="l2").curve()) == 3.2

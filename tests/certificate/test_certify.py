@@ -12,19 +12,21 @@ from scipy import special
 import pnil_tf
 from pnil_tf.arrays import write_arrays
 from pnil_tf.certificate.attacked import Subject, attacked_in
-from pnil_tf.certificate.both_sides import both_sides, proved_beside
+from pnil_tf.certificate.both_sides import both_sides, comparison
 from pnil_tf.certificate.proofs import Proofs, proofs_of
 from pnil_tf.certificate.runner import certify as certify_into
 from pnil_tf.certificate.runner import certify_shard
 from pnil_tf.certificate.sampling import Sampler
 from pnil_tf.certificate.settings import CertificateSettings
-from pnil_tf.errors import RunFailedError, UserError
+from pnil_tf.certificate.withdrawn import RefutedError
+from pnil_tf.errors import UserError
+from pnil_tf.evaluation.images import digests_of
 from pnil_tf.evaluation.shards import Shard
 from pnil_tf.evaluation.store import Store
 from pnil_tf.files import sha256_of, write_record
 from pnil_tf.layers import PNILLayer
 
-QUICK = {"draws": 500, "batch_size": 100, "verbose": 0}
+QUICK = {"draws": 500, "batch_size": 100, "seed": 0, "verbose": 0}
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +34,11 @@ def problem():
     return weakest()
 
 
-def written_evaluation(folder, identity, votes, labels):
+def written_evaluation(folder, identity, x, votes, labels):
     """What `attacked_in` reads of the files that an evaluation leaves."""
     folder.mkdir(exist_ok=True)
-    write_arrays(folder / "arrays.npz", {"worst_case_votes": votes, "labels": labels})
+    arrays = {"worst_case_votes": votes, "labels": labels, "image_sha256": digests_of(x)}
+    write_arrays(folder / "arrays.npz", arrays)
     results = {
         "identity": identity,
         "settings": {"norm": "linf", "epsilon": 0.01},
@@ -71,6 +74,7 @@ def test_a_linear_classifier_is_certified_at_most_at_its_radius_and_nearly_there
         pixel_range=pixel_range,
         draws=20_000,
         batch_size=200,
+        seed=0,
         verbose=0,
     )
     near = (found.answers == labels) & (quantile < 3)
@@ -96,7 +100,7 @@ def test_in_l2_a_linear_classifier_of_bytes_is_certified_at_its_radius(others):
     model = keras.Sequential([keras.Input(SHAPE), keras.layers.Rescaling(1 / 255), *inner.layers])
     labels, exact_l2 = (scores + bias > 0).astype(int), abs(scores + bias) / np.linalg.norm(weights)
     found = pnil_tf.certify(
-        model, 255 * x, labels, 0.1, norm="l2", draws=5_000, batch_size=200, verbose=0
+        model, 255 * x, labels, 0.1, norm="l2", draws=5_000, batch_size=200, seed=0, verbose=0
     )
     near = (exact_l2 < 0.6) & (exact_l2 > 0.1)
     assert near.sum() >= 2
@@ -108,7 +112,9 @@ def test_the_size_of_a_pass_and_the_number_of_images_change_no_figure(problem):
     sigma, weights, bias, x = problem
     model, labels = linear(sigma, weights, bias), exact(problem)[0]
     one = pnil_tf.certify(model, x, labels, 0.01, **QUICK)
-    fewer = pnil_tf.certify(model, x, labels, 0.01, draws=500, images=2, batch_size=50, verbose=0)
+    fewer = pnil_tf.certify(
+        model, x, labels, 0.01, draws=500, images=2, batch_size=50, seed=0, verbose=0
+    )
     np.testing.assert_array_equal(one.radii()[:2], fewer.radii())
     np.testing.assert_array_equal(one.radii("l2")[:2], fewer.radii("l2"))
 
@@ -148,8 +154,9 @@ def test_a_certificate_is_saved_and_loaded(problem, tmp_path):
     page = (tmp_path / "kept" / "certificate.html").read_text()
     for term in ("epsilon", "certified accuracy", "majority", "single draws"):
         assert f"<dt>{term}</dt>" in page
-    for term in ("credible", "attacked", "EOT"):
+    for term in ("credible", "EOT"):
         assert f"<dt>{term}</dt>" not in page
+    assert "One that came later shows both sides in its own report" in page
     assert "2/255 of the range" in page
     assert "data:image/png" in page
     assert json.loads((tmp_path / "kept" / "certificate.json").read_text())["certified"]
@@ -200,7 +207,7 @@ def test_a_certificate_leaves_an_evaluation_in_its_folder_alone(problem, tmp_pat
 def test_what_was_counted_before_an_interruption_is_kept(problem, tmp_path, monkeypatch):
     sigma, weights, bias, x = problem
     model, labels = linear(sigma, weights, bias), exact(problem)[0]
-    settings = CertificateSettings(epsilon=0.01, draws=500, batch_size=100)
+    settings = CertificateSettings(epsilon=0.01, draws=500, batch_size=100, seed=0)
     whole = certify_into(model, x, labels, settings, tmp_path / "whole", verbose=0)
     counts, calls = Sampler.counts, []
 
@@ -222,16 +229,42 @@ def test_what_was_counted_before_an_interruption_is_kept(problem, tmp_path, monk
     assert len(calls) == 13
     assert done.to_dict() == again.to_dict()
     votes = np.repeat(labels[:, np.newaxis], 100, axis=1)
-    later = written_evaluation(tmp_path, done.to_dict()["identity"], votes, labels)
+    later = written_evaluation(tmp_path, done.to_dict()["identity"], x, votes, labels)
     both = certify_into(
         model, x, labels, settings, tmp_path / "cut", resume=True, evaluation=later, verbose=0
     )
     assert len(calls) == 13
     assert both.to_dict()["both_sides"]["majority"]["attacked"]["value"] == 1.0
     assert both.to_dict()["certified"] == again.to_dict()["certified"]
-    other = CertificateSettings(epsilon=0.01, draws=501, batch_size=100)
+    other = CertificateSettings(epsilon=0.01, draws=501, batch_size=100, seed=0)
     with pytest.raises(UserError, match=r"begun with draws=\d+\. Received: draws=501\."):
         certify_into(model, x, labels, other, tmp_path / "cut", resume=True, verbose=0)
+
+
+def test_draws_are_fresh_unless_a_seed_is_given_and_a_resumed_certificate_keeps_its_own(
+    problem, tmp_path, monkeypatch
+):
+    sigma, weights, bias, x = problem
+    work = (linear(sigma, weights, bias), x, None, CertificateSettings(epsilon=0.01, draws=500))
+    counts, calls = Sampler.counts, []
+
+    def interrupted(self, *arguments):
+        calls.append(arguments[1])
+        if len(calls) == 11:
+            raise KeyboardInterrupt
+        return counts(self, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Sampler, "counts", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            certify_into(*work, tmp_path / "cut", verbose=0)
+    found = certify_into(*work, tmp_path / "cut", resume=True, verbose=0)
+    seed = found.to_dict()["settings"]["seed"]
+    assert {seed} == set(calls)
+    assert certify_into(*work, tmp_path / "cut", resume=True, verbose=0).results == found.results
+    other = pnil_tf.certify(*work[:2], epsilon=0.01, draws=500, verbose=0)
+    assert other.to_dict()["settings"]["seed"] != seed
+    assert (other.hits != found.hits).any()
 
 
 class InOneProcess:
@@ -258,7 +291,7 @@ def test_images_that_are_shared_out_have_the_draws_of_one_process(problem, tmp_p
     sigma, weights, bias, x = problem
     x = np.concatenate([x, x])
     labels = np.arange(12) % 2 if labelled else None
-    settings = CertificateSettings(epsilon=0.01, draws=200, batch_size=100)
+    settings = CertificateSettings(epsilon=0.01, draws=200, batch_size=100, seed=0)
     work = (linear(sigma, weights, bias), x, labels, settings)
     alone = certify_into(*work, tmp_path / "alone", verbose=0)
     crew = InOneProcess(work, tmp_path / "shared")
@@ -278,6 +311,7 @@ def test_images_that_are_shared_out_have_the_draws_of_one_process(problem, tmp_p
         ({"epsilon": 0.1, "draws": 0}, "draws"),
         ({"epsilon": 0.1, "seed": -1}, "seed"),
         ({"epsilon": 0.1, "epsilons": (-1.0,)}, "epsilons"),
+        ({"epsilon": 0.1, "epsilons": (0.1, 2.0)}, "at most 1. .* write epsilons=2/255"),
     ],
 )
 def test_settings_that_cannot_be_right_are_refused(arguments, message):
@@ -311,7 +345,7 @@ def test_both_sides_stand_beside_each_other():
 def test_an_attack_that_leaves_less_than_is_proved_stops_the_run():
     labels, votes = np.zeros(40, int), np.zeros((40, 100), int)
     votes[:20] = 1
-    with pytest.raises(RunFailedError, match=r"on 20 of 40 images .* 0: 0, 1, 2, .*, 19\. N"):
+    with pytest.raises(RefutedError, match=r"on 20 of 40 images .* 0: 0, 1, 2, .*, 19\. N"):
         both_sides(proofs([999] * 40), labels, votes, 0.05, "linf", 0.001)
 
 
@@ -325,7 +359,7 @@ def test_many_images_contradict_their_proofs_where_no_single_one_does(kind):
     generator = np.random.default_rng(0)
     share = 0.49 if kind == "single draws" else 0.47
     votes = (generator.random((count, 100)) > share).astype(int)
-    with pytest.raises(RunFailedError, match=rf"100000 draws, .* proved to be left \({kind};"):
+    with pytest.raises(RefutedError, match=rf"100000 draws, .* proved to be left \({kind};"):
         both_sides(bounds, labels, votes, 0.05, "linf", 0.001)
     honest = (generator.random((count, 100)) > 0.51).astype(int)
     sides = both_sides(bounds, labels, honest, 0.05, "linf", 0.001)
@@ -337,7 +371,7 @@ def test_a_finished_certificate_is_compared_with_the_evaluation_that_stands_ther
 ):
     sigma, weights, bias, x = problem
     labels = exact(problem)[0]
-    settings = CertificateSettings(epsilon=0.01, draws=500, batch_size=100)
+    settings = CertificateSettings(epsilon=0.01, draws=500, batch_size=100, seed=0)
     work = (linear(sigma, weights, bias), x, labels, settings, tmp_path / "certificate")
     identity = certify_into(*work, verbose=0).to_dict()["identity"]
     votes = np.repeat(labels[:, np.newaxis], 100, axis=1)
@@ -347,7 +381,7 @@ def test_a_finished_certificate_is_compared_with_the_evaluation_that_stands_ther
     def again(name, votes=None, labels=labels, must_fit=True):
         folder = tmp_path / name
         if votes is not None:
-            written_evaluation(folder, identity, votes, labels)
+            written_evaluation(folder, identity, x, votes, labels)
         found = certify_into(*work, resume=True, evaluation=folder, must_fit=must_fit, verbose=0)
         return found.to_dict().get("both_sides", {})
 
@@ -356,8 +390,6 @@ def test_a_finished_certificate_is_compared_with_the_evaluation_that_stands_ther
     assert two["single_draw"]["attacked"]["value"] == pytest.approx(0.99)
     assert two["evaluation"] == str(tmp_path / "two")
     assert again("two", votes)["single_draw"]["attacked"]["value"] == 1.0
-    with pytest.raises(RunFailedError, match="error of ours"):
-        again("three", 1 - votes)
     with pytest.raises(UserError, match=r"two does not fit .*labels are others.*Choose another"):
         again("two", votes, 1 - labels)
     assert again("four", must_fit=False)["evaluation"] == str(tmp_path / "two")
@@ -365,6 +397,33 @@ def test_a_finished_certificate_is_compared_with_the_evaluation_that_stands_ther
     assert again("two", must_fit=False) == {}
     assert "No evaluation is put beside" in caplog.text
     assert "the labels are others" in caplog.text
+    with pytest.raises(RefutedError, match="error of ours"):
+        again("three", 1 - votes)
+    for refused in (lambda: again("two", votes), lambda: pnil_tf.Certificate.load(work[-1])):
+        with pytest.raises(UserError, match=r"was withdrawn\. An error of ours.*overwrite"):
+            refused()
+    record = json.loads((work[-1] / "certificate.json").read_text())
+    assert "certified" not in record
+    page = (work[-1] / "certificate.html").read_text()
+    assert "Withdrawn." in page
+    assert "Proved" not in page
+    assert certify_into(*work, overwrite=True, verbose=0).certified_accuracy.value > 0
+    with pytest.raises(RefutedError, match="error of ours"):  # as soon as it is finished
+        certify_into(*work, overwrite=True, evaluation=tmp_path / "three", verbose=0)
+    with pytest.raises(UserError, match="was withdrawn"):
+        pnil_tf.Certificate.load(work[-1])
+
+
+def test_a_python_evaluation_shows_what_is_proved(problem, tmp_path):
+    sigma, weights, bias, x = problem
+    model, labels = linear(sigma, weights, bias), exact(problem)[0]
+    pnil_tf.certify(model, x, labels, 0.01, **QUICK).save(tmp_path)
+    asked = {"attacks": "noise", "checks": False, "judge_draws": 5, "verbose": 0}
+    found = pnil_tf.evaluate(model, x, labels, 0.01, certificate=tmp_path, **asked)
+    assert found.to_dict()["both_sides"]["images"] == len(x)
+    assert "proved, single draws" in str(found)
+    with pytest.raises(UserError, match=r"epsilon is 0\.02 there and 0\.01 here"):
+        pnil_tf.evaluate(model, x, labels, 0.02, certificate=tmp_path, **asked)
 
 
 def test_an_evaluation_that_was_named_is_refused_before_the_work(problem, tmp_path, monkeypatch):
@@ -382,13 +441,14 @@ def test_an_evaluation_of_the_same_images_is_put_beside_and_of_others_not(proble
     model, labels = linear(sigma, weights, bias), exact(problem)[0]
     alone = pnil_tf.certify(model, x, labels, 0.01, **QUICK).to_dict()
     votes = np.repeat(labels[:, np.newaxis], 100, axis=1)
-    folder = written_evaluation(tmp_path, alone["identity"], votes, labels)
+    folder = written_evaluation(tmp_path, alone["identity"], x, votes, labels)
     found = pnil_tf.certify(model, x, labels, 0.01, evaluation=folder, **QUICK)
     sides = found.to_dict()["both_sides"]
     assert sides["images"] == len(x)
     assert sides["majority"]["attacked"]["value"] == 1.0
     assert "attacked, at most" in (found.folder / "certificate.html").read_text()
-    same = Subject(alone["identity"], labels, 0.01, "linf")
+    assert "proved and at most 100.0% left by the attacks" in str(found)
+    same = Subject(alone["identity"], digests_of(x), labels, 0.01, "linf")
     assert attacked_in(folder, same).votes.shape == (len(x), 100)
     for other, words in (
         ({"epsilon": 8 / 255}, "epsilon is 0.01 there and 8/255 here"),
@@ -396,18 +456,23 @@ def test_an_evaluation_of_the_same_images_is_put_beside_and_of_others_not(proble
         ({"norm": "l2"}, "the norm is linf there and l2 here"),
         ({"identity": {**same.identity, "model": "another"}}, "the model is another"),
         ({"identity": {**same.identity, "pixel_range": [0, 255]}}, "pixel range is another"),
-        ({"identity": {**same.identity, "data": "other images"}}, "the images are others"),
+        ({"images": digests_of(1 - x)}, "the images are others"),
+        ({"images": digests_of(1 - x)[:4], "labels": labels[:4]}, "the images are others"),
+        ({"images": None}, "an earlier version wrote one of them"),
         ({"labels": 1 - labels}, "the labels are others"),
     ):
         different = dataclasses.replace(same, **other)
         with pytest.raises(UserError, match=f"{tmp_path} does not fit .*{words}"):
             attacked_in(folder, different)
-        assert proved_beside(found, different, votes) is None
-    assert proved_beside(found, same, votes)["majority"] == sides["majority"]
-    fewer = dataclasses.replace(same, labels=labels[:4], identity={**same.identity, "data": "4"})
-    assert proved_beside(found, fewer, votes[:4])["images"] == 4
-    with pytest.raises(RunFailedError, match=r"error of ours: .* counted from 0: "):
-        proved_beside(found, same, 1 - votes)
+        assert comparison(found, different) is None
+    with pytest.raises(UserError, match=r"images are others\. Choose another certificate, or none"):
+        comparison(found, dataclasses.replace(same, images=digests_of(1 - x)), must_fit=True)
+    assert comparison(found, same)(votes)["majority"] == sides["majority"]
+    fewer = dataclasses.replace(same, labels=labels[:4], images=same.images[:4])
+    assert comparison(found, fewer)(votes[:4])["images"] == 4
+    with pytest.raises(RefutedError, match=r"error of ours: .* counted from 0: "):
+        comparison(found, same)(1 - votes)
+    assert "Withdrawn." in (found.folder / "certificate.html").read_text()
     with (folder / "arrays.npz").open("ab") as file:
         file.write(b"damage")
     with pytest.raises(UserError, match="damaged"):
@@ -428,7 +493,7 @@ def test_a_strong_attack_finds_nothing_on_certified_images(blobs):
         network, x, y, 0.05, images=200, attacks="pgd_strong", checks=False, verbose=0
     )
     found = pnil_tf.certify(
-        network, x, y, 0.05, images=200, draws=5000, evaluation=evaluation, verbose=0
+        network, x, y, 0.05, images=200, draws=5000, seed=0, evaluation=evaluation, verbose=0
     )
     sides = found.to_dict()["both_sides"]
     certified = (found.answers == y[:200]) & (found.radii() > 0.05)

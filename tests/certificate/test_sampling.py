@@ -5,8 +5,11 @@ import pytest
 import tensorflow as tf
 from scipy import special, stats
 
-from pnil_tf import rng
-from pnil_tf.certificate.sampling import DRAWS_OF_A_SEED, Sampler, gaussian
+from pnil_tf.certificate.bounds import lower_confidence
+from pnil_tf.certificate.counting import Counting
+from pnil_tf.certificate.sampling import DRAWS_OF_A_BLOCK, Sampler, gaussian
+from pnil_tf.certificate.settings import CertificateSettings
+from pnil_tf.evaluation.store import Store
 from pnil_tf.layers import PNILLayer
 
 SHAPE = (2, 2, 1)
@@ -28,8 +31,8 @@ def linear():
 def test_the_size_of_a_pass_changes_no_count(linear):
     image = np.full(SHAPE, 0.1, np.float32)
     found = [
-        Sampler(linear, SHAPE, 2, size).counts(image, rng.make_seed(3), 777)
-        for size in (1, DRAWS_OF_A_SEED + 1, 300)
+        Sampler(linear, SHAPE, 2, size).counts(image, 3, 0, 777)
+        for size in (1, DRAWS_OF_A_BLOCK + 1, 300)
     ]
     assert found[0].sum() == 777
     for other in found[1:]:
@@ -39,15 +42,29 @@ def test_the_size_of_a_pass_changes_no_count(linear):
 def test_more_draws_begin_with_the_fewer(linear):
     image = np.zeros(SHAPE, np.float32)
     sampler = Sampler(linear, SHAPE, 2, 100)
-    few, many = (sampler.counts(image, rng.make_seed(0), draws) for draws in (130, 160))
+    few, many = (sampler.counts(image, 0, 0, draws) for draws in (130, 160))
     assert (many >= few).all()
     assert (many - few).sum() == 30
 
 
 def test_the_share_is_that_of_the_normal_distribution(linear):
     image = np.full(SHAPE, 0.25, np.float32)
-    hits = Sampler(linear, SHAPE, 2, 200).counts(image, rng.make_seed(1), 20_000)[1]
+    hits = Sampler(linear, SHAPE, 2, 200).counts(image, 1, 0, 20_000)[1]
     assert stats.binomtest(int(hits), 20_000, special.ndtr(1.0 / 2.0)).pvalue > 1e-6
+
+
+def test_of_1000_images_the_drawn_bound_fails_no_more_often_than_alpha_says(linear, tmp_path):
+    """As `certify` draws: some draws choose the class, others bound its share."""
+    x = np.random.default_rng(8).uniform(-1.0, 1.0, (1000, *SHAPE)).astype(np.float32)
+    asked = CertificateSettings(epsilon=0.1, draws=200, selection_draws=20, alpha=0.05, seed=9)
+    sampler = Sampler(linear, SHAPE, 2, 200)
+    found = Counting(sampler, x, asked, Store(tmp_path / "pieces", {}, resume=False)).of_all()
+    bound = lower_confidence(found["hits"], asked.draws, asked.alpha)
+    above = special.ndtr(x.reshape(1000, -1).sum(axis=1) / 2.0)
+    share = np.where(found["selected"] == 1, above, 1.0 - above)
+    failed = (bound > share).sum()
+    assert failed <= stats.binom.ppf(1 - 1e-6, 1000, asked.alpha)
+    assert failed >= 10  # a bound that never fails would be far too low
 
 
 def test_answers_that_are_not_finite_are_counted_apart():
@@ -58,22 +75,30 @@ def test_answers_that_are_not_finite_are_counted_apart():
         noisy = layer(unit)[:, 0, 0]
         return tf.concat([tf.math.log(noisy), tf.zeros_like(noisy)], axis=1)
 
-    found = Sampler(predict, SHAPE, 2, 50).counts(
-        np.zeros(SHAPE, np.float32), rng.make_seed(1), 1000
-    )
+    found = Sampler(predict, SHAPE, 2, 50).counts(np.zeros(SHAPE, np.float32), 1, 0, 1000)
     assert found.sum() == 1000
     assert 400 < found[-1] < 600
 
 
-def test_other_images_and_other_purposes_have_other_noise():
-    seeds = [rng.make_seed(0, part, image) for part in (0, 1) for image in (0, 1)]
-    drawn = np.stack([gaussian(tf.constant([1000]), rng.fold(seed, 0)) for seed in seeds])
-    assert np.abs(np.corrcoef(drawn) - np.eye(4)).max() < 0.15
-    assert len(np.unique(drawn)) > 3900
+def test_every_bit_of_the_seed_and_every_stream_and_block_have_other_noise():
+    """Seeds of 32 bits would give two of 100,000 blocks the same noise more often than not."""
+    keys = [0, *(2**bit for bit in range(63))]
+    streams, blocks = ([2**bit for bit in range(count)] for count in (62, 31))
+    places = [(key, 0, 0) for key in keys]
+    places += [(0, stream, 0) for stream in streams] + [(0, 0, block) for block in blocks]
+    draw = tf.function(lambda place: gaussian([1000], place[0], place[1], place[2]))
+    drawn = np.stack([draw(tf.constant(place, tf.int64)) for place in places])
+    assert np.abs(np.corrcoef(drawn) - np.eye(len(places))).max() < 6 / np.sqrt(1000)
+
+
+def test_neighbouring_blocks_share_no_counter():
+    """The last of a block's numbers is not the first of the next one's, however near they are."""
+    long, following = (gaussian([200_000], 0, 0, block).numpy() for block in (0, 1))
+    assert len(np.intersect1d(long, following)) < 200_000 * 0.02
 
 
 def test_the_noise_is_normal_in_the_middle_and_in_the_tails():
-    drawn = gaussian(tf.constant([400_001]), rng.make_seed(5)).numpy()
+    drawn = gaussian(tf.constant([400_001]), 5, 0, 0).numpy()
     assert drawn.shape == (400_001,)
     assert stats.kstest(drawn, "norm").pvalue > 1e-4
     pairs = np.corrcoef(drawn[:200_000], drawn[200_001:])[0, 1]  # cosine and sine of one pair
@@ -83,7 +108,7 @@ def test_the_noise_is_normal_in_the_middle_and_in_the_tails():
 
 @pytest.mark.slow
 def test_ten_million_draws_are_normal_far_out():
-    drawn = gaussian(tf.constant([10_000_000]), rng.make_seed(6)).numpy()
+    drawn = gaussian(tf.constant([10_000_000]), 6, 0, 0).numpy()
     assert stats.kstest(drawn, "norm").pvalue > 1e-4
     for edge in (1.0, 2.0, 3.0, 4.0, 5.0):
         for beyond in (drawn > edge, drawn < -edge):

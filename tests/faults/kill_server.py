@@ -5,6 +5,7 @@ number of the operation on files before which it dies (0 for none). Each is answ
 exit status, negative for a signal, and the number of operations.
 """
 
+import atexit
 import json
 import os
 import runpy
@@ -35,14 +36,8 @@ def command(script: str, arguments: list[str], root: str, number: int, log: int)
 
     watch(Path(root), before)
     sys.argv = [script, *arguments]
-    try:
-        runpy.run_path(str(BIN / script), run_name="__main__")
-        status = 0
-    except SystemExit as leaving:
-        status = leaving.code or 0
-    sys.stdout.flush()
-    os.write(log, f"\noperations: {counted[0]}\n".encode())
-    os._exit(status)
+    atexit.register(lambda: os.write(log, f"\noperations: {counted[0]}\n".encode()))
+    runpy.run_path(str(BIN / script), run_name="__main__")
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ from tiny import EVALUATE, LAST_STEP, TRAIN, assert_one_error, digests
 
 from pnil_tf.checksums import CHECKSUMS
 from pnil_tf.data import DataSettings, idx, load
+from pnil_tf.data.image_set import ImageSet
 from pnil_tf.data.splits import content_sha256
-from pnil_tf.data.types import ImageSet
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.store import Store
 from pnil_tf.files import read_json, write_record

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pnil_tf.data import DataSettings, idx, jpeg, load
-from pnil_tf.data.types import ImageSet
+from pnil_tf.data.image_set import ImageSet
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation import runner
 from pnil_tf.evaluation.settings import EvaluationSettings

@@ -9,7 +9,8 @@ from command import run
 
 import pnil_tf
 from pnil_tf.arrays import write_arrays
-from pnil_tf.errors import RunFailedError, UserError
+from pnil_tf.certificate.withdrawn import RefutedError
+from pnil_tf.errors import UserError
 from pnil_tf.evaluation.beside import put_beside
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.files import sha256_of, write_record
@@ -96,12 +97,18 @@ def test_whichever_comes_later_shows_both_sides_and_a_contradiction_stops_it(tmp
     write_arrays(certificate / "certificate.npz", {**arrays, "single_draw": np.full(3, 1.5)})
     mark = {"file": "certificate.npz", "sha256": sha256_of(certificate / "certificate.npz")}
     write_record(certificate / "certificate.json", {**found.to_dict(), "arrays": mark})
-    before = (evaluation / "results.json").read_bytes()
-    with pytest.raises(RunFailedError, match=r"on 3 of 3 images .*: 0, 1, 2\. Neither"):
+    before = pnil_tf.Evaluation.load(evaluation).to_dict()
+    with pytest.raises(RefutedError, match=r"on 3 of 3 images .*: 0, 1, 2\. Neither"):
         evaluate_saved(str(folder), options=ATTACKS, overwrite=True)
-    assert (evaluation / "results.json").read_bytes() == before
+    # The evaluation that was not replaced keeps its own figures alone.
+    kept = pnil_tf.Evaluation.load(evaluation).to_dict()
+    assert kept == {key: value for key, value in before.items() if key != "both_sides"}
+    assert "Both sides" not in (evaluation / "report.html").read_text()
+    settings = EvaluationSettings(epsilon=0.05)
+    assert proved_of(str(folder), settings) is None
+    assert "was withdrawn. An error of ours" in caplog.text
+    certify_saved(str(folder), options={**FEW, "draws": 200}, overwrite=True)
     with (certificate / "certificate.npz").open("ab") as file:
         file.write(b"damage")
-    settings = EvaluationSettings(epsilon=0.05)
     assert proved_of(str(folder), settings) is None
     assert "was damaged since it was written" in caplog.text

@@ -93,11 +93,25 @@ def test_two_workers_of_which_one_is_killed_give_the_numbers_of_one(attacks, kil
 def test_two_workers_of_which_one_is_killed_prove_what_one_does(killed_once):
     model, (x, _) = noisy_linear(), images()
     asked = {"epsilon": 0.01, "draws": 300, "batch_size": 100, "verbose": 0}
-    alone = pnil_tf.certify(model, x, **asked)
     shared = pnil_tf.certify(model, x, workers=2, **asked)
+    alone = pnil_tf.certify(model, x, seed=shared.to_dict()["settings"]["seed"], **asked)
     assert sorted(killed_once) == ["0", "1", "1"]
     same_arrays(alone.folder / "certificate.npz", shared.folder / "certificate.npz")
     assert shared.to_dict()["curve"] == alone.to_dict()["curve"]
+
+
+def test_all_processes_are_told_the_seed_that_the_certificate_has_chosen(monkeypatch):
+    told = []
+
+    def stop(engine, jobs, *_, **__):
+        told.extend(job.task["settings"]["seed"] for job in jobs)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pnil_tf.runs.crew.run_jobs", stop)
+    with pytest.raises(KeyboardInterrupt):
+        pnil_tf.certify(noisy_linear(), images()[0], epsilon=0.01, draws=300, verbose=0, workers=2)
+    assert told[0] is not None
+    assert told == told[:1] * 2
 
 
 def test_a_worker_that_fails_is_not_tried_again_and_says_why(monkeypatch):

@@ -1,0 +1,89 @@
+"""Batches that Grain has decoded from files in the background, as a `tf.data` pipeline."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from pnil_tf.data import pictures
+from pnil_tf.data.image_files import THREADS, ImageFiles
+from pnil_tf.errors import UserError, argument
+from pnil_tf.logs import errors_only
+
+# Batches of bytes that wait, so that the step does not.
+_WAITING_BATCHES = 4
+_ENDLESS = sys.maxsize
+
+
+def grain_is_there() -> bool:
+    """Whether Grain is installed."""
+    return importlib.util.find_spec("grain") is not None
+
+
+def require_grain() -> None:
+    """Refuses to read from files without Grain.
+
+    Raises:
+        UserError: if it is not installed.
+    """
+    if not grain_is_there():
+        raise UserError(
+            f"{argument('data_in_memory', False)} reads images from files by Grain, which is not "
+            "installed. Install it by pip install 'pnil_tf[streaming]'."
+        )
+
+
+def file_batches(
+    files: ImageFiles,
+    indices_of: Callable[[int], np.ndarray],
+    first: int,
+    last: int | None,
+    batch_size: int | None,
+) -> tf.data.Dataset:
+    """Batches of images, decoded in threads ahead of those that are asked for.
+
+    A batch follows from its number alone, so a stream begins anywhere without reading what would
+    have come before.
+
+    Args:
+        files: the images.
+        indices_of: which of them make up the batch of a number.
+        first: number of the first batch.
+        last: number of the first batch that does not come; `None` for no end.
+        batch_size: images in every batch; `None` if the last one may be smaller.
+
+    Returns:
+        Batches `(x, y)`: uint8 `(b, h, w, c)`, int32 `(b,)`.
+    """
+
+    def batch_of(number: int) -> tuple[np.ndarray, np.ndarray]:
+        chosen = files.select(indices_of(number))
+        return chosen.reader.images(chosen.places), chosen.labels
+
+    def read() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        grain = _grain()
+        numbers = grain.MapDataset.range(first, _ENDLESS if last is None else last)
+        options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=_WAITING_BATCHES)
+        iterator = iter(numbers.map(batch_of).to_iter_dataset(options))
+        with pictures.no_limits(), contextlib.closing(iterator):
+            yield from iterator
+
+    signature = (
+        tf.TensorSpec((batch_size, *files.shape[1:]), tf.uint8),
+        tf.TensorSpec((batch_size,), tf.int32),
+    )
+    count = tf.data.INFINITE_CARDINALITY if last is None else last - first
+    stream = tf.data.Dataset.from_generator(read, output_signature=signature)
+    return stream.apply(tf.data.experimental.assert_cardinality(count))
+
+
+def _grain() -> Any:
+    with errors_only("absl"):  # it looks for JAX, and would warn that there is none
+        import grain
+    return grain

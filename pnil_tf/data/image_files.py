@@ -1,0 +1,136 @@
+"""Labelled images that stay in their files until they are needed."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from pnil_tf.data import pictures
+from pnil_tf.data.digests import digest
+from pnil_tf.data.image_set import ImageSet
+from pnil_tf.data.resizing import resize
+from pnil_tf.errors import RunFailedError, UserError
+
+THREADS = min(4, os.cpu_count() or 1)
+
+
+@dataclasses.dataclass
+class Reader:
+    """Decodes image files, as they were when they were looked through.
+
+    Attributes:
+        paths: the files.
+        names: what messages call them.
+        labels: int32 `(n,)`, class indices from 0.
+        digests: of each image and its label, see `digests.digest`.
+        image_shape: `(height, width, channels)` that each is brought to.
+        failure: why an image could not be read, since TensorFlow forgets what an error was.
+    """
+
+    paths: Sequence[Path]
+    names: Sequence[str]
+    labels: np.ndarray
+    digests: np.ndarray
+    image_shape: tuple[int, int, int]
+    failure: str | None = None
+
+    def images(self, places: np.ndarray) -> np.ndarray:
+        """The images of some files, uint8 `(n, height, width, channels)`.
+
+        Raises:
+            RunFailedError: if one is gone, or no longer what it was.
+        """
+        images = np.empty((len(places), *self.image_shape), np.uint8)
+        for row, place in enumerate(places):
+            images[row] = self._image(int(place))
+        return images
+
+    def _image(self, place: int) -> np.ndarray:
+        try:
+            image = fitted(pictures.decode(self.paths[place])[0], self.image_shape)
+        except pictures.UnusableImageError as error:
+            raise self._failed(place, str(error)) from error
+        if digest(image, self.labels[place]) != self.digests[place]:
+            raise self._failed(place, "is no longer the image that it was")
+        return image
+
+    def _failed(self, place: int, why: str) -> RunFailedError:
+        self.failure = (
+            f"{self.names[place]} {why}. It was a good image when the folder was looked through. "
+            "Bring it back as it was, and go on."
+        )
+        return RunFailedError(self.failure)
+
+
+def fitted(pixels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """A decoded image, resized, and with grey in every channel where others have colours."""
+    if pixels.shape[:2] != shape[:2]:
+        pixels = resize(pixels, shape[:2]).numpy()
+    return np.broadcast_to(pixels, shape)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageFiles:
+    """Labelled images in files; to be used like an `ImageSet`.
+
+    Attributes:
+        reader: decodes the files.
+        places: int64 `(n,)`, which of the reader's files, in which order.
+    """
+
+    reader: Reader
+    places: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @property
+    def failure(self) -> str | None:
+        """Why an image could not be read again, after one could not."""
+        return self.reader.failure
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int32 `(n,)`, class indices from 0."""
+        return self.reader.labels[self.places]
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """`(n, height, width, channels)`."""
+        return (len(self), *self.reader.image_shape)
+
+    @property
+    def digests(self) -> np.ndarray:
+        """Of each image and its label."""
+        return self.reader.digests[self.places]
+
+    def take(self, n: int) -> ImageFiles:
+        """The first `n` images, or all of them if there are fewer."""
+        if n < 0:
+            raise UserError(f"The number of images to take must be at least 0. Received: {n}.")
+        return self.part(slice(n))
+
+    def part(self, rows: slice) -> ImageFiles:
+        """The images of a slice."""
+        return ImageFiles(self.reader, self.places[rows])
+
+    def select(self, indices: np.ndarray) -> ImageFiles:
+        """The images at `indices` (int, any order)."""
+        return ImageFiles(self.reader, self.places[indices])
+
+    def rows(self, rows: slice) -> ImageSet:
+        """The images of a slice, read into memory."""
+        places = self.places[rows]
+        with pictures.no_limits(), ThreadPoolExecutor(THREADS) as pool:
+            parts = list(pool.map(self.reader.images, np.array_split(places, THREADS)))
+        return ImageSet(np.concatenate(parts), self.reader.labels[places])
+
+    @property
+    def unit_images(self) -> np.ndarray:
+        """The images as float32 in [0, 1], read into memory."""
+        return self.rows(slice(None)).unit_images

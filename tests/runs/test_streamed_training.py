@@ -1,0 +1,133 @@
+"""What a training and an evaluation make of images in files is what they make of them in memory."""
+
+import signal
+
+import numpy as np
+import pytest
+from command import assert_same, load_classifier, run, start
+from jpeg_folder import write_jpegs
+from workers import tf_config_environments
+
+pytest.importorskip("grain")
+
+FLAGS = [
+    "--image_size=16x12",
+    "--pixel_range=0,255",
+    "--pnil",
+    "--epsilon=8/255",
+    "--augment=flip_crop",
+    "--epochs=3",
+    "--batch_size=8",
+    "--checkpoint_steps=5",
+    "--validation_images=9",
+    "--evaluation_images=0",
+    "--guard=off",
+    "--deterministic",
+]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("place")
+    write_jpegs(folder / "pets", train=96, test=40)
+    return folder
+
+
+def flags(place, name, *further):
+    return [f"--dataset=folder:{place / 'pets'}", f"--runs_dir={place}", f"--name={name}", *further]
+
+
+def train(place, name, *further):
+    status, _, err = run("train.py", *FLAGS, *flags(place, name, *further))
+    assert status == 0, err
+    return place / name
+
+
+@pytest.fixture(scope="module")
+def in_memory(place):
+    return train(place, "in_memory", "--data_in_memory=true")
+
+
+@pytest.mark.faults
+def test_streamed_killed_and_resumed_it_ends_with_the_same_bits(place, in_memory):
+    directory = place / "killed"
+    process = start("train.py", *FLAGS, *flags(place, "killed", "--data_in_memory=false"))
+    checkpoints = directory / "checkpoints" / "last"
+    while not any(int(file.stem[5:]) >= 15 for file in checkpoints.glob("step-*.index")):
+        assert process.poll() is None, process.communicate()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    status, _, err = run("train.py", "--resume", f"--runs_dir={place}", "--name=killed")
+    assert status == 0, err
+    assert "Going on after step" in err
+    assert_same(in_memory, directory)
+
+
+@pytest.mark.slow
+def test_an_evaluation_reads_no_more_than_it_attacks(place, in_memory):
+    found = []
+    for asked in ("true", "false"):
+        output = place / f"evaluation_{asked}"
+        status, _, err = run(
+            "evaluate.py",
+            f"--model={in_memory}",
+            f"--output={output}",
+            f"--data_in_memory={asked}",
+            "--images=6",
+            "--attacks=pgd",
+            "--steps=2",
+            "--eot_samples=2",
+            "--nochecks",
+        )
+        assert status == 0, err
+        with np.load(output / "arrays.npz") as arrays:
+            found.append(dict(arrays))
+    for name, votes in found[0].items():
+        np.testing.assert_array_equal(votes, found[1][name], err_msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+def test_a_file_that_vanishes_during_a_training_is_named_and_the_run_can_go_on(place, in_memory):
+    directory = place / "vanished"
+    process = start("train.py", *FLAGS, *flags(place, "vanished", "--data_in_memory=false"))
+    checkpoints = directory / "checkpoints" / "last"
+    while not any(checkpoints.glob("step-*.index")):
+        assert process.poll() is None, process.communicate()
+    file = place / "pets/train/dog/5.jpg"
+    kept = file.read_bytes()
+    file.unlink()
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1, err
+    assert "train/dog/5.jpg is no file" in err
+    assert "the same command with --resume" in err
+    assert "Traceback" not in err
+    file.write_bytes(kept)
+    # With the images in memory, to which a run may change.
+    arguments = [f"--runs_dir={place}", "--name=vanished", "--resume", "--data_in_memory=true"]
+    status, _, err = run("train.py", *arguments)
+    assert status == 0, err
+    assert_same(in_memory, directory)
+
+
+@pytest.mark.slow
+def test_replicas_and_workers_share_one_order(place):
+    same = [f"--{name}" for name in ("nopnil", "epochs=2", "augment=none")]
+    same += ["--attack=fgsm", "--norm=l2", "--epsilon=1", "--evaluation_images=0"]
+    same += ["--schedule=constant", "--max_lr=0.001"]
+    one = train(place, "one", *same)
+    train(place, "two_devices", *same, "--data_in_memory=false", "--num_cpu_devices=2")
+    arguments = [*FLAGS, *flags(place, "two_workers", *same, "--data_in_memory=false")]
+    workers = [start("train.py", *arguments, env=env) for env in tf_config_environments()]
+    try:
+        outputs = [worker.communicate(timeout=300) for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+    assert [worker.returncode for worker in workers] == [0, 0], outputs
+    for name in ("two_devices", "two_workers"):
+        models = [load_classifier(run) for run in (one, place / name)]
+        for a, b in zip(*(model.weights for model in models), strict=True):
+            difference = np.abs(a.numpy() - b.numpy())
+            assert difference.max() < 1e-3, (name, a.path)
+            assert difference.mean() < 5e-5, (name, a.path)
