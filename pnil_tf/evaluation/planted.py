@@ -73,20 +73,24 @@ def searching(trial: Trial, attacks: Mapping[str, AttackSettings]) -> dict[str, 
         trial: The target and its images.
         attacks: The settings of the evaluation's attacks, by name.
     """
-    draws = trial.settings.check_draws
     names = attacks_of_kind(Kind.GRADIENT)
     return {
-        stage_of(name): dataclasses.replace(
-            attack,
-            loss="margin" if "dlr" in attack.losses else attack.loss,
-            targeted=False,
-            eot=dataclasses.replace(attack.eot, draws=min(attack.eot.draws, draws)),
-            schedule=ALL_DRAWS,
-            **({"targets": 1} if hasattr(attack, "targets") else {}),
-        )
+        stage_of(name): _for_two_classes(attack, trial.settings.check_draws)
         for name, attack in attacks.items()
         if name in names
     }
+
+
+def _for_two_classes(attack: AttackSettings, draws: int) -> AttackSettings:
+    changes: dict[str, Any] = {
+        "loss": "margin" if "dlr" in attack.losses else attack.loss,
+        "targeted": False,
+        "eot": dataclasses.replace(attack.eot, draws=min(attack.eot.draws, draws)),
+        "schedule": ALL_DRAWS,
+    }
+    if hasattr(attack, "targets"):
+        changes["targets"] = 1
+    return dataclasses.replace(attack, **changes)
 
 
 def stage_of(name: str) -> str:
