@@ -36,11 +36,13 @@ from pnil_tf.vocabulary import (
     ATTACKS,
     AUGMENTATIONS,
     AVERAGES,
+    BACKBONE_PREFIX,
     EFFORTS,
     ENGINES,
     KEEP,
     LOG_VARIANCES,
     LOSSES,
+    MODELS,
     NORMS,
     OUTPUT_KINDS,
 )
@@ -221,8 +223,18 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
     },
     "model": {
         "model": (
-            _choice("small_cnn", "resnet11"),
-            "The classifier; the paper's for the data set unless given.",
+            _STRING,
+            f"The classifier: {', '.join(MODELS)}, or {BACKBONE_PREFIX}NAME with any network of "
+            "keras.applications, as MobileNetV2; the paper's for the data set unless given.",
+        ),
+        "weights": (
+            _STRING,
+            "File of pretrained weights for a network of keras.applications, without its last "
+            "layers (..._notop.h5); random ones unless given. Nothing is downloaded.",
+        ),
+        "freeze_batch_norm": (
+            _BOOLEAN,
+            "Leave the batch normalization of pretrained weights as it is.",
         ),
         "width": (_INTEGER, "Channels of the classifier's first convolution."),
         "pixel_range": (
@@ -465,6 +477,7 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         "evaluate": (_BOOLEAN, "Measure the evaluation's attacks."),
         "eot": (_BOOLEAN, "Measure PGD over draws, batch and chunk sizes."),
         "antithetic": (_BOOLEAN, "Compare antithetic with independent draws."),
+        "certify": (_BOOLEAN, "Measure a certificate's draws, and their noise alone."),
         "sweep": (_BOOLEAN, "Try settings of the attack pgd_strong."),
         "memory": (_BOOLEAN, "Measure the peak memory of evaluations."),
         "benchmark_run": (_STRING, "Folder of the run whose classifier is attacked."),
@@ -472,7 +485,7 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         "eot_samples": (_INTEGER, "Draws per gradient of PGD."),
         "attack_steps": (_INTEGER, "Steps of PGD; SPSA takes a fifth of them."),
         "spsa_samples": (_INTEGER, "Evaluations per step of SPSA."),
-        "benchmark_model": (_choice("small_cnn", "resnet11"), "The classifier to measure."),
+        "benchmark_model": (_choice(*MODELS), "The classifier to measure."),
         "benchmark_width": (_INTEGER, "Its width; the model's default unless given."),
         "batch_size": (_INTEGER, "Images per training step."),
         "steps": (_INTEGER, "Training steps per round."),

@@ -8,9 +8,12 @@ from typing import Any
 
 import keras
 
+from pnil_tf.backbones import backbone, is_backbone
 from pnil_tf.contract.pixel_range import UNIT, PixelRange
 from pnil_tf.errors import UserError
 from pnil_tf.layers import PNILLayer
+from pnil_tf.vocabulary import BACKBONE_PREFIX
+from pnil_tf.vocabulary import MODELS as NAMES
 
 _WIDTH = 16
 _HIDDEN = 100
@@ -103,6 +106,7 @@ def _in_front(pnil: Any, pixel_range: PixelRange) -> list[Any]:
 
 
 MODELS: dict[str, Callable[..., keras.Model]] = {"small_cnn": small_cnn, "resnet11": resnet11}
+assert tuple(MODELS) == NAMES
 
 
 def build_model(
@@ -113,15 +117,31 @@ def build_model(
     width: int | None = None,
     pnil: PNILLayer | None = None,
     pixel_range: PixelRange = UNIT,
+    weights: str | None = None,
+    freeze_batch_norm: bool = False,
 ) -> keras.Model:
-    """Returns the classifier that a name stands for, freshly initialised.
+    """Returns the classifier that a name stands for.
+
+    Its weights are freshly initialised, but for those that a backbone takes from a file; see
+    `backbones.backbone`.
 
     Raises:
-        UserError: If no model has this name.
+        UserError: If no model has this name, or a backbone cannot be had so.
     """
+    if is_backbone(name):
+        return backbone(
+            name,
+            input_shape,
+            num_classes,
+            pnil=pnil,
+            pixel_range=pixel_range,
+            weights=weights,
+            freeze_batch_norm=freeze_batch_norm,
+        )
     if name not in MODELS:
         raise UserError(
-            f"No model has this name. Received: {name!r}. Choose one of {', '.join(MODELS)}."
+            f"No model has this name. Received: {name!r}. Choose one of {', '.join(MODELS)}, or "
+            f"{BACKBONE_PREFIX}NAME."
         )
     sizes = {} if width is None else {"width": width}
     return MODELS[name](input_shape, num_classes, pnil=pnil, pixel_range=pixel_range, **sizes)

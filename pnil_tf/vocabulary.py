@@ -32,6 +32,12 @@ NORMS = ("linf", "l2")
 LOSSES = ("cross_entropy", "margin", "dlr")
 """What an attack can make large."""
 
+MODELS = ("small_cnn", "resnet11")
+"""The classifiers of `pnil_tf.models`, by name."""
+
+BACKBONE_PREFIX = "keras_applications:"
+"""What stands before the name of a network of `keras.applications`."""
+
 AVERAGES = ("loss", "logits")
 """What can be averaged over the draws of a stochastic model."""
 

@@ -21,7 +21,7 @@ FLOORS = [
     {"evaluation"},
     {"training", "data", "surgery", "models", "pictures"},
     {"attacks"},
-    {"layers", "log_variance"},
+    {"layers", "log_variance", "backbones"},
     {"contract"},
     {"input_gradient", "copying"},
     {"rng", "arrays", "checksums", "flagfiles"},

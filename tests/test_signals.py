@@ -34,6 +34,32 @@ def test_python_unwinds_its_stack(number, status):
     assert process.returncode in (status, -number, 130)
 
 
+# TensorFlow's C++ aborts where Python, which it asks for something, answers with an exception.
+WITHIN_ANOTHER_PACKAGE = """
+import os, signal, sysconfig
+code = "def work():\\n    os.kill(os.getpid(), signal.{})\\n    print('its work is done')"
+other = {{"os": os, "signal": signal, "__name__": "another"}}
+exec(compile(code, os.path.join(sysconfig.get_path("purelib"), "another.py"), "exec"), other)
+
+def ours():
+    try:
+        other["work"]()
+        print("went on")
+    finally:
+        print("kept")
+
+ours()
+"""
+
+
+@pytest.mark.parametrize(("number", "status"), [("SIGTERM", 143), ("SIGINT", -signal.SIGINT)])
+def test_another_package_is_not_torn_out_of_its_work(number, status):
+    code = SETUP + WITHIN_ANOTHER_PACKAGE.format(number)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines() == ["its work is done", "kept"]
+    assert done.returncode == status
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_operation_that_does_not_return_is_left(number):
     process = subprocess.Popen([sys.executable, "-c", SETUP + DEAF], stdout=-1, stderr=-1)

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from pnil_tf.attacks.eot import Predict
 from pnil_tf.benchmark.antithetic import antithetic_benchmark
+from pnil_tf.benchmark.certify import certify_benchmark
 from pnil_tf.benchmark.eot import eot_benchmark
 from pnil_tf.benchmark.epoch import epoch_benchmark
 from pnil_tf.benchmark.evaluate import pgd_benchmark, spsa_benchmark
@@ -137,5 +138,7 @@ def _attacks(
             predict, x, y, epsilon, steps=settings.attack_steps, rounds=rounds
         )
         yield "antithetic", rows
+    if settings.certify:
+        yield "certify", certify_benchmark(predict, x, rounds=rounds)
     if settings.sweep:
         yield "sweep", pgd_strong_sweep(predict, x, y, epsilon, settings.eot_samples)

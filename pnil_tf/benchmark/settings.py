@@ -8,7 +8,7 @@ from pnil_tf.errors import UserError, argument
 from pnil_tf.validation import check_types, require_count
 
 WITHOUT_RUN = ("train", "epoch", "startup")
-ATTACKS = ("evaluate", "eot", "antithetic", "sweep")
+ATTACKS = ("evaluate", "eot", "antithetic", "sweep", "certify")
 WITH_RUN = (*ATTACKS, "memory")
 """The benchmarks, by what they need; those of `WITH_RUN` need a trained classifier."""
 
@@ -30,6 +30,7 @@ class BenchmarkSettings:
         eot: Whether to measure PGD over draws, batch and chunk sizes.
         antithetic: Whether to compare antithetic with independent draws.
         sweep: Whether to try settings of `pgd_strong`.
+        certify: Whether to measure a certificate's draws, and their noise alone.
         memory: Whether to measure the peak memory of evaluations.
         benchmark_run: Folder of the run whose classifier is attacked.
         images: Test images for PGD; SPSA takes a tenth of them.
@@ -51,6 +52,7 @@ class BenchmarkSettings:
     eot: bool = False
     antithetic: bool = False
     sweep: bool = False
+    certify: bool = False
     memory: bool = False
     benchmark_run: str | None = None
     images: int = 100

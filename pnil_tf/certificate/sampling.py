@@ -70,6 +70,7 @@ class Sampler:
         classes: How many there are.
         batch_size: Draws in one pass, which bounds the memory; rounded up to a multiple of
             `DRAWS_OF_A_BLOCK`.
+        draw: What the noise of a block is; a benchmark has ready noise.
     """
 
     def __init__(
@@ -78,8 +79,9 @@ class Sampler:
         image_shape: tuple[int, ...],
         classes: int,
         batch_size: int,
+        draw: Callable[[Any, Any, Any, Any], Any] = gaussian,
     ) -> None:
-        self._predict, self._classes = predict, classes
+        self._predict, self._classes, self._draw = predict, classes, draw
         self._blocks = -(-batch_size // DRAWS_OF_A_BLOCK)
         image = tf.TensorSpec(image_shape, tf.float32)
         long, whole = (tf.TensorSpec([], kind) for kind in (tf.int64, tf.int32))
@@ -121,7 +123,7 @@ class Sampler:
 
         def noise(shape: Any, call: int) -> Any:
             part = tf.concat([[DRAWS_OF_A_BLOCK], shape[1:]], axis=0)
-            each = [gaussian(part, key, stream, first + i) for i in range(self._blocks)]
+            each = [self._draw(part, key, stream, first + i) for i in range(self._blocks)]
             return tf.concat(each, axis=0)
 
         with rng.noise_from(noise):

@@ -60,6 +60,8 @@ def _new_model(job: TrainingJob) -> AdversarialModel:
         width=settings.model.width,
         pnil=layer,
         pixel_range=job.pixel_range,
+        weights=settings.model.weights,
+        freeze_batch_norm=settings.model.freeze_batch_norm,
     )
     # Without noise of its own a classifier has nothing to average over.
     noisy = settings.model.pnil and settings.model.noise_at_inference

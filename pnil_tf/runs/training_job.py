@@ -9,11 +9,12 @@ import tensorflow as tf
 
 from pnil_tf.attacks.eot import EOT
 from pnil_tf.attacks.one_step import StepAttack, step_attack
+from pnil_tf.backbones import check_backbone, is_backbone, kept_values
 from pnil_tf.contract.pixel_range import PixelRange
 from pnil_tf.data import Dataset, load
 from pnil_tf.data.memory import check_room
 from pnil_tf.errors import argument
-from pnil_tf.models import hidden_weights
+from pnil_tf.models import build_model, hidden_weights
 from pnil_tf.runs.settings import TrainSettings
 from pnil_tf.training.strategy import configure_precision, is_chief, make_strategy
 from pnil_tf.validation import require
@@ -76,6 +77,8 @@ def prepare(settings: TrainSettings) -> TrainingJob:
         UserError: If the settings cannot be followed.
     """
     settings.require_radius()
+    if is_backbone(str(settings.model.model)):
+        check_backbone(str(settings.model.model), settings.model.weights)
     attack = _training_attack(settings)
     strategy = make_strategy(settings.device)
     _check_batch(settings, strategy)
@@ -89,19 +92,26 @@ def prepare(settings: TrainSettings) -> TrainingJob:
         f"A batch must not be larger than the training set of {len(data.train)} images, as "
         f"{argument('batch_size', settings.optimization.batch_size)} is. Make it smaller.",
     )
-    _check_memory(settings, data)
+    _check_model(settings, data)
     return TrainingJob(settings, attack, strategy, data)
 
 
-def _check_memory(settings: TrainSettings, data: Dataset) -> None:
-    """Refuses images so large that a batch of them, or the classifier, would fill the memory."""
+def _check_model(settings: TrainSettings, data: Dataset) -> None:
+    """Refuses a network that cannot be built for these images, or would fill the memory."""
     height, width, channels = data.input_shape
-    batch = settings.optimization.batch_size
-    weights = hidden_weights(str(settings.model.model), data.input_shape, settings.model.width)
-    pixels = batch * height * width * channels
+    batch, asked = settings.optimization.batch_size, settings.model
+    weights = hidden_weights(str(asked.model), data.input_shape, asked.width)
+    values = batch * height * width * channels * _BATCH_COPIES
+    if is_backbone(str(asked.model)):
+        # Built to be looked at: a file of weights that does not fit is known before a run begins.
+        network = build_model(
+            str(asked.model), data.input_shape, data.num_classes, weights=asked.weights
+        )
+        weights = network.count_params()
+        values += batch * kept_values(network)
     check_room(
         f"A training on images of {height} x {width} x {channels}",
-        _FLOAT_BYTES * (_BATCH_COPIES * pixels + _WEIGHT_COPIES * weights),
+        _FLOAT_BYTES * (values + _WEIGHT_COPIES * weights),
         f"batches of {batch} and a classifier of some {weights:,} weights"
         if weights
         else f"batches of {batch}",

@@ -22,7 +22,14 @@ from pnil_tf.validation import (
     require_one_of,
     require_positive,
 )
-from pnil_tf.vocabulary import AUGMENTATIONS, INITIAL_SIGMA, KEEP, LOG_VARIANCES
+from pnil_tf.vocabulary import (
+    AUGMENTATIONS,
+    BACKBONE_PREFIX,
+    INITIAL_SIGMA,
+    KEEP,
+    LOG_VARIANCES,
+    MODELS,
+)
 
 # The paper's budgets, pixels in [0, 1].
 PAPER_EPSILON = {"mnist": 8 / 255, "fashion_mnist": 4 / 255, "cifar10": 0.03}
@@ -87,8 +94,12 @@ class ModelSettings:
     """The classifier and its noise layer.
 
     Args:
-        model: `"small_cnn"` or `"resnet11"`; `None` takes the paper's for the data set.
-        width: Channels of the first convolution; `None` takes the model's default.
+        model: One of `MODELS`, or `"keras_applications:NAME"` with the name of a network of
+            `keras.applications`; `None` takes the paper's for the data set.
+        width: Channels of the first convolution; `None` takes the model's default. Networks of
+            `keras.applications` have their own.
+        weights: File of weights with which such a network starts; `None` for random ones.
+        freeze_batch_norm: Whether its `BatchNormalization` layers stay as that file has them.
         pnil: Whether a `PNILLayer` stands in front.
         pnil_sigma: Standard deviation with which its noise starts, > 0, as a share of the pixel
             range.
@@ -109,6 +120,8 @@ class ModelSettings:
 
     model: str | None = None
     width: int | None = None
+    weights: str | None = None
+    freeze_batch_norm: bool = False
     pnil: bool = False
     pnil_sigma: float = INITIAL_SIGMA
     pnil_per_channel: bool = False
@@ -152,6 +165,30 @@ class ModelSettings:
         )
         if self.width is not None:
             _require_positive(self, "width")
+        self._check_model()
+
+    def _check_model(self) -> None:
+        if self.model is not None and self.model.startswith(BACKBONE_PREFIX):
+            require(
+                self.width is None,
+                f"A network of keras.applications has its own width. Received: "
+                f"{argument('width', self.width)}. Leave it out.",
+            )
+            require(
+                self.weights is not None or not self.freeze_batch_norm,
+                f"{argument('freeze_batch_norm', True)} keeps the statistics of pretrained "
+                f"weights, and there are none. Give {argument('weights')}, or leave it out.",
+            )
+            return
+        if self.model is not None:
+            require_one_of("model", self.model, (*MODELS, f"{BACKBONE_PREFIX}NAME"))
+        for name in ("weights", "freeze_batch_norm"):
+            require(
+                not getattr(self, name),
+                f"{argument(name)} is about the networks of keras.applications. Received: "
+                f"{argument('model', self.model or 'the default')}. Leave it out, or give "
+                f"{argument('model', BACKBONE_PREFIX + 'NAME')}.",
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pnil_tf.benchmark import antithetic, eot, sweep
+from pnil_tf.benchmark import antithetic, certify, eot, sweep
 from pnil_tf.benchmark.antithetic import antithetic_benchmark
+from pnil_tf.benchmark.certify import certify_benchmark
 from pnil_tf.benchmark.eot import eot_benchmark
 from pnil_tf.benchmark.evaluate import pgd_benchmark, spsa_benchmark
 from pnil_tf.benchmark.plain import plain_pgd, plain_spsa
@@ -42,6 +43,14 @@ def test_rows_of_pgd():
     assert all(row["accuracy"] == 0.0 and row["per_second"] > 0 for row in rows)
     # The floor is that of the plain procedure: 4 steps of 4 draws, 2 operations each.
     assert len({row["floor_per_second"] for row in rows}) == 1
+
+
+def test_rows_of_certify(monkeypatch):
+    monkeypatch.setattr(certify, "_DRAWS", 100)
+    rows = certify_benchmark(predict, X, rounds=1)
+    assert [row["draws"] for row in rows] == ["ready noise", "certify", "the noise alone"]
+    assert rows[0]["ratio"] == 1.0
+    assert all(row["per_second"] > 0 and row["times_floor"] > 0 for row in rows)
 
 
 def test_rows_of_spsa():

@@ -153,6 +153,40 @@ def test_the_bound_never_passes_the_exact_shift_of_a_probability(W, B, x, d, cut
     assert bound <= share(x + d) + 1e-9
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    features,
+    st.floats(0.001, 0.3),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from(NORMS),
+    st.sampled_from(["in a box", "outside of a box", "half-space"]),
+)
+def test_of_several_features_the_bound_never_passes_the_exact_shift_either(
+    parts, epsilon, seed, norm, region
+):
+    """Regions whose share is known: boxes around the image, and what a linear classifier says."""
+    W, B, x = np.array(parts).T
+    generator = np.random.default_rng(seed)
+    sigma = np.exp((x * W + B) / 2)
+    half = np.exp(generator.uniform(-3, 3, len(x)))
+    weakest = 1 / sigma**2 if norm == "linf" else (sigma == sigma.min()).astype(float)
+    w = weakest if generator.random() < 0.5 else generator.normal(size=len(x))
+    b = generator.normal() * np.linalg.norm(w * sigma) - w @ x
+    steps = [generator.normal(size=len(x)), np.where(W < 0, -1.0, 1.0), -w, -np.sign(w)]
+    step = steps[generator.integers(len(steps))]
+    step *= epsilon / (np.abs(step).max() if norm == "linf" else np.linalg.norm(step))
+
+    def share(at):
+        sigma = np.exp((at * W + B) / 2)
+        if region == "half-space":
+            return special.ndtr((w @ at + b) / np.linalg.norm(w * sigma))
+        inside = special.ndtr((x + half - at) / sigma) - special.ndtr((x - half - at) / sigma)
+        return inside.prod() if region == "in a box" else 1 - inside.prod()
+
+    bound = any_single_draw(share(x), divergence(epsilon, np.abs(W), sigma, norm))
+    assert bound <= share(x + step) + 1e-9
+
+
 @pytest.mark.parametrize("share", [0.6, 0.9, 0.999])
 def test_the_least_share_has_exactly_the_divergence(share):
     for budget in (1e-6, 1e-3, 0.05):

@@ -5,7 +5,11 @@ import pytest
 import tensorflow as tf
 from scipy import special, stats
 
+from pnil_tf.certificate.bounds import lower_confidence
+from pnil_tf.certificate.counting import Counting
 from pnil_tf.certificate.sampling import DRAWS_OF_A_BLOCK, Sampler, gaussian
+from pnil_tf.certificate.settings import CertificateSettings
+from pnil_tf.evaluation.store import Store
 from pnil_tf.layers import PNILLayer
 
 SHAPE = (2, 2, 1)
@@ -47,6 +51,20 @@ def test_the_share_is_that_of_the_normal_distribution(linear):
     image = np.full(SHAPE, 0.25, np.float32)
     hits = Sampler(linear, SHAPE, 2, 200).counts(image, 1, 0, 20_000)[1]
     assert stats.binomtest(int(hits), 20_000, special.ndtr(1.0 / 2.0)).pvalue > 1e-6
+
+
+def test_of_1000_images_the_drawn_bound_fails_no_more_often_than_alpha_says(linear, tmp_path):
+    """As `certify` draws: some draws choose the class, others bound its share."""
+    x = np.random.default_rng(8).uniform(-1.0, 1.0, (1000, *SHAPE)).astype(np.float32)
+    asked = CertificateSettings(epsilon=0.1, draws=200, selection_draws=20, alpha=0.05, seed=9)
+    sampler = Sampler(linear, SHAPE, 2, 200)
+    found = Counting(sampler, x, asked, Store(tmp_path / "pieces", {}, resume=False)).of_all()
+    bound = lower_confidence(found["hits"], asked.draws, asked.alpha)
+    above = special.ndtr(x.reshape(1000, -1).sum(axis=1) / 2.0)
+    share = np.where(found["selected"] == 1, above, 1.0 - above)
+    failed = (bound > share).sum()
+    assert failed <= stats.binom.ppf(1 - 1e-6, 1000, asked.alpha)
+    assert failed >= 10  # a bound that never fails would be far too low
 
 
 def test_answers_that_are_not_finite_are_counted_apart():

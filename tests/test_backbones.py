@@ -1,0 +1,135 @@
+"""Networks of keras.applications as classifiers: their pixels, their weights, what is refused."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from command import run
+from jpeg_folder import write_jpegs
+
+from pnil_tf.backbones import _homes, backbone, check_backbone, kept_values, preprocessing
+from pnil_tf.contract.classifier import classifier_of
+from pnil_tf.contract.pixel_range import BYTES, SIGNED, UNIT
+from pnil_tf.errors import UserError
+from pnil_tf.layers import PNILLayer
+from pnil_tf.training.settings import ModelSettings
+
+NAME = "keras_applications:MobileNetV2"
+HOMES = {home.__name__: home for home in _homes().values()}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A file as Keras keeps pretrained weights, with statistics that are not those of a start."""
+    network = keras.applications.MobileNetV2((32, 32, 3), include_top=False, weights=None)
+    generator = np.random.default_rng(0)
+    network.set_weights([generator.uniform(0.5, 1.5, w.shape) for w in network.get_weights()])
+    file = tmp_path_factory.mktemp("weights") / "mobilenet_v2_no_top.weights.h5"
+    network.save_weights(file)
+    return file
+
+
+@pytest.mark.parametrize("pixel_range", [UNIT, BYTES, SIGNED])
+@pytest.mark.parametrize("home", HOMES.values(), ids=HOMES)
+def test_pixels_are_prepared_as_each_network_wants_them(home, pixel_range):
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 5, 4, 3)).astype(np.float32)
+    x = np.asarray(pixel_range.from_unit(pixels / 255.0), np.float32)
+    for step in preprocessing(home, pixel_range):
+        x = step(x)
+    np.testing.assert_allclose(x, home.preprocess_input(pixels.copy()), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(("channels", "pixel_range"), [(3, BYTES), (1, UNIT)])
+def test_a_classifier_takes_its_own_pixels_and_answers_with_logits(tmp_path, channels, pixel_range):
+    shape = (32, 40, channels)
+    model = backbone(NAME, shape, 2, pnil=PNILLayer(), pixel_range=pixel_range)
+    assert isinstance(model.layers[1], PNILLayer)
+    assert model.output_shape == (None, 2)
+    found = classifier_of(model, image_shape=shape)
+    assert found.outputs.kind == "logits"
+    assert found.pixel_range == pixel_range
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
+    assert len(again.weights) == len(model.weights)
+
+
+def test_what_a_step_keeps_is_counted_within_the_network():
+    small, large = (kept_values(backbone(NAME, (side, side, 3), 2)) for side in (32, 64))
+    assert 3.5 < large / small < 4.5
+    assert small > 100 * 32 * 32
+
+
+def test_weights_come_from_a_file_and_batch_normalization_may_stay_as_it_is(weights):
+    network = keras.applications.MobileNetV2((32, 32, 3), include_top=False, weights=None)
+    network.load_weights(weights)
+    expected = network.get_weights()
+    model = backbone(NAME, (32, 32, 3), 2, weights=str(weights), freeze_batch_norm=True)
+    inner = next(layer for layer in model.layers if isinstance(layer, keras.Model))
+    for value, given in zip(inner.get_weights(), expected, strict=True):
+        np.testing.assert_array_equal(value, given)
+    frozen = [layer for layer in inner.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    assert frozen
+    assert not any(layer.trainable_weights for layer in frozen)
+    x = np.random.default_rng(0).uniform(size=(4, 32, 32, 3)).astype(np.float32)
+    np.testing.assert_array_equal(model(x, training=True), model(x, training=False))
+    assert len(model.trainable_weights) == len(inner.trainable_weights) + 2
+
+
+def test_what_cannot_be_built_is_refused(weights, tmp_path):
+    with pytest.raises(UserError, match="Did you mean 'MobileNetV2'"):
+        check_backbone("keras_applications:MobilNetV2", None)
+    with pytest.raises(UserError, match=r"nothing is downloaded.*weights='imagenet'"):
+        check_backbone(NAME, "imagenet")
+    with pytest.raises(UserError, match=r"no file of weights at 'x/y\.h5'"):
+        check_backbone(NAME, "x/y.h5")
+    with pytest.raises(UserError, match=r"too small for MobileNetV2.*at least 32x32"):
+        backbone(NAME, (28, 28, 1), 10)
+    with pytest.raises(UserError, match=r"one or three channels\. Received: 4"):
+        backbone(NAME, (32, 32, 4), 10)
+    with pytest.raises(UserError, match="does not hold the weights of MobileNet without its last"):
+        backbone("keras_applications:MobileNet", (32, 32, 3), 2, weights=str(weights))
+    damaged = tmp_path / "damaged.weights.h5"
+    damaged.write_bytes(weights.read_bytes()[:5000])
+    with pytest.raises(UserError, match="does not hold the weights of MobileNetV2"):
+        backbone(NAME, (32, 32, 3), 2, weights=str(damaged))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model": NAME, "width": 8}, "has its own width. Received: width=8"),
+        ({"model": NAME, "freeze_batch_norm": True}, "Give weights, or leave it out"),
+        ({"model": "small_cnn", "weights": "x.h5"}, "weights is about the networks of keras"),
+        ({"weights": "x.h5"}, "Received: model='the default'"),
+        ({"model": "resnet50"}, "must be one of small_cnn, resnet11, keras_applications:NAME"),
+    ],
+)
+def test_settings_that_do_not_fit_a_model_are_refused(settings, message):
+    with pytest.raises(UserError, match=message):
+        ModelSettings(**settings)
+
+
+@pytest.mark.slow
+def test_from_photographs_in_files_to_an_evaluation(tmp_path, weights):
+    pytest.importorskip("grain")
+    write_jpegs(tmp_path / "pets", size=32)
+    flags = [f"--dataset=folder:{tmp_path / 'pets'}", "--image_size=32", "--data_in_memory=false"]
+    flags += [f"--model={NAME}", "--pixel_range=0,255", "--pnil", "--epsilon=4/255"]
+    flags += ["--batch_size=8", "--epochs=1", "--guard=off", "--validation_images=4"]
+    flags += ["--evaluation_images=4", f"--runs_dir={tmp_path}"]
+    refused = [*flags, "--name=refused", "--weights=imagenet"]
+    status, _, err = run("train.py", *refused)
+    assert status == 2
+    assert "nothing is downloaded" in err
+    assert "Images:" not in err  # said before any image was read
+    pretrained = [*flags, "--name=run", f"--weights={weights}", "--freeze_batch_norm"]
+    status, _, err = run("train.py", *pretrained)
+    assert status == 0, err
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["result"] is not None
+    attack = ["--attacks=pgd", "--steps=2", "--images=4", "--nochecks", "--eot_samples=2"]
+    status, _, err = run("evaluate.py", f"--model={tmp_path / 'run'}", *attack)
+    assert status == 0, err
+    out = tmp_path / "export"
+    status, _, err = run("export.py", f"--model={tmp_path / 'run'}", f"--output={out}")
+    assert status == 0, err
