@@ -11,6 +11,7 @@ from keras.src.layers.preprocessing.image_preprocessing.base_image_preprocessing
     BaseImagePreprocessingLayer as ImagePreprocessing,
 )
 from keras.src.losses.losses import LossFunctionWrapper
+from keras.src.models.functional import Functional
 from tensorflow.python.framework import op_def_registry
 from tensorflow.python.saved_model import loader_impl
 
@@ -18,6 +19,7 @@ __all__ = [
     "ImagePreprocessing",
     "LossFunctionWrapper",
     "all_layers",
+    "answers_as_its_graph",
     "attached_logits",
     "called_with",
     "global_seed_state",
@@ -65,6 +67,15 @@ def takers(graph: keras.Model, tensor: Any) -> list[tuple[Any, list[Any]]]:
         for node in graph._nodes_by_depth[depth]
         if any(taken is tensor for taken in node.input_tensors)
     ]
+
+
+def answers_as_its_graph(model: keras.Model) -> bool:
+    """Whether calling a Sequential or functional model runs its graph, and no `call` of its own."""
+    stock = keras.Sequential if isinstance(model, keras.Sequential) else Functional
+    return all(
+        name not in vars(model) and getattr(type(model), name) is getattr(stock, name)
+        for name in ("call", "__call__")
+    )
 
 
 def called_with(graph: keras.Model, argument: str) -> list[tuple[Any, Any]]:

@@ -1,8 +1,8 @@
 """How a process that uses TensorFlow ends: with its status, and without taking Python apart.
 
 TensorFlow's threads do not hear that Python ends. One that is still at work, as behind a stream of
-prefetched batches or an interrupted operation, then meets memory that is gone, and the process dies
-of a segmentation fault in place of its status. To take apart large graphs takes seconds, too.
+prefetched batches or an interrupted operation, may meet memory that is gone, and end the process
+otherwise than with its status. To take apart large graphs takes seconds, too.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from pnil_tf.keras_internals import (
     ImagePreprocessing,
     LossFunctionWrapper,
     all_layers,
+    answers_as_its_graph,
     attached_logits,
     called_with,
     global_seed_state,
@@ -126,6 +127,16 @@ def test_the_arguments_of_calls_are_found():
     dropout = keras.layers.Dropout(0.5)
     outputs = keras.layers.Dense(2)(dropout(inputs, training=True))
     assert called_with(keras.Model(inputs, outputs), "training") == [(dropout, True)]
+
+
+def test_a_model_with_a_call_of_its_own_is_told_from_its_graph():
+    class Own(keras.Sequential):
+        def call(self, x, training=None, mask=None):
+            return x
+
+    layers = [keras.Input((4,)), keras.layers.Dense(2)]
+    assert all(map(answers_as_its_graph, (functional(), keras.Sequential(layers))))
+    assert not answers_as_its_graph(Own(layers))
 
 
 def test_a_layer_that_is_taken_out_leaves_no_weights():

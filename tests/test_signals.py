@@ -34,6 +34,42 @@ def test_python_unwinds_its_stack(number, status):
     assert process.returncode in (status, -number, 130)
 
 
+# TensorFlow's C++ aborts where Python, which it asks for something, answers with an exception.
+WITHIN_ANOTHER_PACKAGE = """
+import os, signal, sysconfig
+from pnil_tf.visible import visible
+
+code = "def work():\\n    os.kill(os.getpid(), signal.{number})\\n    {then}"
+other = {{"os": os, "signal": signal, "visible": visible, "__name__": "another"}}
+exec(compile(code, os.path.join(sysconfig.get_path("purelib"), "another.py"), "exec"), other)
+
+def ours():
+    try:
+        other["work"]()
+        print("went on")
+    finally:
+        print("kept")
+
+ours()
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "then", "said"),
+    [
+        ("SIGTERM", 143, "print('its work is done')", ["its work is done", "kept"]),
+        ("SIGINT", -signal.SIGINT, "print('its work is done')", ["its work is done", "kept"]),
+        ("SIGTERM", 143, "while True: visible('')", ["kept"]),
+    ],
+    ids=["SIGTERM", "Ctrl-C", "calls ours"],
+)
+def test_another_package_is_not_torn_out_of_its_work(number, status, then, said):
+    code = SETUP + WITHIN_ANOTHER_PACKAGE.format(number=number, then=then)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines() == said
+    assert done.returncode == status
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_operation_that_does_not_return_is_left(number):
     process = subprocess.Popen([sys.executable, "-c", SETUP + DEAF], stdout=-1, stderr=-1)

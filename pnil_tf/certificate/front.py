@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from pnil_tf import rng
 from pnil_tf.contract.checks import check_beside_others, check_each_alone, check_noise
@@ -19,7 +20,13 @@ from pnil_tf.contract.classifier import Classifier, random_images
 from pnil_tf.contract.trace import Trace, traced_or_none
 from pnil_tf.copying import as_graph
 from pnil_tf.errors import UserError
-from pnil_tf.keras_internals import all_layers, called_with, is_stateful, takers
+from pnil_tf.keras_internals import (
+    all_layers,
+    answers_as_its_graph,
+    called_with,
+    is_stateful,
+    takers,
+)
 from pnil_tf.layers import PNILLayer
 
 # The layer computes in float32, in which its exponential is off by less than a tenth of this.
@@ -52,6 +59,7 @@ _HARMLESS = frozenset(
 _ALONE = 2e-3
 _ALONE_IN_HALF = 0.02
 _HALF = ("float16", "bfloat16")
+_EXACT = ("float32", "float64")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,6 +165,7 @@ def noise_in_front(classifier: Classifier) -> FrontNoise:
             f"{graph.name!r} has {len(noisy)} PNIL layers, and the proof is about exactly one",
             "Put one PNILLayer in front of the model, with add_pnil for example",
         )
+    _check_own_call(model)
     pixels = classifier.pixel_range
     start = FrontNoise(noisy[0], np.asarray(pixels.width), np.asarray(pixels.low))
     found, passed = _walk(graph, start)
@@ -184,16 +193,18 @@ def provable(classifier: Classifier, unit: np.ndarray) -> FrontNoise:
     unit = np.concatenate([unit, random_images(unit.shape[1:])])
     if check_noise(classifier, unit):
         raise _void("the network behind the noise is random itself", _TAKE_OUT)
-    check_beside_others(classifier, unit)
     half = any(layer.compute_dtype in _HALF for layer in all_layers(classifier.model))
-    check_each_alone(classifier, unit, alone=4, tolerance=_ALONE_IN_HALF if half else _ALONE)
+    tolerance = _ALONE_IN_HALF if half else _ALONE
+    _check_noise_hides(classifier, found, unit, tolerance)
+    check_beside_others(classifier, unit)
+    check_each_alone(classifier, unit, alone=4, tolerance=tolerance)
     return found
 
 
 def _walk(graph: keras.Model, seen: FrontNoise) -> tuple[bool, FrontNoise]:
     """Follows the image until the noise; whether it came there, and how it was scaled."""
     (tensor,) = graph.inputs
-    if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype)):
+    if keras.backend.standardize_dtype(tensor.dtype) not in _EXACT:
         raise _void(
             f"the model's input has the type {tensor.dtype}, so that images are rounded before "
             "the noise",
@@ -212,6 +223,7 @@ def _walk(graph: keras.Model, seen: FrontNoise) -> tuple[bool, FrontNoise]:
             return True, seen
         inner = as_graph(operation)
         if inner is not None and len(inner.inputs) == 1 and len(inner.outputs) == 1:
+            _check_own_call(operation)
             found, seen = _walk(inner, seen)
             if found:
                 return True, seen
@@ -219,6 +231,15 @@ def _walk(graph: keras.Model, seen: FrontNoise) -> tuple[bool, FrontNoise]:
             seen = _scaled(operation, tensor.shape, seen)
         (tensor,) = results
     return False, seen
+
+
+def _check_own_call(model: keras.Model) -> None:
+    if not answers_as_its_graph(model):
+        raise _void(
+            f"{model.name!r} is a {type(model).__name__}, a class with a call of its own, which "
+            "may show the network the image beside the noise",
+            "Pass a Sequential or functional model that is no subclass",
+        )
 
 
 def _scaled(layer: Any, shape: tuple[int | None, ...], seen: FrontNoise) -> FrontNoise:
@@ -296,7 +317,7 @@ def _check_layer(layer: PNILLayer) -> None:
 
 
 def _check_precision(layer: Any) -> None:
-    if layer.compute_dtype not in ("float32", "float64"):
+    if layer.compute_dtype not in _EXACT:
         raise _void(
             f"{layer.name!r} computes in {layer.compute_dtype}, which rounds the image before the "
             "noise",
@@ -377,6 +398,32 @@ def _check_behind(classifier: Classifier) -> None:
         raise _void(
             "the network uses the statistics of the batch at inference",
             "Look for BatchNormalization called with training=True",
+        )
+
+
+def _check_noise_hides(
+    classifier: Classifier, found: FrontNoise, unit: np.ndarray, tolerance: float
+) -> None:
+    """Refuses a classifier that sees the image otherwise than through the noise.
+
+    Noise that carries every image to one point must leave the answers that this point has. If it
+    does not, another way leads around the noise, or its size is not the one that is known of it.
+    """
+    (point,) = random_images(unit.shape[1:], 1)
+    sigma = np.stack([found.sigma(image) for image in unit])
+    to_point = tf.constant((point - unit) / sigma, tf.float32)
+    with rng.noise_from(lambda shape, call: to_point):
+        hidden = classifier.predict(unit).numpy()
+    with rng.noise_off():
+        usual = classifier.predict(unit).numpy()
+        expected = classifier.predict(np.repeat(point[np.newaxis], len(unit), axis=0)).numpy()
+    # Honest networks differ by some millionths of the spread, in bfloat16 by 1e-4.
+    allowed = tolerance * float(np.ptp(usual)) + 1e-4 * float(np.abs(usual).max()) + 1e-6
+    if not np.abs(hidden - expected).max() <= allowed:
+        raise _void(
+            "its answers tell images apart that the noise has made alike, so that the network sees "
+            "the image beside the noise, or other noise than it seems",
+            "Let the noise layer alone see the image",
         )
 
 

@@ -2,15 +2,17 @@
 
 A read-out is put on the model's own features, one for each image, that tells a single point of the
 ball's surface from the inside of the ball. So that point is adversarial by construction, while the
-image and random points around it are not; an attack that does not find one there will not find one
-of the model's either. After Zimmermann, Brendel, Tramer and Carlini (2022), "Increasing Confidence
-in Adversarial Robustness Evaluations"; the read-out is a linear discriminant in closed form.
+image and random points around it are not; attacks that do not find one there will not find one of
+the model's either. Those of the evaluation that follow gradients search, one after another. After
+Zimmermann, Brendel, Tramer and Carlini (2022), "Increasing Confidence in Adversarial Robustness
+Evaluations"; the read-out is a linear discriminant in closed form.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,13 +20,15 @@ import tensorflow as tf
 
 from pnil_tf import rng
 from pnil_tf.arrays import Arrays
+from pnil_tf.attacks.attack import Kind
 from pnil_tf.attacks.ball import uniform_in_ball
-from pnil_tf.attacks.settings import AttackSettings
+from pnil_tf.attacks.registry import attacks_of_kind
+from pnil_tf.attacks.settings import ALL_DRAWS, AttackSettings
 from pnil_tf.batching import batches_of
 from pnil_tf.evaluation.judge import distances
 from pnil_tf.evaluation.obfuscation.evidence import FEWEST_PLANTED, NothingPlanted, Planted
 from pnil_tf.evaluation.target import Predict
-from pnil_tf.evaluation.trial import Trial
+from pnil_tf.evaluation.trial import Outcome, Trial
 
 MOST = 32
 """Images with a planted example."""
@@ -58,16 +62,55 @@ _APART = 2.5
 """Radii between images, so that every point of a ball, and near it, has one nearest image."""
 
 
-def planted_examples(trial: Trial, attack: AttackSettings, images: int) -> Planted | NothingPlanted:
-    """Plants adversarial examples and lets an attack search for them.
+def searching(trial: Trial, attacks: Mapping[str, AttackSettings]) -> dict[str, AttackSettings]:
+    """Returns those of an evaluation's attacks that search for what is planted, as they do it.
+
+    They are all that follow gradients, in their order. A search without gradients would find
+    what hidden gradients miss, and so cover up what is to be seen here. Of the two classes of a
+    read-out one is left to go to.
 
     Args:
         trial: The target and its images.
-        attack: The attack.
+        attacks: The settings of the evaluation's attacks, by name.
+    """
+    names = attacks_of_kind(Kind.GRADIENT)
+    return {
+        stage_of(name): _for_two_classes(attack, trial.settings.check_draws)
+        for name, attack in attacks.items()
+        if name in names
+    }
+
+
+def _for_two_classes(attack: AttackSettings, draws: int) -> AttackSettings:
+    changes: dict[str, Any] = {
+        "loss": "margin" if "dlr" in attack.losses else attack.loss,
+        "targeted": False,
+        "eot": dataclasses.replace(attack.eot, draws=min(attack.eot.draws, draws)),
+        "schedule": ALL_DRAWS,
+    }
+    if hasattr(attack, "targets"):
+        changes["targets"] = 1
+    return dataclasses.replace(attack, **changes)
+
+
+def stage_of(name: str) -> str:
+    """What the search of an attack for what is planted is called among the pieces of work."""
+    return f"check-planted-{name}"
+
+
+def planted_examples(
+    trial: Trial, attacks: Mapping[str, AttackSettings], images: int
+) -> Planted | NothingPlanted:
+    """Plants adversarial examples and lets attacks search for them.
+
+    Args:
+        trial: The target and its images.
+        attacks: At least one, by the names of their pieces of work; each sees what those before it
+            have not found.
         images: The first so many images may be used.
 
     Returns:
-        What it found, or why fewer than 10 images allow for a planted example.
+        What they found, or why fewer than 10 images allow for a planted example.
     """
     settings = trial.settings
     images = min(images, len(trial.x))
@@ -90,7 +133,11 @@ def planted_examples(trial: Trial, attack: AttackSettings, images: int) -> Plant
     sound = (intact >= _INTACT) & (fooled >= _FOOLED)
     if sound.sum() < FEWEST_PLANTED:
         return _too_few(int(sound.sum()), len(centres), "have one that enough draws are fooled by")
-    found = 1.0 - inner.attack("check-planted", attack, len(centres)).share
+    last: Outcome | None = None
+    for name, attack in attacks.items():
+        last = inner.attack(name, attack, len(centres), after=last)
+    assert last is not None
+    found = 1.0 - last.share
     return Planted(1.0 - intact[sound], by_construction=fooled[sound], by_attack=found[sound])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,15 @@ from pnil_tf.attacks.settings import ALL_DRAWS, AttackSettings
 from pnil_tf.evaluation.features import spy
 from pnil_tf.evaluation.gradient_probe import probe_gradients
 from pnil_tf.evaluation.judge import Judge
-from pnil_tf.evaluation.obfuscation.evidence import CHECKS, EVALUATION, Evidence, NoiseCells
-from pnil_tf.evaluation.planted import MOST, planted_examples
+from pnil_tf.evaluation.obfuscation.evidence import (
+    CHECKS,
+    EVALUATION,
+    Evidence,
+    NoiseCells,
+    NothingPlanted,
+    Planted,
+)
+from pnil_tf.evaluation.planted import MOST, planted_examples, searching
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.target import Target
 from pnil_tf.evaluation.trial import Outcome, Trial
@@ -106,23 +114,28 @@ def gather(
         eot_curve=_eot_curve(trial, images),
         stronger=_stronger(trial, at_epsilon if main is None else _first(main, images), images),
         gradients=probe_gradients(trial, images),
-        planted=planted_examples(trial, _for_two_classes(_strong(trial, settings.epsilon)), images),
+        planted=planted_examples(
+            trial,
+            searching(trial, {name: attack.settings for name, attack in attacks.items()}),
+            images,
+        ),
         cells=_cells(trial, at_epsilon, images) if target.noise_is_ours else None,
         sigma=mean_sigma(target, trial.x[:images]),
     )
 
 
 def announced(
-    trial: Trial, main: AttackSettings | None, epsilons: tuple[float, ...]
+    trial: Trial, own: Mapping[str, AttackSettings], epsilons: tuple[float, ...]
 ) -> dict[str, tuple[AttackSettings, int]]:
     """Returns the attacks that `gather` will run, with the number of images of each.
 
     Args:
         trial: The target and its images.
-        main: Settings of the evaluation's own `pgd_strong`, if it has one.
+        own: Settings of the evaluation's attacks, by name.
         epsilons: As for `gather`.
     """
     settings, target = trial.settings, trial.target
+    main = own.get("pgd_strong")
     if not settings.checks:
         return {}
     at_epsilon = _strong(trial, settings.epsilon)
@@ -139,7 +152,7 @@ def announced(
     images = min(settings.check_images, len(trial.x))
     return {
         **{name: (attack, images) for name, attack in attacks.items()},
-        "check-planted": (_for_two_classes(at_epsilon), min(images, MOST)),
+        **{name: (attack, min(images, MOST)) for name, attack in searching(trial, own).items()},
     }
 
 
@@ -229,8 +242,12 @@ def _strong(trial: Trial, epsilon: float, **overrides: Any) -> AttackSettings:
     )
 
 
-def _for_two_classes(attack: AttackSettings) -> AttackSettings:
-    return dataclasses.replace(attack, loss="margin") if "dlr" in attack.losses else attack
+def _planted(
+    trial: Trial, attacks: Mapping[str, Outcome], images: int
+) -> Planted | NothingPlanted | None:
+    """What the evaluation's own attacks find; None where none of them follows gradients."""
+    own = searching(trial, {name: outcome.settings for name, outcome in attacks.items()})
+    return planted_examples(trial, own, images) if own else None
 
 
 def _whole_range(trial: Trial) -> float:

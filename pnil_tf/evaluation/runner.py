@@ -313,8 +313,8 @@ def _have_done(
 def _announce(trial: Trial, attacks: Mapping[str, Planned], workers: int) -> float:
     """Predicts how many seconds the evaluation will take at most, and says so."""
     work = {name: (attack.settings, attack.images) for name, attack in attacks.items()}
-    main = attacks["pgd_strong"].settings if "pgd_strong" in attacks else None
-    work |= announced(trial, main, curve_epsilons(trial.settings))
+    own = {name: attack.settings for name, attack in attacks.items()}
+    work |= announced(trial, own, curve_epsilons(trial.settings))
     seconds = forecast(trial, work, measured(trial.target, trial.x))
     if workers > 1:  # this process has nothing left to do of what they have done
         theirs = [seconds.pop(name) for name in (CLEAN, *attacks)]

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from pnil_tf.errors import RunFailedError
 from pnil_tf.files import replacing
 from pnil_tf.progress import Progress
+from pnil_tf.signals import unwind
 from pnil_tf.training.checkpoints import TrainingCheckpoints
 from pnil_tf.training.types import EpochLogs, State
 
@@ -152,7 +153,7 @@ class SaveState(keras.callbacks.Callback):
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self._signal is not None:  # asked twice: leave at once
-            raise SystemExit(128 + number)
+            unwind(number, frame)
         self._signal, self._noted = number, time.monotonic()
 
     def on_epoch_begin(self, epoch: int, logs: EpochLogs = None) -> None:

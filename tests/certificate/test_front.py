@@ -187,11 +187,62 @@ def test_a_callable_such_as_a_saved_model_is_refused():
         found_in(lambda x: model(x), image_shape=SHAPE)
 
 
-def test_an_input_of_bytes_is_refused():
-    inputs = keras.Input(SHAPE, dtype="uint8")
+@pytest.mark.parametrize("dtype", ["uint8", "float16", "bfloat16"])
+def test_an_input_that_rounds_the_image_is_refused(dtype):
+    inputs = keras.Input(SHAPE, dtype=dtype)
     model = keras.Model(inputs, D.Dense(3)(D.Flatten()(PNILLayer()(inputs))))
     with pytest.raises(UserError, match="rounded before the noise"):
         found_in(model, pixel_range=(0, 255))
+
+
+def besides(answer, image):
+    return answer + tf.reduce_sum(image, axis=[1, 2, 3])[:, tf.newaxis] * [0.0, 1.0, 0.0]
+
+
+class OwnSequential(keras.Sequential):
+    def call(self, x, training=None, mask=None):
+        return besides(super().call(x, training=training), x)
+
+
+class OwnFunctional(keras.Model):
+    def call(self, x, training=None, mask=None):
+        return besides(super().call(x, training=training), x)
+
+
+def own_functional():
+    model = sequential(PNILLayer())
+    return OwnFunctional(model.inputs, model.outputs)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: OwnSequential(sequential(PNILLayer()).layers),
+        own_functional,
+        lambda: keras.Sequential([keras.Input(SHAPE), own_functional()]),
+    ],
+    ids=["Sequential", "functional", "nested"],
+)
+def test_a_call_of_its_own_may_show_the_image_beside_the_noise(make):
+    model = make()
+    model(np.zeros((1, *SHAPE), np.float32))
+    with pytest.raises(UserError, match="a class with a call of its own"):
+        found_in(model)
+
+
+@pytest.mark.parametrize("spoil", ["beside", "smaller"])
+def test_an_image_that_noise_does_not_hide_is_found_by_the_answers(spoil):
+    model = sequential(random_pnil())
+    classifier = classifier_of(model, image_shape=SHAPE, pixel_range=(0, 1))
+    unit = np.random.default_rng(0).random((3, *SHAPE), np.float32)
+    provable(classifier, unit)
+    layer, call = model.layers[0], model.layers[0].call
+    if spoil == "beside":
+        layer.call = lambda x, training=None: call(x, training=training) + 0.2 * x
+    else:
+        layer.call = lambda x, training=None: x + 0.7 * (call(x, training=training) - x)
+    with pytest.raises(UserError, match="tell images apart that the noise has made alike"):
+        provable(classifier, unit)
 
 
 def test_layers_that_rest_at_inference_are_no_hindrance():

@@ -25,6 +25,15 @@ def test_the_confidence_bound_is_never_above_scipys(draws, alpha):
     np.testing.assert_allclose(found, expected, rtol=2e-6)
 
 
+def test_the_confidence_bound_is_found_on_the_cpu_whatever_else_there_is():
+    """A graphics card has an incomplete beta function of its own, which nobody has compared."""
+    whole = tf.TensorSpec([], tf.int32)
+    graph = tf.function(lower_confidence).get_concrete_function(whole, whole, 0.001).graph
+    bodies = graph.as_graph_def().library.function
+    devices = {node.device for body in bodies for node in body.node_def if node.op == "Betainc"}
+    assert devices == {"/device:CPU:0"}
+
+
 def front_of(in_front, **options):
     layer = PNILLayer(
         kernel_initializer=keras.initializers.RandomNormal(0.5, seed=1),

@@ -1,8 +1,8 @@
 """Writes down what the default evaluation says of every planted fake, and of honest models.
 
 `python tests/evaluation/record_planted.py docs/results/planted_verdicts.json` goes on where it
-stopped. About a quarter of an hour on one core. `test_planted.py` holds the verdicts to what they
-must be.
+stopped. About a quarter of an hour on one core. The lines that checks draw between honest models
+and fakes rest on its values. `test_planted.py` holds the verdicts to what they must be.
 """
 
 from __future__ import annotations
@@ -20,7 +20,17 @@ from typing import Any
 import keras
 import numpy as np
 from test_planted import ATTACKS, FAKES, FRONTS, SETTINGS
-from zoo import RandomShift, StraightThrough, behind, digits, network, noisy, trained
+from zoo import (
+    SHAPE,
+    Decoy,
+    RandomShift,
+    StraightThrough,
+    behind,
+    digits,
+    network,
+    noisy,
+    trained,
+)
 
 from pnil_tf.evaluation.runner import evaluate
 from pnil_tf.evaluation.settings import EvaluationSettings
@@ -62,6 +72,16 @@ def fake_behind(fake: str, front: str, plain: keras.Model) -> keras.Model:
     return FRONTS[front](FAKES[fake](plain))
 
 
+def hardened() -> keras.Model:
+    """Trained against many steps."""
+    return trained(network(width=128), "pgd-7", 40)
+
+
+def of_the_hardened(plain: keras.Model) -> keras.Model:
+    """The best decoy: the gradient of another network that has learned the same images well."""
+    return keras.Sequential([keras.Input(SHAPE), Decoy(plain, hardened())])
+
+
 def collapsed() -> keras.Model:
     """Trained against one step until it bends its loss out of that step's way."""
     return trained(network(width=256), "fgsm", 40, rate=5e-3, epsilon=0.3)
@@ -79,7 +99,7 @@ def cases(plain: keras.Model) -> Iterator[Case]:
         "plain CNN": lambda: plain,
         "with max-pooling": lambda: trained(network(pool=keras.layers.MaxPooling2D())),
         "with tanh": lambda: trained(network(activation="tanh")),
-        "hardened by PGD-7": lambda: trained(network(width=128), "pgd-7", 40),
+        "hardened by PGD-7": hardened,
         "rounded, its gradient passed straight through": lambda: behind(StraightThrough(), plain),
         "behind noise of sigma 0.05": lambda: noisy(plain, 0.05),
         "behind noise of sigma 0.3": lambda: noisy(plain),
@@ -94,6 +114,7 @@ def cases(plain: keras.Model) -> Iterator[Case]:
         change = FEW if front == "alone" else FEW_BEHIND_NOISE
         for fake in FAKES:
             yield "fake", f"{fake}, {front}", partial(fake_behind, fake, front, plain), change
+    yield "fake", "decoy of the hardened network, alone", partial(of_the_hardened, plain), FEW
     yield "fake", "collapsed in FGSM training", collapsed, {**FEW, **TWICE_AS_FAR}
 
 
@@ -112,6 +133,7 @@ def judged(model: keras.Model, change: dict[str, Any]) -> dict[str, Any]:
         "notes": [f["name"] for f in failed if f["weight"] == "note"],
         "clean": round(results["clean"]["value"], 4),
         "left": {name: round(one["value"], 4) for name, one in results["attacks"].items()},
+        "values": {f["name"]: round(f["value"], 4) for f in results["findings"]},
         "changed_settings": change,
         "reason": results["verdict_reason"],
         "cpu_seconds": round(time.process_time() - begun, 1),

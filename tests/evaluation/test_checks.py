@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from pnil_tf.evaluation.finding import Weight
-from pnil_tf.evaluation.obfuscation import CHECKS, run_checks
+from pnil_tf.evaluation.obfuscation import CHECKS, compare, noise, run_checks, strength
+from pnil_tf.evaluation.obfuscation import effort as strong
+from pnil_tf.evaluation.obfuscation import gradients as gradient_checks
 from pnil_tf.evaluation.obfuscation.evidence import (
+    FEWEST_PLANTED,
     Evidence,
     Gradients,
     NoiseCells,
@@ -127,6 +130,7 @@ RAISED = {
     "frozen_noise_transfers": changed(cells=cells(frozen_with=share(0.2))),
     "noise_free_transfers": changed(cells=cells(without_with=share(0.2))),
     "rests_on_unknown_draws": changed(cells=cells(frozen_frozen=share(0.3))),
+    "noise_not_held": changed(cells=None),
     "pnil_sigma": changed(sigma={"a": 0.2, "b": 1e-5}),
     "noise_not_repeatable": changed(repeatable=False),
     "settings_too_weak": changed(effort=effort(pgd_strong={"steps": 2})),
@@ -134,7 +138,7 @@ RAISED = {
     "attack_not_converged": changed(stronger={"more_steps": share(0.3)}),
     "planted_not_found": changed(planted=planted(0.6)),
     "nothing_planted": changed(planted=NothingPlanted(5, "5 of 9 images are far apart")),
-    "attacks_missing": changed(attacks={"spsa": None, "square": None}),
+    "attacks_missing": changed(attacks={"square": None}),
     "too_few_images": changed(
         attacks={"pgd_strong": share(0.5, 20), "spsa": share(0.9, 20), "fgsm": None}
     ),
@@ -234,44 +238,95 @@ def test_noise_that_drowns_everything_is_a_doubt_alone():
     assert "drowns" in finding.explanation
 
 
+POINTS = f"{100 * compare.TOLERANCE:g} points"
+BY_SIZE = f"more than {POINTS}; obfuscated from {100 * compare.MUCH:g} on, doubtful below"
+MUCH_BY_SCORES = 100 * strength._MUCH_BY_SCORES
+LINES = {
+    "no_better_than_guessing": f"no gain beyond chance, and none of {100 * compare.MUCH:g} points",
+    "one_step_stronger": f"more than {POINTS}",
+    "collapsed": f"less than {strength._BROKEN} of clean accuracy is left, more than "
+    f"{strength._INTACT} by one step, and at half the radius less than {strength._STANDING}",
+    "gradient_free_stronger": BY_SIZE,
+    "score_search_stronger": f"more than {POINTS}: a note; more than {MUCH_BY_SCORES:g}: doubtful; "
+    "those beyond chance: obfuscated",
+    "random_noise_as_strong": "noise takes half of what the attack takes, or more than it",
+    "unbounded_attack": "the interval lies above 1 / classes",
+    "accuracy_rises_with_epsilon": f"more than {POINTS} from one radius to the next",
+    "gradients_absent": f"{gradient_checks._FEW:.0%} of the images",
+    "loss_saturated": f"{gradient_checks._FEW:.0%} of the images",
+    "gradients_wrong": f"agreement below {gradient_checks._KEPT} (1: just so, 0: it has nothing to "
+    f"do with it), or {gradient_checks._KEPT_ALONG_SIGNS} where noise follows no seed",
+    "gradients_disagree": f"cosine below {gradient_checks._AGREE}",
+    "outputs_saturated": f"{gradient_checks._FEW:.0%} of the images",
+    "frozen_noise_transfers": BY_SIZE,
+    "noise_free_transfers": BY_SIZE,
+    "rests_on_unknown_draws": f"more than {POINTS}",
+    "noise_not_held": "any such noise",
+    "pnil_sigma": f"a mean below {noise._MIN_SIGMA} or above {noise._MAX_SIGMA:g}",
+    "noise_not_repeatable": "any such noise",
+    "settings_too_weak": "the second table",
+    "eot_not_converged": f"more than {POINTS}",
+    "attack_not_converged": f"more than {POINTS}",
+    "planted_not_found": f"the interval of what is found lies below {strong._FOUND:.0%}",
+    "nothing_planted": f"fewer than {FEWEST_PLANTED} images",
+    "attacks_missing": "one of the three",
+    "too_few_images": f"half the interval is more than {100 * strong._MAX_HALF_WIDTH:g} points",
+}
+"""From where on each is raised."""
+
+SEVERAL = {
+    "collapsed": "obfuscated; doubtful without the curve over epsilon",
+    "gradient_free_stronger": "obfuscated or doubtful",
+    "score_search_stronger": "a note, doubtful or obfuscated",
+    "frozen_noise_transfers": "obfuscated or doubtful",
+    "noise_free_transfers": "obfuscated or doubtful",
+    "gradients_wrong": "obfuscated; doubtful where noise drowns all",
+}
+"""What a check makes of the verdict where that depends."""
+
+
 def documented():
     """The table of the checks: `python tests/evaluation/test_checks.py > docs/checks.md`."""
-    effects = {
-        Weight.HIDES: "obfuscated",
-        Weight.DOUBT: "doubtful",
-        Weight.NOTE: "none: a note",
-    }
+    effects = {Weight.HIDES: "obfuscated", Weight.DOUBT: "doubtful", Weight.NOTE: "none: a note"}
     rows = []
     for check, name in zip(CHECKS, [f.name for f in run_checks(HONEST)], strict=True):
         (raised,) = [f for f in run_checks(RAISED[name]) if f.name == name]
-        when = check.__doc__.split("\n\n")[0].removeprefix("Raised ")
-        cells = (f"`{name}`", " ".join(when.split()), effects[raised.weight], raised.remedy)
+        when = " ".join(check.__doc__.split("\n\n")[0].removeprefix("Raised ").split())
+        effect = SEVERAL.get(name, effects[raised.weight])
+        cells = (f"`{name}`", when, LINES[name], effect, raised.remedy)
         rows.append("| " + " | ".join(cells) + " |")
-    head = ["| finding | raised | makes the verdict | remedy |", "| --- | --- | --- | --- |"]
     floors = [f"| {floor.of} | `{floor.setting}` | {floor.least} |" for floor in FLOORS]
-    floors = ["| of | setting | at least |", "| --- | --- | --- |", *floors]
-    return (
-        "\n".join(
-            [
-                "# What the evaluation checks",
-                "",
-                *head,
-                *rows,
-                "",
-                "## The least effort a verdict can rest on",
-                "",
-                *floors,
-                "",
-                "## Models of which the truth is known",
-                "",
-                *planted(),
-            ]
-        )
-        + "\n"
+    return "\n".join(
+        [
+            "# What the evaluation checks",
+            "",
+            "A difference between two accuracies of the same images counts if it is larger than "
+            "its line and its 95 % interval excludes zero; a share of the images counts if its "
+            "interval lies beyond the line. Where a setting is below its floor (the second table), "
+            "a comparison of attacks is no more than a doubt.",
+            "",
+            "| finding | raised | from where on | makes the verdict | remedy |",
+            "| --- | --- | --- | --- | --- |",
+            *rows,
+            "",
+            "## The least effort a verdict can rest on",
+            "",
+            "One attack with gradients must reach its floors, and one without. `starts` are "
+            "restarts times losses, of all attacks with gradients that reach the other floors.",
+            "",
+            "| of | setting | at least |",
+            "| --- | --- | --- |",
+            *floors,
+            "",
+            "## Models of which the truth is known",
+            "",
+            *planted_models(),
+            "",
+        ]
     )
 
 
-def planted():
+def planted_models():
     """What `record_planted.py` has written down."""
     file = DOCS / "results" / "planted_verdicts.json"
     record = json.loads(file.read_text(encoding="utf-8"))
@@ -293,7 +348,33 @@ def planted():
         "| sort | model | clean | lowest | verdict | decided by |",
         "| --- | --- | --- | --- | --- | --- |",
         *("| " + " | ".join(row) + " |" for row in rows),
-    ]
+        "",
+        "Three of the lines rest on these models: between what honest ones show and what the fakes "
+        "do that the check caught.",
+        "",
+        "| finding | value | line | honest models | fakes that it caught |",
+        "| --- | --- | --- | --- | --- |",
+        *(f"| `{name}` | {what} | {line} | {honest} | {fakes} |"
+          for name, what, line, honest, fakes in lines(record["models"])),
+    ]  # fmt: skip
+
+
+def lines(models):
+    """Where the values of honest models and of fakes lie."""
+    for name, what, line in (
+        ("gradients_wrong", "agreement of gradient and function", gradient_checks._KEPT),
+        ("planted_not_found", "share of planted examples that is found", strong._FOUND),
+        ("score_search_stronger", "what Square takes", strength._MUCH_BY_SCORES),
+    ):
+        honest = [
+            m["values"][name] for m in models if m["sort"] == "honest" and name in m["values"]
+        ]
+        fakes = [
+            m["values"][name]
+            for m in models
+            if m["sort"] == "fake" and name in m["caught_by"] + m["doubted_by"]
+        ]
+        yield (name, what, line, *(f"{min(v):.2f} to {max(v):.2f}" for v in (honest, fakes)))
 
 
 def decisive(one):
@@ -442,6 +523,15 @@ def test_few_images_do_not_make_a_classifier_none():
     assert "no_better_than_guessing" not in failed(few)
 
 
+def test_that_noise_cannot_be_held_is_said_wherever_checks_ran():
+    """A `GaussianNoise` of Keras is no PNIL layer: its draws cannot be told to an attack."""
+    finding = told("noise_not_held", changed(cells=None))
+    assert (finding.passed, finding.weight) == (False, Weight.NOTE)
+    assert "noise_not_held" not in {
+        f.name for f in run_checks(changed(cells=None, checked=0, stronger={}))
+    }
+
+
 def test_a_deterministic_model_is_not_asked_about_noise():
     quiet = changed(
         stochastic=False,
@@ -451,7 +541,7 @@ def test_a_deterministic_model_is_not_asked_about_noise():
         effort=effort(**{"the evaluation": {"eot_samples": 1, "judge_draws": 1}}),
     )
     names = {finding.name for finding in run_checks(quiet)}
-    assert names.isdisjoint({"gradients_disagree", "noise_not_repeatable"})
+    assert names.isdisjoint({"gradients_disagree", "noise_not_repeatable", "noise_not_held"})
     assert failed(quiet) == set()
 
 
@@ -471,7 +561,7 @@ def test_without_checks_the_evaluation_says_what_is_missing():
     (finding,) = [f for f in run_checks(bare) if f.name == "attacks_missing"]
     assert not finding.passed
     assert (
-        "an attack without gradients and the search for hidden gradients were left out"
+        "the search over scores alone (square) and the search for hidden gradients were left out"
         in finding.explanation
     )
 

@@ -10,9 +10,10 @@ from pnil_tf.attacks.registry import attack_settings
 from pnil_tf.evaluation import planted
 from pnil_tf.evaluation.features import penultimate
 from pnil_tf.evaluation.obfuscation.evidence import NothingPlanted
-from pnil_tf.evaluation.planted import planted_examples
+from pnil_tf.evaluation.planted import planted_examples, searching
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.store import Store
+from pnil_tf.evaluation.suites import planned
 from pnil_tf.evaluation.target import as_target
 from pnil_tf.evaluation.trial import Trial
 
@@ -29,7 +30,7 @@ def searched(tmp_path, monkeypatch):
     """Plants examples into a model and searches for them."""
     monkeypatch.setattr(planted, "MOST", 12)
 
-    def run(model, norm="linf", epsilon=EPSILON):
+    def run(model, norm="linf", epsilon=EPSILON, attacks=None):
         x, y = (array[1400:1440] for array in digits())
         target = as_target(model, x)
         settings = EvaluationSettings(epsilon=epsilon, norm=norm, judge_draws=20)
@@ -42,7 +43,8 @@ def searched(tmp_path, monkeypatch):
         )
         draws = 4 if target.stochastic else 1
         options = {"steps": 10, "restarts": 1, "loss": "margin", "norm": norm, "draws": draws}
-        return planted_examples(trial, attack_settings("pgd_strong", epsilon, **options), 40)
+        attack = {"pgd_strong": attack_settings("pgd_strong", epsilon, **options)}
+        return planted_examples(trial, attacks or attack, 40)
 
     return run
 
@@ -72,6 +74,33 @@ def test_a_blind_attack_does_not_find_it(front, plain, searched):
     decoy = keras.Sequential([keras.Input((8, 8, 1)), Decoy(plain, network(seed=99))])
     assert searched(front(decoy)).by_attack.mean() < 0.3
     assert searched(behind(Quantised(), plain)).by_attack.mean() < 0.3
+
+
+def test_an_attack_goes_on_where_another_has_not_found_it(plain, searched):
+    blind = attack_settings("pgd", EPSILON, steps=1, step_size=1e-6, draws=1)
+    seeing = attack_settings("apgd_t", EPSILON, steps=20, targets=1, draws=1)
+    assert searched(plain, attacks={"blind": blind}).by_attack.mean() < 0.3
+    assert searched(plain, attacks={"blind": blind, "seeing": seeing}).by_attack.mean() > 0.85
+
+
+@pytest.mark.parametrize("suite", ["auto", "autoattack"])
+def test_those_attacks_of_a_suite_that_follow_gradients_search_for_it(suite, plain, tmp_path):
+    x, y = (array[1400:1440] for array in digits())
+    targeted = suite == "auto"
+    settings = EvaluationSettings(EPSILON, (suite,), check_draws=4, targeted=targeted)
+    target = as_target(noisy(plain, 0.1), x)
+    trial = Trial(target, x, y, settings, Store(tmp_path / "state", {}, resume=False))
+    of_suite = {name: attack.settings for name, attack in planned(settings, target).items()}
+    attacks = searching(trial, of_suite)
+    expected = {
+        "auto": ["pgd_strong", "apgd_t"],
+        "autoattack": ["apgd_ce", "apgd_dlr", "apgd_t"],
+    }
+    assert list(attacks) == [f"check-planted-{name}" for name in expected[suite]]
+    for attack in attacks.values():  # of two classes there is no third to measure a loss by
+        assert (attack.eot.draws, attack.targeted) == (4, False)
+        assert "dlr" not in attack.losses
+        assert getattr(attack, "targets", 1) == 1
 
 
 def test_where_nothing_can_be_planted_it_is_said_why(plain, searched):

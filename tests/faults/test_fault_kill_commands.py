@@ -145,7 +145,14 @@ def test_an_export_that_replaces_another(commands, trained):
     assert killed >= 20
 
 
-CERTIFY = ["--images=10", "--draws=20", "--selection_draws=5", "--batch_size=50", "--epsilons=0.1"]
+CERTIFY = [
+    "--seed=0",
+    "--images=10",
+    "--draws=20",
+    "--selection_draws=5",
+    "--batch_size=50",
+    "--epsilons=0.1",
+]
 
 
 @pytest.mark.timeout(3600)

@@ -74,11 +74,12 @@ def attack_converged(evidence: Evidence) -> Finding | None:
 
 
 def planted_found(evidence: Evidence) -> Finding | None:
-    """Raised if the attack misses adversarial examples that are there by construction.
+    """Raised if the attacks miss adversarial examples that are there by construction.
 
     On a sample of images a read-out of the model's features is made to have one inside the ball
-    (Zimmermann et al. 2022). It counts as found if the attack's image fools a share of the draws
-    that is nearer to the planted one's than to the unperturbed image's.
+    (Zimmermann et al. 2022), and the evaluation's attacks with gradients search for it. It counts
+    as found if their image fools a share of the draws that is nearer to the planted one's than to
+    the unperturbed image's.
     """
     planted = evidence.planted
     if not isinstance(planted, Planted):
@@ -125,12 +126,16 @@ def plantable(evidence: Evidence) -> Finding | None:
 
 
 def coverage(evidence: Evidence) -> Finding:
-    """Raised unless an attack with gradients, one without, and the checks were run."""
+    """Raised unless an attack with gradients, Square, and the checks were run.
+
+    Estimates of gradients (SPSA) are no substitute for a search over scores: where gradients are
+    partly masked, they go astray as well (docs/results.md: a verdict at the floors).
+    """
     missing = [
         what
         for what, names in (
             ("an attack of many gradient steps", attacks_of_kind(Kind.GRADIENT)),
-            ("an attack without gradients", attacks_of_kind(Kind.GRADIENT_FREE)),
+            ("the search over scores alone (square)", ("square",)),
         )
         if evidence.strongest(names) is None
     ]

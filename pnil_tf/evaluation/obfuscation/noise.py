@@ -104,6 +104,30 @@ def repeatable(evidence: Evidence) -> Finding | None:
     )
 
 
+def held(evidence: Evidence) -> Finding | None:
+    """Raised if noise comes from elsewhere than PNIL layers: nothing can hold it, or switch it off.
+
+    Then it is not known what an attacker who knows the draws would leave.
+    """
+    if not (evidence.stochastic and evidence.checked):
+        return None
+    known = evidence.cells is not None
+    return Finding(
+        name="noise_not_held",
+        passed=known,
+        value=float(known),
+        threshold=1.0,
+        explanation=(
+            "all of the noise can be held at one draw, and switched off"
+            if known
+            else "not all of the noise comes from PNIL layers, so that no attack could be told its "
+            "draws or go without it"
+        ),
+        remedy="Take the figure for what attackers leave who cannot foresee the noise.",
+        weight=Weight.NOTE,
+    )
+
+
 def _transfer(evidence: Evidence, name: str, share: np.ndarray, how: str) -> Finding:
     reference = evidence.reference()
     advantage = drop(reference, share)
@@ -121,4 +145,4 @@ def _transfer(evidence: Evidence, name: str, share: np.ndarray, how: str) -> Fin
     )
 
 
-NOISE_CHECKS = (frozen, noise_free, known_draws, sigma, repeatable)
+NOISE_CHECKS = (frozen, noise_free, known_draws, held, sigma, repeatable)

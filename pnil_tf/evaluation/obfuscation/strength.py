@@ -19,7 +19,7 @@ _STANDING = 0.75  # of clean accuracy, at half the radius
 
 _SQUARE = "square"
 # Of honest models Square takes up to 0.07 (docs/results/autoattack.json: MNIST, seed 3, from 0.780
-# to 0.712 of 1,000 images), of fakes 0.13 and more (planted_models.json, 100 images).
+# to 0.712 of 1,000 images), of fakes whose gradients mislead more (docs/checks.md: the lines).
 _MUCH_BY_SCORES = 0.08
 
 
