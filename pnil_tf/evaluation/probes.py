@@ -114,11 +114,7 @@ def gather(
         eot_curve=_eot_curve(trial, images),
         stronger=_stronger(trial, at_epsilon if main is None else _first(main, images), images),
         gradients=probe_gradients(trial, images),
-        planted=planted_examples(
-            trial,
-            searching(trial, {name: attack.settings for name, attack in attacks.items()}),
-            images,
-        ),
+        planted=_planted(trial, attacks, images),
         cells=_cells(trial, at_epsilon, images) if target.noise_is_ours else None,
         sigma=mean_sigma(target, trial.x[:images]),
     )

@@ -248,7 +248,7 @@ LINES = {
     f"{strength._INTACT} by one step, and at half the radius less than {strength._STANDING}",
     "gradient_free_stronger": BY_SIZE,
     "score_search_stronger": f"more than {POINTS}: a note; more than {MUCH_BY_SCORES:g}: doubtful; "
-    "those beyond chance: obfuscated",
+    "the lower end of the interval above 8: obfuscated",
     "random_noise_as_strong": "noise takes half of what the attack takes, or more than it",
     "unbounded_attack": "the interval lies above 1 / classes",
     "accuracy_rises_with_epsilon": f"more than {POINTS} from one radius to the next",

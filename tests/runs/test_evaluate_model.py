@@ -213,3 +213,15 @@ def test_mistakes_are_told_before_the_work(change, words):
     x, y = images()
     with pytest.raises(UserError, match=words):
         pnil_tf.evaluate(softmax_model(), x, **{"y": y, **QUICK, **change})
+
+
+@pytest.mark.parametrize("attack", ["noise", pytest.param("square", marks=pytest.mark.slow)])
+def test_without_an_attack_along_gradients_nothing_searches_for_planted_examples(attack):
+    result = pnil_tf.evaluate(
+        softmax_model(), *images(), 0.01, attacks=attack, images=12, restarts=1,
+        steps=2, epsilons=(0.01,), verbose=0,
+    )  # fmt: skip
+    findings = {finding["name"]: finding for finding in result.to_dict()["findings"]}
+    assert not {"planted_not_found", "nothing_planted"} & set(findings)
+    assert "the search for planted adv" in findings["attacks_missing"]["explanation"]
+    assert result.verdict != "credible"

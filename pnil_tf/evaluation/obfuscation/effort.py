@@ -141,6 +141,8 @@ def coverage(evidence: Evidence) -> Finding:
     ]
     if not evidence.checked:
         missing.append("the search for hidden gradients")
+    elif evidence.planted is None:
+        missing.append("the search for planted adversarial examples")
     verb = "were" if len(missing) > 1 else "was"
     return Finding(
         name="attacks_missing",

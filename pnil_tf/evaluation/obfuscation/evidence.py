@@ -112,7 +112,8 @@ class Evidence:
         eot_curve: `(draws, share)` under one attack, draws increasing; stochastic models only.
         stronger: Share under stronger versions of the attack, by what was made stronger.
         gradients: Input gradients.
-        planted: Planted adversarial examples, or why there are none; None without checks.
+        planted: Planted adversarial examples, or why there are none; None without checks, or
+            without an attack that follows gradients to search for them.
         cells: Attacks on copies of the model without noise.
         sigma: For each PNIL layer the mean standard deviation of its noise on the images.
     """
