@@ -65,7 +65,7 @@ class Layout:
             given: the folder as the user called it.
 
         Raises:
-            UserError: if a class is left without training images.
+            UserError: if a class is left without training images, or another split without any.
         """
         self.damaged += damaged
         self.splits = {
@@ -80,6 +80,12 @@ class Layout:
             raise UserError(
                 f"folder:{given} has classes without any training image that can be used: "
                 f"{', '.join(empty[:_NAMED])}. Repair their images, or remove these classes."
+            )
+        empty = [split for split, classes in self.splits.items() if not any(classes.values())]
+        if empty:
+            raise UserError(
+                f"folder:{given} has no {' and no '.join(empty)} image that can be used, though "
+                "it has a folder of them. Repair these images, or remove the folder."
             )
 
     def shown(self, path: Path) -> str:

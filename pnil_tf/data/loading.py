@@ -27,7 +27,7 @@ HELD_OUT = 0.2
 
 
 def load(settings: DataSettings, pixel_range: PixelRange = UNIT) -> Dataset:
-    """Load the images of an experiment into memory.
+    """Load the images of an experiment, into memory or, from a large folder, as files to be read.
 
     `data_source="auto"` asks, in this order, for a prepared TensorFlow Datasets directory, IDX
     files on disk, a download if its host answers within seconds, and, for MNIST alone, the 5,000

@@ -72,9 +72,10 @@ class Traits:
 
 @contextlib.contextmanager
 def no_limits() -> Iterator[None]:
-    """Keep Pillow from judging sizes by a fixed limit, and from printing warnings.
+    """Keep Pillow from judging sizes by a fixed limit, and from warning of anything.
 
-    What fits is decided by the memory at hand.
+    What fits is decided by the memory at hand. Its warnings are ignored from then on, until the
+    filters of warnings are set again; those of others are left alone.
     """
     _LIMITS.lift()
     try:
@@ -84,7 +85,7 @@ def no_limits() -> Iterator[None]:
 
 
 class _Limits:
-    """Pillow's limit and Python's warnings, put back by the last of those who lifted them."""
+    """Pillow's limit, put back by the last of those who lifted it, in whichever thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -95,17 +96,15 @@ class _Limits:
             if not self._lifted:
                 self._limit = Image.MAX_IMAGE_PIXELS
                 Image.MAX_IMAGE_PIXELS = None
-                self._warnings = warnings.catch_warnings()
-                self._warnings.__enter__()
-                warnings.simplefilter("ignore")
             self._lifted += 1
+            # Python has one list of filters for all threads, so nothing could be put back safely.
+            warnings.filterwarnings("ignore", module=r"PIL\.")
 
     def put_back(self) -> None:
         with self._lock:
             self._lifted -= 1
             if not self._lifted:
                 Image.MAX_IMAGE_PIXELS = self._limit
-                self._warnings.__exit__(None, None, None)
 
 
 _LIMITS = _Limits()

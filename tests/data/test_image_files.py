@@ -1,8 +1,10 @@
 """Images that are read from their files are those that memory would hold, in the same order."""
 
+import gc
 import itertools
 import logging
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from pnil_tf.data import DataSettings, batches, load, memory, training_stream
 from pnil_tf.data import grain_stream as grain_stream_module
 from pnil_tf.data.image_files import ImageFiles
 from pnil_tf.data.image_set import ImageSet
+from pnil_tf.data.resizing import resize
 from pnil_tf.errors import RunFailedError, UserError
 
 pytest.importorskip("grain")
@@ -152,6 +155,18 @@ def test_damaged_files_are_refused_and_left_out_if_asked(tmp_path, asked):
         loaded(tmp_path, asked, skip_damaged=True)
 
 
+@pytest.mark.parametrize("content", [b"no image", None])
+@pytest.mark.parametrize("asked", ["true", "false"])
+def test_a_split_of_nothing_but_damaged_files_is_named(tmp_path, asked, content):
+    write_jpegs(tmp_path)
+    for name in ("cat", "dog"):
+        (tmp_path / "val" / name).mkdir(parents=True)
+        whole = (tmp_path / "train" / name / "0.jpg").read_bytes()
+        (tmp_path / "val" / name / "0.jpg").write_bytes(content or whole[:400])
+    with pytest.raises(UserError, match="has no validation image that can be used"):
+        loaded(tmp_path, asked, skip_damaged=True)
+
+
 @pytest.mark.parametrize(
     ("harm", "why"),
     [
@@ -185,6 +200,29 @@ def test_streams_that_overlap_put_the_limits_of_pillow_back(folder):
     del other
     list(stream.take(1))
     assert limit == Image.MAX_IMAGE_PIXELS
+
+
+def test_an_open_stream_leaves_the_warnings_of_others_alone(folder):
+    stream = training_stream(loaded(folder, "false").train, 8, seed=0)
+    filters = list(warnings.filters)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        opened = iter(stream)
+        next(opened)
+        with pytest.raises(UserWarning, match="mine"):
+            warnings.warn("mine", UserWarning, stacklevel=1)
+        # An image is as good as it is, however strictly warnings are taken.
+        warnings.warn_explicit("metadata", UserWarning, "x.py", 1, module="PIL.Image")
+    assert warnings.filters == filters
+    del opened
+    gc.collect()
+    assert warnings.filters == filters
+
+
+def test_files_are_resized_on_the_cpu():
+    with tf.Graph().as_default(), tf.device("GPU:0"):
+        resized = resize(tf.zeros((1, 4, 4, 3), tf.uint8), (2, 2))
+    assert resized.op.device == "/device:CPU:0"
 
 
 def test_streaming_is_of_folders(tmp_path):

@@ -24,8 +24,8 @@ class FakeSet:
     def test(self):
         return self
 
-    def take(self, n):
-        self.images, self.labels = self.images[:n], self.labels[:n]
+    def rows(self, rows):
+        self.images, self.labels = self.images[rows], self.labels[rows]
         return self
 
     def describe(self):
@@ -116,6 +116,28 @@ def test_what_is_said_goes_before_what_the_run_knows(run, asked, tmp_path):
     assert (asked[0].dataset, asked[0].data_dir) == ("kmnist", "d")
     assert results["settings"]["epsilon"] == 0.1
     assert (tmp_path / "out" / "results.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "dataset", "kept"),
+    [
+        ({"data_in_memory": "false", "skip_damaged": True}, "mnist", ("auto", False, "auto")),
+        ({"data_in_memory": "false", "skip_damaged": True}, "npz:x.npz", ("auto", False, "auto")),
+        ({"data_in_memory": "false", "skip_damaged": True}, "folder:y", ("false", True, "auto")),
+        ({"data_source": "idx"}, "folder:y", ("auto", False, "auto")),
+        ({"data_source": "idx"}, "kmnist", ("auto", False, "idx")),
+    ],
+)
+def test_how_a_run_read_its_images_is_not_asked_of_others(run, trained_on, dataset, kept):
+    record = json.loads((run / "run.json").read_text())
+    name = "mnist" if "data_source" in trained_on else "folder:x"
+    record["settings"]["data"] |= {"dataset": name, **trained_on}
+    (run / "run.json").write_text(json.dumps(record))
+    data = evaluate.settle(str(run), data={"dataset": dataset}).data
+    assert (data.data_in_memory, data.skip_damaged, data.data_source) == kept
+    if not dataset.startswith("folder:"):  # what is said oneself is refused as ever
+        with pytest.raises(UserError, match="is about a folder of images"):
+            evaluate.settle(str(run), data={"dataset": dataset, "data_in_memory": "false"})
 
 
 @pytest.mark.parametrize(
