@@ -19,6 +19,7 @@ _HOMES = {
     "OneCycle": "pnil_tf.training.schedules",
     "OverfittingGuard": "pnil_tf.training.guard",
     "PNILLayer": "pnil_tf.layers",
+    "RefutedError": "pnil_tf.certificate.withdrawn",
     "SensitivityRegularizer": "pnil_tf.layers",
     "StepAttack": "pnil_tf.attacks.one_step",
     "Triangular": "pnil_tf.training.schedules",
@@ -44,6 +45,7 @@ if TYPE_CHECKING:  # the same names again, with the types that `__getattr__` can
     from pnil_tf.attacks.registry import attack_settings as attack_settings
     from pnil_tf.attacks.registry import build_attack as build_attack
     from pnil_tf.certificate.result import Certificate as Certificate
+    from pnil_tf.certificate.withdrawn import RefutedError as RefutedError
     from pnil_tf.errors import UserError as UserError
     from pnil_tf.evaluation.result import Evaluation as Evaluation
     from pnil_tf.layers import PNILLayer as PNILLayer

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: answered at once, or without TensorFlow if that does not return."""
+"""Ctrl-C and SIGTERM: answered at once, or without the work under way if it does not return."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from typing import Any, NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SECONDS = 10.0
-"""How long TensorFlow is waited for. It does not hear signals, and an operation may take hours."""
+"""How long the work of other packages is waited for. TensorFlow does not hear signals, and an
+operation may take hours; a package may wait for something in Python."""
 
 _LEFT = (
-    b"\nStopped: TensorFlow did not return in time. What was saved before is whole, and a command "
-    b"that has --resume goes on from there.\n"
+    b"\nStopped: the work under way did not return in time. What was saved before is whole, and a "
+    b"command that has --resume goes on from there.\n"
 )
 
 _OURS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
 _PYTHON = os.path.join(sysconfig.get_path("stdlib"), "")
-_INSTALLED = tuple(os.path.join(sysconfig.get_path(key), "") for key in ("purelib", "platlib"))
+# By name: those of the Python that a virtual environment is made from lie below its library, too.
+_INSTALLED = {"site-packages", "dist-packages"}
 
 _heard = threading.Event()
 
@@ -30,8 +32,9 @@ _heard = threading.Event()
 def answer_signals(seconds: float = _SECONDS) -> None:
     """Has this process unwind its stack at a signal, so that what can be kept is kept.
 
-    Python does so between two operations of TensorFlow. Where that takes longer than `seconds`,
-    the process ends as if it was killed: all files are whole or absent at any moment.
+    Python does so between two operations of TensorFlow. Where one takes longer than `seconds`, or
+    another package keeps Python waiting, the process ends as if it was killed: all files are whole
+    or absent at any moment.
     """
     # A shell that starts a command in the background has it ignore SIGINT; one that is sent all
     # the same is meant.
@@ -86,7 +89,7 @@ def _waiting(frame: FrameType | None) -> FrameType | None:
 
 def _is_pythons(file: str) -> bool:
     return file.startswith("<frozen") or (
-        file.startswith(_PYTHON) and not file.startswith(_INSTALLED)
+        file.startswith(_PYTHON) and _INSTALLED.isdisjoint(file.split(os.sep))
     )
 
 

@@ -15,15 +15,13 @@ import numpy as np
 
 from pnil_tf.arrays import Arrays
 from pnil_tf.batching import batches_of
-from pnil_tf.certificate.sampling import Sampler
+from pnil_tf.certificate.sampling import PROOF, SELECTION, Sampler
 from pnil_tf.certificate.settings import CertificateSettings
 from pnil_tf.evaluation.shards import Shard
 from pnil_tf.evaluation.store import Store
 
 KEPT_AT_ONCE = 5
 """Images in one piece of work, which resuming need not do again."""
-
-_SELECTION, _PROOF = 0, 1  # each image has a stream of noise for either
 
 Progress = Callable[[float], None]
 
@@ -100,7 +98,7 @@ class Counting:
             progress(i + done / settings.draws)
 
         assert settings.seed is not None
-        choosing, proving = (2 * i + part for part in (_SELECTION, _PROOF))
+        choosing, proving = (2 * i + part for part in (SELECTION, PROOF))
         votes = self.sampler.counts(self.x[i], settings.seed, choosing, settings.selection_draws)
         best = int(votes[:-1].argmax())  # answers that are not finite are no class
         counts = self.sampler.counts(self.x[i], settings.seed, proving, settings.draws, show)

@@ -31,7 +31,7 @@ from pnil_tf.certificate.output import (
 from pnil_tf.certificate.proofs import Proofs, figures, proofs_of
 from pnil_tf.certificate.report import render
 from pnil_tf.certificate.result import Certificate
-from pnil_tf.certificate.sampling import Sampler
+from pnil_tf.certificate.sampling import SCHEME, Sampler
 from pnil_tf.certificate.settings import CertificateSettings
 from pnil_tf.certificate.withdrawn import RefutedError, refuse_withdrawn, withdraw
 from pnil_tf.contract.pixel_range import PixelRangeLike, check_reach
@@ -231,6 +231,7 @@ def _task(
         "labels": labels is not None,
         "model": model_identity or fingerprint(target, x),
         "pixel_range": target.describe()["pixel_range"],
+        "generator": SCHEME,
         "version": __version__,
     }
     return _Task(front, target, x, y, identity)

@@ -19,6 +19,13 @@ from pnil_tf import rng
 DRAWS_OF_A_BLOCK = 50
 """Draws whose noise comes from one block of counters, one after the other."""
 
+SELECTION, PROOF = 0, 1
+"""What the noise of an image is for: to choose its class, or to prove it. Each has its stream."""
+
+SCHEME = f"Philox, key of 64 bits, blocks of {DRAWS_OF_A_BLOCK} draws"
+"""Names this way from a seed to noise: what was begun by another is not gone on with. It must be
+changed with whatever changes a draw."""
+
 _PHILOX = 1
 _COUNTERS = 2**32
 """Of a block, each good for two numbers in float64: noise of 2**33 values."""

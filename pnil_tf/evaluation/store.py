@@ -183,9 +183,15 @@ def _differing(key: str, found: Any, asked: Any) -> tuple[str, str]:
         return _mark_text(key, found), _mark_text(key, asked)
     if key == "labels":
         return ("labels", "no labels") if found else ("no labels", "labels")
+    if key == "generator":
+        return _generator_text(found), _generator_text(asked)
     if key == "version":
         return f"version {found} of pnil_tf", f"version {asked}"
     return setting_text(key, found), setting_text(key, asked)
+
+
+def _generator_text(scheme: str | None) -> str:
+    return f"noise by {scheme}" if scheme else "noise by the generator of an earlier version"
 
 
 def _mark_text(key: str, mark: str | None) -> str:

@@ -12,7 +12,7 @@ from pnil_tf import rng
 from pnil_tf.certificate.front import FrontNoise
 from pnil_tf.certificate.in_graph import Radii, lower_confidence
 from pnil_tf.certificate.proofs import ABSTAINED
-from pnil_tf.certificate.sampling import gaussian
+from pnil_tf.certificate.sampling import PROOF, SELECTION, gaussian
 from pnil_tf.certificate.settings import CertificateSettings
 from pnil_tf.serving.draws import asked_for
 
@@ -23,7 +23,6 @@ ALPHA = CertificateSettings.alpha
 SELECTION_DRAWS = CertificateSettings.selection_draws
 """Draws that choose the class which the others are counted for."""
 
-_SELECTION, _PROOF = 0, 1  # streams of noise
 _MOST_AT_ONCE = 500  # images with their noise; more make no pass quicker
 _MOST_VALUES = 2**21  # pixels of them, where the batch itself has no more
 
@@ -67,9 +66,9 @@ def certified(
     """
     draws = asked_for(draws, MOST_DRAWS)
     key = rng.fresh_key()
-    first = _votes(predict, images, key, _SELECTION, SELECTION_DRAWS, classes)
+    first = _votes(predict, images, key, SELECTION, SELECTION_DRAWS, classes)
     selected = tf.argmax(first, axis=-1)
-    votes = _votes(predict, images, key, _PROOF, draws, classes)
+    votes = _votes(predict, images, key, PROOF, draws, classes)
     hits = tf.where(usable, tf.gather(votes, selected, batch_dims=1), 0)
     share = lower_confidence(hits, draws, ALPHA)
     radius = radii(unit, share)

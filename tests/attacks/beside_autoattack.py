@@ -59,14 +59,14 @@ def standard(twin, x, y, norm, epsilon, batch=500):
     targets = min(9, logits.shape[1] - 1)
     attacks.apgd_targeted.n_target_classes = attacks.fab.n_target_classes = targets
     left = logits.argmax(1) == y
-    yield "clean", left.cpu().numpy()
+    yield "clean", left.cpu().numpy().copy()
     for name in list(attacks.attacks_to_run):
         attacks.attacks_to_run = [name]
         standing = left.nonzero().flatten()
         if len(standing):
             found = attacks.run_standard_evaluation(x[standing], y[standing], bs=batch)
             left[standing] = twin(found).argmax(1) == y[standing]
-        yield name, left.cpu().numpy()
+        yield name, left.cpu().numpy().copy()
 
 
 def rand(twin, x, y, norm, epsilon, batch=500):

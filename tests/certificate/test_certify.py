@@ -13,6 +13,7 @@ import pnil_tf
 from pnil_tf.arrays import write_arrays
 from pnil_tf.certificate.attacked import Subject, attacked_in
 from pnil_tf.certificate.both_sides import both_sides, comparison
+from pnil_tf.certificate.output import STATE
 from pnil_tf.certificate.proofs import Proofs, proofs_of
 from pnil_tf.certificate.runner import certify as certify_into
 from pnil_tf.certificate.runner import certify_shard
@@ -267,6 +268,18 @@ def test_draws_are_fresh_unless_a_seed_is_given_and_a_resumed_certificate_keeps_
     assert (other.hits != found.hits).any()
 
 
+def test_a_certificate_begun_with_another_generator_is_not_mixed_with_this_one(problem, tmp_path):
+    sigma, weights, bias, x = problem
+    settings = CertificateSettings(epsilon=0.01, draws=500, batch_size=100, seed=0)
+    work = (linear(sigma, weights, bias), x, None, settings, tmp_path)
+    identity = dict(certify_into(*work, verbose=0).results["identity"])
+    identity.pop("generator", None)
+    Store(tmp_path / STATE, identity, resume=False)
+    earlier = r"with noise by the generator of an earlier version\. Received: noise by Philox.*over"
+    with pytest.raises(UserError, match=earlier):
+        certify_into(*work, resume=True, verbose=0)
+
+
 class InOneProcess:
     """A crew whose shards are worked off here, one after the other, or as far as they come."""
 
@@ -491,7 +504,7 @@ def test_a_certificate_that_took_the_place_of_a_refuted_one_stays(problem, tmp_p
     compare = comparison(found, same)
     assert compare(labels[:, np.newaxis])["certificate"] == str(tmp_path)
     pnil_tf.certify(*work, **{**QUICK, "seed": 1}).save(tmp_path, overwrite=True)
-    with pytest.raises(RefutedError, match="relied on until it is known which"):
+    with pytest.raises(pnil_tf.RefutedError, match="relied on until it is known which"):
         compare(np.repeat(1 - labels[:, np.newaxis], 100, axis=1))
     assert "was replaced or withdrawn since" in caplog.text
     assert pnil_tf.Certificate.load(tmp_path).results["settings"]["seed"] == 1
