@@ -64,7 +64,6 @@ def test_an_evaluation_that_fails_is_named(monkeypatch, tmp_path):
 
 
 def test_rows_of_images_as_large_as_photographs(monkeypatch):
-    pytest.importorskip("grain")
     monkeypatch.setattr(real_size, "_SIDE", 32)
     monkeypatch.setattr(real_size, "_NETWORK", "small_cnn")
     rows = real_size.real_size_benchmark(batch_size=4, steps=2, rounds=1)
