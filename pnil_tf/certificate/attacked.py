@@ -118,4 +118,4 @@ def attacked_in(folder: Path, certified: Subject) -> Attacked:
                 "another evaluation, or none."
             )
     votes = np.asarray(votes[: len(certified.labels)])
-    return Attacked(votes, {"evaluation": str(folder), "evaluation_arrays": mark})
+    return Attacked(votes, {"evaluation": str(folder.absolute()), "evaluation_arrays": mark})

@@ -15,18 +15,23 @@ from scipy import stats
 
 from pnil_tf.certificate.attacked import Subject
 from pnil_tf.certificate.bounds import upper_confidence
+from pnil_tf.certificate.output import RESULTS
 from pnil_tf.certificate.proofs import ABSTAINED, Proofs
 from pnil_tf.certificate.result import Certificate
 from pnil_tf.certificate.withdrawn import RefutedError, withdraw
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.beside import Beside, Compare
 from pnil_tf.evaluation.statistics import majority, wilson
-from pnil_tf.files import lock_folder
+from pnil_tf.files import lock_folder, read_json
 
 logger = logging.getLogger(__name__)
 
 _SURE = 1e-6  # with this probability at most, chance alone lets an honest run fail a comparison
 _NAMED = 20  # images that a message names
+_COUNT_NEITHER = (
+    "Neither the certificate nor the evaluation, finished or not, is to be relied on until it is "
+    "known which of them is wrong. Please report it with the model."
+)
 
 
 def comparison(found: Certificate, attacked: Subject, must_fit: bool = False) -> Compare | None:
@@ -68,7 +73,7 @@ def comparison(found: Certificate, attacked: Subject, must_fit: bool = False) ->
         except RefutedError as error:
             _withdraw(found, error)
             raise
-        return {**sides, "certificate": str(found.folder)}
+        return {**sides, **found.mark}
 
     return compare
 
@@ -104,9 +109,18 @@ def _misfit(found: Certificate, attacked: Subject) -> str | None:
 
 
 def _withdraw(found: Certificate, error: RefutedError) -> None:
+    """Withdraws a certificate, if its folder still holds it: the attacks have taken a while."""
     try:
         with lock_folder(found.folder):
-            withdraw(found.folder, found.results, str(error))
+            now = read_json(found.folder / RESULTS)
+            if now.get("arrays") == found.results["arrays"]:
+                withdraw(found.folder, now, str(error))
+            else:
+                logger.warning(
+                    "The certificate in %s was replaced or withdrawn since it was read, and is "
+                    "left as it is.",
+                    found.folder,
+                )
     except (OSError, UserError) as other:
         logger.warning("The certificate in %s could not be withdrawn: %s", found.folder, other)
 
@@ -147,8 +161,7 @@ def both_sides(
         raise RefutedError(
             f"An error of ours: on {contradicted} of {count} images an attack leaves less than is "
             f"proved to be left (chance alone would explain {allowed}). They are, counted from 0: "
-            f"{named}. Neither the certificate nor the evaluation counts. Please report it with "
-            "the model."
+            f"{named}. {_COUNT_NEITHER}"
         )
     for kind, bound in (("single draws", single), ("majorities", np.where(proved, 0.5, 0.0))):
         _refuse_contradicted_mean(kind, bound, right, alpha)
@@ -199,6 +212,5 @@ def _refuse_contradicted_mean(
     raise RefutedError(
         f"An error of ours: on {len(bound)} images the attacks leave {right.mean():.1%} of "
         f"{right.size} draws, and {bound.mean():.1%} are proved to be left ({kind}; chance and "
-        f"{failing} failed proofs do not explain it). Neither the certificate nor the evaluation "
-        "counts. Please report it with the model."
+        f"{failing} failed proofs do not explain it). {_COUNT_NEITHER}"
     )

@@ -102,6 +102,19 @@ class Certificate(SavedResults):
         """The sha256 of each image, uint8 `(n, 32)`; `None` where an earlier version wrote none."""
         return self._arrays.get("image_sha256")
 
+    @property
+    def mark(self) -> dict[str, str | None]:
+        """By what an evaluation's both sides name it.
+
+        `certificate`, its folder, `None` for one that vanishes, and `certificate_arrays`, the
+        sha256 of its arrays.
+        """
+        folder = None if self.keeper is not None else str(self.folder.absolute())
+        return {
+            "certificate": folder,
+            "certificate_arrays": self.results["arrays"]["sha256"],
+        }
+
     def proofs(self) -> Proofs:
         """What is proved of each image; of single draws, at its own radius alone."""
         arrays = self._arrays

@@ -135,7 +135,7 @@ def certify(
             proofs = _proofs(front, x, found.selected, found.hits, settings)
             with lock_folder(output):
                 sides = _compared(proofs, y, settings, attacked, output, found.results)
-        elif attacked is None and known and known["evaluation"] == str(evaluation):
+        elif attacked is None and known and _same(known["evaluation"], evaluation):
             sides = {}  # what stands there now is another evaluation
         else:
             return found
@@ -178,6 +178,10 @@ def certify(
         _write(output, results)
         store.remove()
     return Certificate(output, read_json(output / RESULTS))
+
+
+def _same(known: str, evaluation: Path | None) -> bool:
+    return evaluation is not None and Path(known).resolve() == evaluation.resolve()
 
 
 def _seed_in(output: Path) -> int | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pnil_tf.certificate.output import REPORT, RESULTS
 from pnil_tf.errors import RunFailedError, UserError, argument
-from pnil_tf.files import read_json, write_record, write_text
+from pnil_tf.evaluation.beside import take_away
+from pnil_tf.files import read_json, understood, write_record, write_text
 from pnil_tf.html import escape, page
 
 _WITHDRAWN, _WAS = "withdrawn", "was"
@@ -21,6 +23,8 @@ class RefutedError(RunFailedError):
 def withdraw(folder: Path, results: Mapping[str, Any], why: str) -> None:
     """Has the record and the page in a folder say that nothing is proved; the arrays stay.
 
+    The evaluation that it names shows its figures no longer, unless somebody works there.
+
     Args:
         folder: The certificate's.
         results: What it claims, which the record keeps below another name.
@@ -29,6 +33,24 @@ def withdraw(folder: Path, results: Mapping[str, Any], why: str) -> None:
     words = f'<p class="verdict obfuscated"><strong>Withdrawn.</strong> {escape(why)}</p>'
     write_text(folder / REPORT, page("Certificate", "A certificate that was withdrawn", [words]))
     write_record(folder / RESULTS, {_WITHDRAWN: why, _WAS: dict(results)})
+    named = results.get("both_sides", {}).get("evaluation")
+    if named is not None:
+        with contextlib.suppress(OSError, UserError):  # the certificate itself says it
+            take_away(Path(named), folder, stated_arrays(folder))
+
+
+def stated_arrays(folder: Path) -> set[str]:
+    """The sha256 of the arrays of a folder's certificate, withdrawn or not, if there is one.
+
+    Raises:
+        UserError: If its record is damaged.
+    """
+    file = folder / RESULTS
+    if not file.is_file():
+        return set()
+    record = read_json(file)
+    with understood(file):
+        return {record.get(_WAS, record)["arrays"]["sha256"]}
 
 
 def refuse_withdrawn(folder: Path) -> None:

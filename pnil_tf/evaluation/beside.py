@@ -6,7 +6,7 @@ An evaluation knows no certificates; whoever has one hands over the figures of b
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -98,23 +98,34 @@ def put_beside(folder: Path, sides: Mapping[str, Any], arrays: str) -> bool:
     return True
 
 
-def take_away(folder: Path, certificate: str) -> None:
+def take_away(folder: Path, certificate: Path, arrays: Collection[str]) -> None:
     """Has an evaluation no longer show what a certificate claims that was withdrawn.
 
     Args:
         folder: The evaluation's; nothing happens where there is none, or it shows no such thing.
-        certificate: The certificate's folder, as both sides name it.
+        certificate: The certificate's folder, by which earlier versions named it alone.
+        arrays: sha256 of the arrays of those that were withdrawn there, or replaced.
+
+    Raises:
+        UserError: If another process works in the folder, or its results are damaged.
     """
     if not (folder / RESULTS).is_file():
         return
     with lock_folder(folder):
         results = read_json(folder / RESULTS)
-        if results.get("both_sides", {}).get("certificate") != certificate:
+        if not _names(results.get("both_sides", {}), certificate, arrays):
             return
         page = (folder / REPORT).read_text("utf-8")
         write_text(folder / REPORT, _PLACE.sub(lambda _: part_of_page(None), page))
         del results["both_sides"]
         write_record(folder / RESULTS, results)
+
+
+def _names(sides: Mapping[str, Any], certificate: Path, arrays: Collection[str]) -> bool:
+    if "certificate_arrays" in sides:
+        return sides["certificate_arrays"] in arrays
+    named = sides.get("certificate")
+    return named is not None and Path(named).resolve() == certificate.resolve()
 
 
 def _interval(figure: Mapping[str, Any]) -> str:

@@ -78,7 +78,7 @@ def certify_saved(
     chosen = given or saved.loaded.pixel_range
     images = own_pixels(saved.loaded.model, test.images, chosen, outputs)
     beside = Path(evaluation) if evaluation else Path(model) / EVALUATION
-    with failure_told(output), going_on_told(output), refuted_taken_away(beside, output):
+    with failure_told(output), going_on_told(output), refuted_taken_away(beside, Path(output)):
         certificate = certify(
             saved.loaded.model,
             images,
@@ -99,7 +99,7 @@ def certify_saved(
     logger.info("The report is in %s", Path(output) / REPORT)
     sides = certificate.results.get("both_sides")
     if sides is not None and "evaluation_arrays" in sides:
-        _show_beside(Path(sides["evaluation"]), {**sides, "certificate": output})
+        _show_beside(Path(sides["evaluation"]), {**sides, **certificate.mark})
     return certificate
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from pnil_tf.certificate.both_sides import beside
 from pnil_tf.certificate.output import RESULTS as CERTIFIED
 from pnil_tf.certificate.result import Certificate
-from pnil_tf.certificate.withdrawn import RefutedError
+from pnil_tf.certificate.withdrawn import RefutedError, stated_arrays
 from pnil_tf.contract.pixel_range import UNIT, PixelRange
 from pnil_tf.data import Dataset, DataSettings, load
 from pnil_tf.data.settings import about
@@ -197,7 +197,7 @@ def evaluate_saved(
     test = saved.dataset.test.rows(slice(settings.images))
     chosen, outputs = given or saved.loaded.pixel_range, outputs or saved.loaded.outputs
     images = own_pixels(saved.loaded.model, test.images, chosen, outputs)
-    refuted = refuted_taken_away(Path(output), str(Path(model) / CERTIFICATE))
+    refuted = refuted_taken_away(Path(output), Path(model) / CERTIFICATE)
     with failure_told(output), going_on_told(output), refuted:
         results = evaluate(
             saved.loaded.model,
@@ -242,13 +242,19 @@ def proved_of(model: str, settings: EvaluationSettings) -> Beside | None:
 
 
 @contextlib.contextmanager
-def refuted_taken_away(evaluation: Path, certificate: str) -> Iterator[None]:
-    """Within it, what refutes a certificate takes its figures out of an evaluation's report."""
+def refuted_taken_away(evaluation: Path, certificate: Path) -> Iterator[None]:
+    """Within it, what refutes a certificate takes its figures out of an evaluation's report.
+
+    They are those of the certificate that stands in its folder before: a new one has none yet.
+    """
+    arrays: set[str] = set()
+    with contextlib.suppress(OSError, UserError):  # whoever reads a damaged one says so
+        arrays = stated_arrays(certificate)
     try:
         yield
     except RefutedError:
         with contextlib.suppress(OSError, UserError):  # the certificate itself says it
-            take_away(evaluation, certificate)
+            take_away(evaluation, certificate, arrays)
         raise
 
 

@@ -422,6 +422,9 @@ def test_a_python_evaluation_shows_what_is_proved(problem, tmp_path):
     found = pnil_tf.evaluate(model, x, labels, 0.01, certificate=tmp_path, **asked)
     assert found.to_dict()["both_sides"]["images"] == len(x)
     assert "proved, single draws" in str(found)
+    certificate = pnil_tf.certify(model, x, labels, 0.01, **QUICK)  # nobody else finds its folder
+    unsaved = pnil_tf.evaluate(model, x, labels, 0.01, certificate=certificate, **asked)
+    assert unsaved.to_dict()["both_sides"]["certificate"] is None
     with pytest.raises(UserError, match=r"epsilon is 0\.02 there and 0\.01 here"):
         pnil_tf.evaluate(model, x, labels, 0.02, certificate=tmp_path, **asked)
 
@@ -477,6 +480,21 @@ def test_an_evaluation_of_the_same_images_is_put_beside_and_of_others_not(proble
         file.write(b"damage")
     with pytest.raises(UserError, match="damaged"):
         attacked_in(folder, same)
+
+
+def test_a_certificate_that_took_the_place_of_a_refuted_one_stays(problem, tmp_path, caplog):
+    sigma, weights, bias, x = problem
+    work, labels = (linear(sigma, weights, bias), x, exact(problem)[0], 0.01), exact(problem)[0]
+    pnil_tf.certify(*work, **QUICK).save(tmp_path)
+    found = pnil_tf.Certificate.load(tmp_path)
+    same = Subject(found.results["identity"], digests_of(x), labels, 0.01, "linf")
+    compare = comparison(found, same)
+    assert compare(labels[:, np.newaxis])["certificate"] == str(tmp_path)
+    pnil_tf.certify(*work, **{**QUICK, "seed": 1}).save(tmp_path, overwrite=True)
+    with pytest.raises(RefutedError, match="relied on until it is known which"):
+        compare(np.repeat(1 - labels[:, np.newaxis], 100, axis=1))
+    assert "was replaced or withdrawn since" in caplog.text
+    assert pnil_tf.Certificate.load(tmp_path).results["settings"]["seed"] == 1
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """The command `certify`, from the command line to its files."""
 
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -96,14 +97,23 @@ def test_whichever_comes_later_shows_both_sides_and_a_contradiction_stops_it(tmp
     arrays = dict(np.load(certificate / "certificate.npz"))
     write_arrays(certificate / "certificate.npz", {**arrays, "single_draw": np.full(3, 1.5)})
     mark = {"file": "certificate.npz", "sha256": sha256_of(certificate / "certificate.npz")}
-    write_record(certificate / "certificate.json", {**found.to_dict(), "arrays": mark})
+    # An evaluation of an earlier version names the folder alone; another one lies elsewhere.
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(evaluation, elsewhere)
+    named = {**sides, "evaluation": str(elsewhere)}
+    record = {**found.to_dict(), "arrays": mark, "both_sides": named}
+    write_record(certificate / "certificate.json", record)
     before = pnil_tf.Evaluation.load(evaluation).to_dict()
+    now, spelled = before["arrays"]["sha256"], f"{folder}/../run/certificate"
+    assert put_beside(evaluation, {**sides, "certificate": spelled}, now)
+    assert put_beside(elsewhere, {**named, "certificate_arrays": mark["sha256"]}, now)
     with pytest.raises(RefutedError, match=r"on 3 of 3 images .*: 0, 1, 2\. Neither"):
         evaluate_saved(str(folder), options=ATTACKS, overwrite=True)
     # The evaluation that was not replaced keeps its own figures alone.
-    kept = pnil_tf.Evaluation.load(evaluation).to_dict()
-    assert kept == {key: value for key, value in before.items() if key != "both_sides"}
-    assert "Both sides" not in (evaluation / "report.html").read_text()
+    for place in (evaluation, elsewhere):
+        kept = pnil_tf.Evaluation.load(place).to_dict()
+        assert kept == {key: value for key, value in before.items() if key != "both_sides"}
+        assert "Both sides" not in (place / "report.html").read_text()
     settings = EvaluationSettings(epsilon=0.05)
     assert proved_of(str(folder), settings) is None
     assert "was withdrawn. An error of ours" in caplog.text
