@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -50,7 +51,7 @@ def check_backbone(model: str, weights: str | None) -> None:
         f"Weights are read from a file, and nothing is downloaded. Received: "
         f"{argument('weights', weights)}. On a machine with a network, "
         f"keras.applications.{name}(include_top=False) puts them into ~/.keras/models: give the "
-        "path of that file, which ends in _notop.h5 or _no_top.h5."
+        "path of that file, whose name has notop or no_top at its end."
     )
 
 
@@ -121,13 +122,11 @@ def kept_values(network: keras.Model) -> int:
 
 
 def _homes() -> dict[str, ModuleType]:
-    """The networks, each with the module that has its preprocessing, too."""
+    """The networks, each with the module that made it, which has its preprocessing, too."""
     return {
-        name: module
-        for module in vars(keras.applications).values()
-        if inspect.ismodule(module) and hasattr(module, "preprocess_input")
-        for name in vars(module)
-        if name[0].isupper()
+        name: sys.modules[make.__module__]
+        for name, make in vars(keras.applications).items()
+        if inspect.isfunction(make)
     }
 
 
@@ -163,7 +162,9 @@ def preprocessing(home: ModuleType, pixel_range: PixelRange) -> list[Callable[[A
 
     `preprocess_input` takes pixels from 0 to 255, which it scales and shifts, and for some networks
     it turns the order of the channels round. As layers of their own this can be saved, and read by
-    whoever looks for the range of a model's pixels.
+    whoever looks for the range of a model's pixels. Where Keras builds the scaling into the
+    network itself (MobileNetV3, EfficientNet, ConvNeXt), `preprocess_input` does nothing, and so
+    nothing is scaled twice.
 
     Args:
         home: The network's module.

@@ -1,6 +1,7 @@
 """Networks of keras.applications as classifiers: their pixels, their weights, what is refused."""
 
 import json
+import sys
 
 import keras
 import numpy as np
@@ -38,6 +39,37 @@ def test_pixels_are_prepared_as_each_network_wants_them(home, pixel_range):
     for step in preprocessing(home, pixel_range):
         x = step(x)
     np.testing.assert_allclose(x, home.preprocess_input(pixels.copy()), rtol=1e-4, atol=1e-3)
+
+
+SCALED_INSIDE = ["EfficientNetB0", "EfficientNetV2B0", "EfficientNetV2S", "ConvNeXtTiny"]
+SCALED_BEFORE = ["MobileNetV2", "DenseNet121", "NASNetMobile"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "MobileNetV3Small",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in SCALED_INSIDE + SCALED_BEFORE),
+    ],
+)
+def test_pixels_are_scaled_once_wherever_keras_does_it(name):
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
+    model = backbone(f"keras_applications:{name}", (32, 32, 3), 2)
+    network = next(layer for layer in model.layers if isinstance(layer, keras.Model))
+    x = pixels / 255.0
+    for step in model.operations[1 : model.operations.index(network)]:
+        x = step(x)
+    prepare = sys.modules[getattr(keras.applications, name).__module__].preprocess_input
+    np.testing.assert_allclose(x, prepare(pixels.copy()), rtol=1e-4, atol=1e-3)
+    first = next(layer for layer in network.layers if layer.trainable_weights)
+    seen = keras.Model(network.inputs, first.input)(x)
+    assert 0.9 < np.ptp(seen) < 6.0
+
+
+def test_every_network_of_keras_has_its_preprocessing():
+    known = {name for name in dir(keras.applications) if name[0].isupper()}
+    assert set(_homes()) == known
+    assert {"MobileNetV3Small", "MobileNetV3Large", "ResNet50"} <= known
 
 
 @pytest.mark.parametrize(("channels", "pixel_range"), [(3, BYTES), (1, UNIT)])
@@ -112,7 +144,6 @@ def test_settings_that_do_not_fit_a_model_are_refused(settings, message):
 
 @pytest.mark.slow
 def test_from_photographs_in_files_to_an_evaluation(tmp_path, weights):
-    pytest.importorskip("grain")
     write_jpegs(tmp_path / "pets", size=32)
     flags = [f"--dataset=folder:{tmp_path / 'pets'}", "--image_size=32", "--data_in_memory=false"]
     flags += [f"--model={NAME}", "--pixel_range=0,255", "--pnil", "--epsilon=4/255"]

@@ -18,8 +18,6 @@ from pnil_tf.data.image_set import ImageSet
 from pnil_tf.data.resizing import resize
 from pnil_tf.errors import RunFailedError, UserError
 
-pytest.importorskip("grain")
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

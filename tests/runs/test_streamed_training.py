@@ -8,8 +8,6 @@ from command import assert_same, load_classifier, run, start
 from jpeg_folder import write_jpegs
 from workers import tf_config_environments
 
-pytest.importorskip("grain")
-
 FLAGS = [
     "--image_size=16x12",
     "--pixel_range=0,255",
@@ -64,7 +62,7 @@ def test_streamed_killed_and_resumed_it_ends_with_the_same_bits(place, in_memory
 
 
 @pytest.mark.slow
-def test_an_evaluation_reads_no_more_than_it_attacks(place, in_memory):
+def test_an_evaluation_counts_the_same_votes_from_files_as_from_memory(place, in_memory):
     found = []
     for asked in ("true", "false"):
         output = place / f"evaluation_{asked}"

@@ -56,7 +56,8 @@ CONTAINERS = {
 
 @pytest.mark.parametrize("kind", ["MapDataset", "IterDataset", "DataLoader"])
 def test_a_loader_of_grain_trains(blobs, kind):
-    grain = pytest.importorskip("grain")
+    import grain  # slow, and of an extra
+
     x, y = blobs[0][:40], blobs[1][:40]
     source = list(zip(255 * x / x.max(), y, strict=True))
     batched = grain.MapDataset.source(source).shuffle(seed=0).batch(20)
