@@ -77,8 +77,10 @@ def certify_saved(
     test = saved.dataset.test.rows(slice(settings.images))
     chosen = given or saved.loaded.pixel_range
     images = own_pixels(saved.loaded.model, test.images, chosen, outputs)
-    beside = Path(evaluation) if evaluation else Path(model) / EVALUATION
-    with failure_told(output), going_on_told(output), refuted_taken_away(beside, Path(output)):
+    own = Path(model) / EVALUATION
+    beside = Path(evaluation) if evaluation else own
+    refuted = refuted_taken_away({beside, own}, Path(output))
+    with failure_told(output), going_on_told(output), refuted:
         certificate = certify(
             saved.loaded.model,
             images,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +197,8 @@ def evaluate_saved(
     test = saved.dataset.test.rows(slice(settings.images))
     chosen, outputs = given or saved.loaded.pixel_range, outputs or saved.loaded.outputs
     images = own_pixels(saved.loaded.model, test.images, chosen, outputs)
-    refuted = refuted_taken_away(Path(output), Path(model) / CERTIFICATE)
+    shown = {Path(output), Path(model) / EVALUATION}
+    refuted = refuted_taken_away(shown, Path(model) / CERTIFICATE)
     with failure_told(output), going_on_told(output), refuted:
         results = evaluate(
             saved.loaded.model,
@@ -242,8 +243,8 @@ def proved_of(model: str, settings: EvaluationSettings) -> Beside | None:
 
 
 @contextlib.contextmanager
-def refuted_taken_away(evaluation: Path, certificate: Path) -> Iterator[None]:
-    """Within it, what refutes a certificate takes its figures out of an evaluation's report.
+def refuted_taken_away(evaluations: Iterable[Path], certificate: Path) -> Iterator[None]:
+    """Within it, what refutes a certificate takes its figures out of evaluations' reports.
 
     They are those of the certificate that stands in its folder before: a new one has none yet.
     """
@@ -253,8 +254,9 @@ def refuted_taken_away(evaluation: Path, certificate: Path) -> Iterator[None]:
     try:
         yield
     except RefutedError:
-        with contextlib.suppress(OSError, UserError):  # the certificate itself says it
-            take_away(evaluation, certificate, arrays)
+        for evaluation in evaluations:
+            with contextlib.suppress(OSError, UserError):  # the certificate itself says it
+                take_away(evaluation, certificate, arrays)
         raise
 
 

@@ -98,7 +98,7 @@ def test_whichever_comes_later_shows_both_sides_and_a_contradiction_stops_it(tmp
     write_arrays(certificate / "certificate.npz", {**arrays, "single_draw": np.full(3, 1.5)})
     mark = {"file": "certificate.npz", "sha256": sha256_of(certificate / "certificate.npz")}
     # An evaluation of an earlier version names the folder alone; another one lies elsewhere.
-    elsewhere = tmp_path / "elsewhere"
+    elsewhere, here = tmp_path / "elsewhere", tmp_path / "here"
     shutil.copytree(evaluation, elsewhere)
     named = {**sides, "evaluation": str(elsewhere)}
     record = {**found.to_dict(), "arrays": mark, "both_sides": named}
@@ -107,10 +107,11 @@ def test_whichever_comes_later_shows_both_sides_and_a_contradiction_stops_it(tmp
     now, spelled = before["arrays"]["sha256"], f"{folder}/../run/certificate"
     assert put_beside(evaluation, {**sides, "certificate": spelled}, now)
     assert put_beside(elsewhere, {**named, "certificate_arrays": mark["sha256"]}, now)
+    shutil.copytree(elsewhere, here)
     with pytest.raises(RefutedError, match=r"on 3 of 3 images .*: 0, 1, 2\. Neither"):
-        evaluate_saved(str(folder), options=ATTACKS, overwrite=True)
-    # The evaluation that was not replaced keeps its own figures alone.
-    for place in (evaluation, elsewhere):
+        evaluate_saved(str(folder), options=ATTACKS, output=str(here), overwrite=True)
+    # An evaluation that was not replaced keeps its own figures alone.
+    for place in (here, evaluation, elsewhere):
         kept = pnil_tf.Evaluation.load(place).to_dict()
         assert kept == {key: value for key, value in before.items() if key != "both_sides"}
         assert "Both sides" not in (place / "report.html").read_text()
