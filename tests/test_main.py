@@ -54,6 +54,9 @@ def test_a_misspelt_command_gets_the_right_one(monkeypatch, capsys):
 @pytest.mark.parametrize("arguments", [("--version",), ("train", "--version")])
 def test_the_version(monkeypatch, capsys, arguments):
     monkeypatch.setattr("pnil_tf.cli.pnil_flags.define", lambda *groups: None)
+    # What follows is the process of the tests.
+    monkeypatch.setattr("pnil_tf.cli.answer_signals", lambda: None)
+    monkeypatch.setattr("pnil_tf.cli.work_and_leave", lambda work: work())
     assert called(monkeypatch, capsys, *arguments)[:2] == (0, f"pnil_tf {__version__}\n")
 
 
