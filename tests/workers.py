@@ -1,7 +1,9 @@
-"""The environments of two processes that train together on this machine."""
+"""Two processes that train together on this machine."""
 
 import json
 import socket
+
+from command import start
 
 
 def free_ports(count: int) -> list[int]:
@@ -37,3 +39,14 @@ def slurm_environments() -> list[dict[str, str]]:
         }
         for i in range(2)
     ]
+
+
+def train_together(environments: list[dict[str, str]], *arguments: str) -> None:
+    """Trains in one process for each environment, all with the same arguments, to the end."""
+    workers = [start("train.py", *arguments, env=env) for env in environments]
+    try:
+        outputs = [worker.communicate(timeout=300) for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+    assert [worker.returncode for worker in workers] == [0, 0], outputs

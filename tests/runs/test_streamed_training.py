@@ -4,9 +4,9 @@ import signal
 
 import numpy as np
 import pytest
-from command import assert_same, load_classifier, run, start
+from command import assert_nearly_same, assert_same, run, start
 from jpeg_folder import write_jpegs
-from workers import tf_config_environments
+from workers import tf_config_environments, train_together
 
 FLAGS = [
     "--image_size=16x12",
@@ -116,16 +116,6 @@ def test_replicas_and_workers_share_one_order(place):
     one = train(place, "one", *same)
     train(place, "two_devices", *same, "--data_in_memory=false", "--num_cpu_devices=2")
     arguments = [*FLAGS, *flags(place, "two_workers", *same, "--data_in_memory=false")]
-    workers = [start("train.py", *arguments, env=env) for env in tf_config_environments()]
-    try:
-        outputs = [worker.communicate(timeout=300) for worker in workers]
-    finally:
-        for worker in workers:
-            worker.kill()
-    assert [worker.returncode for worker in workers] == [0, 0], outputs
+    train_together(tf_config_environments(), *arguments)
     for name in ("two_devices", "two_workers"):
-        models = [load_classifier(run) for run in (one, place / name)]
-        for a, b in zip(*(model.weights for model in models), strict=True):
-            difference = np.abs(a.numpy() - b.numpy())
-            assert difference.max() < 1e-3, (name, a.path)
-            assert difference.mean() < 5e-5, (name, a.path)
+        assert_nearly_same(one, place / name)

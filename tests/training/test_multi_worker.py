@@ -2,10 +2,9 @@
 
 import json
 
-import numpy as np
 import pytest
-from command import SHORT, load_classifier, run, start
-from workers import slurm_environments, tf_config_environments
+from command import SHORT, assert_nearly_same, run
+from workers import slurm_environments, tf_config_environments, train_together
 
 FLAGS = [
     *SHORT,
@@ -31,13 +30,7 @@ def one_device(tmp_path_factory):
 def test_two_workers_match_one_device(one_device, environments):
     name = environments.__name__
     flags = [*FLAGS, f"--runs_dir={one_device.parent}", f"--name={name}"]
-    workers = [start("train.py", *flags, env=env) for env in environments()]
-    try:
-        outputs = [worker.communicate(timeout=300) for worker in workers]
-    finally:
-        for worker in workers:
-            worker.kill()
-    assert [worker.returncode for worker in workers] == [0, 0], outputs
+    train_together(environments(), *flags)
     directory = one_device.parent / name
     record = json.loads((directory / "run.json").read_text())
     assert record["device"]["replicas"] == 2
@@ -45,9 +38,4 @@ def test_two_workers_match_one_device(one_device, environments):
         record["device"]["strategy"].startswith("CollectiveAllReduce")
         or "MultiWorker" in (record["device"]["strategy"])
     )
-    models = [load_classifier(run) for run in (one_device, directory)]
-    for a, b in zip(*(model.weights for model in models), strict=True):
-        difference = np.abs(a.numpy() - b.numpy())
-        # Adam divides by the gradient's size, which magnifies the rounding of the smallest.
-        assert difference.max() < 1e-3, a.path
-        assert difference.mean() < 5e-5, a.path
+    assert_nearly_same(one_device, directory)
