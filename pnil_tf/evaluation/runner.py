@@ -548,8 +548,9 @@ def _judgement(
         "noise_cells": None
         if evidence.cells is None
         else {
-            field.name: _point(getattr(evidence.cells, field.name))
+            field.name: _point(share)
             for field in dataclasses.fields(evidence.cells)
+            if (share := getattr(evidence.cells, field.name)) is not None
         },
     }
 
