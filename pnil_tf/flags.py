@@ -317,6 +317,11 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
             "Which classifier is kept: that of the epoch with the lowest (adversarial) validation "
             "loss, or of the last. An epoch that the guard finds collapsed is passed over.",
         ),
+        "weight_decay": (
+            _parsed(_NUMBER),
+            "Share of the kernels, times the learning rate, by which they decay in each step, as "
+            "0.05; 0 is off. Biases, batch normalization and PNIL never decay.",
+        ),
         "label_smoothing": (
             _parsed(_NUMBER),
             "Share of a label that is spread over all classes in the training loss, 0 to 1.",

@@ -22,6 +22,7 @@ __all__ = [
     "answers_as_its_graph",
     "attached_logits",
     "called_with",
+    "exempt_alike",
     "global_seed_state",
     "is_operation",
     "is_stateful",
@@ -67,6 +68,16 @@ def takers(graph: keras.Model, tensor: Any) -> list[tuple[Any, list[Any]]]:
         for node in graph._nodes_by_depth[depth]
         if any(taken is tensor for taken in node.input_tensors)
     ]
+
+
+def exempt_alike(copy: keras.optimizers.Optimizer, optimizer: keras.optimizers.Optimizer) -> None:
+    """Lets an optimizer spare the weights that another's weight decay spares.
+
+    An optimizer's configuration leaves them out.
+    """
+    for name in ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern"):
+        if hasattr(optimizer, name):
+            setattr(copy, name, getattr(optimizer, name))
 
 
 def answers_as_its_graph(model: keras.Model) -> bool:

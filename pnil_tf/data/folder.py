@@ -14,6 +14,7 @@ from pnil_tf.data.digests import digest
 from pnil_tf.data.grain_stream import grain_is_there, require_grain
 from pnil_tf.data.image_files import THREADS, ImageFiles, Reader, fitted
 from pnil_tf.data.image_set import ImageSet
+from pnil_tf.data.looked_through import LookedThrough, Seen
 from pnil_tf.data.types import Images, SourceData
 from pnil_tf.errors import UserError, argument
 from pnil_tf.progress import Progress
@@ -38,7 +39,7 @@ def load(
     Images of `pictures.FORMATS` are read as they are shown (`pictures.decode`). They are grey
     (one channel) if all of them are, else RGB. Every one is decoded here, so that what cannot be
     used is known before the work begins; those that memory does not hold are decoded again
-    whenever they are needed.
+    whenever they are needed, and here once only, as long as their files stay as they are.
 
     Args:
         given: the path as the user gave it.
@@ -121,15 +122,21 @@ def _read(look: _Look, shape: tuple[int, int, int]) -> tuple[Images, list[pictur
 def _looked_through(
     look: _Look, shape: tuple[int, int, int]
 ) -> tuple[Images, list[pictures.Traits]]:
-    """All images, which are decoded to be looked at, and forgotten again."""
+    """All images: those not seen before are decoded to be looked at, and forgotten again."""
     labels, paths = look.labels, look.paths
 
-    def read(place: int, path: Path) -> tuple[str, pictures.Traits]:
+    known = LookedThrough(look.found.root, shape)
+
+    def read(place: int, path: Path) -> Seen:
+        found = known.find(path, labels[place])
+        if found is not None:
+            return found
         pixels, traits = pictures.decode(path)
         return digest(fitted(pixels, shape), labels[place]), traits
 
     seen = look.at_each(read, "looking through the images")
     places = list(seen)
+    known.keep({paths[place]: found for place, found in seen.items()})
     reader = Reader(
         [paths[place] for place in places],
         [look.found.shown(paths[place]) for place in places],

@@ -111,7 +111,21 @@ class Dataset:
 
     @cached_property
     def sha256(self) -> str:
-        """A fingerprint of the pixels, labels, shapes and order of all three sets."""
+        """A fingerprint of the pixels, labels, shapes and order of all three sets.
+
+        That of a folder is made of its images' digests: from files none is read again for it.
+        """
+        if self.source != "folder":
+            return self.sha256_of_pixels
+        whole = hashlib.sha256()
+        for image_set in self.sets.values():
+            whole.update(repr(image_set.shape).encode())
+            whole.update("".join(image_set.digests).encode())
+        return whole.hexdigest()
+
+    @cached_property
+    def sha256_of_pixels(self) -> str:
+        """A fingerprint of the same, for which every image is read."""
         whole = hashlib.sha256()
         for image_set in self.sets.values():
             whole.update(repr(image_set.shape).encode())

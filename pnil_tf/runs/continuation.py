@@ -67,7 +67,8 @@ def check_images(record: dict[str, Any], data: Dataset) -> None:
         UserError: If they are others.
     """
     before = record["data"]
-    if data.sha256 != before["sha256"]:
+    # Of a folder, earlier records have the fingerprint of its pixels.
+    if before["sha256"] != data.sha256 and before["sha256"] != data.sha256_of_pixels:
         raise UserError(
             f"The run was begun with other images: {before['counts']['train']} to train on from "
             f"{record['data_source']}, where now there are {len(data.train)} from {data.source}. "

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from pnil_tf.keras_internals import all_layers
 from pnil_tf.layers import PNILLayer, SensitivityRegularizer
 from pnil_tf.log_variance import ConvLogVariance
 from pnil_tf.models import build_model
@@ -26,12 +27,28 @@ def compiled(job: TrainingJob, rate: Any) -> tuple[AdversarialModel, keras.metri
         model = _new_model(job)
         accuracy = keras.metrics.SparseCategoricalAccuracy("accuracy")
         model.compile(
-            keras.optimizers.Adam(rate),
+            _optimizer(model.classifier, rate, settings.optimization.weight_decay),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=[accuracy],
             jit_compile={"auto": "auto", "true": True, "false": False}[settings.device.jit_compile],
         )
     return model, accuracy
+
+
+def _optimizer(classifier: keras.Model, rate: Any, decay: float) -> keras.optimizers.Optimizer:
+    """Adam, whose weight decay spares all but kernels.
+
+    A PNIL layer's weights are spared, too: those of no noise at all lie far from 0.
+    """
+    if not decay:
+        return keras.optimizers.Adam(rate)
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=decay)
+    noise = [layer for layer in all_layers(classifier) if isinstance(layer, PNILLayer)]
+    of_noise = {id(weight) for layer in noise for weight in layer.weights}
+    optimizer.exclude_from_weight_decay(
+        [w for w in classifier.trainable_weights if len(w.shape) < 2 or id(w) in of_noise]
+    )
+    return optimizer
 
 
 def _new_model(job: TrainingJob) -> AdversarialModel:

@@ -15,6 +15,7 @@ import tensorflow as tf
 from pnil_tf.drawing import own_style
 from pnil_tf.errors import UserError
 from pnil_tf.files import replacing
+from pnil_tf.keras_internals import exempt_alike
 from pnil_tf.tensors import Scalar
 from pnil_tf.training.types import Config, EpochLogs, Rate
 
@@ -205,7 +206,9 @@ def _with_rate(optimizer: keras.optimizers.Optimizer, rate: Rate) -> keras.optim
             initial_scale=config["initial_scale"],
             dynamic_growth_steps=config["dynamic_growth_steps"],
         )
-    return type(optimizer).from_config({**config, "learning_rate": rate})
+    copy = type(optimizer).from_config({**config, "learning_rate": rate})
+    exempt_alike(copy, optimizer)
+    return copy
 
 
 def _judge(probe: _Probe, safety: float) -> LRRange:

@@ -265,6 +265,9 @@ class OptimizationSettings:
             validated, kept and exported; 0 (the paper) averages nothing.
         keep: The epoch whose classifier is kept: the `"best"`, with the lowest (adversarial)
             validation loss, or the `"last"`.
+        weight_decay: Decay of the kernels beside their gradients (AdamW): each step takes this
+            share of them, times the learning rate. 0 (the paper) lets none decay. Biases, batch
+            normalization and PNIL never do.
         label_smoothing: Share of a label that is spread over all classes in the training loss.
         consistency: Weight of a loss between the logits at the attack's start and at its end.
         augment: Random views of the training images: `"none"`, `"shift"` or `"flip_crop"`.
@@ -279,6 +282,7 @@ class OptimizationSettings:
     cycle_epochs: float = 5.0
     weight_averaging: float = 0.0
     keep: str = "best"
+    weight_decay: float = 0.0
     label_smoothing: float = 0.0
     consistency: float = 0.0
     augment: str = "none"
@@ -292,6 +296,11 @@ class OptimizationSettings:
         if self.min_lr is not None:
             _require_positive(self, "min_lr")
         require_one_of("keep", self.keep, KEEP)
+        require(
+            0.0 <= self.weight_decay < 1.0,
+            f"{argument('weight_decay')} must be 0 (off) or below 1, as 0.05. Received: "
+            f"{self.weight_decay!r}.",
+        )
         check_recipe(self.weight_averaging, self.label_smoothing, self.consistency, self.augment)
         require(
             0 <= self.seed < 2**32,
