@@ -31,7 +31,10 @@ class RunFailedError(RuntimeError):
 
 def reason(error: BaseException) -> str:
     """What an exception of another library says, on one line and without its internals."""
-    text = re.sub(r"\{\{.*?\}\}|\[Op:\w+\]|\x1b\[\d*m", "", str(error))
+    text = re.sub(r"\[\[\{\{.*?\}\}\]\]|\{\{.*?\}\}|\[Op:\w+\]|\x1b\[\d*m", "", str(error))
+    # TensorFlow says first, and at length, where in the program the operation was made.
+    text = re.sub(r"(?m)^Graph execution error:$|^Detected at node .* defined at .*:$", "", text)
+    text = re.sub(r"(?m)^ +File .*, line \d+.*$", "", text)
     # Keras says where it was, too, and with which arguments.
     text = re.sub(
         r"(?s)^Exception encountered when calling .*?\n|\n\s*Arguments received by.*", "", text

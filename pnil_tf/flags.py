@@ -336,7 +336,11 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
     },
     "device": {
         "num_cpu_devices": (_INTEGER, "Logical CPU devices with a replica on each."),
-        "mixed_precision": (_BOOLEAN, "Compute in float16 (GPU) or bfloat16 (CPU)."),
+        "mixed_precision": (
+            _switch,
+            "Compute in float16 (GPU) or bfloat16 (CPU); auto does where the processor has "
+            "instructions for it.",
+        ),
         "jit_compile": (_switch, "Compile with XLA; auto does on GPUs and not on CPUs."),
         "deterministic": (_BOOLEAN, "Give the same bits in every run (slower)."),
     },
@@ -480,6 +484,7 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
     },
     "benchmark": {
         "train": (_BOOLEAN, "Measure training steps."),
+        "precision": (_BOOLEAN, "Compare training steps in float32 and in mixed precision."),
         "epoch": (_BOOLEAN, "Measure whole epochs, and the data pipeline alone."),
         "startup": (_BOOLEAN, "Measure imports, --help and the first training step."),
         "real_size": (

@@ -116,6 +116,12 @@ class Stages:
                 bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
             )
 
+    def expect_more(self, seconds: Mapping[str, float]) -> None:
+        """Says which stages there will be besides, and about how long each takes."""
+        self._expected |= seconds
+        if self._bar is not None:
+            self._bar.total += sum(seconds.values())
+
     def begin(self, name: str, total: int, unit: str = "image") -> Stage:
         """Begins a stage of `total` units of work; one that nobody expected takes no time."""
         return Stage(self, name, total, unit, self._expected.pop(name, 0.0))

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 from command import SHORT, run
@@ -92,6 +94,20 @@ def test_a_full_disk_is_not_taken_for_full_memory():
     sentence = failure(caught.value)
     assert "No space left" in sentence
     assert "memory" not in sentence
+
+
+def test_the_cause_of_a_failed_graph_is_told_and_not_where_it_was_made():
+    model = keras.Sequential(
+        [
+            keras.Input((2,)),
+            keras.layers.Lambda(lambda x: tf.debugging.check_numerics(x / 0.0, "no number")),
+        ]
+    )
+    model.compile("sgd", "mse")
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        model.fit(np.ones((4, 2)), np.ones((4, 2)), verbose=0)
+    assert "Detected at node" in str(caught.value)
+    assert failure(caught.value) == "no number : Tensor had Inf values"
 
 
 def test_help_answers_without_tensorflow():

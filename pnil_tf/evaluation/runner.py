@@ -12,7 +12,7 @@ import platform
 import re
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from pnil_tf.errors import UserError, argument
 from pnil_tf.evaluation.beside import Beside, Compare
 from pnil_tf.evaluation.described import described
 from pnil_tf.evaluation.forecast import forecast, measured
+from pnil_tf.evaluation.further import Look, first_stages, further_stages, look_at
 from pnil_tf.evaluation.images import (
     check_accuracy_elsewhere,
     check_classes,
@@ -199,16 +200,27 @@ def evaluate(
         stages = Stages("evaluation", verbose)
         trial = Trial(target, x, y, settings, store, stages)
         attacks = task.attacks
+        first, further = first_stages(attacks), further_stages(attacks)
+        workers = 1 if crew is None else crew.workers
+        predicted, at_most = _announce(trial, first, further, workers)
         about = {
             "data": data,
             "identity": identity,
             "model_name": name or name_of(target),
-            "predicted_seconds": _announce(trial, attacks, 1 if crew is None else crew.workers),
+            "predicted_seconds": predicted,
         }
-        with contextlib.closing(stages):
+
+        def have_done(some: Mapping[str, Planned]) -> None:
             if crew is not None:
-                _have_done(trial, attacks, crew, identity, output / STATE)
-            _work(trial, attacks, output / STATE, about, compare)
+                _have_done(trial, some, crew, identity, output / STATE)
+
+        def go_further(standing: float) -> None:
+            stages.expect_more({name: standing * seconds for name, seconds in at_most.items()})
+            have_done(further)
+
+        with contextlib.closing(stages):
+            have_done(first)
+            _work(trial, attacks, output / STATE, about, compare, go_further)
         put_in_place(output)
         store.remove()
     return read_json(output / RESULTS)
@@ -316,22 +328,33 @@ def _have_done(
     progress.close()
 
 
-def _announce(trial: Trial, attacks: Mapping[str, Planned], workers: int) -> float:
-    """Predicts how many seconds the evaluation will take at most, and says so."""
-    work = {name: (attack.settings, attack.images) for name, attack in attacks.items()}
-    own = {name: attack.settings for name, attack in attacks.items()}
+def _announce(
+    trial: Trial, first: Mapping[str, Planned], further: Mapping[str, Planned], workers: int
+) -> tuple[float, dict[str, float]]:
+    """Predicts how many seconds the evaluation will take at most, and says so.
+
+    Returns:
+        The seconds without the further stages, and those of each of the latter.
+    """
+    own = {name: attack.settings for name, attack in first.items()}
+    work = {name: (attack.settings, attack.images) for name, attack in {**first, **further}.items()}
     work |= announced(trial, own, curve_epsilons(trial.settings))
     seconds = forecast(trial, work, measured(trial.target, trial.x))
+    at_most = {name: seconds.pop(name) for name in further}
     if workers > 1:  # this process has nothing left to do of what they have done
-        theirs = [seconds.pop(name) for name in (CLEAN, *attacks)]
+        theirs = [seconds.pop(name) for name in (CLEAN, *first)]
         seconds = {_CREW: sum(theirs) / workers, **seconds}
-    total = sum(seconds.values())
+        at_most = {_CREW: sum(at_most.values()) / workers}
+    total, more = sum(seconds.values()), ""
+    if further:
+        [name] = {attack.if_much_by for attack in further.values()}
+        more = f"; up to {clock(sum(at_most.values()))} more if {name} takes much"
     trial.stages.say(
         f"{len(trial.x)} images, effort {trial.settings.effort}: this will take about "
-        f"{clock(total)}, less where images fall early."
+        f"{clock(total)}, less where images fall early{more}."
     )
     trial.stages.expect(seconds)
-    return total
+    return total, at_most
 
 
 def name_of(target: Target) -> str:
@@ -341,9 +364,21 @@ def name_of(target: Target) -> str:
     return type(model).__name__ if re.fullmatch(r"(sequential|functional)(_\d+)?|", name) else name
 
 
-def _attacked(trial: Trial, attacks: Mapping[str, Planned]) -> dict[str, Outcome]:
+def _attacked(
+    trial: Trial, attacks: Mapping[str, Planned], go_further: Callable[[float], None]
+) -> tuple[dict[str, Outcome], Look | None]:
+    """What the attacks left, and the look that decided on the further stages, if there are any."""
     outcomes: dict[str, Outcome] = {}
+    look: Look | None = None
     for name, attack in attacks.items():
+        if attack.if_much_by is not None:
+            if look is None:
+                look = look_at(trial, attacks, outcomes)
+                if look.much:
+                    trial.stages.say(look.says)
+                    go_further(float((outcomes[attack.if_much_by].share > 0).mean()))
+            if not look.much:
+                continue
         outcomes[name] = trial.attack(
             name,
             attack.settings,
@@ -351,7 +386,7 @@ def _attacked(trial: Trial, attacks: Mapping[str, Planned]) -> dict[str, Outcome
             attack.predict,
             outcomes[attack.after] if attack.after else None,
         )
-    return outcomes
+    return outcomes, look
 
 
 def _work(
@@ -360,12 +395,13 @@ def _work(
     folder: Path,
     about: dict[str, Any],
     compare: Compare | None,
+    go_further: Callable[[float], None],
 ) -> None:
     """Attacks, judges, checks, and writes the results' files into a folder."""
     settings, y = trial.settings, trial.y
     clean = trial.clean_votes()
     trial.stages.say(f"clean: accuracy {trial.share(clean).mean():.1%} on {len(y)} images")
-    outcomes = _attacked(trial, attacks)
+    outcomes, look = _attacked(trial, attacks, go_further)
     worst_votes, worst_images = _worst_case(trial, "worst-case", trial.share(clean), outcomes)
     suites = _suites(trial, trial.share(clean), outcomes)
     # Before the checks: where the two sides contradict each other, no verdict counts.
@@ -376,6 +412,7 @@ def _work(
         "settings": settings.to_json(),
         "model": {**trial.target.describe(), "sigma": evidence.sigma},
         **about,
+        "further_stages": None if look is None else look.to_json(),
         "seed": settings.seed,
         "versions": {**versions(), "platform": platform.platform()},
         "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -517,8 +554,9 @@ def _judgement(
         "noise_cells": None
         if evidence.cells is None
         else {
-            field.name: _point(getattr(evidence.cells, field.name))
+            field.name: _point(share)
             for field in dataclasses.fields(evidence.cells)
+            if (share := getattr(evidence.cells, field.name)) is not None
         },
     }
 

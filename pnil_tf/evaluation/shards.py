@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pnil_tf.arrays import Arrays
+from pnil_tf.evaluation.further import decided, first_stages
 from pnil_tf.evaluation.suites import Planned
 from pnil_tf.evaluation.target import Target
 from pnil_tf.evaluation.trial import CLEAN, Trial, piece_name
@@ -59,13 +60,17 @@ class Crew(Protocol):
 
 
 def work_off(trial: Trial, attacks: Mapping[str, Planned], shard: Shard) -> None:
-    """Judges and attacks the batches of a shard, attack after attack, batch by batch."""
+    """Judges and attacks the batches of a shard, attack after attack, batch by batch.
+
+    Further stages are done once the evaluation that waits for the shard has decided on them.
+    """
+    wanted = attacks if decided(trial.store) else first_stages(attacks)
     for batch, rows in trial.batches(len(trial.x)):
         if not shard.has(batch):
             continue
         trial.vote_batch(CLEAN, batch, trial.x[rows])
         left: dict[str, Arrays] = {}
-        for name, attack in attacks.items():
+        for name, attack in wanted.items():
             own = slice(rows.start, min(rows.stop, attack.images))
             if own.start < own.stop:
                 before = left[attack.after] if attack.after else None

@@ -76,16 +76,22 @@ class Store:
 
     def once(self, name: str, compute: Callable[[], Arrays]) -> Arrays:
         """Returns the arrays that belong to `name`: those found, or else those computed."""
-        file = self._folder / f"{name}.npz"
-        found = _read_arrays(file)
+        found = self.found(name)
         if found is None:
             found = compute()
-            write_arrays(file, found, sealed=True)
+            write_arrays(self._file(name), found, sealed=True)
         return found
+
+    def found(self, name: str) -> Arrays | None:
+        """Returns the arrays that belong to `name`, if they are there and whole."""
+        return _read_arrays(self._file(name))
 
     def holds(self, name: str) -> bool:
         """Whether the piece of this name is there, whole or damaged."""
-        return (self._folder / f"{name}.npz").is_file()
+        return self._file(name).is_file()
+
+    def _file(self, name: str) -> Path:
+        return self._folder / f"{name}.npz"
 
     def remove(self) -> None:
         """Deletes all pieces; the evaluation has its results."""

@@ -29,6 +29,7 @@ from pnil_tf.vocabulary import (
     KEEP,
     LOG_VARIANCES,
     MODELS,
+    SWITCH,
 )
 
 # The paper's budgets, pixels in [0, 1].
@@ -319,16 +320,22 @@ class DeviceSettings:
 
     Args:
         num_cpu_devices: Logical CPU devices, one replica on each; 1 for ordinary use.
-        mixed_precision: Whether to compute in float16 (GPU) or bfloat16 (CPU).
+        mixed_precision: Whether to compute in float16 (GPU) or bfloat16 (CPU), `"true"` or
+            `"false"`; `"auto"` does where the processors have instructions for it. `True` and
+            `False` become these words.
         jit_compile: `"auto"` (XLA on GPUs only), `"true"` or `"false"`.
         deterministic: Whether every operation must give the same bits in every run.
     """
 
     num_cpu_devices: int = 1
-    mixed_precision: bool = False
+    mixed_precision: bool | str = "false"
     jit_compile: str = "auto"
     deterministic: bool = False
 
     def __post_init__(self) -> None:
         check_types(self)
+        if isinstance(self.mixed_precision, bool):  # as it was kept until it could be auto
+            object.__setattr__(self, "mixed_precision", str(self.mixed_precision).lower())
+        for name in ("mixed_precision", "jit_compile"):
+            require_one_of(name, str(getattr(self, name)), SWITCH)
         _require_positive(self, "num_cpu_devices")
