@@ -3,7 +3,6 @@
 `python tests/methods_table.py` prints it.
 """
 
-import dataclasses
 import json
 import re
 import statistics
@@ -13,35 +12,23 @@ ROOT = Path(__file__).resolve().parent.parent
 _RESULTS = ROOT / "docs" / "results"
 
 
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One way to train on one data set.
-
-    Args:
-        data: Data set and radius.
-        training: What is done, in a few words.
-        name: Of its flagfile or, if it has none, of its records.
-        flags: Where its flags stand, if that is no flagfile of its name.
-    """
-
-    data: str
-    training: str
-    name: str
-    flags: str | None = None
-
-
+# Data set and radius, and the trainings on it: the name of a flagfile, or of records whose flags
+# stand on the page, and then what it is called.
 ROWS = [
-    Row("MNIST 0.3", "NFGSM", "mnist_literature_nfgsm"),
-    Row("", "NFGSM with PNIL", "mnist_literature_nfgsm_pnil"),
-    Row("", "RFGSM", "mnist_literature_rfgsm"),
-    Row("", "RFGSM with PNIL", "mnist_literature_rfgsm_pnil"),
-    Row("", "`fast`", "mnist_fast"),
-    Row("", "`best`", "mnist_best"),
-    Row("Fashion-MNIST 0.1", "RFGSM", "fashion_mnist_plain_rfgsm", "methods.md#fashion-mnist"),
-    Row("", "`best`", "fashion_mnist_best"),
-    Row("CIFAR-10 8/255", "RFGSM", "cifar10_rfgsm", "methods.md#cifar-10"),
-    Row("", "`best`", "cifar10_best"),
+    ("MNIST 0.3", "mnist_literature_nfgsm", None),
+    ("", "mnist_literature_nfgsm_pnil", None),
+    ("", "mnist_literature_rfgsm", None),
+    ("", "mnist_literature_rfgsm_pnil", None),
+    ("", "mnist_fast", None),
+    ("", "mnist_best", None),
+    ("Fashion-MNIST 0.1", "fashion_mnist_plain_nfgsm", "NFGSM"),
+    ("", "fashion_mnist_plain_rfgsm", "RFGSM"),
+    ("", "fashion_mnist_fast", None),
+    ("", "fashion_mnist_best", None),
+    ("CIFAR-10 8/255", "cifar10_rfgsm", "RFGSM"),
+    ("", "cifar10_best", None),
 ]
+_COLUMNS = ("data, eps", "flagfile or training", "seeds", "clean", "PGD-50", "`auto`", "minutes")
 
 
 def records_of(name: str) -> list[dict]:
@@ -52,7 +39,7 @@ def records_of(name: str) -> list[dict]:
 
 
 def figures_of(record: dict) -> dict[str, float]:
-    """Percent of clean images, under the paper's PGD and under `auto`, and minutes, where known."""
+    """Percent of clean images, under the paper's PGD and `auto`, and minutes; what is known."""
     said = record.get("result") or {}
     found = {
         "clean": said.get("clean_accuracy") or record.get("clean"),
@@ -61,7 +48,8 @@ def figures_of(record: dict) -> dict[str, float]:
     }
     figures = {name: 100 * figure["value"] for name, figure in found.items() if figure}
     seconds = record.get("wall_seconds_with_start") or record.get("training_seconds")
-    return figures | ({"minutes": seconds / 60} if seconds else {})
+    figures |= {"minutes": seconds / 60} if seconds else {}
+    return figures | {"on a GPU": float("H100" in record.get("trained_on", ""))}
 
 
 def written(values: list[float]) -> str:
@@ -69,23 +57,26 @@ def written(values: list[float]) -> str:
     if not values:
         return "-"
     mean = f"{statistics.mean(values):.1f}"
-    return mean if len(values) == 1 else f"{mean} ({min(values):.1f} to {max(values):.1f})"
+    return mean if len(values) == 1 else f"{mean} ({min(values):.1f}-{max(values):.1f})"
 
 
 def table() -> list[str]:
     """The table's lines."""
-    lines = ["| data, eps | training | seeds | clean | PGD-50 | `auto` | minutes | flags |"]
-    lines.append("|" + " --- |" * 8)
-    for row in ROWS:
-        figures = [figures_of(record) for record in records_of(row.name)]
-        columns = {
-            name: written([each[name] for each in figures if name in each])
-            for name in ("clean", "pgd", "auto")
+    lines = ["| " + " | ".join(_COLUMNS) + " |", "|" + " --- |" * len(_COLUMNS)]
+    for data, name, training in ROWS:
+        figures = [figures_of(record) for record in records_of(name)]
+        known = {
+            figure: [each[figure] for each in figures if figure in each]
+            for figure in ("clean", "pgd", "auto", "minutes", "on a GPU")
         }
-        minutes = statistics.median(each["minutes"] for each in figures)
-        where = f"[there](docs/{row.flags})" if row.flags else f"`{row.name}`"
-        cells = [row.data, row.training, str(len(figures)), *columns.values(), f"{minutes:.0f}"]
-        lines.append("| " + " | ".join([*cells, where]) + " |")
+        minutes = f"{statistics.median(known['minutes']):.0f}"
+        cells = [
+            *(data, training or f"`{name}`", str(len(figures))),
+            f"{statistics.mean(known['clean']):.1f}",
+            *(written(known["pgd"]), written(known["auto"])),
+            f"{minutes}, GPU" if statistics.median(known["on a GPU"]) else minutes,
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
     return lines
 
 
