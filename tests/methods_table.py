@@ -21,11 +21,11 @@ ROWS = [
     ("", "mnist_literature_rfgsm_pnil", None),
     ("", "mnist_fast", None),
     ("", "mnist_best", None),
-    ("Fashion-MNIST 0.1", "fashion_mnist_plain_nfgsm", "NFGSM"),
-    ("", "fashion_mnist_plain_rfgsm", "RFGSM"),
+    ("Fashion-MNIST 0.1", "methods_fashion_mnist_plain_nfgsm", "NFGSM"),
+    ("", "methods_fashion_mnist_plain_rfgsm", "RFGSM"),
     ("", "fashion_mnist_fast", None),
     ("", "fashion_mnist_best", None),
-    ("CIFAR-10 8/255", "cifar10_rfgsm", "RFGSM"),
+    ("CIFAR-10 8/255", "methods_cifar10_rfgsm", "RFGSM"),
     ("", "cifar10_best", None),
 ]
 _COLUMNS = ("data, eps", "flagfile or training", "seeds", "clean", "PGD-50", "`auto`", "minutes")
@@ -33,7 +33,9 @@ _COLUMNS = ("data, eps", "flagfile or training", "seeds", "clean", "PGD-50", "`a
 
 def records_of(name: str) -> list[dict]:
     """The records of a training, of its one run or of one for each seed."""
-    files = re.compile(rf"(methods_)?{name}(_seed\d+)?\.json")
+    if name.endswith(("_fast", "_best")):
+        name = f"methods_{name}"
+    files = re.compile(rf"{name}(_seed\d+)?\.json")
     found = sorted(file for file in _RESULTS.glob("*.json") if files.fullmatch(file.name))
     return [json.loads(file.read_text("utf-8")) for file in found]
 
