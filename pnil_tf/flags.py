@@ -410,7 +410,10 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
             _parsed(_NUMBERS),
             "Radii of the curve of accuracy over epsilon; multiples of epsilon unless given.",
         ),
-        "batch_size": (_INTEGER, "Images attacked at once; also what --resume can keep."),
+        "batch_size": (
+            _INTEGER,
+            "Images attacked at once, also what --resume can keep; 100, or what fits into memory.",
+        ),
         "pixel_range": (
             _parsed(_RANGE),
             "Pixels that the model takes, as 0,255; its run's or export's, those that its own "
