@@ -150,5 +150,5 @@ def test_a_run_tells_its_choice_and_goes_on_with_it_elsewhere(cpu, tmp_path, blo
     assert resumed("true", device=device, settings=old) == "mixed_bfloat16"
     with pytest.raises(UserError, match="begun with mixed_precision='true'"):
         resumed("false", device=device, settings=old)
-    with pytest.raises(UserError, match="run.json does not say what it should .*'float8'"):
+    with pytest.raises(UserError, match=r"run\.json does not say what it should .*'float8'"):
         resumed("auto", device=device | {"precision": kept | {"policy": "float8"}})
