@@ -21,6 +21,7 @@ ROWS = [
     ("", "mnist_literature_rfgsm_pnil", None),
     ("", "mnist_fast", None),
     ("", "mnist_best", None),
+    ("", "methods_mnist_pgd7", "PGD-7"),
     ("Fashion-MNIST 0.1", "methods_fashion_mnist_plain_nfgsm", "NFGSM"),
     ("", "methods_fashion_mnist_plain_rfgsm", "RFGSM"),
     ("", "fashion_mnist_fast", None),
