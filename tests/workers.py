@@ -41,8 +41,11 @@ def slurm_environments() -> list[dict[str, str]]:
     ]
 
 
-def train_together(environments: list[dict[str, str]], *arguments: str) -> None:
-    """Trains in one process for each environment, all with the same arguments, to the end."""
+def train_together(environments: list[dict[str, str]], *arguments: str) -> list[tuple[str, str]]:
+    """Trains in one process for each environment, all with the same arguments, to the end.
+
+    Returns what each wrote to standard output and standard error.
+    """
     workers = [start("train.py", *arguments, env=env) for env in environments]
     try:
         outputs = [worker.communicate(timeout=300) for worker in workers]
@@ -50,3 +53,4 @@ def train_together(environments: list[dict[str, str]], *arguments: str) -> None:
         for worker in workers:
             worker.kill()
     assert [worker.returncode for worker in workers] == [0, 0], outputs
+    return outputs

@@ -32,7 +32,7 @@ def finish(
     directory.publish(fitted.kept)
     classifier = keras.saving.load_model(directory.classifier, safe_mode=True)
     learning_curves(fitted.rows, directory.path / "learning_curves.png")
-    if settings.model.pnil:
+    if settings.model.pnil_in_front:
         pictured = data.test.take(_PICTURED_IMAGES).unit_images
         pictured = job.pixel_range.from_unit(pictured)
         pnil_maps(classifier, pictured, directory.path / "pnil_maps.png")

@@ -54,18 +54,17 @@ def _optimizer(classifier: keras.Model, rate: Any, decay: float) -> keras.optimi
 
 def _new_model(job: TrainingJob) -> AdversarialModel:
     settings, data = job.settings, job.data
-    in_front = settings.model.pnil and settings.model.pnil_before is None
     classifier = build_model(
         str(settings.model.model),
         data.input_shape,
         data.num_classes,
         width=settings.model.width,
-        pnil=PNILLayer(**_noise(job)) if in_front else None,
+        pnil=PNILLayer(**_noise(job)) if settings.model.pnil_in_front else None,
         pixel_range=job.pixel_range,
         weights=settings.model.weights,
         freeze_batch_norm=settings.model.freeze_batch_norm,
     )
-    if settings.model.pnil and not in_front:
+    if settings.model.pnil_before is not None:
         classifier = add_pnil(classifier, settings.model.pnil_before, **_noise(job))
     # Without noise of its own a classifier has nothing to average over.
     noisy = settings.model.pnil and settings.model.noise_at_inference

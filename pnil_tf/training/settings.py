@@ -171,6 +171,11 @@ class ModelSettings:
             _require_positive(self, "width")
         self._check_model()
 
+    @property
+    def pnil_in_front(self) -> bool:
+        """Whether the noise layer's input is the image."""
+        return self.pnil and self.pnil_before is None
+
     def _check_model(self) -> None:
         require(
             self.pnil_before is None or self.pnil,

@@ -115,14 +115,51 @@ def test_a_file_that_vanishes_during_a_training_is_named_and_the_run_can_go_on(p
     assert_same(in_memory, directory)
 
 
+# What two workers add up in another order than one device, and as exactly.
+SHARED = ["--nopnil", "--augment=none", "--attack=fgsm", "--norm=l2", "--epsilon=1"]
+SHARED += ["--schedule=constant", "--max_lr=0.001", "--epochs=5"]
+
+
+@pytest.fixture(scope="module")
+def one_device(place):
+    return train(place, "one", *SHARED)
+
+
 @pytest.mark.slow
-def test_replicas_and_workers_share_one_order(place):
-    same = [f"--{name}" for name in ("nopnil", "epochs=2", "augment=none")]
-    same += ["--attack=fgsm", "--norm=l2", "--epsilon=1", "--evaluation_images=0"]
-    same += ["--schedule=constant", "--max_lr=0.001"]
-    one = train(place, "one", *same)
-    train(place, "two_devices", *same, "--data_in_memory=false", "--num_cpu_devices=2")
-    arguments = [*FLAGS, *flags(place, "two_workers", *same, "--data_in_memory=false")]
+def test_replicas_and_workers_share_one_order(place, one_device):
+    train(place, "two_devices", *SHARED, "--data_in_memory=false", "--num_cpu_devices=2")
+    arguments = [*FLAGS, *flags(place, "two_workers", *SHARED, "--data_in_memory=false")]
     train_together(tf_config_environments(), *arguments)
     for name in ("two_devices", "two_workers"):
-        assert_nearly_same(one, place / name)
+        assert_nearly_same(one_device, place / name)
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+@pytest.mark.parametrize("victim", [0, 1])
+def test_two_workers_of_which_one_is_killed_go_on_to_the_weights_of_one(place, one_device, victim):
+    name = f"killed_{victim}"
+    arguments = [*FLAGS, *flags(place, name, *SHARED, "--data_in_memory=false")]
+    arguments.append("--checkpoint_steps=2")
+    workers = [start("train.py", *arguments, env=env) for env in tf_config_environments()]
+    try:
+        while not any(int(step.stem[5:]) >= 14 for step in checkpoints(place / name)):
+            assert [worker.poll() for worker in workers] == [None, None]
+        workers[victim].send_signal(signal.SIGKILL)
+        _, err = workers[1 - victim].communicate(timeout=120)
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.communicate()
+    assert workers[1 - victim].returncode == 1, err
+    assert "A worker of this training is gone" in err
+    reached = max(int(step.stem[5:]) for step in checkpoints(place / name))
+    assert reached < 5 * 12
+    place_and_name = [f"--runs_dir={place}", f"--name={name}"]
+    _, err = train_together(tf_config_environments(), *place_and_name, "--resume")[0]
+    assert f"Going on after step {reached}." in err
+    assert_nearly_same(one_device, place / name)
+
+
+def checkpoints(directory):
+    return (directory / "checkpoints" / "last").glob("step-*.index")
