@@ -242,6 +242,11 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
             "Pixels that the classifier takes, as 0,255, and those of float arrays in npz:FILE.",
         ),
         "pnil": (_BOOLEAN, "Put a Pixelwise Noise Injection Layer in front."),
+        "pnil_before": (
+            _STRING,
+            "Put it before this layer of a network of keras.applications instead, as Conv1 of "
+            "MobileNetV2. Robustness can be proved of noise in front alone.",
+        ),
         "pnil_sigma": (
             _parsed(_NUMBER),
             "Standard deviation with which the layer's noise starts, a share of the pixel range.",
@@ -336,7 +341,11 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
     },
     "device": {
         "num_cpu_devices": (_INTEGER, "Logical CPU devices with a replica on each."),
-        "mixed_precision": (_BOOLEAN, "Compute in float16 (GPU) or bfloat16 (CPU)."),
+        "mixed_precision": (
+            _switch,
+            "Compute in float16 (GPU) or bfloat16 (CPU); auto does where the processor has "
+            "instructions for it.",
+        ),
         "jit_compile": (_switch, "Compile with XLA; auto does on GPUs and not on CPUs."),
         "deterministic": (_BOOLEAN, "Give the same bits in every run (slower)."),
     },
@@ -406,7 +415,10 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
             _parsed(_NUMBERS),
             "Radii of the curve of accuracy over epsilon; multiples of epsilon unless given.",
         ),
-        "batch_size": (_INTEGER, "Images attacked at once; also what --resume can keep."),
+        "batch_size": (
+            _INTEGER,
+            "Images attacked at once, also what --resume can keep; 100, or what fits into memory.",
+        ),
         "pixel_range": (
             _parsed(_RANGE),
             "Pixels that the model takes, as 0,255; its run's or export's, those that its own "
@@ -477,6 +489,7 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
     },
     "benchmark": {
         "train": (_BOOLEAN, "Measure training steps."),
+        "precision": (_BOOLEAN, "Compare training steps in float32 and in mixed precision."),
         "epoch": (_BOOLEAN, "Measure whole epochs, and the data pipeline alone."),
         "startup": (_BOOLEAN, "Measure imports, --help and the first training step."),
         "real_size": (

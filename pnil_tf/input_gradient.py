@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf.keras_internals import all_layers
+from pnil_tf.stand_ins import on_one_cpu, standing_in
 from pnil_tf.tensors import Tensor
 
 # Measured against TensorFlow's own: with up to 4 channels it takes a quarter to nine tenths of the
@@ -39,21 +40,9 @@ def quick_input_gradients(model: keras.Layer) -> Iterator[None]:
     Args:
         model: The model that is called inside.
     """
-    layers = [] if _elsewhere() else [layer for layer in all_layers(model) if _is_slow(layer)]
-    for layer in layers:
-        # Past Keras' own setter, which would track it: nothing of this may stay or be saved.
-        layer.__dict__["convolution_op"] = functools.partial(_convolution, layer)
-    try:
+    layers = filter(_is_slow, all_layers(model)) if on_one_cpu() else ()
+    with standing_in(layers, "convolution_op", _convolution):
         yield
-    finally:
-        for layer in layers:
-            layer.__dict__.pop("convolution_op", None)
-
-
-def _elsewhere() -> bool:
-    # Replicas are traced in threads that share the layers.
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    return replicas > 1 or bool(tf.config.list_logical_devices("GPU"))
 
 
 def _is_slow(layer: keras.Layer) -> bool:

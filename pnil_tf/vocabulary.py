@@ -47,6 +47,9 @@ AUGMENTATIONS = ("none", "shift", "flip_crop")
 KEEP = ("best", "last")
 """Whose epoch's classifier a training keeps."""
 
+SWITCH = ("auto", "true", "false")
+"""What a setting can say that may decide by itself."""
+
 LOG_VARIANCES = ("linear", "conv")
 """How the noise of a training's `PNILLayer` is computed from the image."""
 

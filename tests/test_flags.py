@@ -99,17 +99,16 @@ def test_resume_and_overwrite_exclude_each_other():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "value"),
-    [
-        ((), "auto"),
-        (("--jit_compile",), "true"),
-        (("--nojit_compile",), "false"),
-        (("--jit_compile=auto",), "auto"),
-        (("--jit_compile=off",), "false"),
-    ],
+    ("name", "unless_given"), [("jit_compile", "auto"), ("mixed_precision", "false")]
 )
-def test_jit_compile_is_a_switch_of_three_states(arguments, value):
-    assert parse(*arguments).device.jit_compile == value
+def test_a_switch_has_three_states(name, unless_given):
+    def value(*arguments):
+        return getattr(parse(*arguments).device, name)
+
+    assert value() == unless_given
+    assert value(f"--{name}") == value(f"--{name}=true") == "true"
+    assert value(f"--no{name}") == value(f"--{name}=off") == "false"
+    assert value(f"--{name}=auto") == "auto"
 
 
 @pytest.mark.parametrize(("text", "size"), [("32", (32, 32)), ("96x128", (96, 128))])

@@ -20,6 +20,7 @@ from pnil_tf.benchmark.eot import eot_benchmark
 from pnil_tf.benchmark.epoch import epoch_benchmark
 from pnil_tf.benchmark.evaluate import pgd_benchmark, spsa_benchmark
 from pnil_tf.benchmark.memory import memory_benchmark
+from pnil_tf.benchmark.precision import precision_benchmark
 from pnil_tf.benchmark.real_size import real_size_benchmark
 from pnil_tf.benchmark.settings import ATTACKS, BenchmarkSettings
 from pnil_tf.benchmark.startup import startup_benchmark
@@ -68,6 +69,17 @@ def _measured(settings: BenchmarkSettings, results: dict[str, Any]) -> Iterator[
         yield (
             "train",
             train_benchmark(
+                settings.benchmark_model,
+                width=settings.benchmark_width,
+                batch_size=settings.batch_size,
+                steps=settings.steps,
+                rounds=settings.rounds,
+            ),
+        )
+    if settings.precision:
+        yield (
+            "precision",
+            precision_benchmark(
                 settings.benchmark_model,
                 width=settings.benchmark_width,
                 batch_size=settings.batch_size,

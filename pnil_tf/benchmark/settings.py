@@ -7,7 +7,7 @@ import dataclasses
 from pnil_tf.errors import UserError, argument
 from pnil_tf.validation import check_types, require_count
 
-WITHOUT_RUN = ("train", "epoch", "startup", "real_size")
+WITHOUT_RUN = ("train", "precision", "epoch", "startup", "real_size")
 ATTACKS = ("evaluate", "eot", "antithetic", "sweep", "certify")
 WITH_RUN = (*ATTACKS, "memory")
 """The benchmarks, by what they need; those of `WITH_RUN` need a trained classifier."""
@@ -24,6 +24,7 @@ class BenchmarkSettings:
 
     Args:
         train: Whether to measure training steps.
+        precision: Whether to compare training steps in float32 and in mixed precision.
         epoch: Whether to measure whole epochs, and the data pipeline alone.
         startup: Whether to measure imports, `--help` and the first step.
         real_size: Whether to measure training steps on files of 224 pixels.
@@ -47,6 +48,7 @@ class BenchmarkSettings:
     """
 
     train: bool = False
+    precision: bool = False
     epoch: bool = False
     startup: bool = False
     real_size: bool = False

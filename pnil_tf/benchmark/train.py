@@ -17,12 +17,12 @@ from pnil_tf.benchmark.floor import (
     forward_passes,
     forward_rate,
 )
+from pnil_tf.benchmark.one_batch import CLASSES, SHAPES, one_batch
 from pnil_tf.benchmark.timing import alternate
 from pnil_tf.layers import PNILLayer
 from pnil_tf.models import build_model
 from pnil_tf.training.model import AdversarialModel
 
-_SHAPES = {"small_cnn": (28, 28, 1), "resnet11": (32, 32, 3)}
 _ATTACKS = ("fgsm", "rfgsm", "nfgsm", "pgd-7")
 _EPSILON = 0.1
 _NOISE = "the noise of nfgsm alone"
@@ -45,17 +45,12 @@ def train_benchmark(
         to stock Keras' `fit` of the same network, `floor`, that ratio by operation count, and
         the floor in images a second. A last row tells what the noise of a step costs.
     """
-    shape = _SHAPES[model]
-    generator = np.random.default_rng(0)
-    x = generator.uniform(0.0, 1.0, (batch_size, *shape)).astype(np.float32)
-    y = generator.integers(0, 10, batch_size).astype(np.int32)
-    options = tf.data.Options()
-    options.autotune.enabled = False  # its thread holds up the end of an iterator
-    dataset = tf.data.Dataset.from_tensors((x, y)).repeat().with_options(options)
+    shape = SHAPES[model]
+    x, _, dataset = one_batch(model, batch_size)
 
     def contender(attack: str | None, pnil: bool) -> Any:
         network: keras.Model = build_model(
-            model, shape, 10, width=width, pnil=PNILLayer() if pnil else None
+            model, shape, CLASSES, width=width, pnil=PNILLayer() if pnil else None
         )
         if attack is not None:
             network = AdversarialModel(network, attack, _EPSILON, validation_attack="none")
@@ -71,7 +66,7 @@ def train_benchmark(
         contenders = {"Keras fit": contender(None, pnil)}
         trainings = {name: contender(name, pnil) for name in ("none", *_ATTACKS)}
         contenders |= trainings | {_NOISE: _noise(x, pnil, steps)}
-        contenders |= forward_passes(build_model(model, shape, 10, width=width), shape)
+        contenders |= forward_passes(build_model(model, shape, CLASSES, width=width), shape)
         title = f"{model}{' with PNIL' if pnil else ''}"
         timings = alternate(contenders, batch_size * steps, rounds, title)
         rate = forward_rate(timings)

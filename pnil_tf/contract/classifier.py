@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf import rng
+from pnil_tf.batch_norm import fused_batch_norm
 from pnil_tf.contract.noise_in_front import warn_of_other_ranges
 from pnil_tf.contract.outputs import KINDS, Outputs, outputs_by_value, outputs_of
 from pnil_tf.contract.pixel_range import UNIT, PixelRange, PixelRangeLike
@@ -261,6 +262,7 @@ def _keras_call(model: keras.Layer) -> Call:
     def call(pixels: Pixels, training: bool) -> Answers:
         with contextlib.ExitStack() as stack:
             stack.enter_context(quick_input_gradients(model))
+            stack.enter_context(fused_batch_norm(model))
             # Layers that hold a SeedGenerator and are random at inference follow the scope, too.
             if not training and rng.in_seeded_scope() and rng.has_random_layers(model):
                 stack.enter_context(rng.stateless_layers(model))

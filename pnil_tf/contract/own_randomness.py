@@ -24,7 +24,7 @@ def warn_of_own_randomness(model: keras.Model, free: bool = False) -> None:
         model: The classifier.
         free: Whether it has noise that follows no seed, wherever that comes from.
     """
-    own = [layer for layer in _drawing(model) if _is_own(layer)]
+    own = [layer for layer in drawing(model) if is_own(layer)]
     sources = [f"The layer {layer.name!r} ({type(layer).__name__})" for layer in own]
     if free:
         sources.append("Some layer without a SeedGenerator")
@@ -38,7 +38,7 @@ def warn_of_own_randomness(model: keras.Model, free: bool = False) -> None:
         )
 
 
-def _drawing(model: keras.Model) -> Iterator[keras.Layer]:
+def drawing(model: keras.Model) -> Iterator[keras.Layer]:
     """The layers that hold the state of a seed themselves."""
     for layer in all_layers(model):
         inner = {id(v) for part in all_layers(layer, include_self=False) for v in part.variables}
@@ -46,7 +46,7 @@ def _drawing(model: keras.Model) -> Iterator[keras.Layer]:
             yield layer
 
 
-def _is_own(layer: keras.Layer) -> bool:
+def is_own(layer: keras.Layer) -> bool:
     """Whether a layer's randomness is not, or not alone, that of a seed of Keras' random layers."""
     if isinstance(layer, _CHOOSES_IN_PYTHON):
         return True

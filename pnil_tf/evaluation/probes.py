@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf import rng
+from pnil_tf.attacks.attack import Kind
 from pnil_tf.attacks.registry import attack_named, attack_settings
 from pnil_tf.attacks.settings import ALL_DRAWS, AttackSettings
 from pnil_tf.evaluation.features import spy
@@ -65,7 +66,18 @@ def configured(
         values["draws"] = 1
     if not target.noise_is_ours:
         values["antithetic"] = False  # mirrored noise that is not mirrored is drawn twice
-    return attack_settings(name, epsilon, **{**values, **overrides})
+    found = attack_settings(name, epsilon, **{**values, **overrides})
+    # Draws that share a pass change no gradient; how many points of SPSA do changes its noise.
+    batch = settings.batch_size or target.room.images()
+    chunk = min(found.eot.chunk, max(1, target.room.rows // batch))
+    at_once = found.max_evaluations_in_flight
+    if attack.kind is Kind.GRADIENT_FREE:
+        at_once = min(at_once, target.room.points)
+    return dataclasses.replace(
+        found,
+        eot=dataclasses.replace(found.eot, chunk=chunk),
+        max_evaluations_in_flight=max(at_once, chunk),
+    )
 
 
 def gather(
@@ -115,7 +127,8 @@ def gather(
         stronger=_stronger(trial, at_epsilon if main is None else _first(main, images), images),
         gradients=probe_gradients(trial, images),
         planted=_planted(trial, attacks, images),
-        cells=_cells(trial, at_epsilon, images) if target.noise_is_ours else None,
+        cells=_cells(trial, at_epsilon, images),
+        loud=target.loud,
         sigma=mean_sigma(target, trial.x[:images]),
     )
 
@@ -142,9 +155,10 @@ def announced(
     attacks["check-unbounded"] = _strong(trial, _whole_range(trial))
     attacks |= {f"check-draws-{draws}": attack for draws, attack in _eot_attacks(trial)}
     attacks |= _stronger_attacks(main or at_epsilon)
-    if target.noise_is_ours:
-        one_draw = _strong(trial, settings.epsilon, draws=1)
-        attacks |= dict.fromkeys(("check-noise-free", "check-frozen"), one_draw)
+    copies = {"check-noise-free": target.silent, "check-frozen": target.held}
+    attacks |= {
+        name: _strong(trial, settings.epsilon, draws=1) for name, wanted in copies.items() if wanted
+    }
     images = min(settings.check_images, len(trial.x))
     return {
         **{name: (attack, images) for name, attack in attacks.items()},
@@ -313,27 +327,36 @@ def _stronger_attacks(plain: AttackSettings) -> dict[str, AttackSettings]:
     }
 
 
-def _cells(trial: Trial, with_noise: Outcome, images: int) -> NoiseCells:
+def _cells(trial: Trial, with_noise: Outcome, images: int) -> NoiseCells | None:
     target = trial.target
-    noise_free = target.noise_free()
+    if not (target.silent or target.held):
+        return None
     plain = _strong(trial, trial.settings.epsilon, draws=1)
-    without = trial.attack("check-noise-free", plain, images, noise_free)
-    frozen_noise = target.frozen(_FROZEN_SEED)
-    frozen = trial.attack("check-frozen", plain, images, frozen_noise)
+    unperturbed = trial.x[:images]
+    found: dict[str, np.ndarray] = {"with_with": with_noise.share}
 
     def judged(judge: Judge, x: np.ndarray) -> np.ndarray:
         return np.concatenate(
             [judge(x[rows], trial.y[rows], rng.make_seed(0)) for _, rows in trial.batches(len(x))]
         )
 
-    noiseless, known = Judge(noise_free, 1), Judge(frozen_noise, 1)
-    return NoiseCells(
-        clean_without=judged(noiseless, trial.x[:images]),
-        with_with=with_noise.share,
-        with_without=judged(noiseless, with_noise.adversarial),
-        without_with=without.share,
-        without_without=judged(noiseless, without.adversarial),
-        frozen_with=frozen.share,
-        clean_frozen=judged(known, trial.x[:images]),
-        frozen_frozen=judged(known, frozen.adversarial),
-    )
+    if target.silent:
+        noise_free = target.noise_free()
+        without = trial.attack("check-noise-free", plain, images, noise_free)
+        noiseless = Judge(noise_free, 1)
+        found |= {
+            "clean_without": judged(noiseless, unperturbed),
+            "with_without": judged(noiseless, with_noise.adversarial),
+            "without_with": without.share,
+            "without_without": judged(noiseless, without.adversarial),
+        }
+    if target.held:
+        one = target.frozen(_FROZEN_SEED)
+        frozen = trial.attack("check-frozen", plain, images, one)
+        known = Judge(one, 1)
+        found |= {
+            "clean_frozen": judged(known, unperturbed),
+            "frozen_with": frozen.share,
+            "frozen_frozen": judged(known, frozen.adversarial),
+        }
+    return NoiseCells(**found)

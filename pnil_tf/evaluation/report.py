@@ -240,7 +240,7 @@ def _accuracies(results: dict[str, Any]) -> str:
 
 def _cells(cells: dict[str, Any]) -> str:
     rows = [
-        (what, *(_figure(cells[name]) if name else "" for name in names))
+        (what, *(_figure(cells[name]) if name in cells else "" for name in names))
         for what, names in (
             ("no attack", (None, "clean_without", "clean_frozen")),
             ("attack sees the noise", ("with_with", "with_without", None)),
@@ -249,7 +249,7 @@ def _cells(cells: dict[str, Any]) -> str:
         )
     ]
     heads = ("", "judged by fresh draws", "judged without noise", "judged by that one draw")
-    return table(heads, rows)
+    return table(heads, [row for row in rows if any(row[1:])])
 
 
 def _findings(findings: list[dict[str, Any]]) -> str:

@@ -14,9 +14,12 @@ import tensorflow as tf
 from pnil_tf import rng
 from pnil_tf.contract.checks import check_each_alone, differ, noise_freezes
 from pnil_tf.contract.classifier import Classifier, checked_outputs, classifier_of, image_shape_of
+from pnil_tf.contract.held_noise import drawing_still, one_draw, silent_layers
 from pnil_tf.contract.pixel_range import PixelRange, PixelRangeLike
+from pnil_tf.contract.trace import traced_or_none
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.features import penultimate
+from pnil_tf.evaluation.room import UNBOUNDED, Room, room_for
 from pnil_tf.keras_internals import all_layers
 from pnil_tf.layers import PNILLayer
 from pnil_tf.training.model import AdversarialModel
@@ -25,6 +28,8 @@ Predict = Callable[[Any], Any]
 """Images in [0, 1] `(batch, height, width, channels)` -> logits `(batch, classes)`, float32."""
 
 _EXAMPLES = 16
+# Numbers that a network may compute for them all together: an eager gradient keeps every one.
+_VALUES_OF_EXAMPLES = 2**27
 _TRIES = 8
 
 
@@ -41,11 +46,14 @@ class Target:
         repeatable: Whether the noise follows the surrounding noise scope. A model that draws
             by itself gives other numbers in every evaluation.
         pnil_layers: The noise layers found in the model.
-        noise_is_ours: Whether all of the noise comes from them, so that it can be frozen,
-            mirrored or removed.
+        noise_is_ours: Whether all of the noise comes from them, so that it can be mirrored, too.
+        held: Whether all of the noise can be held at one draw: `frozen` then is without randomness.
+        silent: Whether all of it can be switched off: `noise_free` then is without randomness.
+        loud: The layers, as far as they are Keras', because of which it is not.
         kind: What the user handed in, one phrase.
         features: Images -> what the last layer of a Keras model is given, float32
             `(batch, number)`, one draw of the noise per call; None where it cannot be told.
+        room: What of its work fits into memory; all, where the model cannot be looked into.
     """
 
     classifier: Classifier
@@ -55,8 +63,12 @@ class Target:
     repeatable: bool
     pnil_layers: tuple[PNILLayer, ...] = ()
     noise_is_ours: bool = False
+    held: bool = False
+    silent: bool = False
+    loud: tuple[str, ...] = ()
     kind: str = "callable"
     features: Predict | None = None
+    room: Room = UNBOUNDED
 
     @property
     def num_classes(self) -> int:
@@ -74,16 +86,13 @@ class Target:
         return self.classifier.pixel_range
 
     def noise_free(self) -> Predict:
-        """The same model with the noise of its PNIL layers switched off."""
-
-        def predict(x: Any) -> Any:
-            with rng.noise_off():
-                return self.predict(x)
-
-        return predict
+        """The same model with the noise of its PNIL layers and of Keras' own switched off."""
+        return _noise_free(self.classifier, self.predict)
 
     def frozen(self, seed: int) -> Predict:
-        """The same model with the noise of its PNIL layers frozen to one constant."""
+        """The same model with its noise frozen to one draw, which all images share."""
+        if not self.noise_is_ours:
+            return one_draw(self.predict, seed, self.num_classes)
 
         def predict(x: Any) -> Any:
             with rng.noise_scope(seed, frozen=True):
@@ -156,7 +165,10 @@ def looked_at(
 
 def target_of(classifier: Classifier, images: np.ndarray, kind: str | None = None) -> Target:
     """Tries a classifier on images, and makes a `Target` of it; see `as_target`."""
-    model, examples = classifier.model, tf.constant(images[:_EXAMPLES], tf.float32)
+    trace = traced_or_none(classifier.predict, images.shape[1:]) if classifier.in_graph else None
+    values = 0 if trace is None else trace.values
+    count = min(_EXAMPLES, max(2, _VALUES_OF_EXAMPLES // max(values, 1)))
+    model, examples = classifier.model, tf.constant(images[:count], tf.float32)
     layers: tuple[PNILLayer, ...] = ()
     if isinstance(model, keras.Layer):
         layers = tuple(layer for layer in all_layers(model) if isinstance(layer, PNILLayer))
@@ -174,7 +186,13 @@ def target_of(classifier: Classifier, images: np.ndarray, kind: str | None = Non
     repeatable = not stochastic or _repeats(predict, examples)
     noise_is_ours = bool(layers) and stochastic and repeatable and _all_off(predict, examples)
     if noise_is_ours or not stochastic:
-        check_each_alone(classifier, images[:_EXAMPLES])
+        check_each_alone(classifier, images[:count])
+    held = silent = noise_is_ours
+    loud: list[str] = []
+    if stochastic and repeatable and not noise_is_ours:
+        held = _same_in_any_order(one_draw(predict, 0, classifier.classes), examples)
+        silent = _same_in_any_order(_noise_free(classifier, predict), examples)
+        loud = [] if silent else drawing_still(model, lambda: predict(examples))
     features: Predict | None = None
     if isinstance(model, keras.Layer) and predict == classifier.predict:
         features = penultimate(model, predict, examples)
@@ -187,7 +205,11 @@ def target_of(classifier: Classifier, images: np.ndarray, kind: str | None = Non
         repeatable=repeatable,
         pnil_layers=layers,
         noise_is_ours=noise_is_ours,
+        held=held,
+        silent=silent,
+        loud=tuple(loud),
         kind=kind or "callable",
+        room=room_for(values, images.shape[1:]),
     )
 
 
@@ -277,6 +299,27 @@ def _repeats(predict: Predict, examples: Any) -> bool:
 
     first = seeded().numpy()
     return not any(differ(first, seeded().numpy()) for _ in range(_TRIES))
+
+
+def _noise_free(classifier: Classifier, predict: Predict) -> Predict:
+    def quiet(x: Any) -> Any:
+        with rng.noise_off(), silent_layers(classifier.model):
+            return predict(x)
+
+    return quiet
+
+
+def _same_in_any_order(predict: Predict, examples: Any) -> bool:
+    """Whether the answer to an image is always one, wherever it stands in a batch."""
+    graph = tf.function(predict, autograph=False)
+    try:
+        first = graph(examples).numpy()
+        return not any(
+            differ(first, graph(examples[::step]).numpy()[::step])
+            for step in (1, -1) * (_TRIES // 2)
+        )
+    except (tf.errors.InvalidArgumentError, ValueError):
+        return False  # a model of a fixed batch size takes no image by itself
 
 
 def _all_off(predict: Predict, examples: Any) -> bool:

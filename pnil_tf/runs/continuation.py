@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,15 +30,6 @@ def continued(
     Raises:
         UserError: If one of them is another than the stored run's.
     """
-    before = {name: value for group in stored.values() for name, value in group.items()}
-    for name, value in given.items():
-        value = list(value) if isinstance(value, tuple) else value  # as JSON keeps it
-        if name not in FREE_ON_RESUME and value != before.get(name):
-            raise UserError(
-                f"The run was begun with {setting_text(name, before.get(name))} and cannot go on "
-                f"with {setting_text(name, value)}. Leave it out, or begin another run under "
-                f"another {argument('name')}."
-            )
     stored = {name: settings_of(group) for name, group in stored.items()}
     free = {name: getattr(settings.data, name) for name in _WAYS_TO_IMAGES}
     groups = {
@@ -46,11 +38,21 @@ def continued(
     }
     run = {**stored["run"], **{name: getattr(settings.run, name) for name in ("runs_dir", "name")}}
     run |= {"resume": True, "overwrite": False}
-    return TrainSettings(
+    found = TrainSettings(
         data=DataSettings(**{**stored["data"], **{k: v for k, v in free.items() if k in given}}),
         run=type(settings.run)(**run),
         **groups,
     )
+    # Not what was stored: an older version may have said the same in another way.
+    before = {k: v for group in dataclasses.asdict(found).values() for k, v in group.items()}
+    for name, value in given.items():
+        if name not in FREE_ON_RESUME and value != before.get(name):
+            raise UserError(
+                f"The run was begun with {setting_text(name, before.get(name))} and cannot go on "
+                f"with {setting_text(name, value)}. Leave it out, or begin another run under "
+                f"another {argument('name')}."
+            )
+    return found
 
 
 def settings_of(group: Mapping[str, Any]) -> dict[str, Any]:

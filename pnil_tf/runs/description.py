@@ -35,6 +35,7 @@ def first_record(job: TrainingJob) -> dict[str, Any]:
             "strategy": type(strategy).__name__,
             "gpus": [gpu.name for gpu in tf.config.list_physical_devices("GPU")],
             "machine": platform.machine(),
+            "precision": dataclasses.asdict(job.precision),
         },
         "settings": {
             field.name: dataclasses.asdict(getattr(settings, field.name))

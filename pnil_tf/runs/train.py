@@ -19,6 +19,7 @@ from pnil_tf.runs.learning_rate import found_peak_rate, schedule
 from pnil_tf.runs.settings import TrainSettings
 from pnil_tf.runs.training_job import TrainingJob, prepare
 from pnil_tf.training.checkpoints import saved_steps
+from pnil_tf.training.precision import Precision
 from pnil_tf.validation import require
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ def train(settings: TrainSettings, given: Mapping[str, Any] | None = None) -> di
         UserError: If the settings cannot be followed; before anything is loaded or written.
     """
     directory = RunDirectory(settings.run)
-    record = _found(directory, settings, given or {})
+    record, precision = _found(directory, settings, given or {}), None
     if record is not None:
         with understood(directory.description):
             settings = continued(settings, record["settings"], given or {})
@@ -47,7 +48,8 @@ def train(settings: TrainSettings, given: Mapping[str, Any] | None = None) -> di
                 logger.info("The run %s is finished.", directory.path)
                 say_result(record)
                 return record
-    job = prepare(settings)
+            precision = _precision(record)
+    job = prepare(settings, precision)
     record = _begun(job, directory, record)
     with (
         interruption_told(lambda: _left(directory)),
@@ -96,6 +98,12 @@ def _found(
     )
     logger.info("There is no run %s yet: it is begun.", directory.path)
     return None
+
+
+def _precision(record: dict[str, Any]) -> Precision | None:
+    """The precision in which a run was begun, unless that was before it was kept."""
+    kept = record["device"].get("precision")
+    return None if kept is None else Precision(**kept)
 
 
 def _begun(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 
 import keras
 import tensorflow as tf
@@ -16,8 +17,11 @@ from pnil_tf.data.memory import check_room
 from pnil_tf.errors import argument
 from pnil_tf.models import build_model, hidden_weights
 from pnil_tf.runs.settings import TrainSettings
-from pnil_tf.training.strategy import configure_precision, is_chief, make_strategy
+from pnil_tf.training.precision import Precision, chosen_precision, configure_precision
+from pnil_tf.training.strategy import is_chief, make_strategy
 from pnil_tf.validation import require
+
+logger = logging.getLogger(__name__)
 
 _FLOAT_BYTES = 4
 # Of a batch at the least: images, start, adversarial images, and what each pass keeps of them.
@@ -35,12 +39,14 @@ class TrainingJob:
         attack: The training attack; `None` trains on unperturbed images.
         strategy: The devices.
         data: The images.
+        precision: What it computes in.
     """
 
     settings: TrainSettings
     attack: StepAttack | None
     strategy: tf.distribute.Strategy
     data: Dataset
+    precision: Precision
 
     @property
     def steps_per_epoch(self) -> int:
@@ -70,8 +76,12 @@ class TrainingJob:
         return is_chief(self.strategy)
 
 
-def prepare(settings: TrainSettings) -> TrainingJob:
+def prepare(settings: TrainSettings, precision: Precision | None = None) -> TrainingJob:
     """Checks the settings, configures TensorFlow, and loads the images.
+
+    Args:
+        settings: Everything that was asked for.
+        precision: That of the run which goes on; `None` follows the settings.
 
     Raises:
         UserError: If the settings cannot be followed.
@@ -82,7 +92,10 @@ def prepare(settings: TrainSettings) -> TrainingJob:
     attack = _training_attack(settings)
     strategy = make_strategy(settings.device)
     _check_batch(settings, strategy)
-    configure_precision(settings.device)
+    precision = precision or chosen_precision(str(settings.device.mixed_precision))
+    configure_precision(precision)
+    if settings.device.mixed_precision == "auto":
+        logger.info("Computing in %s: %s.", precision.policy, precision.why)
     keras.utils.set_random_seed(settings.optimization.seed)
     if settings.device.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -93,7 +106,7 @@ def prepare(settings: TrainSettings) -> TrainingJob:
         f"{argument('batch_size', settings.optimization.batch_size)} is. Make it smaller.",
     )
     _check_model(settings, data)
-    return TrainingJob(settings, attack, strategy, data)
+    return TrainingJob(settings, attack, strategy, data, precision)
 
 
 def _check_model(settings: TrainSettings, data: Dataset) -> None:

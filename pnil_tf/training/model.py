@@ -13,6 +13,7 @@ from pnil_tf import rng
 from pnil_tf.attacks.class_start import class_signs
 from pnil_tf.attacks.eot import EOT
 from pnil_tf.attacks.one_step import StepAttack, craft, step_attack
+from pnil_tf.batch_norm import fused_batch_norm
 from pnil_tf.contract.classifier import Classifier
 from pnil_tf.contract.own_randomness import warn_of_own_randomness
 from pnil_tf.contract.pixel_range import UNIT, PixelRangeLike, check_epsilon, check_reach
@@ -251,7 +252,7 @@ class AdversarialModel(AveragedFit):
         return self._classify(x, training=training)
 
     def _classify(self, x: Images, training: bool = False) -> Tensor:
-        with quick_input_gradients(self.classifier):
+        with quick_input_gradients(self.classifier), fused_batch_norm(self.classifier):
             outputs = self.classifier(x, training=training)
         if tf.is_tensor(outputs) and outputs.shape.rank is None and self._contract is not None:
             # A graph may forget it, and Keras' losses and metrics must know.

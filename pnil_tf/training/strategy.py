@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 
-import keras
 import tensorflow as tf
 
 from pnil_tf.errors import UserError
@@ -68,15 +67,6 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
         and resolver.task_id == 0
         and "chief" not in resolver.cluster_spec().jobs
     )
-
-
-def configure_precision(settings: DeviceSettings) -> None:
-    """Sets Keras' dtype policy: float16 has fast units on GPUs, bfloat16 needs no loss scaling."""
-    policy = "float32"
-    if settings.mixed_precision:
-        gpu = bool(tf.config.list_physical_devices("GPU"))
-        policy = "mixed_float16" if gpu else "mixed_bfloat16"
-    keras.mixed_precision.set_global_policy(policy)
 
 
 def _make_cpu_devices(count: int) -> None:

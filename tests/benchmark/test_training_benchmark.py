@@ -2,9 +2,10 @@
 
 import time
 
+import keras
 import pytest
 
-from pnil_tf.benchmark import epoch, memory, real_size, startup
+from pnil_tf.benchmark import epoch, memory, precision, real_size, startup
 from pnil_tf.benchmark.epoch import epoch_benchmark
 from pnil_tf.benchmark.memory import memory_benchmark
 from pnil_tf.benchmark.startup import first_step, startup_benchmark
@@ -12,6 +13,7 @@ from pnil_tf.benchmark.table import markdown
 from pnil_tf.benchmark.train import train_benchmark
 from pnil_tf.data.image_files import Reader
 from pnil_tf.errors import RunFailedError
+from pnil_tf.training.precision import chosen_precision
 
 
 def test_rows_of_training():
@@ -23,6 +25,26 @@ def test_rows_of_training():
     # The noise of a step is no training, and has no floor.
     assert [row["pnil"] for row in rows if "floor" not in row] == [False, True]
     assert markdown(rows).count("\n") == len(rows) + 1
+
+
+def test_rows_of_precisions(monkeypatch):
+    def network(normalized):
+        layers = [keras.layers.BatchNormalization()] if normalized else []
+        layers += [keras.layers.Flatten(), keras.layers.Dense(10, dtype="float32")]
+        return keras.Sequential([keras.Input((28, 28, 1)), *layers])
+
+    def ways(normalized):
+        monkeypatch.setattr(precision, "build_model", lambda *_, **__: network(normalized))
+        monkeypatch.setattr(precision, "_TRAININGS", ("rfgsm",))
+        how = {"width": 1, "batch_size": 2, "steps": 1, "rounds": 1}
+        rows = precision.precision_benchmark("small_cnn", **how)
+        assert rows[0]["ratio"] == 1.0
+        return [(row["precision"], row["batch normalization"]) for row in rows]
+
+    policies = ("float32", chosen_precision("true").policy)
+    assert ways(True) == [(policy, way) for policy in policies for way in ("ours", "Keras' own")]
+    assert ways(False) == [(policy, "ours") for policy in policies]
+    assert keras.mixed_precision.global_policy().name == "float32"
 
 
 def test_rows_of_an_epoch(monkeypatch):

@@ -41,7 +41,10 @@ RUN = {
     "noise": {"pnil": True},
     "max_lr": 0.005,
     "versions": {"pnil_tf": "0.1.0", "tensorflow": "2.21.0"},
-    "device": {"replicas": 1},
+    "device": {
+        "replicas": 1,
+        "precision": {"policy": "mixed_bfloat16", "why": "the CPU has avx512_bf16"},
+    },
     "kept": {"epoch": 1, "value": 0.5},
     "guard_events": [],
     "training_seconds": 3.0,
@@ -51,7 +54,7 @@ RUN = {
         "model": {"model": "small_cnn", "width": 4, "pnil": True},
         "attack": {"attack": "nfgsm", "epsilon": 0.1, "norm": "linf"},
         "optimization": {"epochs": 2, "batch_size": 10, "max_lr": 0.005, "seed": 0},
-        "device": {"num_cpu_devices": 1, "jit_compile": "auto"},
+        "device": {"num_cpu_devices": 1, "jit_compile": "auto", "mixed_precision": "auto"},
         "run": {"runs_dir": "runs", "name": "x", "resume": False, "checkpoint_steps": 500},
     },
     "result": {
@@ -188,7 +191,7 @@ def test_evaluations_of_damaged_runs(many, arena, monkeypatch):
 
 @pytest.mark.parametrize("many", SIZES)
 def test_resumed_trainings_of_damaged_runs(many, arena, monkeypatch):
-    def prepare(settings):
+    def prepare(settings, precision):
         raise ReachedTheWorkError
 
     monkeypatch.setattr(training, "prepare", prepare)

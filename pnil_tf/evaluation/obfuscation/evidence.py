@@ -43,20 +43,30 @@ class Gradients:
 
 @dataclasses.dataclass(frozen=True)
 class NoiseCells:
-    """For a model whose noise can be removed: {attack, judge} x {with, without, frozen noise}.
+    """Of a model with noise: {attack, judge} x {with, without, frozen noise}.
 
     Frozen noise is one draw, the same for all images, that attack and judge know. Each is
     `(n,)`, the share of right draws (without noise, and of frozen noise, there is one).
+
+    Args:
+        with_with: Noise for both. So are the others called, attack first.
+        clean_without: No attack. It and the next three are None where noise cannot be switched off.
+        with_without: As said.
+        without_with: As said.
+        without_without: As said.
+        clean_frozen: No attack. It and the others are None where noise cannot be held.
+        frozen_with: As said.
+        frozen_frozen: As said.
     """
 
-    clean_without: np.ndarray
     with_with: np.ndarray
-    with_without: np.ndarray
-    without_with: np.ndarray
-    without_without: np.ndarray
-    frozen_with: np.ndarray
-    clean_frozen: np.ndarray
-    frozen_frozen: np.ndarray
+    clean_without: np.ndarray | None = None
+    with_without: np.ndarray | None = None
+    without_with: np.ndarray | None = None
+    without_without: np.ndarray | None = None
+    clean_frozen: np.ndarray | None = None
+    frozen_with: np.ndarray | None = None
+    frozen_frozen: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +124,9 @@ class Evidence:
         gradients: Input gradients.
         planted: Planted adversarial examples, or why there are none; None without checks, or
             without an attack that follows gradients to search for them.
-        cells: Attacks on copies of the model without noise.
+        cells: Attacks on copies of the model without noise, or with one draw of it; None where
+            noise can neither be switched off nor held.
+        loud: Layers of Keras whose noise cannot be switched off.
         sigma: For each PNIL layer the mean standard deviation of its noise on the images.
     """
 
@@ -137,6 +149,7 @@ class Evidence:
     gradients: Gradients | None = None
     planted: Planted | NothingPlanted | None = None
     cells: NoiseCells | None = None
+    loud: tuple[str, ...] = ()
     sigma: dict[str, float] = dataclasses.field(default_factory=dict)
 
     @property

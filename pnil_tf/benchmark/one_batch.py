@@ -1,0 +1,20 @@
+"""The same batch over and over, from memory: steps are timed, and no data."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+SHAPES = {"small_cnn": (28, 28, 1), "resnet11": (32, 32, 3)}
+"""The images of each classifier: those of MNIST and of CIFAR-10."""
+CLASSES = 10
+
+
+def one_batch(model: str, batch_size: int) -> tuple[np.ndarray, np.ndarray, tf.data.Dataset]:
+    """Random images (float32, in [0, 1]) and labels (int32) for a classifier, and their stream."""
+    generator = np.random.default_rng(0)
+    x = generator.uniform(0.0, 1.0, (batch_size, *SHAPES[model])).astype(np.float32)
+    y = generator.integers(0, CLASSES, batch_size).astype(np.int32)
+    options = tf.data.Options()
+    options.autotune.enabled = False  # its thread holds up the end of an iterator
+    return x, y, tf.data.Dataset.from_tensors((x, y)).repeat().with_options(options)
