@@ -28,6 +28,7 @@ ROWS = [
     ("", "fashion_mnist_best", None),
     ("CIFAR-10 8/255", "methods_cifar10_rfgsm", "RFGSM"),
     ("", "cifar10_best", None),
+    ("", "methods_cifar10_pgd7", "PGD-7, a quarter as wide"),
 ]
 _COLUMNS = ("data, eps", "flagfile or training", "seeds", "clean", "PGD-50", "`auto`", "minutes")
 
