@@ -92,6 +92,7 @@ def test_a_recipe_is_the_flagfile_of_its_data_set(dataset, recipe):
     name = flagfiles.RECIPES[recipe].format(dataset)
     arguments = [f"--recipe={recipe}", "--dataset", dataset]
     if name not in flagfiles.presets():
+        assert name == "cifar10_certified"
         with pytest.raises(UserError, match=rf"no recipe '{recipe}' for {dataset}\. There are: p"):
             with_recipe(*arguments)
         return

@@ -2,12 +2,14 @@
 
 import importlib
 import re
+import statistics
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from methods_table import figures_of, records_of, table
 
 import pnil_tf
 
@@ -193,6 +195,31 @@ def test_the_flagfiles_are_valid_and_say_their_own_command():
         assert file.read_text().startswith(
             f"# python bin/train.py --flagfile=configs/{file.name}\n"
         )
+
+
+def test_the_table_of_methods_is_what_the_records_say():
+    text = (ROOT / "README.md").read_text("utf-8")
+    for line in table():
+        assert line in text, "python tests/methods_table.py prints the table as it should be"
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "configs").glob("*.cfg")), ids=lambda f: f.stem)
+def test_a_flagfile_says_what_was_measured(file):
+    header = [line for line in file.read_text("utf-8").splitlines() if line.startswith("#")]
+    said = " ".join(line.lstrip("# ") for line in header)
+    records = records_of(file.stem)
+    if not records:
+        assert "Not measured here" in said or "Measured (seed 0" in said
+        return
+    assert re.search(r"Measured \(seeds? \d", said)
+    assert "test images" in said
+    assert "2026-" in said
+    values = [figures_of(record) for record in records]
+    for name in ("clean", "auto"):
+        known = [each[name] for each in values if name in each]
+        if known:
+            seeds = [f"{value:.1f}%" for value in known]
+            assert f"{statistics.mean(known):.1f}%" in said or all(s in said for s in seeds)
 
 
 def flags_of(command):

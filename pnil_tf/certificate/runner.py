@@ -202,9 +202,8 @@ class _Task:
 
     def counting(self, settings: CertificateSettings, store: Store) -> Counting:
         classifier = self.target.classifier
-        sampler = Sampler(
-            classifier.predict, self.x.shape[1:], classifier.classes, settings.batch_size
-        )
+        at_once = min(settings.batch_size, self.target.room.points)
+        sampler = Sampler(classifier.predict, self.x.shape[1:], classifier.classes, at_once)
         return Counting(sampler, self.x, settings, store)
 
 

@@ -35,7 +35,8 @@ class CertificateSettings:
             n of them no share above `alpha ** (1 / n)` is proved.
         selection_draws: Other draws, which choose the class that the share is about.
         alpha: For each image, the proof is wrong with no more than this probability.
-        batch_size: Draws in one pass, which bounds the memory and changes no figure.
+        batch_size: Most draws in one pass, fewer where images and network are large; it bounds the
+            memory and changes no figure.
         epsilons: Radii of the curve; empty for multiples of `epsilon`.
         seed: Every draw follows from it, from 0 to 2**63 - 1; `None` for the system's entropy. A
             model that was chosen by proofs from the same draws would look better than it is.

@@ -7,6 +7,8 @@ activation inside a layer, as a layer of its own, or before a cast.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -42,6 +44,23 @@ class Trace:
         if tensor.op.type in SAME_VALUES:
             return self.value(tensor.op.inputs[0])
         return tf.get_static_value(tensor)
+
+    @functools.cached_property
+    def values(self) -> int:
+        """How many numbers the function computes for an image, all steps on the way counted.
+
+        Sizes that are open, as in a loop, count as 1. Python code within it is not seen.
+        """
+        graph = self.graph.as_graph_def(add_shapes=True)
+        nodes = [*graph.node, *(node for one in graph.library.function for node in one.node_def)]
+        shapes = [
+            [dimension.size for dimension in shape.dim]
+            for node in nodes
+            for shape in node.attr["_output_shapes"].list.shape
+        ]
+        # What begins with an open size is there for every image.
+        of_images = [shape[1:] for shape in shapes if shape and shape[0] < 0]
+        return sum(math.prod(abs(size) for size in shape) for shape in of_images)
 
 
 SAME_VALUES = frozenset(

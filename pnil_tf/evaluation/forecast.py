@@ -63,7 +63,7 @@ def measured(target: Target, x: Any) -> Costs:
         target: The classifier.
         x: float32 `(n, height, width, channels)` in [0, 1].
     """
-    count = min(_MOST_IMAGES, max(1, _MOST_PIXELS // x[0].size))
+    count = min(_MOST_IMAGES, target.room.rows, max(1, _MOST_PIXELS // x[0].size))
     images = tf.constant(x[:count])
 
     def answer(images: Any) -> Any:

@@ -41,7 +41,7 @@ def probe_gradients(trial: Trial, images: int) -> Gradients:
     compare = tf.function(_compare(trial, EOT(draws=draws)), reduce_retracing=True)
     pieces: list[Arrays] = []
     progress = trial.stages.begin("check-gradients", images)
-    for number, rows in enumerate(batches_of(images, settings.batch_size)):
+    for number, rows in enumerate(batches_of(images, trial.batch_size)):
         seed = trial.seed("gradients", "attack", number)
 
         def piece(rows: slice = rows, seed: int = seed) -> Arrays:

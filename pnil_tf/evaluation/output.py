@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from pnil_tf.errors import UserError, argument
-from pnil_tf.evaluation.store import Store, check_identity, holds_pieces, refuse_foreign_state
+from pnil_tf.evaluation.store import (
+    IDENTITY,
+    Store,
+    check_identity,
+    holds_pieces,
+    refuse_foreign_state,
+)
 from pnil_tf.files import lock_folder, read_json, sha256_of, tidy, understood
 
 RESULTS, ARRAYS, ADVERSARIAL, REPORT = (
@@ -70,6 +76,20 @@ def holds_all(file: Path, words: tuple[bytes, ...]) -> bool:
     """Whether some words all occur in a file."""
     content = file.read_bytes()
     return all(word in content for word in words)
+
+
+def batch_size_begun_with(output: Path) -> int | None:
+    """Images in a batch of the evaluation that a folder holds; None if there is none to be read.
+
+    This process may have other room in memory than the one that began it.
+    """
+    for file, keys in ((output / STATE / IDENTITY, ()), (output / RESULTS, ("identity",))):
+        with contextlib.suppress(OSError, UserError, KeyError, TypeError):
+            found: Any = read_json(file)
+            for key in (*keys, "settings"):
+                found = found[key]
+            return int(found["batch_size"])
+    return None
 
 
 def finished(output: Path, identity: dict[str, Any]) -> dict[str, Any] | None:

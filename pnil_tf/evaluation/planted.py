@@ -58,6 +58,9 @@ _HEIGHT = {False: 0.5, True: 0.25}
 _INTACT, _FOOLED = 0.9, 0.3
 """Least shares of draws in which an image must be right and its point adversarial."""
 
+_DIFFERENCES = 2**18
+"""Most differences between an image and others that are held at once."""
+
 _APART = 2.5
 """Radii between images, so that every point of a ball, and near it, has one nearest image."""
 
@@ -169,9 +172,9 @@ def _plant(trial: Trial, centres: np.ndarray) -> Arrays:
         inside = _inside(centre, rng.fold(seed, 0), trial)
         towards = np.roll(centres, -number, axis=0)[1 : _CANDIDATES // 2 + 1]
         surface = _surface(centre, towards, rng.fold(seed, 1), trial)
-        of_inside = _in_parts(features, inside, rng.fold(seed, 2), trial.settings.batch_size)
+        of_inside = _in_parts(features, inside, rng.fold(seed, 2), trial.batch_size)
         of_surface = [
-            _in_parts(features, surface, rng.fold(rng.fold(seed, 3), i), trial.settings.batch_size)
+            _in_parts(features, surface, rng.fold(rng.fold(seed, 3), i), trial.batch_size)
             for i in range(_DRAWS[stochastic])
         ]
         rows.append(_discriminant(of_inside, np.mean(of_surface, axis=0), surface, stochastic))
@@ -272,11 +275,16 @@ def _read_out(trial: Trial, centres: np.ndarray, weights: np.ndarray, bias: np.n
     function = trial.target.features or trial.target.predict
     flat = tf.constant(centres.reshape(len(centres), -1))
     linf = trial.settings.norm == "linf"
+    parts = batches_of(len(centres), max(1, _DIFFERENCES // flat.shape[1]))
 
     def predict(x: Any) -> Any:
-        away = tf.abs(tf.reshape(x, [tf.shape(x)[0], 1, -1]) - flat)
-        distance = tf.reduce_max(away, axis=2) if linf else tf.reduce_sum(away**2, axis=2)
-        nearest = tf.argmin(tf.stop_gradient(distance), axis=1)
+        given = tf.stop_gradient(tf.reshape(x, [tf.shape(x)[0], 1, -1]))
+
+        def distances_to(some: Any) -> Any:
+            away = tf.abs(given - some)
+            return tf.reduce_max(away, axis=2) if linf else tf.reduce_sum(away**2, axis=2)
+
+        nearest = tf.argmin(tf.concat([distances_to(flat[rows]) for rows in parts], 1), axis=1)
         own = tf.gather(tf.constant(weights), nearest)
         score = tf.reduce_sum(function(x) * own, axis=1) + tf.gather(tf.constant(bias), nearest)
         return tf.stack([tf.zeros_like(score), score], axis=1)

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf import rng
+from pnil_tf.attacks.attack import Kind
 from pnil_tf.attacks.registry import attack_named, attack_settings
 from pnil_tf.attacks.settings import ALL_DRAWS, AttackSettings
 from pnil_tf.evaluation.features import spy
@@ -65,7 +66,18 @@ def configured(
         values["draws"] = 1
     if not target.noise_is_ours:
         values["antithetic"] = False  # mirrored noise that is not mirrored is drawn twice
-    return attack_settings(name, epsilon, **{**values, **overrides})
+    found = attack_settings(name, epsilon, **{**values, **overrides})
+    # Draws that share a pass change no gradient; how many points of SPSA do changes its noise.
+    batch = settings.batch_size or target.room.images()
+    chunk = min(found.eot.chunk, max(1, target.room.rows // batch))
+    at_once = found.max_evaluations_in_flight
+    if attack.kind is Kind.GRADIENT_FREE:
+        at_once = min(at_once, target.room.points)
+    return dataclasses.replace(
+        found,
+        eot=dataclasses.replace(found.eot, chunk=chunk),
+        max_evaluations_in_flight=max(at_once, chunk),
+    )
 
 
 def gather(

@@ -17,7 +17,8 @@ from pnil_tf.evaluation.target import as_target
 from pnil_tf.progress import Progress
 
 _JUDGE_DRAWS = 10
-_BATCH = 250
+_MOST_AT_ONCE = 250
+_LOOKED_AT = 100
 
 # Attack, early checks of the attack, and the two judgements draw from seeds of their own.
 _ATTACK, _CLEAN, _ADVERSARIAL = range(3)
@@ -51,10 +52,12 @@ def quick_evaluation(
     Returns:
         `clean_accuracy` and `pgd_accuracy`, each `{value, low, high, images, eot_samples,
         judge_draws}` (fractions; Wilson intervals at 95 %; mean over fresh draws of the noise),
-        and the setting.
+        and the setting, to which the images that share a batch belong: fewer than 250 where they
+        and the network are large.
     """
     attacked, y = min(attacked, len(images)), images.labels
-    target = as_target(classifier, images.take(_BATCH).unit_images, pixel_range=pixel_range)
+    target = as_target(classifier, images.take(_LOOKED_AT).unit_images, pixel_range=pixel_range)
+    batch = target.room.images(_MOST_AT_ONCE)
     draws, judge_draws = (eot_samples, _JUDGE_DRAWS) if target.stochastic else (1, 1)
     judge = Judge(target.predict, judge_draws)
     # The plain procedure of the paper: every step averages over all draws.
@@ -74,11 +77,11 @@ def quick_evaluation(
         return images.rows(b).unit_images
 
     clean = [
-        judge(pixels(b), y[b], _seed(seed, _CLEAN, b.start)) for b in batches_of(len(y), _BATCH)
+        judge(pixels(b), y[b], _seed(seed, _CLEAN, b.start)) for b in batches_of(len(y), batch)
     ]
     progress = Progress("PGD-50", attacked)
     adversarial = []
-    for b in batches_of(attacked, _BATCH):
+    for b in batches_of(attacked, batch):
 
         def show(done: int, total: int, b: slice = b) -> None:
             progress.advance_to(b.start + done / total * (b.stop - b.start))
@@ -96,6 +99,7 @@ def quick_evaluation(
         "steps": settings.steps,
         "step_size": settings.step_size,
         "eot_samples": draws,
+        "batch_size": batch,
         "seed": seed,
     }
 

@@ -43,6 +43,7 @@ from pnil_tf.evaluation.output import (
     REPORT,
     RESULTS,
     STATE,
+    batch_size_begun_with,
     finished,
     put_in_place,
     refuse_existing,
@@ -50,6 +51,7 @@ from pnil_tf.evaluation.output import (
 )
 from pnil_tf.evaluation.probes import announced, curve_epsilons, gather
 from pnil_tf.evaluation.report import write_report
+from pnil_tf.evaluation.room import with_batch_size
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.shards import Crew, Shard, pieces_of, work_off
 from pnil_tf.evaluation.statistics import figure, weakest, wilson
@@ -155,10 +157,12 @@ def evaluate(
     if not (resume or overwrite):
         refuse_existing(output)
     refuse_foreign(output)
+    if resume and settings.batch_size is None:
+        settings = dataclasses.replace(settings, batch_size=batch_size_begun_with(output))
     task = _task(
         model, images, labels, settings, model_identity, kind, pixel_range, outputs, transfer_from
     )
-    target, x, y, identity = task.target, task.x, task.y, task.identity
+    target, x, y, identity, settings = task.target, task.x, task.y, task.identity, task.settings
     if not (target.classifier.preprocessing_understood or range_is_known(model, pixel_range)):
         logger.warning(
             "What the model does to its pixels first does not tell their range. %s is assumed: "
@@ -227,6 +231,7 @@ class _Task:
     target: Target
     x: np.ndarray
     y: np.ndarray
+    settings: EvaluationSettings
     attacks: Mapping[str, Planned]
     identity: dict[str, Any]
 
@@ -249,6 +254,7 @@ def _task(
     target = target_of(classifier, x, kind)
     given = None if transfer_from is None else Source.of(transfer_from)
     source = None if given is None else given.target(images, target)
+    settings = with_batch_size(settings, target.room)
     attacks = planned(settings, target, source)
     _check_draws(target, settings, len(attacks), len(x))
     _check_losses(target, attacks)
@@ -261,7 +267,7 @@ def _task(
     }
     if given is not None and source is not None:
         identity["transfer_from"] = given.identity or fingerprint(source, x)
-    return _Task(target, x, y, attacks, identity)
+    return _Task(target, x, y, settings, attacks, identity)
 
 
 @errors_only("tensorflow")
@@ -299,7 +305,7 @@ def evaluate_shard(
         model, images, labels, settings, model_identity, None, pixel_range, outputs, transfer_from
     )
     store = Store(Path(output) / STATE, task.identity, resume=True, shared=True)
-    work_off(Trial(task.target, task.x, task.y, settings, store), task.attacks, shard)
+    work_off(Trial(task.target, task.x, task.y, task.settings, store), task.attacks, shard)
 
 
 def _have_done(

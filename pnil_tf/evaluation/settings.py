@@ -46,7 +46,9 @@ class EvaluationSettings:
         spsa_eot_samples: Draws of the noise for each of those evaluations.
         check_images: Images on which the checks for hidden gradients run their own attacks.
         check_draws: EOT draws of those attacks; never more than `eot_samples`.
-        batch_size: Images attacked at once, and the unit of work that `resume` can keep.
+        batch_size: Images attacked at once, and the unit of work that `resume` can keep; the random
+            numbers follow from it. None for 100, or as many as fit into memory where the images
+            and the network are large.
         epsilons: Radii of the curve of accuracy over epsilon; empty for multiples of `epsilon`.
         faithful: Whether attacks run exactly as in the paper, without what makes them faster.
         checks: Whether to look for hidden gradients. Without, a verdict is 'doubtful' at best.
@@ -81,7 +83,7 @@ class EvaluationSettings:
     spsa_eot_samples: int = 1
     check_images: int = 100
     check_draws: int = 8
-    batch_size: int = 100
+    batch_size: int | None = None
     epsilons: tuple[float, ...] = ()
     faithful: bool = False
     checks: bool = True
@@ -92,11 +94,11 @@ class EvaluationSettings:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("images", "spsa_images", "check_images", "batch_size", *_OF_SPSA):
+        for name in ("images", "spsa_images", "check_images", *_OF_SPSA):
             require_count(name, getattr(self, name))
         for name in ("judge_draws", "eot_samples", "check_draws", "spsa_eot_samples"):
             require_count(name, getattr(self, name), MOST_DRAWS)
-        for name in ("steps", "restarts"):
+        for name in ("steps", "restarts", "batch_size"):
             if getattr(self, name) is not None:
                 require_count(name, getattr(self, name))
         for name, value in [("epsilon", self.epsilon), *(("epsilons", e) for e in self.epsilons)]:

@@ -21,8 +21,8 @@ from pnil_tf.files import (
     write_record,
 )
 
-_IDENTITY = "identity.json"
-_BESIDE_PIECES = {_IDENTITY, "results.json", "report.html", "shards"}
+IDENTITY = "identity.json"
+_BESIDE_PIECES = {IDENTITY, "results.json", "report.html", "shards"}
 _OURS = b'"sha256"'  # every identity states its own checksum
 # Other settings, or another number of images, make other images, too; not the other way round.
 _SAYING_MOST = ("version", "settings")
@@ -57,7 +57,7 @@ class Store:
         self, folder: Path, identity: dict[str, Any], resume: bool, shared: bool = False
     ) -> None:
         self._folder = folder
-        file = folder / _IDENTITY
+        file = folder / IDENTITY
         identity = json.loads(json.dumps(identity))
         if shared:  # what looks left over there may be another's, who is writing it
             with understood(file):
@@ -113,13 +113,13 @@ def identity_in(folder: Path) -> dict[str, Any] | None:
     Raises:
         UserError: If it is damaged.
     """
-    file = folder / _IDENTITY
+    file = folder / IDENTITY
     return read_json(file) if file.is_file() else None
 
 
 def holds_pieces(folder: Path) -> bool:
     """Whether a folder holds pieces of an evaluation, which says so."""
-    file = folder / _IDENTITY
+    file = folder / IDENTITY
     return file.is_file() and _OURS in file.read_bytes()  # as text: it may be damaged
 
 

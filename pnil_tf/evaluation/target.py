@@ -16,8 +16,10 @@ from pnil_tf.contract.checks import check_each_alone, differ, noise_freezes
 from pnil_tf.contract.classifier import Classifier, checked_outputs, classifier_of, image_shape_of
 from pnil_tf.contract.held_noise import drawing_still, one_draw, silent_layers
 from pnil_tf.contract.pixel_range import PixelRange, PixelRangeLike
+from pnil_tf.contract.trace import traced_or_none
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.features import penultimate
+from pnil_tf.evaluation.room import UNBOUNDED, Room, room_for
 from pnil_tf.keras_internals import all_layers
 from pnil_tf.layers import PNILLayer
 from pnil_tf.training.model import AdversarialModel
@@ -26,6 +28,8 @@ Predict = Callable[[Any], Any]
 """Images in [0, 1] `(batch, height, width, channels)` -> logits `(batch, classes)`, float32."""
 
 _EXAMPLES = 16
+# Numbers that a network may compute for them all together: an eager gradient keeps every one.
+_VALUES_OF_EXAMPLES = 2**27
 _TRIES = 8
 
 
@@ -49,6 +53,7 @@ class Target:
         kind: What the user handed in, one phrase.
         features: Images -> what the last layer of a Keras model is given, float32
             `(batch, number)`, one draw of the noise per call; None where it cannot be told.
+        room: What of its work fits into memory; all, where the model cannot be looked into.
     """
 
     classifier: Classifier
@@ -63,6 +68,7 @@ class Target:
     loud: tuple[str, ...] = ()
     kind: str = "callable"
     features: Predict | None = None
+    room: Room = UNBOUNDED
 
     @property
     def num_classes(self) -> int:
@@ -159,7 +165,10 @@ def looked_at(
 
 def target_of(classifier: Classifier, images: np.ndarray, kind: str | None = None) -> Target:
     """Tries a classifier on images, and makes a `Target` of it; see `as_target`."""
-    model, examples = classifier.model, tf.constant(images[:_EXAMPLES], tf.float32)
+    trace = traced_or_none(classifier.predict, images.shape[1:]) if classifier.in_graph else None
+    values = 0 if trace is None else trace.values
+    count = min(_EXAMPLES, max(2, _VALUES_OF_EXAMPLES // max(values, 1)))
+    model, examples = classifier.model, tf.constant(images[:count], tf.float32)
     layers: tuple[PNILLayer, ...] = ()
     if isinstance(model, keras.Layer):
         layers = tuple(layer for layer in all_layers(model) if isinstance(layer, PNILLayer))
@@ -177,7 +186,7 @@ def target_of(classifier: Classifier, images: np.ndarray, kind: str | None = Non
     repeatable = not stochastic or _repeats(predict, examples)
     noise_is_ours = bool(layers) and stochastic and repeatable and _all_off(predict, examples)
     if noise_is_ours or not stochastic:
-        check_each_alone(classifier, images[:_EXAMPLES])
+        check_each_alone(classifier, images[:count])
     held = silent = noise_is_ours
     loud: list[str] = []
     if stochastic and repeatable and not noise_is_ours:
@@ -200,6 +209,7 @@ def target_of(classifier: Classifier, images: np.ndarray, kind: str | None = Non
         silent=silent,
         loud=tuple(loud),
         kind=kind or "callable",
+        room=room_for(values, images.shape[1:]),
     )
 
 

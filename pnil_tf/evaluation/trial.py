@@ -18,6 +18,7 @@ from pnil_tf.attacks.settings import AttackSettings
 from pnil_tf.attacks.towards import Targets, Towards, most_promising, one_class
 from pnil_tf.batching import batches_of
 from pnil_tf.evaluation.judge import Judge, check_adversarial
+from pnil_tf.evaluation.room import with_batch_size
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.store import Store
 from pnil_tf.evaluation.target import Predict, Target
@@ -82,13 +83,19 @@ class Trial:
         self.begun = time.monotonic()
         self.stages = Stages("", verbose=0) if stages is None else stages
         self.target, self.x, self.y = target, x, y
-        self.settings, self.store = settings, store
+        self.settings, self.store = with_batch_size(settings, target.room), store
         self.judge = Judge(target.predict, settings.judge_draws if target.stochastic else 1)
         # How well an attack aims must not depend on how finely its result is judged.
         self._aim = Judge(target.predict, AIMING_DRAWS if target.stochastic else 1)
         self._screen = Judge(target.predict, SCREENING_DRAWS) if target.stochastic else None
         self._clean: dict[int, np.ndarray] = {}  # votes on unperturbed images, by batch
         self._built: dict[tuple[AttackSettings, Predict], RunnableAttack | Towards] = {}
+
+    @property
+    def batch_size(self) -> int:
+        """Images that are worked on at once."""
+        assert self.settings.batch_size is not None
+        return self.settings.batch_size
 
     def clean_votes(self) -> np.ndarray:
         """Judges the unperturbed images."""
@@ -291,7 +298,7 @@ class Trial:
 
     def batches(self, images: int) -> list[tuple[int, slice]]:
         """The batches of the first images: their numbers, and their rows."""
-        return list(enumerate(batches_of(images, self.settings.batch_size)))
+        return list(enumerate(batches_of(images, self.batch_size)))
 
     def _targets(self, predict: Predict, settings: AttackSettings) -> Targets:
         if self.settings.target_class is not None:

@@ -82,8 +82,7 @@ class Processes:
             "source": None if self.source is None else _source(self.source, folder / _SOURCE),
             "images": str(folder / _IMAGES),
             "output": str(state.resolve().parent),
-            # Of a certificate, the seed is chosen when it begins.
-            "settings": {**self.settings.to_json(), "seed": identity["settings"]["seed"]},
+            "settings": {**self.settings.to_json(), **_chosen(identity["settings"])},
             "model_identity": identity["model"],
             "pixel_range": identity["pixel_range"],
             "outputs": target.outputs,
@@ -98,6 +97,11 @@ class Processes:
         for job in jobs:
             if not job.finished:
                 raise WorkerFailedError(f"A worker of the {work} failed: {job.error}")
+
+
+def _chosen(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What was chosen when the work began: a certificate's seed, images in an attack's batch."""
+    return {name: settings[name] for name in ("seed", "batch_size") if settings[name] is not None}
 
 
 def _source(source: Source, file: Path) -> dict[str, Any]:
@@ -171,7 +175,8 @@ def crew_of(
             )
     count = min(len(images), settings.images)
     of_attacks = isinstance(settings, EvaluationSettings)
-    batches = batches_of(count, settings.batch_size if of_attacks else KEPT_AT_ONCE)
+    # How many images share a batch may not be known yet.
+    batches = batches_of(count, (settings.batch_size or 1) if of_attacks else KEPT_AT_ONCE)
     workers = min(workers, len(batches))
     if workers < 2:
         return None

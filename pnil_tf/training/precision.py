@@ -8,8 +8,6 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from pnil_tf.validation import require_one_of
-
 _POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 _CPU_INFO = Path("/proc/cpuinfo")
 # What processors of the x86 family call their instructions for bfloat16.
@@ -26,14 +24,15 @@ class Precision:
         why: Why it was chosen, in words.
 
     Raises:
-        UserError: If there is no such policy.
+        ValueError: If there is no such policy, as in a record that was damaged.
     """
 
     policy: str
     why: str
 
     def __post_init__(self) -> None:
-        require_one_of("policy", self.policy, _POLICIES)
+        if self.policy not in _POLICIES:
+            raise ValueError(f"There is no policy {self.policy!r} here.")
 
 
 def chosen_precision(mixed_precision: str) -> Precision:

@@ -1,10 +1,12 @@
 """Models of which the truth is known: each must get the verdict that it deserves."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from zoo import (
     EPSILON,
     Decoy,
@@ -18,6 +20,7 @@ from zoo import (
     trained,
 )
 
+from pnil_tf.evaluation import planted
 from pnil_tf.evaluation.runner import evaluate
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.layers import PNILLayer
@@ -196,3 +199,23 @@ def test_the_decoy_is_found_out_on_a_small_budget(plain, evaluated):
     decoy = keras.Sequential([keras.Input((8, 8, 1)), Decoy(plain, network(seed=99))])
     _, failed = evaluated(noisy(decoy), images=60, spsa_images=20, spsa_samples=256, spsa_steps=50)
     assert {"gradients_wrong", "planted_not_found", "settings_too_weak"} <= failed
+
+
+def test_of_large_images_the_nearest_is_found_by_parts(monkeypatch):
+    generator = np.random.default_rng(0)
+    centres = generator.random((7, 4, 4, 1)).astype(np.float32)
+    weights = generator.normal(size=(7, 16)).astype(np.float32)
+    bias = generator.normal(size=7).astype(np.float32)
+    moved = np.concatenate([centres, centres[::-1] + 0.01])
+    for norm in ("linf", "l2"):
+        target = SimpleNamespace(features=lambda x: tf.reshape(x, [-1, 16]))
+        trial = SimpleNamespace(target=target, settings=SimpleNamespace(norm=norm))
+        scores = []
+        for most in (2**18, 33, 1):
+            monkeypatch.setattr(planted, "_DIFFERENCES", most)
+            predict = planted._read_out(trial, centres, weights, bias)
+            scores.append(predict(tf.constant(moved)).numpy()[:, 1])
+        own = [*range(7), *range(6, -1, -1)]
+        expected = (moved.reshape(14, 16) * weights[own]).sum(axis=1) + bias[own]
+        for score in scores:
+            np.testing.assert_allclose(score, expected, rtol=1e-5, atol=1e-5)

@@ -15,10 +15,11 @@ from results import without_times
 
 from pnil_tf.data import memory
 from pnil_tf.errors import UserError
+from pnil_tf.evaluation.room import Room
 from pnil_tf.evaluation.runner import evaluate
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.store import Store
-from pnil_tf.files import read_json, sha256_of
+from pnil_tf.files import read_json, sha256_of, write_record
 from pnil_tf.layers import PNILLayer
 from pnil_tf.runs.load import load_model
 
@@ -447,3 +448,19 @@ def test_attacks_towards_one_class_say_how_often_it_was_reached(tmp_path):
     )
     (effort,) = [f for f in results["findings"] if f["name"] == "settings_too_weak"]
     assert "target_class=1 (attacks away from the label may leave less)" in effort["explanation"]
+
+
+def test_what_another_process_had_room_for_is_gone_on_with(tmp_path, monkeypatch):
+    settings = EvaluationSettings(**{**FAST, "attacks": ("fgsm",), "batch_size": None})
+    monkeypatch.setattr("pnil_tf.evaluation.target.room_for", lambda *_: Room(rows=9))
+    begun = evaluate(noisy_linear(), *images(), settings, tmp_path)
+    assert begun["settings"]["batch_size"] == 8
+    monkeypatch.undo()
+    assert evaluate(noisy_linear(), *images(), settings, tmp_path, resume=True) == begun
+    (tmp_path / "state").mkdir()
+    (tmp_path / "results.json").rename(tmp_path / "moved.json")
+    write_record(tmp_path / "state" / "identity.json", begun["identity"])
+    again = evaluate(noisy_linear(), *images(), settings, tmp_path, resume=True)
+    assert again["settings"]["batch_size"] == 8
+    for name in ("clean", "worst_case_per_image"):
+        assert again[name] == begun[name]

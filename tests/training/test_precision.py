@@ -109,8 +109,6 @@ def test_the_setting_is_a_word_and_was_a_truth_value():
     assert DeviceSettings().mixed_precision == "false"
     with pytest.raises(UserError, match=r"mixed_precision.*'maybe'"):
         DeviceSettings(mixed_precision="maybe")
-    with pytest.raises(UserError, match="float8"):
-        Precision("float8", "a damaged record")
 
 
 def test_a_run_tells_its_choice_and_goes_on_with_it_elsewhere(cpu, tmp_path, blobs, caplog):
@@ -152,3 +150,5 @@ def test_a_run_tells_its_choice_and_goes_on_with_it_elsewhere(cpu, tmp_path, blo
     assert resumed("true", device=device, settings=old) == "mixed_bfloat16"
     with pytest.raises(UserError, match="begun with mixed_precision='true'"):
         resumed("false", device=device, settings=old)
+    with pytest.raises(UserError, match=r"run\.json does not say what it should .*'float8'"):
+        resumed("auto", device=device | {"precision": kept | {"policy": "float8"}})

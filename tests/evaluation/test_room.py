@@ -1,0 +1,90 @@
+"""Batches follow from what a network computes for an image, and shrink where memory is small."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pnil_tf.attacks.registry import attack_settings
+from pnil_tf.contract.trace import traced
+from pnil_tf.evaluation import room as room_module
+from pnil_tf.evaluation.probes import configured
+from pnil_tf.evaluation.room import Room, room_for, with_batch_size
+from pnil_tf.evaluation.settings import EvaluationSettings
+from pnil_tf.evaluation.target import as_target
+
+GIB = 2**30
+
+
+def small_network(side=8):
+    return keras.Sequential(
+        [
+            keras.Input((side, side, 1)),
+            keras.layers.Conv2D(3, 3, padding="same", use_bias=False),
+            keras.layers.Flatten(),
+            keras.layers.Dense(2, use_bias=False),
+        ]
+    )
+
+
+def test_what_a_network_computes_for_an_image_is_counted():
+    counted = traced(small_network(), (8, 8, 1)).values
+    # The image, the convolution, its flat view, and the logits.
+    least = 8 * 8 + 2 * 8 * 8 * 3 + 2
+    assert least <= counted <= 2 * least
+
+
+def test_what_happens_inside_a_function_counts_and_weights_do_not():
+    model = small_network()
+
+    @tf.function
+    def inner(images):
+        return model(images)
+
+    plain = traced(model, (8, 8, 1)).values
+    assert plain <= traced(lambda images: inner(images), (8, 8, 1)).values <= plain + 2 * 2
+    wide = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(1)])
+    assert traced(wide, (8, 8, 1)).values < 4 * 64
+
+
+def test_small_images_are_worked_on_as_ever():
+    room = as_target(small_network(), np.zeros((4, 8, 8, 1), np.float32)).room
+    assert (room.images(), room.images(250)) == (100, 250)
+
+
+@pytest.mark.parametrize(("rows", "images"), [(1, 1), (3, 2), (31, 16), (99, 64), (100, 100)])
+def test_a_batch_is_a_power_of_two_that_fits(rows, images):
+    assert Room(rows=rows).images() == images
+
+
+def test_a_process_that_may_use_little_takes_fewer_at_once(monkeypatch):
+    found = {}
+    for available in (None, 64 * GIB, 3 * GIB, GIB, 2**20):
+        monkeypatch.setattr(room_module, "available_bytes", lambda given=available: given)
+        found[available] = room_for(30_000_000, (224, 224, 3))
+    assert found[None] == found[64 * GIB]
+    rows = [found[available].rows for available in (64 * GIB, 3 * GIB, GIB, 2**20)]
+    assert rows == sorted(rows, reverse=True)
+    assert rows[0] > rows[2] > rows[3] == 1
+    # Points decide random numbers, whatever the machine.
+    assert len({each.points for each in found.values()}) == 1
+
+
+def test_who_says_how_many_gets_them():
+    settings = EvaluationSettings(epsilon=0.1)
+    assert settings.batch_size is None
+    assert with_batch_size(settings, Room(rows=12)).batch_size == 8
+    asked = EvaluationSettings(epsilon=0.1, batch_size=70)
+    assert with_batch_size(asked, Room(rows=12)) is asked
+
+
+def test_draws_share_a_pass_as_far_as_they_fit():
+    target = as_target(small_network(), np.zeros((4, 8, 8, 1), np.float32))
+    settings = EvaluationSettings(epsilon=0.1, batch_size=8)
+    usual = attack_settings("pgd", 0.1)
+    assert configured("pgd", 0.1, settings, target).eot.chunk == usual.eot.chunk > 2
+    object.__setattr__(target, "room", Room(rows=16, points=30))
+    narrow = configured("pgd", 0.1, settings, target)
+    assert narrow.eot.chunk == 2
+    assert narrow.max_evaluations_in_flight == usual.max_evaluations_in_flight
+    assert configured("spsa", 0.1, settings, target).max_evaluations_in_flight == 30
