@@ -242,6 +242,11 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
             "Pixels that the classifier takes, as 0,255, and those of float arrays in npz:FILE.",
         ),
         "pnil": (_BOOLEAN, "Put a Pixelwise Noise Injection Layer in front."),
+        "pnil_before": (
+            _STRING,
+            "Put it before this layer of a network of keras.applications instead, as Conv1 of "
+            "MobileNetV2. Robustness can be proved of noise in front alone.",
+        ),
         "pnil_sigma": (
             _parsed(_NUMBER),
             "Standard deviation with which the layer's noise starts, a share of the pixel range.",

@@ -70,6 +70,20 @@ def takers(graph: keras.Model, tensor: Any) -> list[tuple[Any, list[Any]]]:
     ]
 
 
+def taken_by(graph: keras.Model, layer: keras.Layer) -> list[Any]:
+    """The tensors that a layer takes where a functional model first calls it.
+
+    A nested model's own `input` belongs to its own graph.
+    """
+    nodes = (
+        node
+        for depth in sorted(graph._nodes_by_depth, reverse=True)
+        for node in graph._nodes_by_depth[depth]
+        if node.operation is layer
+    )
+    return list(next(nodes).input_tensors)
+
+
 def exempt_alike(copy: keras.optimizers.Optimizer, optimizer: keras.optimizers.Optimizer) -> None:
     """Lets an optimizer spare the weights that another's weight decay spares.
 

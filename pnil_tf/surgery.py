@@ -17,7 +17,7 @@ from pnil_tf.contract.pixel_range import UNIT, PixelRange, PixelRangeLike
 from pnil_tf.contract.range_inside import range_inside
 from pnil_tf.copying import as_graph, copied
 from pnil_tf.errors import UserError
-from pnil_tf.keras_internals import operation_of
+from pnil_tf.keras_internals import operation_of, taken_by
 from pnil_tf.layers import PNILLayer
 from pnil_tf.vocabulary import INITIAL_SIGMA
 
@@ -49,7 +49,8 @@ def add_pnil(
     Args:
         model: A built Keras model: Sequential, functional or subclassed.
         before: Name of the layer whose input becomes noisy; the model's input by default. A
-            layer inside a nested model is named with it, as `"backbone/conv1"`.
+            layer inside a nested model is named with it, as `"backbone/conv1"`, or alone where no
+            other has its name.
         initial_sigma: Standard deviation with which the noise starts, > 0, as a share of the
             pixel range.
         pixel_range: Smallest and largest value of a pixel of the model's images, `(low, high)`.
@@ -169,6 +170,7 @@ def _inserted(
     graph: keras.Model, before: str | None, seen: PixelRange, layer_arguments: dict[str, Any]
 ) -> keras.Model:
     layers = {layer.name: layer for layer in _layers(graph)}
+    before = _with_nested_model(graph, before)
     outer, _, inner = (before or "").partition("/")
     if inner and before not in layers and isinstance(layers.get(outer), keras.Model):
         nested = as_graph(layers[outer])
@@ -186,11 +188,21 @@ def _inserted(
     return _rebuilt(graph, before, PNILLayer(pixel_range=seen, **layer_arguments))
 
 
+def _with_nested_model(graph: keras.Model, before: str | None) -> str | None:
+    """The name of a layer, with the nested model that alone has one of this name."""
+    if before is None or before in {layer.name for layer in graph.layers}:
+        return before
+    nested = [layer for layer in _layers(graph) if isinstance(layer, keras.Model)]
+    inside = [model for model in nested if before in {layer.name for layer in model.layers}]
+    return f"{inside[0].name}/{before}" if len(inside) == 1 else before
+
+
 def _range_before(graph: keras.Model, layer: Any, seen: PixelRange) -> PixelRange:
     """The range of the pixels that reach a layer; [0, 1], which changes nothing, if none do."""
-    if len(graph.inputs) != 1 or not isinstance(layer.input, keras.KerasTensor):
+    taken = taken_by(graph, layer)
+    if len(graph.inputs) != 1 or len(taken) != 1:
         return UNIT
-    return range_inside(keras.Model(graph.inputs[0], layer.input), seen) or UNIT
+    return range_inside(keras.Model(graph.inputs[0], taken[0]), seen) or UNIT
 
 
 def _rebuilt(
@@ -275,7 +287,9 @@ def _check_layer(graph: keras.Model, name: str) -> None:
             "`before` out to put the layer in front, or name the layer that follows."
         )
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=5, cutoff=0.4) or names[:5]
+        nested = [layer for layer in layers if isinstance(layer, keras.Model)]
+        every = [*names, *(layer.name for model in nested for layer in _layers(model))]
+        near = difflib.get_close_matches(name, every, n=5, cutoff=0.4) or every[:5]
         raise UserError(
             f"The model has no layer of this name. Received: before={name!r}. Layers with the "
             f"nearest names: {', '.join(near)}."

@@ -29,6 +29,7 @@ ROWS = [
     ("CIFAR-10 8/255", "methods_cifar10_rfgsm", "RFGSM"),
     ("", "cifar10_fast", None),
     ("", "cifar10_best", None),
+    ("", "methods_cifar10_pgd7", "PGD-7, width 32"),
 ]
 # Recipes whose records are called after what was tried.
 _OTHER_NAMES = {"cifar10_fast": "methods_cifar10_n-fgsm_200"}

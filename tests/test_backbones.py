@@ -9,11 +9,15 @@ import pytest
 from command import run
 from jpeg_folder import write_jpegs
 
+from pnil_tf import certify
 from pnil_tf.backbones import _homes, backbone, check_backbone, kept_values, preprocessing
 from pnil_tf.contract.classifier import classifier_of
 from pnil_tf.contract.pixel_range import BYTES, SIGNED, UNIT
 from pnil_tf.errors import UserError
+from pnil_tf.keras_internals import all_layers
 from pnil_tf.layers import PNILLayer
+from pnil_tf.rng import noise_off
+from pnil_tf.surgery import add_pnil
 from pnil_tf.training.settings import ModelSettings
 
 NAME = "keras_applications:MobileNetV2"
@@ -134,12 +138,32 @@ def test_what_cannot_be_built_is_refused(weights, tmp_path):
         ({"model": NAME, "freeze_batch_norm": True}, "Give weights, or leave it out"),
         ({"model": "small_cnn", "weights": "x.h5"}, "weights is about the networks of keras"),
         ({"weights": "x.h5"}, "Received: model='the default'"),
+        ({"model": NAME, "pnil_before": "Conv1"}, "without pnil=True"),
+        ({"pnil": True, "pnil_before": "Conv1"}, "pnil_before is about the networks of keras"),
         ({"model": "resnet50"}, "must be one of small_cnn, resnet11, keras_applications:NAME"),
     ],
 )
 def test_settings_that_do_not_fit_a_model_are_refused(settings, message):
     with pytest.raises(UserError, match=message):
         ModelSettings(**settings)
+
+
+def test_noise_within_a_network_is_before_the_layer_that_was_named_and_proves_nothing():
+    model = backbone(NAME, (32, 32, 3), 2, freeze_batch_norm=True)
+    hardened = add_pnil(model, before="expanded_conv_project", initial_sigma=0.5)
+    x = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
+    with noise_off():
+        np.testing.assert_allclose(hardened(x), model(x), rtol=1e-4, atol=1e-6)
+    assert not np.array_equal(hardened(x), hardened(x))
+    (layer,) = (layer for layer in all_layers(hardened) if isinstance(layer, PNILLayer))
+    noisy, named = layer.output, "expanded_conv_project"
+    (network,) = (one for one in hardened.layers if isinstance(one, keras.Model))
+    assert network.get_layer(named).input is noisy
+    frozen = [one.trainable for one in all_layers(hardened) if "_BN" in one.name]
+    assert frozen
+    assert not any(frozen)
+    with pytest.raises(UserError, match="in front of the noise"):
+        certify(hardened, x, epsilon=0.1, draws=100, verbose=0)
 
 
 @pytest.mark.slow
@@ -155,6 +179,7 @@ def test_from_photographs_in_files_to_an_evaluation(tmp_path, weights):
     assert "nothing is downloaded" in err
     assert "Images:" not in err  # said before any image was read
     pretrained = [*flags, "--name=run", f"--weights={weights}", "--freeze_batch_norm"]
+    pretrained += ["--pnil_before=Conv1"]
     status, _, err = run("train.py", *pretrained)
     assert status == 0, err
     assert json.loads((tmp_path / "run" / "run.json").read_text())["result"] is not None

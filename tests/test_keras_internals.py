@@ -17,6 +17,7 @@ from pnil_tf.keras_internals import (
     operation_of,
     parse_saved_model,
     shapes_of_variables,
+    taken_by,
     takers,
     untrack,
 )
@@ -49,6 +50,14 @@ def test_the_operation_behind_a_symbolic_tensor():
     model = functional()
     assert operation_of(model.outputs[0]) is model.get_layer("last")
     assert operation_of(model.inputs[0]).name == "images"
+
+
+def test_what_a_nested_model_takes_where_it_is_called():
+    inner, inputs = functional(), keras.Input((4,))
+    scaled = keras.layers.Rescaling(2.0)(inputs)
+    outer = keras.Model(inputs, inner(scaled))
+    assert taken_by(outer, inner) == [scaled]
+    assert taken_by(inner, inner.get_layer("last")) == [inner.inputs[0]]
 
 
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])

@@ -206,6 +206,22 @@ def test_a_layer_within_a_nested_model_is_named_with_it():
         add_pnil(outer, before="backbone/dense")
 
 
+def test_a_layer_within_a_nested_model_may_go_by_its_own_name_if_no_other_has_it():
+    def part(name, features):
+        layers = [keras.Input((4,)), keras.layers.Dense(features, name=f"{name}_own")]
+        return keras.Sequential([*layers, keras.layers.Dense(4, name="shared")], name=name)
+
+    outer = keras.Sequential([keras.Input((4,)), part("one", 3), part("other", 5)])
+    x = images(5, 4)
+    hardened = add_pnil(outer, before="other_own")
+    np.testing.assert_allclose(silent(hardened, x), outer(x), atol=1e-5)
+    assert position(hardened.get_layer("other")) == [1]
+    assert position(hardened.get_layer("one")) == []
+    for name, near in (("shared", "shared"), ("other_ovn", "other_own")):
+        with pytest.raises(UserError, match=rf"Received: before='{name}'\. .*\b{near}\b"):
+            add_pnil(outer, before=name)
+
+
 def test_a_layer_that_was_called_by_keyword():
     inputs = keras.Input((4,))
     model = keras.Model(inputs, keras.layers.Dense(2, name="head")(inputs=inputs))

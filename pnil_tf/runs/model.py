@@ -11,6 +11,7 @@ from pnil_tf.layers import PNILLayer, SensitivityRegularizer
 from pnil_tf.log_variance import ConvLogVariance
 from pnil_tf.models import build_model
 from pnil_tf.runs.training_job import TrainingJob
+from pnil_tf.surgery import add_pnil
 from pnil_tf.training.model import AdversarialModel
 
 
@@ -53,33 +54,19 @@ def _optimizer(classifier: keras.Model, rate: Any, decay: float) -> keras.optimi
 
 def _new_model(job: TrainingJob) -> AdversarialModel:
     settings, data = job.settings, job.data
-    layer, asked = None, settings.model
-    if asked.pnil:
-        penalty = None
-        if asked.pnil_penalty:
-            penalty = SensitivityRegularizer(asked.pnil_penalty, asked.pnil_sigma_floor)
-        layer = PNILLayer(
-            per_channel=asked.pnil_per_channel,
-            noise_at_inference=asked.noise_at_inference,
-            initial_sigma=asked.pnil_sigma,
-            pixel_range=job.pixel_range,
-            use_kernel=asked.pnil_kernel,
-            sigma_floor=asked.pnil_sigma_floor,
-            bias_regularizer=penalty,
-            trainable=asked.pnil_trainable,
-            log_variance=ConvLogVariance() if asked.pnil_log_variance == "conv" else None,
-            name="pnil",
-        )
+    in_front = settings.model.pnil and settings.model.pnil_before is None
     classifier = build_model(
         str(settings.model.model),
         data.input_shape,
         data.num_classes,
         width=settings.model.width,
-        pnil=layer,
+        pnil=PNILLayer(**_noise(job)) if in_front else None,
         pixel_range=job.pixel_range,
         weights=settings.model.weights,
         freeze_batch_norm=settings.model.freeze_batch_norm,
     )
+    if settings.model.pnil and not in_front:
+        classifier = add_pnil(classifier, settings.model.pnil_before, **_noise(job))
     # Without noise of its own a classifier has nothing to average over.
     noisy = settings.model.pnil and settings.model.noise_at_inference
     return AdversarialModel(
@@ -98,3 +85,23 @@ def _new_model(job: TrainingJob) -> AdversarialModel:
         pixel_range=job.pixel_range,
         seed=settings.optimization.seed,
     )
+
+
+def _noise(job: TrainingJob) -> dict[str, Any]:
+    """The arguments of the noise layer that was asked for."""
+    asked = job.settings.model
+    penalty = None
+    if asked.pnil_penalty:
+        penalty = SensitivityRegularizer(asked.pnil_penalty, asked.pnil_sigma_floor)
+    return {
+        "per_channel": asked.pnil_per_channel,
+        "noise_at_inference": asked.noise_at_inference,
+        "initial_sigma": asked.pnil_sigma,
+        "pixel_range": job.pixel_range,
+        "use_kernel": asked.pnil_kernel,
+        "sigma_floor": asked.pnil_sigma_floor,
+        "bias_regularizer": penalty,
+        "trainable": asked.pnil_trainable,
+        "log_variance": ConvLogVariance() if asked.pnil_log_variance == "conv" else None,
+        "name": "pnil",
+    }

@@ -101,7 +101,9 @@ class ModelSettings:
             `keras.applications` have their own.
         weights: File of weights with which such a network starts; `None` for random ones.
         freeze_batch_norm: Whether its `BatchNormalization` layers stay as that file has them.
-        pnil: Whether a `PNILLayer` stands in front.
+        pnil: Whether there is a `PNILLayer`, in front unless `pnil_before` says otherwise.
+        pnil_before: Name of the layer of a network of `keras.applications` whose input becomes
+            noisy instead of the image. Within the network `pnil_sigma` is in the units there.
         pnil_sigma: Standard deviation with which its noise starts, > 0, as a share of the pixel
             range.
         pnil_per_channel: Whether its weights are shared over all positions.
@@ -124,6 +126,7 @@ class ModelSettings:
     weights: str | None = None
     freeze_batch_norm: bool = False
     pnil: bool = False
+    pnil_before: str | None = None
     pnil_sigma: float = INITIAL_SIGMA
     pnil_per_channel: bool = False
     pnil_kernel: bool = True
@@ -169,6 +172,12 @@ class ModelSettings:
         self._check_model()
 
     def _check_model(self) -> None:
+        require(
+            self.pnil_before is None or self.pnil,
+            f"{argument('pnil_before')} says where the noise layer goes. Received: "
+            f"{argument('pnil_before', self.pnil_before)} without {argument('pnil', True)}. Add "
+            "that, or leave it out.",
+        )
         if self.model is not None and self.model.startswith(BACKBONE_PREFIX):
             require(
                 self.width is None,
@@ -183,7 +192,7 @@ class ModelSettings:
             return
         if self.model is not None:
             require_one_of("model", self.model, (*MODELS, f"{BACKBONE_PREFIX}NAME"))
-        for name in ("weights", "freeze_batch_norm"):
+        for name in ("weights", "freeze_batch_norm", "pnil_before"):
             require(
                 not getattr(self, name),
                 f"{argument(name)} is about the networks of keras.applications. Received: "
