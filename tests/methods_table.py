@@ -27,15 +27,19 @@ ROWS = [
     ("", "fashion_mnist_fast", None),
     ("", "fashion_mnist_best", None),
     ("CIFAR-10 8/255", "methods_cifar10_rfgsm", "RFGSM"),
+    ("", "cifar10_fast", None),
     ("", "cifar10_best", None),
+    ("", "methods_cifar10_pgd7", "PGD-7, width 32"),
 ]
+# Recipes whose records are called after what was tried.
+_OTHER_NAMES = {"cifar10_fast": "methods_cifar10_n-fgsm_200"}
 _COLUMNS = ("data, eps", "flagfile or training", "seeds", "clean", "PGD-50", "`auto`", "minutes")
 
 
 def records_of(name: str) -> list[dict]:
     """The records of a training, of its one run or of one for each seed."""
     if name.endswith(("_fast", "_best")):
-        name = f"methods_{name}"
+        name = _OTHER_NAMES.get(name, f"methods_{name}")
     files = re.compile(rf"{name}(_seed\d+)?\.json")
     found = sorted(file for file in _RESULTS.glob("*.json") if files.fullmatch(file.name))
     return [json.loads(file.read_text("utf-8")) for file in found]

@@ -49,6 +49,9 @@ def test_a_terminal_has_one_bar_for_the_whole():
     assert bar.n == 1.0
     stages.begin("a surprise", 1).close()  # what nobody expected moves nothing
     assert bar.n == 1.0
+    stages.expect_more({"third": 4.0})
+    stages.begin("third", 2).close()
+    assert (bar.n, bar.total) == (5.0, 8.0)
     stages.close()
     assert "evaluation" in stream.getvalue()
     assert "first: done" in stream.getvalue()

@@ -46,7 +46,7 @@ class LookedThrough:
         decoders = (PIL.__version__, features.version("jpg"), tf.__version__, __version__)
         about = repr((str(root.resolve()), tuple(image_shape), decoders))
         name = hashlib.sha256(about.encode()).hexdigest()[:32]
-        self._file = _home() / f"{name}.npz"
+        self._name = f"{name}.npz"
         self._root = root
         self._known = self._read()
         self._stamps: dict[Path, tuple[int, ...]] = {}
@@ -73,15 +73,16 @@ class LookedThrough:
             "traits": np.array([_numbers(traits) for _, traits in kept.values()], np.int32),
         }
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            write_arrays(self._file, arrays, sealed=True, compressed=False)
-            _forget_the_oldest(self._file.parent)
+            folder = _home()
+            folder.mkdir(parents=True, exist_ok=True)
+            write_arrays(folder / self._name, arrays, sealed=True, compressed=False)
+            _forget_the_oldest(folder)
         except OSError as error:
             logger.debug("What was found out about the images is not kept: %s", error)
 
     def _read(self) -> dict[str, tuple[tuple[int, ...], Seen]]:
         try:
-            arrays = read_sealed(self._file)
+            arrays = read_sealed(_home() / self._name)
             columns = (arrays[name].tolist() for name in ("names", "stamps", "digests", "traits"))
             return {
                 name: (tuple(stamp), (found, _traits(numbers)))
@@ -95,8 +96,16 @@ class LookedThrough:
 
 
 def _home() -> Path:
-    """Where programs keep what they could find out again, by the XDG base directory standard."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "pnil_tf" / "images"
+    """Where programs keep what they could find out again, by the XDG base directory standard.
+
+    Raises:
+        OSError: If there is no such place: whoever runs this has no home.
+    """
+    try:
+        kept = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    except RuntimeError as error:
+        raise FileNotFoundError(str(error)) from error
+    return kept / "pnil_tf" / "images"
 
 
 def _forget_the_oldest(folder: Path) -> None:

@@ -23,7 +23,13 @@ def available_bytes() -> int | None:
     group = Path("/sys/fs/cgroup")
     maximum, current = _read(group / "memory.max"), _read(group / "memory.current")
     if maximum.strip().isdigit() and current.strip().isdigit():
-        limits.append(int(maximum) - int(current))
+        # What files that were read have left in memory gives way.
+        given_up = [
+            int(line.split()[1])
+            for line in _read(group / "memory.stat").splitlines()
+            if line.startswith("inactive_file ")
+        ]
+        limits.append(int(maximum) - int(current) + sum(given_up))
     status = _read(Path("/proc/self/status"))
     for kind, used in ((resource.RLIMIT_AS, "VmSize:"), (resource.RLIMIT_DATA, "VmData:")):
         limit, _ = resource.getrlimit(kind)

@@ -26,6 +26,7 @@ from pnil_tf.evaluation.obfuscation.evidence import (
     Planted,
 )
 from pnil_tf.evaluation.planted import MOST, planted_examples, searching
+from pnil_tf.evaluation.room import fitted
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.target import Target
 from pnil_tf.evaluation.trial import Outcome, Trial
@@ -67,17 +68,11 @@ def configured(
     if not target.noise_is_ours:
         values["antithetic"] = False  # mirrored noise that is not mirrored is drawn twice
     found = attack_settings(name, epsilon, **{**values, **overrides})
-    # Draws that share a pass change no gradient; how many points of SPSA do changes its noise.
-    batch = settings.batch_size or target.room.images()
-    chunk = min(found.eot.chunk, max(1, target.room.rows // batch))
-    at_once = found.max_evaluations_in_flight
-    if attack.kind is Kind.GRADIENT_FREE:
-        at_once = min(at_once, target.room.points)
-    return dataclasses.replace(
-        found,
-        eot=dataclasses.replace(found.eot, chunk=chunk),
-        max_evaluations_in_flight=max(at_once, chunk),
-    )
+    found = fitted(found, target.room, settings.batch_size or target.room.images())
+    if attack.kind is not Kind.GRADIENT_FREE:
+        return found
+    at_once = max(found.eot.chunk, min(found.max_evaluations_in_flight, target.room.points))
+    return dataclasses.replace(found, max_evaluations_in_flight=at_once)
 
 
 def gather(

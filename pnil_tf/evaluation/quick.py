@@ -12,6 +12,7 @@ from pnil_tf.batching import batches_of
 from pnil_tf.contract.pixel_range import PixelRangeLike
 from pnil_tf.data.types import Images
 from pnil_tf.evaluation.judge import Judge
+from pnil_tf.evaluation.room import fitted
 from pnil_tf.evaluation.statistics import wilson
 from pnil_tf.evaluation.target import as_target
 from pnil_tf.progress import Progress
@@ -62,6 +63,7 @@ def quick_evaluation(
     judge = Judge(target.predict, judge_draws)
     # The plain procedure of the paper: every step averages over all draws.
     settings = attack_settings("pgd", epsilon, norm=norm, draws=draws, faithful=True)
+    settings = fitted(settings, target.room, batch)
     attack = build_attack(target.predict, settings, judge)
 
     def figure(shares: list[np.ndarray], eot: int) -> dict[str, Any]:

@@ -8,17 +8,23 @@ share a batch, so that follows from the network alone wherever memory allows.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Sequence
 
 from pnil_tf.attacks.attack import on_gpu
+from pnil_tf.attacks.settings import AttackSettings
 from pnil_tf.data.memory import available_bytes
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.validation import LARGEST_COUNT
 
+logger = logging.getLogger(__name__)
+
 MOST_AT_ONCE = 100
 """Images in a batch, where memory does not ask for fewer."""
 
+# Draws in one pass of noise that is not PNIL's.
+_DRAWS_OF_OTHERS = 5
 _FLOAT = 4
 _MOST_BYTES, _MOST_BYTES_OF_GPU = 2 * 2**30, 8 * 2**30
 # Of the memory that is left: the images themselves and what attacks make of them want theirs.
@@ -40,25 +46,36 @@ class Room:
     Args:
         rows: Most rows, images with their draws, in one pass with a gradient.
         points: Most rows in one pass without a gradient; the same on every machine.
+        draws: Draws of an image that share a pass with a gradient, whatever fits: where the noise
+            belongs to the pass as a whole, their number decides figures. `None`: as many as fit.
     """
 
     rows: int = LARGEST_COUNT
     points: int = LARGEST_COUNT
+    draws: int | None = None
 
-    def images(self, most: int = MOST_AT_ONCE) -> int:
-        """Images in a batch: `most`, or a power of two where memory asks for fewer."""
-        return most if self.rows >= most else 2 ** int(math.log2(self.rows))
+    def images(self, most: int = MOST_AT_ONCE, workers: int = 1) -> int:
+        """Images in a batch: `most`, or a power of two where memory asks for fewer.
+
+        Args:
+            most: How many, at most.
+            workers: Processes that share the memory.
+        """
+        fitting = max(1, self.rows // workers // (self.draws or 1))
+        return most if fitting >= most else 2 ** int(math.log2(fitting))
 
 
 UNBOUNDED = Room()
 
 
-def room_for(values: int, image_shape: Sequence[int]) -> Room:
+def room_for(values: int, image_shape: Sequence[int], by_pass: bool = False) -> Room:
     """Returns what fits into the memory of this process.
 
     Args:
         values: How many numbers a network computes for an image, all steps counted.
         image_shape: `(height, width, channels)`.
+        by_pass: Whether it has noise that belongs to a pass as a whole, as that of Keras' layers,
+            and not to each draw.
     """
     pixels = math.prod(image_shape)
     available = None if on_gpu() else available_bytes()
@@ -67,11 +84,51 @@ def room_for(values: int, image_shape: Sequence[int]) -> Room:
         most = min(most, int(_SHARE * available))
     row = _FLOAT * (_HELD * values + _OF_PIXELS * pixels)
     point = _FLOAT * (_HELD_FORWARD * values + pixels)
-    return Room(max(1, int(most // row)), max(1, int(_MOST_BYTES_FORWARD // point)))
+    return Room(
+        max(1, int(most // row)),
+        max(1, int(_MOST_BYTES_FORWARD // point)),
+        _DRAWS_OF_OTHERS if by_pass else None,
+    )
 
 
-def with_batch_size(settings: EvaluationSettings, room: Room) -> EvaluationSettings:
-    """Settings that say how many images share a batch, if they do not do so yet."""
+def with_batch_size(
+    settings: EvaluationSettings, room: Room, workers: int = 1
+) -> EvaluationSettings:
+    """Settings that say how many images share a batch, if they do not do so yet.
+
+    Args:
+        settings: Those of the evaluation.
+        room: What fits into memory.
+        workers: Processes that share it.
+    """
     if settings.batch_size is not None:
         return settings
-    return dataclasses.replace(settings, batch_size=room.images())
+    images = room.images(workers=workers)
+    if images < MOST_AT_ONCE:
+        logger.info(
+            "%d of these images share a batch, not %d as usual: more would not fit into memory.",
+            images,
+            MOST_AT_ONCE,
+        )
+    return dataclasses.replace(settings, batch_size=images)
+
+
+def fitted(attack: AttackSettings, room: Room, batch: int) -> AttackSettings:
+    """Settings of an attack whose passes fit into memory.
+
+    So many draws of an image share a pass as fit, at least one. That changes no figure, as long as
+    the parts of a batch stay as they are, which follow from both numbers.
+
+    Args:
+        attack: The attack's settings.
+        room: What fits into memory.
+        batch: Images in a batch.
+    """
+    usual = attack.eot.chunk
+    chunk = min(usual, room.draws or max(1, room.rows // batch))
+    at_once = attack.max_evaluations_in_flight * chunk // usual
+    return dataclasses.replace(
+        attack,
+        eot=dataclasses.replace(attack.eot, chunk=chunk),
+        max_evaluations_in_flight=max(at_once, chunk),
+    )

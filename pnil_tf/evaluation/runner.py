@@ -160,7 +160,16 @@ def evaluate(
     if resume and settings.batch_size is None:
         settings = dataclasses.replace(settings, batch_size=batch_size_begun_with(output))
     task = _task(
-        model, images, labels, settings, model_identity, kind, pixel_range, outputs, transfer_from
+        model,
+        images,
+        labels,
+        settings,
+        model_identity,
+        kind,
+        pixel_range,
+        outputs,
+        transfer_from,
+        1 if crew is None else crew.workers,
     )
     target, x, y, identity, settings = task.target, task.x, task.y, task.identity, task.settings
     if not (target.classifier.preprocessing_understood or range_is_known(model, pixel_range)):
@@ -246,6 +255,7 @@ def _task(
     pixel_range: PixelRangeLike | None,
     outputs: str | None,
     transfer_from: Any,
+    workers: int = 1,
 ) -> _Task:
     """Finds out what there is to do; the arguments are those of `evaluate`."""
     images, y = first_images(images, labels, settings.images)
@@ -254,7 +264,7 @@ def _task(
     target = target_of(classifier, x, kind)
     given = None if transfer_from is None else Source.of(transfer_from)
     source = None if given is None else given.target(images, target)
-    settings = with_batch_size(settings, target.room)
+    settings = with_batch_size(settings, target.room, workers)
     attacks = planned(settings, target, source)
     _check_draws(target, settings, len(attacks), len(x))
     _check_losses(target, attacks)

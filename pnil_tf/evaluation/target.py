@@ -209,7 +209,7 @@ def target_of(classifier: Classifier, images: np.ndarray, kind: str | None = Non
         silent=silent,
         loud=tuple(loud),
         kind=kind or "callable",
-        room=room_for(values, images.shape[1:]),
+        room=room_for(values, images.shape[1:], stochastic and not noise_is_ours),
     )
 
 

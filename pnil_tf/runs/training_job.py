@@ -92,6 +92,13 @@ def prepare(settings: TrainSettings, precision: Precision | None = None) -> Trai
     attack = _training_attack(settings)
     strategy = make_strategy(settings.device)
     _check_batch(settings, strategy)
+    require(
+        precision is not None
+        or settings.device.mixed_precision != "auto"
+        or not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy),
+        f"{argument('mixed_precision', 'auto')} follows the processor, and the workers may have "
+        "different ones. Say true or false.",
+    )
     precision = precision or chosen_precision(str(settings.device.mixed_precision))
     configure_precision(precision)
     if settings.device.mixed_precision == "auto":

@@ -1,6 +1,7 @@
 """A file that has been looked at is not decoded again to begin, and no change of it is missed."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -143,3 +144,12 @@ def test_folders_of_long_ago_are_forgotten(tmp_path, memories, monkeypatch):
     for number in range(3):
         loaded(write_jpegs(tmp_path / str(number)))
     assert len(list(memories.iterdir())) == 2
+
+
+def test_who_has_no_home_goes_without(tmp_path, decoded, monkeypatch):
+    def homeless(path):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    assert looked_through.LookedThrough(tmp_path, (8, 8, 1)).find(tmp_path / "none", 0) is None

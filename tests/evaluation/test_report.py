@@ -10,6 +10,7 @@ from pnil_tf.contract.pixel_range import UNIT
 from pnil_tf.evaluation import report
 from pnil_tf.evaluation.plots import accuracy_bars, accuracy_curve, image_grid
 from pnil_tf.evaluation.report import budgets, render
+from pnil_tf.evaluation.room import UNBOUNDED
 from pnil_tf.evaluation.trial import Trial
 
 NASTY = '<script>alert("1")</script>&'
@@ -238,10 +239,10 @@ def test_images_that_flipped_are_drawn_first(monkeypatch):
     votes = clean.copy()
     votes[[7, 10]] = 1
     trial = Trial(
-        SimpleNamespace(stochastic=False, predict=None, pixel_range=UNIT),
+        SimpleNamespace(stochastic=False, predict=None, pixel_range=UNIT, room=UNBOUNDED),
         x,
         y,
-        SimpleNamespace(judge_draws=1),
+        SimpleNamespace(judge_draws=1, batch_size=100),
         None,
     )
     outcome = SimpleNamespace(votes=votes, share=(votes[:, 0] == y).astype(float), adversarial=x)

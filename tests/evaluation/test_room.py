@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from pnil_tf.attacks.registry import attack_settings
 from pnil_tf.contract.trace import traced
+from pnil_tf.data import memory
 from pnil_tf.evaluation import room as room_module
 from pnil_tf.evaluation.probes import configured
 from pnil_tf.evaluation.room import Room, room_for, with_batch_size
@@ -86,5 +87,54 @@ def test_draws_share_a_pass_as_far_as_they_fit():
     object.__setattr__(target, "room", Room(rows=16, points=30))
     narrow = configured("pgd", 0.1, settings, target)
     assert narrow.eot.chunk == 2
-    assert narrow.max_evaluations_in_flight == usual.max_evaluations_in_flight
+    parts = [s.max_evaluations_in_flight // s.eot.chunk for s in (usual, narrow)]
+    assert parts[0] == parts[1]  # each part of a batch has its seed
     assert configured("spsa", 0.1, settings, target).max_evaluations_in_flight == 30
+
+
+def test_of_noise_that_belongs_to_a_pass_no_memory_decides_how_many_draws_share_one(monkeypatch):
+    model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.GaussianNoise(0.3)])
+    model.add(keras.layers.Flatten())
+    model.add(keras.layers.Dense(2))
+
+    class Noisy(keras.Model):
+        def call(self, images):
+            return model(images, training=True)
+
+    examples = np.zeros((4, 8, 8, 1), np.float32)
+    draws, images = set(), []
+    for available in (64 * GIB, 3 * 2**20, 2**16):
+        monkeypatch.setattr(room_module, "available_bytes", lambda given=available: given)
+        target = as_target(Noisy(), examples)
+        settings = with_batch_size(EvaluationSettings(epsilon=0.1), target.room)
+        attack = configured("pgd", 0.1, settings, target)
+        draws.add((attack.eot.chunk, attack.max_evaluations_in_flight))
+        images.append(settings.batch_size)
+        assert (
+            settings.batch_size == 1 or settings.batch_size * attack.eot.chunk <= target.room.rows
+        )
+    assert len(draws) == 1
+    assert images[0] == 100 > images[1] > images[2] == 1
+
+
+def test_workers_share_the_memory():
+    assert Room(rows=64).images(workers=4) == 16
+    assert with_batch_size(EvaluationSettings(epsilon=0.1), Room(rows=64), 4).batch_size == 16
+
+
+def test_a_batch_below_the_usual_is_told(caplog):
+    with caplog.at_level("INFO", "pnil_tf.evaluation.room"):
+        with_batch_size(EvaluationSettings(epsilon=0.1), Room())
+        assert not caplog.messages
+        with_batch_size(EvaluationSettings(epsilon=0.1), Room(rows=12))
+    assert caplog.messages[0].startswith("8 of these images share a batch, not 100")
+
+
+def test_the_files_that_were_read_do_not_count_as_taken(monkeypatch):
+    group = {
+        "memory.max": "4000000000",
+        "memory.current": "3900000000",
+        "memory.stat": "anon 1000000000\ninactive_file 2000000000\nactive_file 5\n",
+    }
+    monkeypatch.setattr(memory, "_read", lambda path: group.get(path.name, ""))
+    assert memory.available_bytes() == 2_100_000_000

@@ -12,6 +12,7 @@ from pnil_tf.attacks.registry import attack_settings
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.obfuscation.strength import score_search
 from pnil_tf.evaluation.probes import gather
+from pnil_tf.evaluation.room import UNBOUNDED
 from pnil_tf.evaluation.runner import _judgement, _suites, evaluate
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.store import Store
@@ -37,7 +38,9 @@ def model(classes=4):
 
 
 def target(stochastic=False, classes=10):
-    return types.SimpleNamespace(stochastic=stochastic, num_classes=classes, noise_is_ours=False)
+    return types.SimpleNamespace(
+        stochastic=stochastic, num_classes=classes, noise_is_ours=False, room=UNBOUNDED
+    )
 
 
 def names(suite, **about):
@@ -273,7 +276,11 @@ def test_a_class_that_cannot_be_aimed_at_is_refused():
 
 def test_another_model_s_gradients_are_an_attack_of_their_own():
     source = types.SimpleNamespace(
-        stochastic=True, num_classes=10, noise_is_ours=True, predict=lambda x: x
+        stochastic=True,
+        num_classes=10,
+        noise_is_ours=True,
+        predict=lambda x: x,
+        room=UNBOUNDED,
     )
     plan = planned(EvaluationSettings(epsilon=0.1), target(), source)
     assert list(plan)[-1] == "transfer"

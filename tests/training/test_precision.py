@@ -10,6 +10,7 @@ import tensorflow as tf
 from pnil_tf.data import DataSettings
 from pnil_tf.errors import UserError
 from pnil_tf.files import read_json, write_json
+from pnil_tf.runs import training_job
 from pnil_tf.runs.settings import RunSettings, TrainSettings
 from pnil_tf.runs.train import train
 from pnil_tf.training import precision
@@ -109,6 +110,15 @@ def test_the_setting_is_a_word_and_was_a_truth_value():
     assert DeviceSettings().mixed_precision == "false"
     with pytest.raises(UserError, match=r"mixed_precision.*'maybe'"):
         DeviceSettings(mixed_precision="maybe")
+
+
+def test_workers_do_not_each_decide_by_their_own_processor(monkeypatch):
+    kind = tf.distribute.MultiWorkerMirroredStrategy
+    monkeypatch.setattr(training_job, "make_strategy", lambda _: object.__new__(kind))
+    monkeypatch.setattr(training_job, "_check_batch", lambda *_: None)
+    settings = TrainSettings(DataSettings("mnist"), device=DeviceSettings(mixed_precision="auto"))
+    with pytest.raises(UserError, match="workers may have different ones"):
+        training_job.prepare(settings)
 
 
 def test_a_run_tells_its_choice_and_goes_on_with_it_elsewhere(cpu, tmp_path, blobs, caplog):
