@@ -215,7 +215,7 @@ def test_a_flagfile_says_what_was_measured(file):
     assert "test images" in said
     assert "2026-" in said
     values = [figures_of(record) for record in records]
-    for name in ("clean", "auto"):
+    for name in ("clean", "pgd", "auto"):
         known = [each[name] for each in values if name in each]
         if known:
             seeds = [f"{value:.1f}%" for value in known]

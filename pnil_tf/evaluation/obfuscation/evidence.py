@@ -49,14 +49,14 @@ class NoiseCells:
     `(n,)`, the share of right draws (without noise, and of frozen noise, there is one).
 
     Args:
-        with_with: Noise for both. So are the others called, attack first.
+        with_with: Noise for the attack and for the judge.
         clean_without: No attack. It and the next three are None where noise cannot be switched off.
-        with_without: As said.
-        without_with: As said.
-        without_without: As said.
+        with_without: The attack with noise, the judge without.
+        without_with: The attack without noise, the judge with it.
+        without_without: Noise for neither.
         clean_frozen: No attack. It and the others are None where noise cannot be held.
-        frozen_with: As said.
-        frozen_frozen: As said.
+        frozen_with: The attack under frozen noise, the judge under fresh draws.
+        frozen_frozen: Frozen noise for both.
     """
 
     with_with: np.ndarray
