@@ -178,6 +178,11 @@ def test_from_photographs_in_files_to_an_evaluation(tmp_path, weights):
     assert status == 2
     assert "nothing is downloaded" in err
     assert "Images:" not in err  # said before any image was read
+    elsewhere = [*flags, "--name=elsewhere", f"--weights={weights}", "--pnil_before=Conv2"]
+    status, _, err = run("train.py", *elsewhere)
+    assert status == 2
+    assert "--pnil_before=Conv2 cannot be followed. The model has no layer of this name" in err
+    assert not (tmp_path / "elsewhere").exists()
     pretrained = [*flags, "--name=run", f"--weights={weights}", "--freeze_batch_norm"]
     pretrained += ["--pnil_before=Conv1"]
     status, _, err = run("train.py", *pretrained)

@@ -14,9 +14,10 @@ from pnil_tf.backbones import check_backbone, is_backbone, kept_values
 from pnil_tf.contract.pixel_range import PixelRange
 from pnil_tf.data import Dataset, load
 from pnil_tf.data.memory import check_room
-from pnil_tf.errors import argument
+from pnil_tf.errors import UserError, argument
 from pnil_tf.models import build_model, hidden_weights
 from pnil_tf.runs.settings import TrainSettings
+from pnil_tf.surgery import add_pnil
 from pnil_tf.training.precision import Precision, chosen_precision, configure_precision
 from pnil_tf.training.strategy import is_chief, make_strategy
 from pnil_tf.validation import require
@@ -127,6 +128,12 @@ def _check_model(settings: TrainSettings, data: Dataset) -> None:
         network = build_model(
             str(asked.model), data.input_shape, data.num_classes, weights=asked.weights
         )
+        if asked.pnil_before is not None:
+            try:
+                add_pnil(network, asked.pnil_before)
+            except UserError as error:
+                said = argument("pnil_before", asked.pnil_before)
+                raise UserError(f"{said} cannot be followed. {error}") from error
         weights = network.count_params()
         values += batch * kept_values(network)
     check_room(
