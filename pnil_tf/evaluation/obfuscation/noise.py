@@ -107,7 +107,7 @@ def repeatable(evidence: Evidence) -> Finding | None:
 
 
 def held(evidence: Evidence) -> Finding | None:
-    """Raised if some noise cannot be held at one draw, or not be switched off.
+    """Raised if some noise cannot be held at one draw, or cannot be switched off.
 
     Then it is not known what an attacker who knows the draws would leave, or what is left of the
     model without them. Held is what PNIL layers draw, and Keras layers by a `SeedGenerator`.
