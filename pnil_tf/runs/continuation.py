@@ -60,6 +60,13 @@ def settings_of(group: Mapping[str, Any]) -> dict[str, Any]:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in group.items()}
 
 
+def same_images(record: Mapping[str, Any], data: Dataset) -> bool:
+    """Whether a run was begun with these images, shared out in this way."""
+    before = record["data"]["sha256"]
+    # Of a folder, earlier records have the fingerprint of its pixels.
+    return bool(before == data.sha256 or before == data.sha256_of_pixels)
+
+
 def check_images(record: dict[str, Any], data: Dataset) -> None:
     """Refuses to go on with other images than those that the run was begun with.
 
@@ -67,8 +74,7 @@ def check_images(record: dict[str, Any], data: Dataset) -> None:
         UserError: If they are others.
     """
     before = record["data"]
-    # Of a folder, earlier records have the fingerprint of its pixels.
-    if before["sha256"] != data.sha256 and before["sha256"] != data.sha256_of_pixels:
+    if not same_images(record, data):
         raise UserError(
             f"The run was begun with other images: {before['counts']['train']} to train on from "
             f"{record['data_source']}, where now there are {len(data.train)} from {data.source}. "

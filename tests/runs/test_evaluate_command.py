@@ -3,6 +3,8 @@ import json
 import keras
 import numpy as np
 import pytest
+from command import run as command
+from jpeg_folder import write_jpegs
 
 from pnil_tf.errors import UserError
 from pnil_tf.runs import evaluate
@@ -176,3 +178,26 @@ def test_a_foreign_file_is_evaluated_in_the_pixels_it_takes(tmp_path, asked):
     )
     assert results["model"]["pixel_range"] == [0.0, 255.0]
     assert results["clean"]["value"] == pytest.approx((right == data.labels[:6]).mean())
+
+
+def test_images_that_came_since_the_training_leave_no_one_to_be_judged_on_what_was_trained_on(
+    tmp_path,
+):
+    photos = tmp_path / "photos"
+    write_jpegs(photos, size=8)
+    flags = ["--model=small_cnn", "--width=2", "--image_size=8", "--epsilon=0.1", "--epochs=1"]
+    flags += ["--batch_size=4", "--guard=off", "--validation_images=2", "--evaluation_images=0"]
+    data = f"--dataset=folder:{photos}"
+    status, _, err = command("train.py", data, *flags, f"--runs_dir={tmp_path}", "--name=run")
+    assert status == 0, err
+    known = next(photos.glob("train/*/*.jpg"))
+    (known.parent / "another.jpg").write_bytes(known.read_bytes())
+    attack = ["--attacks=pgd", "--steps=1", "--images=2", "--nochecks"]
+    model = f"--model={tmp_path / 'run'}"
+    for script, more in (("evaluate.py", attack), ("certify.py", ["--draws=100"])):
+        status, _, err = command(script, model, *more)
+        assert status == 2
+        assert "are not those that the run was trained with" in err
+    (known.parent / "another.jpg").unlink()
+    status, _, err = command("evaluate.py", model, *attack)
+    assert status == 0, err
