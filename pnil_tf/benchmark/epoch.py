@@ -7,9 +7,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
+from pnil_tf.benchmark.one_batch import compiled
 from pnil_tf.benchmark.timing import alternate
 from pnil_tf.data import ImageSet, training_stream
 from pnil_tf.layers import PNILLayer
@@ -48,11 +48,7 @@ def epoch_benchmark(*, width: int | None, batch_size: int, rounds: int) -> list[
         0.1,
         validation_attack="none",
     )
-    model.compile(
-        keras.optimizers.Adam(1e-4),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
+    compiled(model)
     stream = training_stream(images, batch_size, 0)
     one_batch = stream.take(1).cache().repeat()
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -18,3 +22,19 @@ def one_batch(model: str, batch_size: int) -> tuple[np.ndarray, np.ndarray, tf.d
     options = tf.data.Options()
     options.autotune.enabled = False  # its thread holds up the end of an iterator
     return x, y, tf.data.Dataset.from_tensors((x, y)).repeat().with_options(options)
+
+
+def compiled(model: keras.Model) -> keras.Model:
+    """The model, ready to train: Adam at a rate that changes little, accuracy beside the loss."""
+    model.compile(
+        keras.optimizers.Adam(1e-4),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    return model
+
+
+def fitting(model: keras.Model, stream: tf.data.Dataset, steps: int) -> Callable[[], Any]:
+    """What makes so many training steps of a model on a stream, whenever it is called."""
+    compiled(model)
+    return lambda: model.fit(stream, steps_per_epoch=steps, shuffle=False, verbose=0)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import keras
 
-from pnil_tf.benchmark.one_batch import CLASSES, SHAPES, one_batch
+from pnil_tf.benchmark.one_batch import CLASSES, SHAPES, fitting, one_batch
 from pnil_tf.benchmark.timing import alternate
 from pnil_tf.models import build_model
 from pnil_tf.training.model import AdversarialModel
@@ -54,7 +54,10 @@ def precision_benchmark(
                 if network is None:
                     continue
                 with _policy(policy):
-                    contenders[policy, fused] = _steps(network, training, stream, steps)
+                    trained = AdversarialModel(
+                        network, training, _EPSILON, validation_attack="none"
+                    )
+                    contenders[policy, fused] = fitting(trained, stream, steps)
         names = {f"{policy} {fused}": run for (policy, fused), run in contenders.items()}
         timings = alternate(names, batch_size * steps, rounds, f"{model}, {training}")
         for (policy, fused), timing in zip(contenders, timings.values(), strict=True):
@@ -81,16 +84,6 @@ def _network(model: str, width: int | None, policy: str, fused: bool) -> keras.M
                 else type(layer).from_config(layer.get_config())
             ),
         )
-
-
-def _steps(network: keras.Model, training: str, stream: Any, steps: int) -> Callable[[], Any]:
-    model = AdversarialModel(network, training, _EPSILON, validation_attack="none")
-    model.compile(
-        keras.optimizers.Adam(1e-4),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
-    return lambda: model.fit(stream, steps_per_epoch=steps, shuffle=False, verbose=0)
 
 
 @contextmanager

@@ -65,28 +65,20 @@ def run_benchmarks(settings: BenchmarkSettings) -> dict[str, Any]:
 
 def _measured(settings: BenchmarkSettings, results: dict[str, Any]) -> Iterator[tuple[str, Rows]]:
     """Measures what is asked for, one after another; notes in `results` what was attacked."""
-    if settings.train:
-        yield (
-            "train",
-            train_benchmark(
+    of_steps = (
+        ("train", settings.train, train_benchmark),
+        ("precision", settings.precision, precision_benchmark),
+    )
+    for name, wanted, benchmark in of_steps:
+        if wanted:
+            rows = benchmark(
                 settings.benchmark_model,
                 width=settings.benchmark_width,
                 batch_size=settings.batch_size,
                 steps=settings.steps,
                 rounds=settings.rounds,
-            ),
-        )
-    if settings.precision:
-        yield (
-            "precision",
-            precision_benchmark(
-                settings.benchmark_model,
-                width=settings.benchmark_width,
-                batch_size=settings.batch_size,
-                steps=settings.steps,
-                rounds=settings.rounds,
-            ),
-        )
+            )
+            yield name, rows
     if settings.epoch:
         rows = epoch_benchmark(
             width=settings.benchmark_width, batch_size=settings.batch_size, rounds=settings.rounds

@@ -17,7 +17,7 @@ from pnil_tf.benchmark.floor import (
     forward_passes,
     forward_rate,
 )
-from pnil_tf.benchmark.one_batch import CLASSES, SHAPES, one_batch
+from pnil_tf.benchmark.one_batch import CLASSES, SHAPES, fitting, one_batch
 from pnil_tf.benchmark.timing import alternate
 from pnil_tf.layers import PNILLayer
 from pnil_tf.models import build_model
@@ -54,12 +54,7 @@ def train_benchmark(
         )
         if attack is not None:
             network = AdversarialModel(network, attack, _EPSILON, validation_attack="none")
-        network.compile(
-            keras.optimizers.Adam(1e-4),
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=["accuracy"],
-        )
-        return lambda: network.fit(dataset, steps_per_epoch=steps, shuffle=False, verbose=0)
+        return fitting(network, dataset, steps)
 
     rows = []
     for pnil in (False, True):
