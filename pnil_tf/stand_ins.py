@@ -25,12 +25,20 @@ def standing_in(
     layers: Iterable[keras.Layer], method: str, function: Callable[..., Any]
 ) -> Iterator[None]:
     """Within it, `function(layer, ...)` answers for a method of these layers."""
-    layers = list(layers)
-    for layer in layers:
-        # Past Keras' own setter, which would track it: nothing of this may stay or be saved.
-        layer.__dict__[method] = functools.partial(function, layer)
+    with contextlib.ExitStack() as stack:
+        for layer in layers:
+            stack.enter_context(answering(layer, method, functools.partial(function, layer)))
+        yield
+
+
+@contextlib.contextmanager
+def answering(layer: keras.Layer, method: str, answer: Callable[..., Any]) -> Iterator[None]:
+    """Within it, `answer(...)` answers for a method of a layer; what was its own comes back."""
+    own = {method: layer.__dict__[method]} if method in layer.__dict__ else {}
+    # Past Keras' own setter, which would track it: nothing of this may stay or be saved.
+    layer.__dict__[method] = answer
     try:
         yield
     finally:
-        for layer in layers:
-            layer.__dict__.pop(method, None)
+        del layer.__dict__[method]
+        layer.__dict__.update(own)

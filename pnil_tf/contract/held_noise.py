@@ -14,6 +14,7 @@ import tensorflow as tf
 from pnil_tf import rng
 from pnil_tf.contract.own_randomness import drawing, is_own
 from pnil_tf.keras_internals import all_layers
+from pnil_tf.stand_ins import answering
 from pnil_tf.tensors import AnyModel, Images, Logits
 
 Predict = Callable[[Images], Logits]
@@ -64,9 +65,8 @@ def silent_layers(model: AnyModel) -> Iterator[None]:
             setattr(kind, "call", _quiet_for(layers, call))  # noqa: B010
         for layer in layers:
             if _has_training(layer.call):
-                stack.callback(_put_back, layer, layer.__dict__.get("call"))
-                # Past Keras' own setter, which would track it: nothing of this may be saved.
-                layer.__dict__["call"] = functools.partial(_as_at_inference, layer.call)
+                quiet = functools.partial(_as_at_inference, layer.call)
+                stack.enter_context(answering(layer, "call", quiet))
         yield
 
 
@@ -139,10 +139,3 @@ def _as_at_inference(call: Callable[..., Any], *args: Any, **options: Any) -> An
     given = inspect.signature(call).bind(*args, **options)
     given.arguments["training"] = False
     return call(*given.args, **given.kwargs)
-
-
-def _put_back(layer: keras.Layer, call: Callable[..., Any] | None) -> None:
-    if call is None:
-        del layer.__dict__["call"]
-    else:
-        layer.__dict__["call"] = call
