@@ -29,6 +29,7 @@ __all__ = [
     "operation_of",
     "parse_saved_model",
     "shapes_of_variables",
+    "taken_by",
     "takers",
     "untrack",
 ]

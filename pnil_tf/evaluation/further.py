@@ -42,7 +42,7 @@ class Look:
     @property
     def much(self) -> bool:
         """Whether the further stages run, on the images that stand."""
-        return self.taken > MUCH
+        return _is_much(self.taken)
 
     @property
     def says(self) -> str:
@@ -92,4 +92,8 @@ def look_at(trial: Trial, attacks: Mapping[str, Planned], outcomes: Mapping[str,
 def decided(store: Store) -> bool:
     """Whether an evaluation has decided to run the further stages."""
     found = store.found(_PIECE)
-    return found is not None and bool(found["taken"] > MUCH)
+    return found is not None and _is_much(float(found["taken"]))
+
+
+def _is_much(taken: float) -> bool:
+    return taken > MUCH
