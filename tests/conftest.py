@@ -28,6 +28,14 @@ def _fresh_keras():
     keras.backend.clear_session(free_memory=False)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _caches(tmp_path_factory):
+    """What is kept to be found out again is none of the user's, also in commands."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("caches")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def blobs() -> tuple[np.ndarray, np.ndarray]:
     """400 images float32 (8, 8, 1) in [0, 1] of 4 classes: a bright quarter each, with noise."""

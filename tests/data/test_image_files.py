@@ -19,13 +19,6 @@ from pnil_tf.data.resizing import resize
 from pnil_tf.errors import RunFailedError, UserError
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _memories(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("home")))
-        yield
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return write_jpegs(tmp_path_factory.mktemp("jpegs"))

@@ -24,13 +24,6 @@ FLAGS = [
 ]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _memories(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("home")))
-        yield
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("place")
