@@ -47,7 +47,7 @@ class Planned:
 
 
 @dataclasses.dataclass(frozen=True)
-class Stage:
+class SuiteStage:
     """A stage of a suite.
 
     Args:
@@ -61,7 +61,7 @@ class Stage:
     if_much_by: str | None = None
 
 
-def cascade(suite: str, target: Target, norm: str = "linf") -> dict[str, Stage]:
+def cascade(suite: str, target: Target, norm: str = "linf") -> dict[str, SuiteStage]:
     """Returns the stages of a suite by name, in their order.
 
     `auto` is made for the lowest accuracy at the least cost. Long steps with two losses find
@@ -90,8 +90,8 @@ def cascade(suite: str, target: Target, norm: str = "linf") -> dict[str, Stage]:
         patient = {"patience": 4.0}
         return {
             **_each({"pgd_strong": {}, "apgd_t": few, **nearest, "square": patient}),
-            "apgd_t_again": Stage("apgd_t", few, if_much_by="square"),
-            "square_again": Stage("square", patient, if_much_by="square"),
+            "apgd_t_again": SuiteStage("apgd_t", few, if_much_by="square"),
+            "square_again": SuiteStage("square", patient, if_much_by="square"),
         }
     if target.stochastic:
         return _each({"apgd_ce": {}, "apgd_dlr": {}, "apgd_t": {"targets": targets}, "square": {}})
@@ -105,9 +105,9 @@ def cascade(suite: str, target: Target, norm: str = "linf") -> dict[str, Stage]:
     )
 
 
-def _each(attacks: Mapping[str, Mapping[str, Any]]) -> dict[str, Stage]:
+def _each(attacks: Mapping[str, Mapping[str, Any]]) -> dict[str, SuiteStage]:
     """Stages that run one attack each, called by its name."""
-    return {name: Stage(name, own) for name, own in attacks.items()}
+    return {name: SuiteStage(name, own) for name, own in attacks.items()}
 
 
 def planned(
@@ -137,7 +137,7 @@ def planned(
             f"{argument('target_class', settings.target_class)}."
         )
 
-    def add(name: str, stage: Stage, after: str | None = None) -> None:
+    def add(name: str, stage: SuiteStage, after: str | None = None) -> None:
         if name in plan:
             raise UserError(
                 f"The attack {name!r} is part of a suite that is run, too. Received: attacks "
@@ -158,7 +158,7 @@ def planned(
 
     for name in settings.attacks:
         if name not in SUITES:
-            add(name, Stage(name))
+            add(name, SuiteStage(name))
             continue
         after = None
         for part, stage in cascade(name, target, settings.norm).items():
@@ -169,7 +169,7 @@ def planned(
     if "auto" in settings.attacks:
         for name in _BESIDE_AUTO:
             if name not in plan:
-                add(name, Stage(name))
+                add(name, SuiteStage(name))
     if source is not None:
         through = configured("pgd_strong", settings.epsilon, settings, source)
         plan[TRANSFER] = Planned(through, settings.images, predict=source.predict)

@@ -423,6 +423,13 @@ def test_that_nothing_could_be_planted_is_a_note():
     assert "planted_not_found" not in {found.name for found in run_checks(nothing)}
 
 
+def test_an_attack_is_called_too_weak_only_where_planted_examples_are_missed():
+    found, missed = (told("planted_not_found", changed(planted=planted(p))) for p in (1.0, 0.6))
+    seen = "of 30 adversarial examples planted inside the ball the attack found"
+    assert (found.passed, found.explanation) == (True, f"{seen} 100.0%")
+    assert missed.explanation == f"the attack is too weak for this model: {seen} 60.0%"
+
+
 def test_a_scatter_of_three_images_raises_nothing():
     assert failed(changed(attacks={"spsa": share(0.52), "fgsm": share(0.52)})) == set()
     assert failed(changed(unbounded=share(0.13))) == set()

@@ -16,7 +16,7 @@ from pnil_tf.evaluation.runner import evaluate, evaluate_shard
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.shards import Shard
 from pnil_tf.evaluation.store import Store
-from pnil_tf.evaluation.suites import Stage, planned
+from pnil_tf.evaluation.suites import SuiteStage, planned
 from pnil_tf.progress import Stages
 
 SHAPE = (8, 8, 1)
@@ -52,10 +52,10 @@ def settings(**changed):
 
 
 CHEAP = {
-    "fgsm": Stage("fgsm"),
-    "square": Stage("square", {"steps": 20}),
-    "apgd_t_again": Stage("noise", if_much_by="square"),
-    "square_again": Stage("square", {"steps": 200}, if_much_by="square"),
+    "fgsm": SuiteStage("fgsm"),
+    "square": SuiteStage("square", {"steps": 20}),
+    "apgd_t_again": SuiteStage("noise", if_much_by="square"),
+    "square_again": SuiteStage("square", {"steps": 200}, if_much_by="square"),
 }
 """A suite of the shape of `auto` whose graphs are made in no time."""
 

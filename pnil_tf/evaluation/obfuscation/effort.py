@@ -86,15 +86,17 @@ def planted_found(evidence: Evidence) -> Finding | None:
         return None
     halfway = (planted.by_image + planted.by_construction) / 2
     found = wilson(planted.by_attack >= halfway)
+    passed = found.high >= _FOUND
+    seen = (
+        f"of {len(planted.by_attack)} adversarial examples planted inside the ball the attack "
+        f"found {found.value:.1%}"
+    )
     return Finding(
         name="planted_not_found",
-        passed=found.high >= _FOUND,
+        passed=passed,
         value=found.value,
         threshold=_FOUND,
-        explanation=(
-            f"the attack is too weak for this model: of {len(planted.by_attack)} "
-            f"adversarial examples planted inside the ball it found {found.value:.1%}"
-        ),
+        explanation=seen if passed else f"the attack is too weak for this model: {seen}",
         remedy="Give the attack more steps, restarts and draws. If that does not help, look for "
         "what hides the gradients.",
         weight=Weight.DOUBT,
