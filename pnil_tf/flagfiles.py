@@ -19,7 +19,7 @@ RECIPES = {
     "best": "{}_best",
     "certified": "{}_certified",
 }
-"""The flagfile behind each recipe, with a gap for the data set; not every one has all of them."""
+"""The flagfile behind each recipe, with a gap for the data set."""
 
 _FOLDER = Path(__file__).resolve().parent / "configs"
 

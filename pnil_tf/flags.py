@@ -191,7 +191,7 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         "recipe": (
             _STRING,
             "A whole training by its name, from a flagfile that comes with the package: "
-            f"{', '.join(RECIPES)}; not every data set has all. Flags given beside it win.",
+            f"{', '.join(RECIPES)}. Flags given beside it win.",
         ),
     },
     "data": {
