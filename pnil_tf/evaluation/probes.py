@@ -17,6 +17,7 @@ from pnil_tf.attacks.settings import ALL_DRAWS, AttackSettings
 from pnil_tf.evaluation.features import spy
 from pnil_tf.evaluation.gradient_probe import probe_gradients
 from pnil_tf.evaluation.judge import Judge
+from pnil_tf.evaluation.jump_probe import probe_jumps
 from pnil_tf.evaluation.obfuscation.evidence import (
     CHECKS,
     EVALUATION,
@@ -121,6 +122,7 @@ def gather(
         eot_curve=_eot_curve(trial, images),
         stronger=_stronger(trial, at_epsilon if main is None else _first(main, images), images),
         gradients=probe_gradients(trial, images),
+        jumps=probe_jumps(trial, images),
         planted=_planted(trial, attacks, images),
         cells=_cells(trial, at_epsilon, images),
         loud=target.loud,

@@ -95,6 +95,7 @@ HONEST = Evidence(
     eot_curve=((1, share(0.65)), (10, share(0.56)), (50, share(0.56)), (100, share(0.55))),
     stronger={"more_steps": share(0.54), "more_restarts": share(0.54)},
     gradients=gradients(),
+    jumps=np.full(N, 0.02),
     planted=planted(),
     cells=cells(),
     sigma={"pnil": 0.2},
@@ -125,6 +126,7 @@ RAISED = {
     "gradients_absent": changed(gradients=gradients(margin_norm=share(0.8))),
     "loss_saturated": changed(gradients=gradients(cross_entropy_norm=share(0.8))),
     "gradients_wrong": changed(gradients=gradients(along_random=np.tile([0.3, 0.1], (N, 1)))),
+    "answers_jump": changed(jumps=0.25 * share(0.2)),
     "gradients_disagree": changed(gradients=gradients(agreement=np.full(N, 0.02))),
     "outputs_saturated": changed(outputs="probabilities", saturated=0.5),
     "frozen_noise_transfers": changed(cells=cells(frozen_with=share(0.2))),
@@ -256,6 +258,8 @@ LINES = {
     "loss_saturated": f"{gradient_checks._FEW:.0%} of the images",
     "gradients_wrong": f"agreement below {gradient_checks._KEPT} (1: just so, 0: it has nothing to "
     f"do with it), or {gradient_checks._KEPT_ALONG_SIGNS} where noise follows no seed",
+    "answers_jump": f"{gradient_checks._AT_ONE_BOUND:.0%} of the change from class to class within "
+    f"1/256 of the way, for {gradient_checks._FEW:.0%} of the images",
     "gradients_disagree": f"cosine below {gradient_checks._AGREE}",
     "outputs_saturated": f"{gradient_checks._FEW:.0%} of the images",
     "frozen_noise_transfers": BY_SIZE,

@@ -13,6 +13,7 @@ from zoo import (
     Quantised,
     RandomShift,
     Shattered,
+    Stairs,
     behind,
     digits,
     network,
@@ -76,6 +77,15 @@ def test_quantisation_in_front(plain, evaluated):
     assert results["verdict"] == "obfuscated"
     assert "gradients_absent" in failed
     assert "at best" in results["verdict_reason"]
+
+
+@pytest.mark.slow
+def test_stairs_with_a_slope_beside_them(plain, evaluated):
+    stairs = keras.Sequential([keras.Input(plain.input_shape[1:]), Stairs(plain)])
+    results, failed = evaluated(stairs, attacks=("pgd_strong", "square", "fgsm", "noise"))
+    assert results["verdict"] == "obfuscated"
+    assert "answers_jump" in failed
+    assert {"gradients_absent", "gradients_wrong"}.isdisjoint(failed)
 
 
 @pytest.mark.slow

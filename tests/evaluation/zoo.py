@@ -131,3 +131,21 @@ class RandomShift(keras.layers.Layer):
 
     def call(self, x):
         return x + self.sigma * tf.random.normal(tf.shape(x))
+
+
+@keras.saving.register_keras_serializable(package=__name__)
+class Stairs(keras.layers.Layer):
+    """The class that a network answers, in constant steps, and a slope of two rows of pixels.
+
+    The slope is the function's own, and so is its gradient: only they lead nowhere.
+    """
+
+    def __init__(self, honest, **options):
+        super().__init__(**options)
+        self.honest = honest
+
+    def call(self, x):
+        step = tf.one_hot(tf.argmax(self.honest(x), axis=1), 10)
+        rows = tf.reduce_mean(x[:, :2, :, 0], axis=(1, 2))[:, tf.newaxis]
+        broken = tf.nn.relu(rows - 0.9)  # so that an unbounded attack works
+        return 5.0 * step * (1.0 - 20.0 * broken) + 0.3 * rows * tf.reverse(step, [-1])

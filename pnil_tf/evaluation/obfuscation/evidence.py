@@ -122,6 +122,8 @@ class Evidence:
         eot_curve: `(draws, share)` under one attack, draws increasing; stochastic models only.
         stronger: Share under stronger versions of the attack, by what was made stronger.
         gradients: Input gradients.
+        jumps: `(n,)`, how much of the change from class to class the model takes at one bound, see
+            `probe_jumps`; None where its randomness forbids to tell.
         planted: Planted adversarial examples, or why there are none; None without checks, or
             without an attack that follows gradients to search for them.
         cells: Attacks on copies of the model without noise, or with one draw of it; None where
@@ -147,6 +149,7 @@ class Evidence:
     eot_curve: tuple[tuple[int, np.ndarray], ...] = ()
     stronger: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     gradients: Gradients | None = None
+    jumps: np.ndarray | None = None
     planted: Planted | NothingPlanted | None = None
     cells: NoiseCells | None = None
     loud: tuple[str, ...] = ()

@@ -18,6 +18,10 @@ _KEPT = 0.75
 _KEPT_ALONG_SIGNS = 0.5
 _FEWEST = 10
 
+# Honest networks take at most 0.06 (one hardened by RFGSM), stairs half or more, those smoothed by
+# a softmax of ten times the logits a quarter: docs/evaluation.md.
+_AT_ONE_BOUND = 0.2
+
 
 def absent(evidence: Evidence) -> Finding | None:
     """Raised if the margin loss has no input gradient: a step that cannot be differentiated."""
@@ -90,6 +94,26 @@ def direction(evidence: Evidence) -> Finding | None:
     )
 
 
+def jumps(evidence: Evidence) -> Finding | None:
+    """Raised if the answers jump from class to class instead of passing over.
+
+    Of a stair (an argmax, a rounding, a vote) neither gradients nor small changes of the scores
+    tell anything, whatever slope the model shows beside it. On the line from an image to one of
+    another class, it takes at one bound what other models spread out.
+    """
+    if evidence.jumps is None:
+        return None
+    return _finding(
+        "answers_jump",
+        evidence.jumps > _AT_ONE_BOUND,
+        "between two classes the answers jump instead of passing over, for {:.1%} of the images",
+        "Some step of the model (rounding, argmax, a vote) answers in stairs: replace it by a "
+        "smooth one in the attack (BPDA), or attack the network behind it and let the images "
+        "transfer (transfer_from).",
+        Weight.HIDES,
+    )
+
+
 def agreement(evidence: Evidence) -> Finding | None:
     """Raised if averages over independent draws point in unrelated directions."""
     if evidence.gradients is None or not evidence.stochastic:
@@ -156,4 +180,4 @@ def _finding(name: str, bad: np.ndarray, explanation: str, remedy: str, weight: 
     )
 
 
-GRADIENT_CHECKS = (absent, saturated, direction, agreement, outputs)
+GRADIENT_CHECKS = (absent, saturated, direction, jumps, agreement, outputs)

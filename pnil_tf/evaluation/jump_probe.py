@@ -1,0 +1,88 @@
+"""Looks for stairs: answers that jump from class to class instead of passing over."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from pnil_tf.batching import batches_of
+from pnil_tf.evaluation.target import Predict, Target
+from pnil_tf.evaluation.trial import Trial
+
+_HALVINGS = 8
+_FROZEN_SEED = 1
+
+
+def probe_jumps(trial: Trial, images: int) -> np.ndarray | None:
+    """Returns how much of the way from class to class is taken at one bound.
+
+    From each image a straight line leads to one that the model takes for another class. Where the
+    model's class changes, the line is halved down to 1/256 of its length; the margin's change over
+    that piece is held against its change over the whole line. A network that passes over changes by
+    a few hundredths there, one that answers in stairs by all of it.
+
+    Args:
+        trial: The target and its images.
+        images: How many of the first ones to look at.
+
+    Returns:
+        `(images,)`, 0 for no change and 1 for all of it. None where the model's randomness can
+        neither be held nor switched off, or where all images are taken for one class.
+    """
+    quiet = _quiet(trial.target)
+    if quiet is None:
+        return None
+    graph = tf.function(quiet, reduce_retracing=True)
+
+    def logits(x: np.ndarray) -> np.ndarray:
+        return np.concatenate(
+            [graph(tf.constant(x[rows])).numpy() for rows in batches_of(len(x), trial.batch_size)]
+        )
+
+    x = trial.x[:images]
+    at_start = logits(x)
+    classes = at_start.argmax(axis=1)
+    others = _another_class(classes)
+    if others is None:
+        return None
+    away = x[others] - x
+    whole = _margin(at_start, classes) - _margin(at_start[others], classes)
+    before, after = np.zeros(len(x), np.float32), np.ones(len(x), np.float32)
+    margins = _margin(at_start, classes), _margin(at_start[others], classes)
+    progress = trial.stages.begin("check-jumps", _HALVINGS, "halving")
+    for halving in range(_HALVINGS):
+        middle = (before + after) / 2
+        found = _margin(logits(x + middle[:, None, None, None] * away), classes)
+        same = found > 0
+        before, after = np.where(same, middle, before), np.where(same, after, middle)
+        margins = np.where(same, found, margins[0]), np.where(same, margins[1], found)
+        progress.advance_to(halving + 1)
+    progress.close()
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.nan_to_num((margins[0] - margins[1]) / whole)
+
+
+def _quiet(target: Target) -> Predict | None:
+    if not target.stochastic:
+        return target.predict
+    if target.held:
+        return target.frozen(_FROZEN_SEED)
+    return target.noise_free() if target.silent else None
+
+
+def _another_class(classes: np.ndarray) -> np.ndarray | None:
+    """For each image the next one of another class, counted in a circle."""
+    n = len(classes)
+    different = classes[(np.arange(n)[:, None] + np.arange(n)) % n] != classes[:, None]
+    return (np.arange(n) + different.argmax(axis=1)) % n if different.any() else None
+
+
+def _margin(logits: Any, classes: np.ndarray) -> np.ndarray:
+    """By how much the logit of the given classes is ahead of all others."""
+    logits = np.array(logits, np.float64)
+    rows = np.arange(len(logits))
+    own = logits[rows, classes]
+    logits[rows, classes] = -np.inf
+    return own - logits.max(axis=1)

@@ -1,0 +1,72 @@
+"""Answers that jump are told from those that pass over, by the share taken at one bound."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from linear_models import SHAPE, linear
+
+from pnil_tf.evaluation.jump_probe import probe_jumps
+from pnil_tf.evaluation.settings import EvaluationSettings
+from pnil_tf.evaluation.store import Store
+from pnil_tf.evaluation.target import as_target
+from pnil_tf.evaluation.trial import Trial
+
+X = np.random.default_rng(0).random((12, *SHAPE)).astype(np.float32)
+WEIGHTS = np.random.default_rng(1).normal(size=16)
+BIAS = -float(np.median(X.reshape(12, -1) @ WEIGHTS))
+ONE_PIECE = 1 / 256
+
+
+def of(sigma=0.1):
+    return linear(np.full(16, sigma), WEIGHTS, BIAS)
+
+
+@keras.saving.register_keras_serializable(package=__name__)
+class Stair(keras.layers.Layer):
+    """The class alone, and a slope of some pixels beside it, which is that of the function."""
+
+    def call(self, inputs):
+        x, logits = inputs
+        corner = tf.reduce_mean(x[:, 0, :, 0], axis=1, keepdims=True)
+        return tf.one_hot(tf.argmax(logits, axis=1), 2) + 0.3 * corner * tf.constant([0.0, 1.0])
+
+
+def stair():
+    x = keras.Input(SHAPE)
+    logits = of().layers[-1](keras.layers.Flatten()(x))
+    return keras.Model(x, Stair()([x, logits]))
+
+
+@pytest.fixture
+def jumps(tmp_path):
+    def run(model, x=X, **options):
+        settings = EvaluationSettings(epsilon=0.1, images=len(x), batch_size=5)
+        y = np.zeros(len(x), np.int32)
+        target = as_target(model, x, **options)
+        return probe_jumps(Trial(target, x, y, settings, Store(tmp_path, {}, False)), len(x))
+
+    return run
+
+
+def test_a_linear_model_changes_by_the_length_of_the_piece(jumps):
+    quiet = keras.Sequential([keras.Input(SHAPE), *of().layers[1:]])
+    np.testing.assert_allclose(jumps(quiet), ONE_PIECE, rtol=1e-3)
+
+
+def test_noise_that_can_be_held_makes_no_jumps(jumps):
+    np.testing.assert_allclose(jumps(of(sigma=0.5)), ONE_PIECE, rtol=1e-3)
+
+
+def test_a_stair_takes_all_of_it_at_once_whatever_slope_it_shows(jumps):
+    assert (jumps(stair()) > 0.8).all()
+
+
+def test_noise_that_follows_no_seed_tells_nothing(jumps):
+    quiet = keras.Sequential([keras.Input(SHAPE), *of().layers[1:]])
+    assert jumps(lambda x: quiet(x + tf.random.normal(tf.shape(x))), outputs="logits") is None
+
+
+def test_of_images_of_one_class_nothing_can_be_said(jumps):
+    quiet = keras.Sequential([keras.Input(SHAPE), *of().layers[1:]])
+    assert jumps(quiet, x=X[:1].repeat(3, axis=0)) is None
