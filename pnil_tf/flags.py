@@ -462,9 +462,9 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         ),
         "outputs": (_choice(*OUTPUT_KINDS), "What the model answers, where nothing else tells."),
         "evaluation": (
-            _STRING,
-            "Folder of an evaluation to put beside it, which must fit; `evaluation` in the run's, "
-            "if that fits, unless given.",
+            _parsed(_NAMES),
+            "Folders of evaluations to put beside it, with commas between: each at its own "
+            "epsilon, and it must fit; `evaluation` in the run's, if that fits, unless given.",
         ),
         "output": (_STRING, "Folder of the files; `certificate` in the run's unless given."),
         "workers": _WORKERS,
@@ -543,7 +543,7 @@ _SETTINGS: dict[str, Any] = {
 _FILES = {"model": None, "output": None, "resume": False, "overwrite": False}
 _CREW = {"workers": 1, "engine": "local"}
 _PLACES = {**_FILES, **_CREW, "transfer_from": None}
-_PLACES_OF_PROOFS = {**_FILES, **_CREW, "evaluation": None}
+_PLACES_OF_PROOFS = {**_FILES, **_CREW, "evaluation": ()}
 _ABOUT_MODEL = {"pixel_range": None, "outputs": None}
 _EXPORT = {
     "model": None,

@@ -154,6 +154,17 @@ def test_evaluation_flags_become_settings():
     assert settings.steps == 7
 
 
+def test_a_certificate_is_put_beside_several_evaluations():
+    def named(*arguments):
+        values = absl_flags.FlagValues()
+        flags.define("certificate", "data", flag_values=values)
+        values(["certify.py", "--model=runs/a", *arguments])
+        return flags.certificate_arguments(values)["evaluation"]
+
+    assert named("--evaluation=runs/a/at_4,runs/a/at_8") == ("runs/a/at_4", "runs/a/at_8")
+    assert named() == ()
+
+
 def test_evaluation_flags_have_the_settings_defaults():
     asked = evaluation()
     assert asked["epsilon"] is None

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from pnil_tf.contract.pixel_range import share_text
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.output import ARRAYS, RESULTS
 from pnil_tf.files import read_json, sha256_of, understood
@@ -24,30 +23,23 @@ class Subject:
         images: Digests of all its images, as `digests_of` has them; `None` where earlier versions
             wrote none.
         labels: int `(n,)`, of all its images.
-        epsilon: The radius.
-        norm: Its norm.
+        norm: Norm of its radius.
     """
 
     identity: Mapping[str, Any]
     images: np.ndarray | None
     labels: np.ndarray
-    epsilon: float
     norm: str
 
     def misfit(self, other: Subject) -> str | None:
         """What another one has otherwise, in words.
 
         Returns:
-            `None` where both are about the same model, radius and images, as far as both have
-            them.
+            `None` where both are about the same model, norm and images, as far as both have
+            them. Their radii may differ: what is proved is known at any.
         """
         if self.norm != other.norm:
             return f"the norm is {other.norm} there and {self.norm} here"
-        if not np.isclose(self.epsilon, other.epsilon, rtol=1e-9, atol=0.0):
-            there, here = share_text(other.epsilon), share_text(self.epsilon)
-            if there == here:
-                there, here = f"{other.epsilon!r}", f"{self.epsilon!r}"
-            return f"epsilon is {there} there and {here} here"
         if self.identity["model"] != other.identity["model"]:
             return (
                 "the model is another one (a saved one is known by its file, one in memory by "
@@ -71,11 +63,13 @@ class Attacked:
 
     Args:
         votes: int `(n, draws)`, the judge's on the worst adversarial image of each.
+        epsilon: The attacks' radius.
         mark: `evaluation`, its folder, and `evaluation_arrays`, the sha256 of the votes' file, by
             which both sides are told from those of another evaluation, or of one done anew.
     """
 
     votes: np.ndarray
+    epsilon: float
     mark: dict[str, str]
 
     def is_of(self, sides: Mapping[str, Any]) -> bool:
@@ -92,15 +86,15 @@ def attacked_in(folder: Path, certified: Subject) -> Attacked:
 
     Raises:
         UserError: If there is no evaluation, its files are damaged, or it is about another model,
-            other images or another radius.
+            other images or another norm.
     """
     file = folder / RESULTS
     if not file.is_file():
         raise UserError(f"There is no evaluation at {folder}. Check the path.")
     results = read_json(file)
     with understood(file):
-        mark = results["arrays"]["sha256"]
-        if sha256_of(folder / ARRAYS) != mark:
+        sha256 = results["arrays"]["sha256"]
+        if sha256_of(folder / ARRAYS) != sha256:
             raise UserError(
                 f"{folder / ARRAYS} was damaged since the evaluation wrote it. Evaluate again."
             )
@@ -108,9 +102,8 @@ def attacked_in(folder: Path, certified: Subject) -> Attacked:
             votes, labels = arrays["worst_case_votes"], arrays["labels"]
             images = arrays.get("image_sha256")
         settings = results["settings"]
-        attacked = Subject(
-            results["identity"], images, labels, settings["epsilon"], settings["norm"]
-        )
+        attacked = Subject(results["identity"], images, labels, settings["norm"])
+        epsilon = float(settings["epsilon"])
         misfit = certified.misfit(attacked)
         if misfit is not None:
             raise UserError(
@@ -118,4 +111,5 @@ def attacked_in(folder: Path, certified: Subject) -> Attacked:
                 "another evaluation, or none."
             )
     votes = np.asarray(votes[: len(certified.labels)])
-    return Attacked(votes, {"evaluation": str(folder.absolute()), "evaluation_arrays": mark})
+    mark = {"evaluation": str(folder.absolute()), "evaluation_arrays": sha256}
+    return Attacked(votes, epsilon, mark)

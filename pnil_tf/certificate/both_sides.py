@@ -34,14 +34,17 @@ _COUNT_NEITHER = (
 )
 
 
-def comparison(found: Certificate, attacked: Subject, must_fit: bool = False) -> Compare | None:
+def comparison(
+    found: Certificate, attacked: Subject, epsilon: float, must_fit: bool = False
+) -> Compare | None:
     """What compares a certificate with what an evaluation's attacks will have left, if they fit.
 
     Args:
         found: The certificate.
         attacked: What the evaluation is about.
+        epsilon: Radius of its attacks, at which it is compared.
         must_fit: Whether a certificate without labels, or about another model, other images or
-            another radius, is refused; the log says why it is left out otherwise.
+            another norm, is refused; the log says why it is left out otherwise.
 
     Returns:
         From the judge's votes to what `both_sides` returns. Where they refute it, the certificate
@@ -66,7 +69,7 @@ def comparison(found: Certificate, attacked: Subject, must_fit: bool = False) ->
                 found.proofs(),
                 labels,
                 votes[: len(labels)],
-                settings["epsilon"],
+                epsilon,
                 settings["norm"],
                 settings["alpha"],
             )
@@ -89,7 +92,7 @@ def beside(found: Certificate, epsilon: float, norm: str, must_fit: bool = False
     """
 
     def look(identity: Mapping[str, Any], images: np.ndarray, labels: np.ndarray) -> Compare | None:
-        return comparison(found, Subject(identity, images, labels, epsilon, norm), must_fit)
+        return comparison(found, Subject(identity, images, labels, norm), epsilon, must_fit)
 
     return look
 
@@ -102,7 +105,6 @@ def _misfit(found: Certificate, attacked: Subject) -> str | None:
         found.results["identity"],
         found.image_digests,
         found.labels,
-        settings["epsilon"],
         settings["norm"],
     )
     return certified.misfit(attacked)
@@ -139,8 +141,8 @@ def both_sides(
         alpha: Level of the proofs.
 
     Returns:
-        For the majority over draws and for single draws, `proved` (at least) and `attacked` (at
-        most), each with its interval over the n images.
+        `epsilon`, and for the majority over draws and for single draws `proved` (at least) and
+        `attacked` (at most), each with its interval over the n images.
 
     Raises:
         RefutedError: If more images contradict their proof than chance allows, or all of them
@@ -166,6 +168,7 @@ def both_sides(
     for kind, bound in (("single draws", single), ("majorities", np.where(proved, 0.5, 0.0))):
         _refuse_contradicted_mean(kind, bound, right, alpha)
     return {
+        "epsilon": epsilon,
         "images": count,
         "judge_draws": draws,
         "contradicted": contradicted,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pnil_tf.errors import UserError, argument
 from pnil_tf.evaluation import output as evaluation
@@ -11,6 +13,19 @@ from pnil_tf.evaluation.store import holds_pieces, refuse_foreign_state
 RESULTS, ARRAYS, REPORT = "certificate.json", "certificate.npz", "certificate.html"
 STATE = "pieces"  # not the name of an evaluation's, which may lie in the same folder
 _OURS = (b'"certified"', b'"single_draw"', b'"sha256"')
+
+
+def sides_in(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What is proved beside what attacks left, at each of their radii, increasing.
+
+    Args:
+        results: A certificate's; an earlier version wrote one such comparison, at the
+            certificate's own radius.
+    """
+    found = results.get("both_sides", [])
+    if isinstance(found, Mapping):
+        return [{"epsilon": results["settings"]["epsilon"], **found}]
+    return list(found)
 
 
 def refuse_existing(output: Path) -> None:

@@ -6,14 +6,17 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from pnil_tf.certificate.output import sides_in
 from pnil_tf.contract.pixel_range import PixelRange
-from pnil_tf.evaluation.beside import table_of
+from pnil_tf.evaluation.beside import HEADS as _SIDES
+from pnil_tf.evaluation.beside import rows_of
 from pnil_tf.evaluation.glossary import WORDS, occurring
 from pnil_tf.evaluation.plots import accuracy_curves
 from pnil_tf.html import definitions, escape, facts, image, page, section, table
 from pnil_tf.progress import clock
 
 HEADS = ("radius", "certified accuracy", "95 % interval", "single draws, at least")
+SIDES = ("radius", *_SIDES)
 
 _WORDS = (
     (
@@ -60,27 +63,49 @@ def rows(results: Mapping[str, Any]) -> list[tuple[str, ...]]:
     ]
 
 
+def side_rows(results: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """What is proved beside what attacks left, at each of their radii: the cells below `SIDES`."""
+    pixels = PixelRange.of(results["model"]["pixel_range"])
+    return [
+        (pixels.says(sides["epsilon"]), *cells)
+        for sides in sides_in(results)
+        for cells in rows_of(sides)
+    ]
+
+
+def picture(results: Mapping[str, Any]) -> bytes:
+    """What is proved over the radius, and at the attacks' radii what they left; PNG."""
+    lines = {
+        "majority, proved": results["curve"],
+        "single draws, proved": [_single(point) for point in results["curve"]],
+    }
+    attacked: dict[str, list[dict[str, Any]]] = {}
+    for sides in sides_in(results):
+        count = sides["images"]
+        first = "" if count == results["images"] else f" (first {count} images)"
+        for kind, name in (("majority", "majority"), ("single_draw", "single draws")):
+            point = {"epsilon": sides["epsilon"], **sides[kind]["attacked"]}
+            attacked.setdefault(f"{name}, attacked{first}", []).append(point)
+    return accuracy_curves(lines, "epsilon", "epsilon", results["settings"]["epsilon"], attacked)
+
+
+def _single(point: Mapping[str, Any]) -> dict[str, Any]:
+    return {"epsilon": point["epsilon"], **point["single_draw"]}
+
+
 def render(results: Mapping[str, Any]) -> str:
     """Returns the page's HTML."""
-    settings = results["settings"]
-    lines = {
-        "majority": results["curve"],
-        "single draws": [
-            {"epsilon": point["epsilon"], **point["single_draw"]} for point in results["curve"]
-        ],
-    }
-    picture = accuracy_curves(lines, "epsilon", "epsilon", settings["epsilon"])
     sections = [
         f'<p class="verdict credible"><strong>Proved.</strong> {escape(sentence(results))}</p>',
         facts(_about(results)),
         section(
             "Certified accuracy over the radius",
-            image(picture, "Curves of certified accuracy; the table says their points.")
+            image(picture(results), "Curves of certified accuracy; the table says their points.")
             + table(HEADS, rows(results)),
         ),
     ]
-    if results.get("both_sides"):
-        sections.append(section("Both sides", table_of(results["both_sides"])))
+    if sides_in(results):
+        sections.append(section("Both sides", table(SIDES, side_rows(results))))
     elif results["labels"]:
         sections.append(section("Both sides", f"<p>{_ALONE}</p>"))
     sections.append(section("What it means", f"<p>{escape(_MEANING)}</p>"))
@@ -93,9 +118,9 @@ def render(results: Mapping[str, Any]) -> str:
 
 
 _ALONE = (
-    "When this page was written, no evaluation of the same images at the same radius stood beside "
-    "it. One that came later shows both sides in its own report; certifying again with resume, "
-    "which draws nothing anew, has this page show them, too."
+    "When this page was written, no evaluation of the same images stood beside it. One that came "
+    "later shows both sides in its own report; certifying again with resume, which draws nothing "
+    "anew, has this page show them, too."
 )
 
 _MEANING = (

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from pnil_tf import html
+from pnil_tf.certificate import bounds
 from pnil_tf.certificate.output import ARRAYS, REPORT, RESULTS, refuse_foreign
 from pnil_tf.certificate.proofs import Proofs
-from pnil_tf.certificate.report import HEADS, rows, sentence
+from pnil_tf.certificate.report import HEADS, SIDES, rows, sentence, side_rows
 from pnil_tf.certificate.withdrawn import refuse_withdrawn
-from pnil_tf.evaluation.beside import sentence as of_both
 from pnil_tf.evaluation.saved import SavedResults
 from pnil_tf.evaluation.statistics import Interval, wilson
 from pnil_tf.evaluation.summary import text_table
@@ -116,15 +116,30 @@ class Certificate(SavedResults):
         }
 
     def proofs(self) -> Proofs:
-        """What is proved of each image; of single draws, at its own radius alone."""
-        arrays = self._arrays
+        """What is proved of each image.
+
+        Of single draws, where the noise moves with the image, another radius than the
+        certificate's own would need the model: there the bound is a weaker one.
+        """
+        arrays, settings = self._arrays, self.results["settings"]
+        sensitivity = self.results["noise"]["sensitivity"]
+
+        def single_draw(epsilon: float) -> np.ndarray:
+            if epsilon == settings["epsilon"]:
+                return arrays["single_draw"]
+            if sensitivity is not None:
+                return bounds.fixed_single_draw(arrays["share"], epsilon, sensitivity)
+            stays = np.where(self.radii(settings["norm"]) > epsilon, 0.5, 0.0)
+            wider = epsilon > settings["epsilon"]
+            return stays if wider else np.maximum(stays, arrays["single_draw"])
+
         return Proofs(
             selected=arrays["selected"],
             answer=arrays["answer"],
             hits=arrays["hits"],
             share=arrays["share"],
             radius={norm: self.radii(norm) for norm in NORMS},
-            single_draw=lambda epsilon: arrays["single_draw"],
+            single_draw=single_draw,
         )
 
     @functools.cached_property
@@ -141,12 +156,13 @@ class Certificate(SavedResults):
         )
 
     def __str__(self) -> str:
-        return "\n".join([text_table(HEADS, rows(self.results)), *self._sentences()])
+        tables = [text_table(heads, cells) for heads, cells in self._tables()]
+        return "\n".join(["\n\n".join(tables), sentence(self.results)])
 
     def _repr_html_(self) -> str:
-        words = "".join(f"<p>{html.escape(one)}</p>" for one in self._sentences())
-        return f"{words}{html.table(HEADS, rows(self.results))}"
+        words = f"<p>{html.escape(sentence(self.results))}</p>"
+        return words + "".join(html.table(heads, cells) for heads, cells in self._tables())
 
-    def _sentences(self) -> list[str]:
-        sides = self.results.get("both_sides")
-        return [sentence(self.results), *([] if sides is None else [of_both(sides)])]
+    def _tables(self) -> list[tuple[tuple[str, ...], list[tuple[str, ...]]]]:
+        sides = side_rows(self.results)
+        return [(HEADS, rows(self.results)), *([(SIDES, sides)] if sides else [])]

@@ -7,8 +7,9 @@ import dataclasses
 import datetime
 import functools
 import logging
+import operator
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from pnil_tf.certificate.output import (
     STATE,
     refuse_existing,
     refuse_foreign,
+    sides_in,
 )
 from pnil_tf.certificate.proofs import Proofs, figures, proofs_of
 from pnil_tf.certificate.report import render
@@ -77,7 +79,7 @@ def certify(
     pixel_range: PixelRangeLike | None = None,
     outputs: str | None = None,
     name: str | None = None,
-    evaluation: Path | None = None,
+    evaluations: Sequence[Path] = (),
     must_fit: bool = True,
     verbose: int = 1,
     crew: Crew | None = None,
@@ -97,7 +99,8 @@ def certify(
         pixel_range: As for `evaluate`.
         outputs: As for `evaluate`.
         name: What to call the model in the report.
-        evaluation: Folder of an evaluation to compare with, of the same model, images and radius.
+        evaluations: Folders of evaluations to compare with, each at its own radius, of the same
+            model, images and norm.
         must_fit: Whether an evaluation that is missing, damaged or about another subject is
             refused; it is left out otherwise, and the log says why.
         verbose: 0 for silence, 1 for a bar (lines where there is no terminal), 2 for lines.
@@ -105,7 +108,7 @@ def certify(
 
     Raises:
         UserError: If the model's robustness cannot be proved this way, or images, labels, model
-            and settings do not fit each other, or the evaluation does not fit them.
+            and settings do not fit each other, or an evaluation does not fit them.
         RefutedError: If attacks have left less than is proved to be left. The files in `output`
             then say that nothing is proved.
     """
@@ -122,26 +125,23 @@ def certify(
     data = described(data, target.num_classes)
     if labels is not None:
         check_classes(target, y, data)
-    attacked = None
-    if evaluation is not None:
-        attacked = _attacked(task, settings, evaluation, must_fit)
+    attacked = _attacked(task, settings, evaluations, must_fit)
     if resume and (output / RESULTS).is_file() and not (output / STATE).exists():
         tidy(output)
         found = Certificate.load(output)
         with understood(output / RESULTS):
             check_identity(found.results["identity"], identity, output)
-        known = found.results.get("both_sides", {})
-        if attacked is not None and not attacked.is_of(known):  # it came after the certificate
-            proofs = _proofs(front, x, found.selected, found.hits, settings)
-            with lock_folder(output):
-                sides = _compared(proofs, y, settings, attacked, output, found.results)
-        elif attacked is None and known and _same(known["evaluation"], evaluation):
-            sides = {}  # what stands there now is another evaluation
-        else:
+        known = sides_in(found.results)
+        # Of those that were not named, others than the run's own stay.
+        stay = [] if must_fit else [sides for sides in known if not _among(sides, evaluations)]
+        stay += [sides for sides in known if any(one.is_of(sides) for one in attacked)]
+        new = [one for one in attacked if not any(map(one.is_of, known))]
+        if not new and len(stay) == len(known):
             return found
-        kept = {key: value for key, value in found.results.items() if key != "both_sides"}
+        proofs = _proofs(front, x, found.selected, found.hits, settings)
         with lock_folder(output):
-            _write(output, {**kept, **sides})
+            sides = _compared(proofs, y, settings, new, output, found.results, stay)
+            _write(output, {**found.results, "both_sides": sides})
         return Certificate.load(output)
     make_folder(argument("output"), output)
     with lock_folder(output):
@@ -173,15 +173,15 @@ def certify(
             output / ARRAYS, _arrays(proofs, x, None if labels is None else y, settings.epsilon)
         )
         results["arrays"] = {"file": ARRAYS, "sha256": sha256_of(output / ARRAYS)}
-        if attacked is not None:
-            results |= _compared(proofs, y, settings, attacked, output, results)
+        results["both_sides"] = _compared(proofs, y, settings, attacked, output, results)
         _write(output, results)
         store.remove()
     return Certificate(output, read_json(output / RESULTS))
 
 
-def _same(known: str, evaluation: Path | None) -> bool:
-    return evaluation is not None and Path(known).resolve() == evaluation.resolve()
+def _among(sides: Mapping[str, Any], evaluations: Sequence[Path]) -> bool:
+    known = Path(sides["evaluation"]).resolve()
+    return any(known == evaluation.resolve() for evaluation in evaluations)
 
 
 def _seed_in(output: Path) -> int | None:
@@ -324,45 +324,50 @@ def _about_noise(front: FrontNoise, x: np.ndarray, settings: CertificateSettings
 
 
 def _attacked(
-    task: _Task, settings: CertificateSettings, evaluation: Path, must_fit: bool
-) -> Attacked | None:
-    """What the attacks left; `None` for an evaluation that does not fit and need not."""
-    if not (must_fit or (evaluation / EVALUATED).is_file()):
-        return None
-    try:
-        if not task.identity["labels"]:
-            raise UserError(
-                f"The evaluation in {evaluation} does not fit a certificate without labels. Give "
-                "the labels, or no evaluation."
-            )
-        subject = Subject(
-            task.identity, digests_of(task.x), task.y, settings.epsilon, settings.norm
-        )
-        return attacked_in(evaluation, subject)
-    except UserError as error:
-        if must_fit:
-            raise
-        logger.warning("No evaluation is put beside the certificate. %s", error)
-        return None
+    task: _Task, settings: CertificateSettings, evaluations: Sequence[Path], must_fit: bool
+) -> list[Attacked]:
+    """What the attacks left in each evaluation, without those that do not fit and need not."""
+    found = []
+    for evaluation in evaluations:
+        if not (must_fit or (evaluation / EVALUATED).is_file()):
+            continue
+        try:
+            if not task.identity["labels"]:
+                raise UserError(
+                    f"The evaluation in {evaluation} does not fit a certificate without labels. "
+                    "Give the labels, or no evaluation."
+                )
+            subject = Subject(task.identity, digests_of(task.x), task.y, settings.norm)
+            found.append(attacked_in(evaluation, subject))
+        except UserError as error:
+            if must_fit:
+                raise
+            logger.warning("No evaluation is put beside the certificate. %s", error)
+    return found
 
 
 def _compared(
     proofs: Proofs,
     y: np.ndarray,
     settings: CertificateSettings,
-    attacked: Attacked,
+    attacked: Sequence[Attacked],
     output: Path,
     results: dict[str, Any],
-) -> dict[str, Any]:
-    """Both sides, ready for the results, which are withdrawn where the attacks refute them."""
-    try:
-        sides = both_sides(
-            proofs, y, attacked.votes, settings.epsilon, settings.norm, settings.alpha
-        )
-    except RefutedError as error:
-        withdraw(output, results, str(error))
-        raise
-    return {"both_sides": {**sides, **attacked.mark}}
+    known: Sequence[dict[str, Any]] = (),
+) -> list[dict[str, Any]]:
+    """Both sides at each radius, those that are known among them.
+
+    The results are withdrawn where the attacks refute them at any of the radii.
+    """
+    sides = list(known)
+    for one in attacked:
+        try:
+            found = both_sides(proofs, y, one.votes, one.epsilon, settings.norm, settings.alpha)
+        except RefutedError as error:
+            withdraw(output, results, str(error))
+            raise
+        sides.append({**found, **one.mark})
+    return sorted(sides, key=operator.itemgetter("epsilon"))
 
 
 def _arrays(proofs: Proofs, x: np.ndarray, y: np.ndarray | None, epsilon: float) -> Arrays:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pnil_tf.certificate.output import REPORT, RESULTS
+from pnil_tf.certificate.output import REPORT, RESULTS, sides_in
 from pnil_tf.errors import RunFailedError, UserError, argument
 from pnil_tf.evaluation.beside import take_away
 from pnil_tf.files import read_json, understood, write_record, write_text
@@ -23,7 +23,7 @@ class RefutedError(RunFailedError):
 def withdraw(folder: Path, results: Mapping[str, Any], why: str) -> None:
     """Has the record and the page in a folder say that nothing is proved; the arrays stay.
 
-    The evaluation that it names shows its figures no longer, unless somebody works there.
+    The evaluations that it names show its figures no longer, unless somebody works there.
 
     Args:
         folder: The certificate's.
@@ -33,10 +33,9 @@ def withdraw(folder: Path, results: Mapping[str, Any], why: str) -> None:
     words = f'<p class="verdict obfuscated"><strong>Withdrawn.</strong> {escape(why)}</p>'
     write_text(folder / REPORT, page("Certificate", "A certificate that was withdrawn", [words]))
     write_record(folder / RESULTS, {_WITHDRAWN: why, _WAS: dict(results)})
-    named = results.get("both_sides", {}).get("evaluation")
-    if named is not None:
+    for sides in sides_in(results):
         with contextlib.suppress(OSError, UserError):  # the certificate itself says it
-            take_away(Path(named), folder, stated_arrays(folder))
+            take_away(Path(sides["evaluation"]), folder, stated_arrays(folder))
 
 
 def stated_arrays(folder: Path) -> set[str]:

@@ -2,8 +2,9 @@
 
 The model may also be a .keras file: then say --dataset, --epsilon and --output, which for a run
 are its own. Leaves certificate.json, certificate.npz and certificate.html in --output,
-runs/NAME/certificate by default, and puts the run's evaluation beside it where it fits. The same
-command with --resume goes on after an interruption.
+runs/NAME/certificate by default, and puts the run's evaluation beside it where it fits, or those
+that --evaluation names, each at its own epsilon. The same command with --resume goes on after an
+interruption.
 """
 
 from pnil_tf import flags

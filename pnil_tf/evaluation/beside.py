@@ -30,23 +30,20 @@ _BEGIN, _END = "<!-- both sides -->", "<!-- end of both sides -->"
 _PLACE = re.compile(f"{_BEGIN}.*?{_END}", re.DOTALL)
 
 
-def table_of(sides: Mapping[str, Any]) -> str:
-    """Both sides as an HTML table.
+def rows_of(sides: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Both sides as the cells below `HEADS`.
 
     Args:
         sides: For `majority` and `single_draw` the figures `proved` and `attacked`; `images`.
     """
-    return table(
-        HEADS,
-        [
-            (
-                title,
-                *(_interval(sides[name][side]) for side in ("proved", "attacked")),
-                str(sides["images"]),
-            )
-            for title, name in _KINDS
-        ],
-    )
+    return [
+        (
+            title,
+            *(_interval(sides[name][side]) for side in ("proved", "attacked")),
+            str(sides["images"]),
+        )
+        for title, name in _KINDS
+    ]
 
 
 def sentence(sides: Mapping[str, Any]) -> str:
@@ -67,7 +64,7 @@ def part_of_page(sides: Mapping[str, Any] | None) -> str:
         "<p>What is proved holds under every attack, so the truth lies between the two columns. "
         "The certificate's own page says what it is about.</p>"
     )
-    return _BEGIN + section("Both sides", words + table_of(sides)) + _END
+    return _BEGIN + section("Both sides", words + table(HEADS, rows_of(sides))) + _END
 
 
 def put_beside(folder: Path, sides: Mapping[str, Any], arrays: str) -> bool:
@@ -75,7 +72,7 @@ def put_beside(folder: Path, sides: Mapping[str, Any], arrays: str) -> bool:
 
     Args:
         folder: The evaluation's.
-        sides: As for `table_of`.
+        sides: As for `rows_of`.
         arrays: sha256 of the arrays of the evaluation that they are about.
 
     Returns:

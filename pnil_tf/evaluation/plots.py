@@ -54,7 +54,7 @@ def accuracy_curve(
         mark: Value of the quantity at which to draw a line.
         log: Whether the quantity's axis is logarithmic.
     """
-    return accuracy_curves({"": points}, x, label, mark, log)
+    return accuracy_curves({"": points}, x, label, mark, log=log)
 
 
 @own_style()
@@ -63,6 +63,7 @@ def accuracy_curves(
     x: str,
     label: str,
     mark: float | None = None,
+    dashed: Mapping[str, list[dict[str, Any]]] | None = None,
     log: bool = False,
 ) -> bytes:
     """Several lines of accuracy with their intervals over some quantity.
@@ -72,17 +73,20 @@ def accuracy_curves(
         x: As for `accuracy_curve`, and so for the others.
         label: The quantity's name.
         mark: Value of the quantity at which to draw a line.
+        dashed: Further lines like them, told from them by their strokes.
         log: Whether the quantity's axis is logarithmic.
     """
     figure = Figure(figsize=(5.2, 3.2), layout="constrained")
     axes = figure.subplots()
+    solid, lines = len(lines), {**lines, **(dashed or {})}
     for number, (name, points) in enumerate(lines.items()):
         colour = _COLOURS[number % len(_COLOURS)]
         xs = [point[x] for point in points]
         low, high = ([point[end] for point in points] for end in ("low", "high"))
         axes.fill_between(xs, low, high, color=colour, alpha=0.2, linewidth=0)
         values = [point["value"] for point in points]
-        axes.plot(xs, values, marker="o", markersize=4, color=colour, label=name)
+        stroke = "-" if number < solid else "--"
+        axes.plot(xs, values, stroke, marker="o", markersize=4, color=colour, label=name)
     if mark is not None:
         axes.axvline(mark, color="grey", linestyle=":", linewidth=1)
     if log:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pnil_tf.certificate.output import REPORT
+from pnil_tf.certificate.output import REPORT, sides_in
 from pnil_tf.certificate.result import Certificate
 from pnil_tf.certificate.runner import certify
 from pnil_tf.certificate.settings import CertificateSettings
@@ -40,7 +40,7 @@ def certify_saved(
     options: Mapping[str, Any] | None = None,
     pixel_range: tuple[float, ...] | None = None,
     outputs: str | None = None,
-    evaluation: str | None = None,
+    evaluation: Sequence[str] = (),
     workers: int = 1,
     engine: str = "local",
 ) -> Certificate:
@@ -57,14 +57,14 @@ def certify_saved(
         options: Further fields of `CertificateSettings`.
         pixel_range: As for `evaluate_saved`.
         outputs: As for `certify`.
-        evaluation: Folder of an evaluation to put beside it, which must fit; by default the
-            run's own, if it fits.
+        evaluation: Folders of evaluations to put beside it, each at its own radius, which must
+            fit; by default the run's own, if it fits.
         workers: Processes that share the images out.
         engine: What runs them, one of `ENGINES`.
 
     Raises:
         UserError: If something is missing or does not fit; before the work begins.
-        RefutedError: If the evaluation's attacks have left less than is proved to be left.
+        RefutedError: If an evaluation's attacks have left less than is proved to be left.
     """
     require_crew(workers, engine)
     settled = settle(model, epsilon, data, norm)
@@ -78,8 +78,8 @@ def certify_saved(
     chosen = given or saved.loaded.pixel_range
     images = own_pixels(saved.loaded.model, test.images, chosen, outputs)
     own = Path(model) / EVALUATION
-    beside = Path(evaluation) if evaluation else own
-    refuted = refuted_taken_away({beside, own}, Path(output))
+    named = [Path(folder) for folder in dict.fromkeys(evaluation)]
+    refuted = refuted_taken_away({*named, own}, Path(output))
     with failure_told(output), going_on_told(output), refuted:
         certificate = certify(
             saved.loaded.model,
@@ -94,14 +94,14 @@ def certify_saved(
             pixel_range=chosen,
             outputs=outputs,
             name=model,
-            evaluation=beside,
-            must_fit=bool(evaluation),
+            evaluations=named or [own],
+            must_fit=bool(named),
             crew=crew_of(model, images, test.labels, settings, workers, engine),
         )
     logger.info("The report is in %s", Path(output) / REPORT)
-    sides = certificate.results.get("both_sides")
-    if sides is not None and "evaluation_arrays" in sides:
-        _show_beside(Path(sides["evaluation"]), {**sides, **certificate.mark})
+    for sides in sides_in(certificate.results):
+        if "evaluation_arrays" in sides:
+            _show_beside(Path(sides["evaluation"]), {**sides, **certificate.mark})
     return certificate
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def certify(
     pixel_range: PixelRangeLike | None = None,
     outputs: str | None = None,
     seed: int | None = None,
-    evaluation: Evaluation | str | Path | None = None,
+    evaluation: Evaluation | str | Path | Sequence[Evaluation | str | Path] | None = None,
     verbose: int = 1,
     workers: int = 1,
     engine: str = "local",
@@ -72,8 +73,8 @@ def certify(
         outputs: As for `evaluate`.
         seed: Every draw follows from it; fresh ones unless given, which the results note. Figures
             by the draws that a model or recipe was chosen with are too good.
-        evaluation: An evaluation of the same model, images, labels and radius, or its folder: the
-            report then shows both sides.
+        evaluation: An evaluation of the same model, images, labels and norm, or its folder, or
+            several, each at a radius of its own: the report then shows both sides.
         verbose: 0 for silence, 1 for a bar (lines where there is no terminal), 2 for lines.
         workers: As for `evaluate`.
         engine: As for `evaluate`.
@@ -87,7 +88,7 @@ def certify(
         UserError: If the model's robustness cannot be proved this way (another layer in front,
             other randomness, batch statistics, noise off at inference, ...), or model, images,
             labels, settings and evaluation do not fit each other.
-        RefutedError: If the evaluation's attacks have left less than is proved to be left.
+        RefutedError: If an evaluation's attacks have left less than is proved to be left.
     """
     given = {"norm": norm, "draws": draws, "alpha": alpha, "seed": seed, **settings}
     if images is not None:
@@ -109,8 +110,8 @@ def certify(
         pixels, labels, source = np.asarray(x)[: asked.images], None, "arrays"
     else:
         pixels, labels, source = gathered(x, y, asked.images)
-    if isinstance(evaluation, Evaluation):
-        evaluation = evaluation.folder
+    several = [evaluation] if isinstance(evaluation, (Evaluation, str, Path)) else evaluation
+    folders = [one.folder if isinstance(one, Evaluation) else Path(one) for one in several or ()]
     keeper = tempfile.TemporaryDirectory(prefix="pnil_tf_")
     found = runner.certify(
         model,
@@ -123,7 +124,7 @@ def certify(
         pixel_range=pixel_range,
         outputs=outputs,
         name=name,
-        evaluation=None if evaluation is None else Path(evaluation),
+        evaluations=list(dict.fromkeys(folders)),
         verbose=verbose,
         crew=crew_of(given_model, pixels, labels, asked, workers, engine),
     )

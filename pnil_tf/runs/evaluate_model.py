@@ -84,8 +84,8 @@ def evaluate(
         transfer_from: Another model (or its path) of the same images and classes. The attack
             `transfer` looks for adversarial images along its gradients; they are judged on `model`
             and count as those of any attack.
-        certificate: What `certify` has proved of the same model, images, labels and radius, or its
-            folder: the report then shows both sides.
+        certificate: What `certify` has proved of the same model, images, labels and norm, or its
+            folder: the report then shows both sides at the radius of the attacks.
         **settings: Further fields of `pnil_tf.evaluation.settings.EvaluationSettings`; they take
             the place of the effort's.
 

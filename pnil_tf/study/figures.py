@@ -110,4 +110,4 @@ def _curve(
         f"{', '.join(places)}, "
         f"{', '.join(map(str, sorted(images)))} images, one run each, 95 % intervals over images."
     )
-    return [Picture(name, caption, accuracy_curves(lines, "x", label, mark, log))]
+    return [Picture(name, caption, accuracy_curves(lines, "x", label, mark, log=log))]

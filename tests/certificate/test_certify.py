@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import keras
 import numpy as np
@@ -13,7 +14,8 @@ import pnil_tf
 from pnil_tf.arrays import write_arrays
 from pnil_tf.certificate.attacked import Subject, attacked_in
 from pnil_tf.certificate.both_sides import both_sides, comparison
-from pnil_tf.certificate.output import STATE
+from pnil_tf.certificate.bounds import sensitivity
+from pnil_tf.certificate.output import STATE, sides_in
 from pnil_tf.certificate.proofs import Proofs, proofs_of
 from pnil_tf.certificate.runner import certify as certify_into
 from pnil_tf.certificate.runner import certify_shard
@@ -35,14 +37,14 @@ def problem():
     return weakest()
 
 
-def written_evaluation(folder, identity, x, votes, labels):
+def written_evaluation(folder, identity, x, votes, labels, epsilon=0.01):
     """What `attacked_in` reads of the files that an evaluation leaves."""
     folder.mkdir(exist_ok=True)
     arrays = {"worst_case_votes": votes, "labels": labels, "image_sha256": digests_of(x)}
     write_arrays(folder / "arrays.npz", arrays)
     results = {
         "identity": identity,
-        "settings": {"norm": "linf", "epsilon": 0.01},
+        "settings": {"norm": "linf", "epsilon": epsilon},
         "arrays": {"file": "arrays.npz", "sha256": sha256_of(folder / "arrays.npz")},
     }
     write_record(folder / "results.json", results)
@@ -232,10 +234,10 @@ def test_what_was_counted_before_an_interruption_is_kept(problem, tmp_path, monk
     votes = np.repeat(labels[:, np.newaxis], 100, axis=1)
     later = written_evaluation(tmp_path, done.to_dict()["identity"], x, votes, labels)
     both = certify_into(
-        model, x, labels, settings, tmp_path / "cut", resume=True, evaluation=later, verbose=0
+        model, x, labels, settings, tmp_path / "cut", resume=True, evaluations=[later], verbose=0
     )
     assert len(calls) == 13
-    assert both.to_dict()["both_sides"]["majority"]["attacked"]["value"] == 1.0
+    assert both.to_dict()["both_sides"][0]["majority"]["attacked"]["value"] == 1.0
     assert both.to_dict()["certified"] == again.to_dict()["certified"]
     other = CertificateSettings(epsilon=0.01, draws=501, batch_size=100, seed=0)
     with pytest.raises(UserError, match=r"begun with draws=\d+\. Received: draws=501\."):
@@ -395,19 +397,19 @@ def test_a_finished_certificate_is_compared_with_the_evaluation_that_stands_ther
         folder = tmp_path / name
         if votes is not None:
             written_evaluation(folder, identity, x, votes, labels)
-        found = certify_into(*work, resume=True, evaluation=folder, must_fit=must_fit, verbose=0)
-        return found.to_dict().get("both_sides", {})
+        asked = {"evaluations": [folder], "must_fit": must_fit}
+        return certify_into(*work, resume=True, verbose=0, **asked).to_dict()["both_sides"]
 
-    assert again("one", votes)["single_draw"]["attacked"]["value"] == 1.0
-    two = again("two", fewer)
+    assert again("one", votes)[0]["single_draw"]["attacked"]["value"] == 1.0
+    (two,) = again("two", fewer)
     assert two["single_draw"]["attacked"]["value"] == pytest.approx(0.99)
     assert two["evaluation"] == str(tmp_path / "two")
-    assert again("two", votes)["single_draw"]["attacked"]["value"] == 1.0
+    assert again("two", votes)[0]["single_draw"]["attacked"]["value"] == 1.0
     with pytest.raises(UserError, match=r"two does not fit .*labels are others.*Choose another"):
         again("two", votes, 1 - labels)
-    assert again("four", must_fit=False)["evaluation"] == str(tmp_path / "two")
+    assert again("four", must_fit=False)[0]["evaluation"] == str(tmp_path / "two")
     assert "No evaluation" not in caplog.text
-    assert again("two", must_fit=False) == {}
+    assert again("two", must_fit=False) == []
     assert "No evaluation is put beside" in caplog.text
     assert "the labels are others" in caplog.text
     with pytest.raises(RefutedError, match="error of ours"):
@@ -422,7 +424,7 @@ def test_a_finished_certificate_is_compared_with_the_evaluation_that_stands_ther
     assert "Proved" not in page
     assert certify_into(*work, overwrite=True, verbose=0).certified_accuracy.value > 0
     with pytest.raises(RefutedError, match="error of ours"):  # as soon as it is finished
-        certify_into(*work, overwrite=True, evaluation=tmp_path / "three", verbose=0)
+        certify_into(*work, overwrite=True, evaluations=[tmp_path / "three"], verbose=0)
     with pytest.raises(UserError, match="was withdrawn"):
         pnil_tf.Certificate.load(work[-1])
 
@@ -438,8 +440,10 @@ def test_a_python_evaluation_shows_what_is_proved(problem, tmp_path):
     certificate = pnil_tf.certify(model, x, labels, 0.01, **QUICK)  # nobody else finds its folder
     unsaved = pnil_tf.evaluate(model, x, labels, 0.01, certificate=certificate, **asked)
     assert unsaved.to_dict()["both_sides"]["certificate"] is None
-    with pytest.raises(UserError, match=r"epsilon is 0\.02 there and 0\.01 here"):
-        pnil_tf.evaluate(model, x, labels, 0.02, certificate=tmp_path, **asked)
+    wider = pnil_tf.evaluate(model, x, labels, 0.02, certificate=tmp_path, **asked).to_dict()
+    assert wider["both_sides"]["epsilon"] == 0.02
+    with pytest.raises(UserError, match="the norm is l2 there and linf here"):
+        pnil_tf.evaluate(model, x, labels, 0.02, norm="l2", certificate=tmp_path, **asked)
 
 
 def test_an_evaluation_that_was_named_is_refused_before_the_work(problem, tmp_path, monkeypatch):
@@ -459,16 +463,14 @@ def test_an_evaluation_of_the_same_images_is_put_beside_and_of_others_not(proble
     votes = np.repeat(labels[:, np.newaxis], 100, axis=1)
     folder = written_evaluation(tmp_path, alone["identity"], x, votes, labels)
     found = pnil_tf.certify(model, x, labels, 0.01, evaluation=folder, **QUICK)
-    sides = found.to_dict()["both_sides"]
+    (sides,) = found.to_dict()["both_sides"]
     assert sides["images"] == len(x)
     assert sides["majority"]["attacked"]["value"] == 1.0
     assert "attacked, at most" in (found.folder / "certificate.html").read_text()
-    assert "proved and at most 100.0% left by the attacks" in str(found)
-    same = Subject(alone["identity"], digests_of(x), labels, 0.01, "linf")
+    assert re.search(r"of 255\) +majority of draws .*\n.*single draws .* 100\.0% \(", str(found))
+    same = Subject(alone["identity"], digests_of(x), labels, "linf")
     assert attacked_in(folder, same).votes.shape == (len(x), 100)
     for other, words in (
-        ({"epsilon": 8 / 255}, "epsilon is 0.01 there and 8/255 here"),
-        ({"epsilon": 0.0100001}, "epsilon is 0.01 there and 0.0100001 here"),
         ({"norm": "l2"}, "the norm is linf there and l2 here"),
         ({"identity": {**same.identity, "model": "another"}}, "the model is another"),
         ({"identity": {**same.identity, "pixel_range": [0, 255]}}, "pixel range is another"),
@@ -480,14 +482,14 @@ def test_an_evaluation_of_the_same_images_is_put_beside_and_of_others_not(proble
         different = dataclasses.replace(same, **other)
         with pytest.raises(UserError, match=f"{tmp_path} does not fit .*{words}"):
             attacked_in(folder, different)
-        assert comparison(found, different) is None
+        assert comparison(found, different, 0.01) is None
     with pytest.raises(UserError, match=r"images are others\. Choose another certificate, or none"):
-        comparison(found, dataclasses.replace(same, images=digests_of(1 - x)), must_fit=True)
-    assert comparison(found, same)(votes)["majority"] == sides["majority"]
+        comparison(found, dataclasses.replace(same, images=digests_of(1 - x)), 0.01, must_fit=True)
+    assert comparison(found, same, 0.01)(votes)["majority"] == sides["majority"]
     fewer = dataclasses.replace(same, labels=labels[:4], images=same.images[:4])
-    assert comparison(found, fewer)(votes[:4])["images"] == 4
+    assert comparison(found, fewer, 0.01)(votes[:4])["images"] == 4
     with pytest.raises(RefutedError, match=r"error of ours: .* counted from 0: "):
-        comparison(found, same)(1 - votes)
+        comparison(found, same, 0.01)(1 - votes)
     assert "Withdrawn." in (found.folder / "certificate.html").read_text()
     with (folder / "arrays.npz").open("ab") as file:
         file.write(b"damage")
@@ -495,13 +497,92 @@ def test_an_evaluation_of_the_same_images_is_put_beside_and_of_others_not(proble
         attacked_in(folder, same)
 
 
+def attacked_at(folder, problem, identity, epsilons, shift=0.0):
+    """Evaluations of a linear classifier by the strongest attack: what it leaves is known."""
+    labels, radius, quantile = exact(problem)
+    generator, folders = np.random.default_rng(5), []
+    for epsilon in epsilons:
+        left = special.ndtr(quantile - epsilon * quantile / radius - shift)
+        right = generator.random((len(labels), 400)) < left[:, np.newaxis]
+        votes = np.where(right, labels[:, np.newaxis], 1 - labels[:, np.newaxis])
+        place = folder / f"at_{epsilon}"
+        folders.append(written_evaluation(place, identity, problem[3], votes, labels, epsilon))
+    return folders
+
+
+def test_both_sides_at_several_radii_stop_the_run_where_any_contradicts_its_proof(
+    problem, tmp_path
+):
+    sigma, weights, bias, x = problem
+    labels, radius, quantile = exact(problem)
+    settings = CertificateSettings(epsilon=0.01, draws=2000, batch_size=200, seed=0)
+    work = (linear(sigma, weights, bias), x, labels, settings, tmp_path / "certificate")
+    identity = certify_into(*work, verbose=0).results["identity"]
+    far, near = attacked_at(tmp_path, problem, identity, (0.017, 0.005))
+    found = certify_into(*work, resume=True, evaluations=[far, near], verbose=0)
+    for sides, epsilon in zip(found.results["both_sides"], (0.005, 0.017), strict=True):
+        assert sides["epsilon"] == epsilon
+        left = special.ndtr(quantile - epsilon * quantile / radius)
+        proved, attacked = (sides["single_draw"][side]["value"] for side in ("proved", "attacked"))
+        assert proved <= left.mean()
+        assert attacked == pytest.approx(left.mean(), abs=0.03)
+        majority = sides["majority"]
+        assert majority["proved"]["value"] <= (radius > epsilon).mean()
+        assert majority["attacked"]["value"] == pytest.approx((radius > epsilon).mean())
+        assert f"{proved:.1%}" in str(found)
+    page = (found.folder / "certificate.html").read_text()
+    assert page.count('<td data-label="radius">0.017 of the range') == 2
+
+    # The run's own is added to those that were named; others that are named take their place.
+    (own,) = attacked_at(tmp_path, problem, identity, (0.01,))
+    again = certify_into(*work, resume=True, evaluations=[own], must_fit=False, verbose=0)
+    assert [sides["epsilon"] for sides in again.results["both_sides"]] == [0.005, 0.01, 0.017]
+    (alone,) = certify_into(*work, resume=True, evaluations=[far], verbose=0).results["both_sides"]
+    assert alone["epsilon"] == 0.017
+
+    # An attack that leaves less than is proved at any of the radii.
+    (wrong,) = attacked_at(tmp_path, problem, identity, (0.001,), shift=4.0)
+    with pytest.raises(RefutedError, match="error of ours"):
+        certify_into(*work, evaluations=[own, wrong], resume=True, verbose=0)
+    with pytest.raises(UserError, match="was withdrawn"):
+        pnil_tf.Certificate.load(work[-1])
+
+
+@pytest.mark.parametrize("moving", [False, True])
+def test_a_certificate_that_is_read_again_proves_no_more_at_other_radii(tmp_path, moving):
+    whole = proofs([400, 700, 900, 999])
+    arrays = {"answer": whole.answer, "selected": whole.selected, "hits": whole.hits}
+    arrays |= {"share": whole.share, "single_draw": whole.single_draw(0.05)}
+    arrays |= {f"radius_{norm}": radius for norm, radius in whole.radius.items()}
+    write_arrays(tmp_path / "certificate.npz", arrays)
+    noise = {"sensitivity": None if moving else sensitivity(np.full(SHAPE, 0.25), "linf")}
+    settings = {"epsilon": 0.05, "norm": "linf"}
+    found = pnil_tf.Certificate(tmp_path, {"settings": settings, "noise": noise}).proofs()
+    for epsilon in (0.01, 0.05, 0.1, 0.15):
+        here, there = found.single_draw(epsilon), whole.single_draw(epsilon)
+        assert (here <= there + 1e-12).all()
+        if epsilon == 0.05 or not moving:
+            np.testing.assert_allclose(here, there)
+        else:  # as much as follows from the radii, and from the bound at a larger radius
+            assert (here[whole.radius["linf"] > epsilon] >= 0.5).all()
+            assert epsilon > 0.05 or (here >= whole.single_draw(0.05)).all()
+
+
+def test_a_record_of_an_earlier_version_has_one_comparison():
+    settings, before = {"epsilon": 0.01}, {"images": 3, "evaluation": "there"}
+    now = {"epsilon": 0.01, **before}
+    assert sides_in({"settings": settings, "both_sides": before}) == [now]
+    assert sides_in({"settings": settings, "both_sides": [now]}) == [now]
+    assert sides_in({"settings": settings}) == []
+
+
 def test_a_certificate_that_took_the_place_of_a_refuted_one_stays(problem, tmp_path, caplog):
     sigma, weights, bias, x = problem
     work, labels = (linear(sigma, weights, bias), x, exact(problem)[0], 0.01), exact(problem)[0]
     pnil_tf.certify(*work, **QUICK).save(tmp_path)
     found = pnil_tf.Certificate.load(tmp_path)
-    same = Subject(found.results["identity"], digests_of(x), labels, 0.01, "linf")
-    compare = comparison(found, same)
+    same = Subject(found.results["identity"], digests_of(x), labels, "linf")
+    compare = comparison(found, same, 0.01)
     assert compare(labels[:, np.newaxis])["certificate"] == str(tmp_path)
     pnil_tf.certify(*work, **{**QUICK, "seed": 1}).save(tmp_path, overwrite=True)
     with pytest.raises(pnil_tf.RefutedError, match="relied on until it is known which"):
@@ -526,7 +607,7 @@ def test_a_strong_attack_finds_nothing_on_certified_images(blobs):
     found = pnil_tf.certify(
         network, x, y, 0.05, images=200, draws=5000, seed=0, evaluation=evaluation, verbose=0
     )
-    sides = found.to_dict()["both_sides"]
+    (sides,) = found.to_dict()["both_sides"]
     certified = (found.answers == y[:200]) & (found.radii() > 0.05)
     assert certified.mean() > 0.5
     with np.load(evaluation.folder / "arrays.npz") as arrays:

@@ -71,7 +71,7 @@ def test_whichever_comes_later_shows_both_sides_and_a_contradiction_stops_it(tmp
     for again in (True, False):
         loaded = pnil_tf.Evaluation.load(evaluation)
         sides = loaded.to_dict()["both_sides"]
-        assert sides["majority"] == found.to_dict()["both_sides"]["majority"]
+        assert sides["majority"] == found.to_dict()["both_sides"][0]["majority"]
         assert sides["certificate"] == str(certificate)
         assert "proved, single draws" in str(loaded)
         page = (evaluation / "report.html").read_text()
@@ -80,16 +80,28 @@ def test_whichever_comes_later_shows_both_sides_and_a_contradiction_stops_it(tmp
         if again:
             evaluate_saved(str(folder), options=ATTACKS, overwrite=True)
 
+    # Another radius is another comparison, whichever of the two commands comes later.
+    other = tmp_path / "at 0.02"
+    evaluate_saved(str(folder), options=ATTACKS, epsilon=0.02, output=str(other))
+    assert pnil_tf.Evaluation.load(other).to_dict()["both_sides"]["epsilon"] == 0.02
+    asked = {"options": {**FEW, "draws": 200}, "resume": True}
+    places = [str(other), str(evaluation)]
+    several = certify_saved(str(folder), evaluation=places, **asked)
+    assert [one["evaluation"] for one in several.to_dict()["both_sides"]] == places
+    assert str(several).count("majority of draws") == 2
+    certify_saved(str(folder), evaluation=places[1:], **asked)
+
     # Figures of an evaluation that was done anew since are no part of the new one's report.
-    sides, done_since = found.to_dict()["both_sides"], (evaluation / "results.json").read_bytes()
+    (sides,) = found.to_dict()["both_sides"]
+    done_since = (evaluation / "results.json").read_bytes()
     with pytest.raises(UserError, match="was done anew since"):
         put_beside(evaluation, sides, "0" * 64)
     with pytest.raises(UserError, match=r"There is no evaluation at .*nowhere"):
-        certify_saved(str(folder), options=FEW, evaluation=str(tmp_path / "nowhere"), resume=True)
-    with pytest.raises(UserError, match=r"epsilon is 0\.05 there and 0\.06 here"):
+        certify_saved(str(folder), options=FEW, evaluation=[str(tmp_path / "nowhere")], resume=True)
+    with pytest.raises(UserError, match="the norm is linf there and l2 here"):
         certify_saved(
-            str(folder), options=FEW, epsilon=0.06, output=str(tmp_path / "wider"),
-            evaluation=str(evaluation),
+            str(folder), options=FEW, epsilon=0.06, norm="l2", output=str(tmp_path / "wider"),
+            evaluation=[str(evaluation)],
         )  # fmt: skip
     assert not (tmp_path / "wider").exists()
     assert (evaluation / "results.json").read_bytes() == done_since
@@ -101,7 +113,7 @@ def test_whichever_comes_later_shows_both_sides_and_a_contradiction_stops_it(tmp
     elsewhere, here = tmp_path / "elsewhere", tmp_path / "here"
     shutil.copytree(evaluation, elsewhere)
     named = {**sides, "evaluation": str(elsewhere)}
-    record = {**found.to_dict(), "arrays": mark, "both_sides": named}
+    record = {**found.to_dict(), "arrays": mark, "both_sides": [named]}
     write_record(certificate / "certificate.json", record)
     before = pnil_tf.Evaluation.load(evaluation).to_dict()
     now, spelled = before["arrays"]["sha256"], f"{folder}/../run/certificate"
