@@ -1,0 +1,74 @@
+"""docs/certificate.md shows what its records say."""
+
+import json
+
+import certificate_table as made
+import pytest
+from PIL import Image
+
+MEASURED = [name for _, name, _, _ in made.ROWS if made.records_of(name)]
+
+
+def test_the_table_of_certificates_is_what_the_records_say():
+    text = (made.ROOT / "docs" / "certificate.md").read_text("utf-8")
+    for line in made.table():
+        assert line in text, "python tests/certificate_table.py prints the table as it should be"
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_a_picture_is_that_of_its_records(name):
+    with Image.open(made.ROOT / "docs" / f"{name}.png") as picture:
+        drawn = made.digest(made.lines_of(made.records_of(name)))
+        assert picture.text["records"] == drawn, "python tests/certificate_table.py draws it"
+
+
+def figure(value, **more):
+    return {"value": value, "low": value - 0.1, "high": value + 0.1, **more}
+
+
+def record(value, images=100, norm="l2", sides=()):
+    curve = [
+        figure(value, epsilon=epsilon, single_draw=figure(value - 0.2)) for epsilon in (0, 0.5)
+    ]
+    settings = {"norm": norm, "epsilon": 0.5}
+    both = [{"epsilon": 0.5, "images": 50, "majority": {"attacked": figure(v)}} for v in sides]
+    return {
+        "images": images,
+        "curve": curve,
+        "settings": settings,
+        "certified": curve[1],
+        "both_sides": both,
+    }
+
+
+def test_learned_noise_stands_beside_the_same_everywhere_and_attacks(tmp_path, monkeypatch):
+    records = {"learned": [record(0.8, sides=[0.9]), record(0.7)]}
+    records["same_everywhere_0.25"] = [record(0.6, images=20)]
+    (tmp_path / "some.json").write_text(json.dumps(records))
+    monkeypatch.setattr(made, "_RESULTS", tmp_path)
+    monkeypatch.setattr(
+        made, "ROWS", [("SOME", "some", (0, 0.5), {0.5: "1%"}), ("", "none", (), {})]
+    )
+    assert made.table()[2:] == [
+        "| SOME | 0 | 80.0% (70.0 to 90.0) | 60.0% | 70.0% | 60.0% (sigma 0.25, 20 images) |  |  |",
+        "|  | 0.5 | 80.0% (70.0 to 90.0) | 60.0% | 70.0% | 60.0% (sigma 0.25, 20 images) "
+        "| 90.0% (50 images) | 1% |",
+    ]
+    drawn = made.lines_of(records)
+    assert list(drawn["lines"]) == ["learned noise", "0.25 everywhere (20 images)"]
+    assert [point["radius"] for point in drawn["dashed"]["attacked (50 images)"]] == [0.5]
+    assert made.digest(drawn) != made.digest(made.lines_of({"learned": records["learned"]}))
+
+    (tmp_path / "some.json").write_text(json.dumps({"same_everywhere_0.25": [record(0.6)]}))
+    assert made.table()[2].startswith("| SOME | 0 | 60.0% (50.0 to 70.0) | 40.0% |  |  |")
+
+
+def test_a_run_s_record_is_of_its_training_and_its_certificate(tmp_path):
+    (tmp_path / "certificate").mkdir()
+    run = {"seed": 3, "training_seconds": 60.0, "kept": {}, "settings": {"attack": {}}, "more": 1}
+    proved = {**record(0.5), **dict.fromkeys(made._OF_CERTIFICATE, 7), "model_name": "runs/a"}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    (tmp_path / "certificate" / "certificate.json").write_text(json.dumps(proved))
+    found = made.record_of(tmp_path)
+    assert (found["seed"], found["training"], found["curve"]) == (3, {"attack": {}}, 7)
+    assert {"more", "model_name"}.isdisjoint(found)
