@@ -245,7 +245,11 @@ def checked_outputs(function: Callable[[Pixels], Answers], pixels: np.ndarray) -
             f"{values.shape} for {len(pixels)} images."
         )
     if not np.isfinite(values).all():
-        raise UserError("The model's answers to ordinary images are not finite. Retrain it.")
+        bad = int((~np.isfinite(values)).any(axis=1).sum())
+        raise UserError(
+            f"The model's answers are not finite for {bad} of {len(values)} images that it was "
+            "tried on. Retrain it, or find what makes them so."
+        )
     return values
 
 

@@ -124,6 +124,12 @@ class EvaluationSettings:
                 f"{argument('target_class')} must be a class, 0 or greater. Received: "
                 f"{self.target_class}."
             )
+        if self.target_class is not None and self.targeted:
+            raise UserError(
+                "Attacks go towards the classes that gradients reach first, or towards one that "
+                f"is named. Received: {argument('targeted', True)} and "
+                f"{argument('target_class', self.target_class)}. Leave one out."
+            )
         check_epsilon(max((self.epsilon, *self.epsilons)), self.norm)
         if self.epsilons and not self.checks:
             raise UserError(

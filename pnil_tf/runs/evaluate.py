@@ -291,8 +291,16 @@ def failure_told(output: str) -> Iterator[None]:
 
 def going_on_told(output: str) -> contextlib.AbstractContextManager[None]:
     """Within it, whoever interrupts is told what is kept in a folder, and how to go on."""
-    kept = f"Interrupted. What was finished is kept in {output}"
-    return interruption_told(lambda: f"{kept}: {repeated_with('resume')} goes on.")
+
+    def sentence() -> str:
+        if not Path(output).exists():
+            return f"Interrupted before anything was finished: there is no {output}."
+        return (
+            f"Interrupted. What was finished is kept in {output}: {repeated_with('resume')} goes "
+            "on."
+        )
+
+    return interruption_told(sentence)
 
 
 def own_pixels(

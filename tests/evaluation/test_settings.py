@@ -32,6 +32,7 @@ from pnil_tf.vocabulary import ATTACKS, SUITES
         ({"step_size": 0.0}, "step_size must be"),
         ({"loss": "margin+hinge"}, "'hinge'"),
         ({"average": "gradients"}, "average must be"),
+        ({"targeted": True, "target_class": 3}, "targeted=True and target_class=3. Leave one out"),
     ],
 )
 def test_bad_settings(change, said):

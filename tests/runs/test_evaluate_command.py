@@ -6,9 +6,9 @@ import pytest
 from command import run as command
 from jpeg_folder import write_jpegs
 
-from pnil_tf.errors import UserError
+from pnil_tf.errors import UserError, speaking_of_flags
 from pnil_tf.runs import evaluate
-from pnil_tf.runs.evaluate import evaluate_saved
+from pnil_tf.runs.evaluate import evaluate_saved, going_on_told
 
 OPTIONS = {"images": 6, "steps": 1, "attacks": ("fgsm",), "checks": False}
 
@@ -201,3 +201,19 @@ def test_images_that_came_since_the_training_leave_no_one_to_be_judged_on_what_w
     (known.parent / "another.jpg").unlink()
     status, _, err = command("evaluate.py", model, *attack)
     assert status == 0, err
+
+
+@pytest.mark.parametrize(
+    ("begun", "said"),
+    [
+        (True, "What was finished is kept in {}: the same command with --resume goes on."),
+        (False, "Interrupted before anything was finished: there is no {}."),
+    ],
+)
+def test_whoever_interrupts_is_promised_only_what_is_there(begun, said, tmp_path, caplog):
+    folder = tmp_path / "evaluation"
+    if begun:
+        folder.mkdir()
+    with speaking_of_flags(), pytest.raises(KeyboardInterrupt), going_on_told(str(folder)):
+        raise KeyboardInterrupt
+    assert caplog.messages[-1].endswith(said.format(folder))
