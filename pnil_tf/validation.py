@@ -42,7 +42,8 @@ def use_plain_numbers(settings: Any) -> None:
 def check_types(settings: Any) -> None:
     """Refuses a value of another type than its field's: they may come from a file, or from Python.
 
-    Numbers of NumPy's become Python's, see `use_plain_numbers`.
+    Numbers of NumPy's become Python's, see `use_plain_numbers`; a list becomes a tuple where the
+    field is one.
 
     Args:
         settings: An instance of a dataclass; its name stands for the flags of this name.
@@ -53,7 +54,9 @@ def check_types(settings: Any) -> None:
     use_plain_numbers(settings)
     for name, kind in typing.get_type_hints(type(settings)).items():
         value = getattr(settings, name)
-        if not _is(value, kind):
+        if isinstance(value, list) and _is(tuple(value), kind):
+            object.__setattr__(settings, name, tuple(value))
+        elif not _is(value, kind):
             said = getattr(kind, "__name__", None) or str(kind)
             raise UserError(
                 f"{argument(name)} must be of the type {said}. Received: {value!r}."

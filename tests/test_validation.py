@@ -60,6 +60,12 @@ def test_a_whole_number_in_the_place_of_a_real_one_becomes_one():
     assert settings.real == 10**400
 
 
+def test_a_list_in_the_place_of_a_tuple_becomes_one():
+    settings = Settings(pair=[1, 2])
+    check_types(settings)
+    assert settings.pair == (1, 2)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -70,7 +76,7 @@ def test_a_whole_number_in_the_place_of_a_real_one_becomes_one():
         {"maybe": 3},
         {"pair": (1,)},
         {"pair": (1, "2")},
-        {"pair": [1, 2]},
+        {"pair": [1, "2"]},
         {"names": ("a", 1)},
         {"names": "ab"},
         {"either": None},

@@ -50,6 +50,13 @@ def test_every_attack_and_suite_can_be_asked_for(name):
     assert EvaluationSettings(epsilon=0.1, attacks=(name,)).attacks == (name,)
 
 
+def test_a_list_is_as_good_as_a_tuple():
+    settings = EvaluationSettings(epsilon=0.1, attacks=["pgd"], epsilons=[0.1, 0.2])
+    assert (settings.attacks, settings.epsilons) == (("pgd",), (0.1, 0.2))
+    with pytest.raises(UserError, match=r"epsilons must be .*Received: \['0.1'\]"):
+        EvaluationSettings(epsilon=0.1, epsilons=["0.1"])
+
+
 def test_settings_become_json_and_come_back():
     settings = EvaluationSettings(epsilon=8 / 255, epsilons=(0.1, 0.2), attacks=("pgd",))
     read = json.loads(json.dumps(settings.to_json()))
