@@ -16,7 +16,6 @@ from pnil_tf.attacks.registry import attack_named, attack_settings
 from pnil_tf.attacks.settings import ALL_DRAWS, AttackSettings
 from pnil_tf.evaluation.features import spy
 from pnil_tf.evaluation.gradient_probe import probe_gradients
-from pnil_tf.evaluation.judge import Judge
 from pnil_tf.evaluation.jump_probe import probe_jumps
 from pnil_tf.evaluation.obfuscation.evidence import (
     CHECKS,
@@ -29,7 +28,7 @@ from pnil_tf.evaluation.obfuscation.evidence import (
 from pnil_tf.evaluation.planted import MOST, planted_examples, searching
 from pnil_tf.evaluation.room import fitted
 from pnil_tf.evaluation.settings import EvaluationSettings
-from pnil_tf.evaluation.target import Target
+from pnil_tf.evaluation.target import Predict, Target
 from pnil_tf.evaluation.trial import Outcome, Trial
 
 _EOT_DRAWS = (1, 2, 5, 10, 20, 50, 100)
@@ -106,6 +105,7 @@ def gather(
     images = min(settings.check_images, len(trial.x))
     main = attacks.get("pgd_strong")
     at_epsilon = _at_epsilon(trial, main, images)
+    plain = at_epsilon if main is None else _first(main, images)
     curve = {
         epsilon: at_epsilon
         if epsilon == settings.epsilon
@@ -120,7 +120,8 @@ def gather(
             "check-unbounded", _strong(trial, _whole_range(trial)), images
         ).share,
         eot_curve=_eot_curve(trial, images),
-        stronger=_stronger(trial, at_epsilon if main is None else _first(main, images), images),
+        unchanged=plain.share,
+        stronger=_stronger(trial, plain, images),
         gradients=probe_gradients(trial, images),
         jumps=probe_jumps(trial, images),
         planted=_planted(trial, attacks, images),
@@ -152,7 +153,12 @@ def announced(
     attacks["check-unbounded"] = _strong(trial, _whole_range(trial))
     attacks |= {f"check-draws-{draws}": attack for draws, attack in _eot_attacks(trial)}
     attacks |= _stronger_attacks(main or at_epsilon)
-    copies = {"check-noise-free": target.silent, "check-frozen": target.held}
+    copies = {
+        "check-noise-free": target.silent,
+        "check-noise-off": target.silent,
+        "check-frozen": target.held,
+        "check-known-draws": target.held,
+    }
     attacks |= {
         name: _strong(trial, settings.epsilon, draws=1) for name, wanted in copies.items() if wanted
     }
@@ -168,10 +174,10 @@ def guessed(labels: np.ndarray) -> np.ndarray:
     return labels == np.bincount(labels).argmax()
 
 
-def spent(trial: Trial, attacks: dict[str, Outcome]) -> dict[str, dict[str, int]]:
+def spent(trial: Trial, attacks: dict[str, Outcome]) -> dict[str, dict[str, float]]:
     """Returns the effort of an evaluation, see `Evidence`."""
     settings = trial.settings
-    effort = {
+    effort: dict[str, dict[str, float]] = {
         name: {
             **{
                 field: value
@@ -179,6 +185,7 @@ def spent(trial: Trial, attacks: dict[str, Outcome]) -> dict[str, dict[str, int]
                 if field in ("steps", "samples")
             },
             "starts": outcome.settings.restarts * len(outcome.settings.losses),
+            **_reach(outcome.settings),
             "images": len(outcome.share),
         }
         for name, outcome in attacks.items()
@@ -193,6 +200,14 @@ def spent(trial: Trial, attacks: dict[str, Outcome]) -> dict[str, dict[str, int]
         "check_draws": settings.check_draws,
     }
     return effort
+
+
+def _reach(settings: AttackSettings) -> dict[str, float]:
+    """How far the steps lead together, in radii of the ball, of an attack that has such steps."""
+    if "step_size" in attack_named(settings.name).ignores:
+        return {}
+    shrinking = settings.step_decay ** np.linspace(0.0, 1.0, settings.steps)
+    return {"reach": round(float(settings.step_size * shrinking.sum() / settings.epsilon), 2)}
 
 
 def curve_epsilons(settings: EvaluationSettings) -> tuple[float, ...]:
@@ -325,35 +340,45 @@ def _stronger_attacks(plain: AttackSettings) -> dict[str, AttackSettings]:
 
 
 def _cells(trial: Trial, with_noise: Outcome, images: int) -> NoiseCells | None:
+    """Attacks on copies of the model.
+
+    Two on each: one keeps what fools the model under fresh draws, the other, of an attacker who
+    knows that the copy answers, what fools the copy.
+    """
     target = trial.target
     if not (target.silent or target.held):
         return None
     plain = _strong(trial, trial.settings.epsilon, draws=1)
-    unperturbed = trial.x[:images]
     found: dict[str, np.ndarray] = {"with_with": with_noise.share}
-
-    def judged(judge: Judge, x: np.ndarray) -> np.ndarray:
-        return np.concatenate(
-            [judge(x[rows], trial.y[rows], rng.make_seed(0)) for _, rows in trial.batches(len(x))]
-        )
-
     if target.silent:
         noise_free = target.noise_free()
-        without = trial.attack("check-noise-free", plain, images, noise_free)
-        noiseless = Judge(noise_free, 1)
+        off = _before(trial, noise_free)
         found |= {
-            "clean_without": judged(noiseless, unperturbed),
-            "with_without": judged(noiseless, with_noise.adversarial),
-            "without_with": without.share,
-            "without_without": judged(noiseless, without.adversarial),
+            "clean_without": _right(off, trial.x[:images]),
+            "with_without": _right(off, with_noise.adversarial),
+            "without_with": trial.attack("check-noise-free", plain, images, noise_free).share,
+            "without_without": off.attack("check-noise-off", plain, images).share,
         }
     if target.held:
         one = target.frozen(_FROZEN_SEED)
-        frozen = trial.attack("check-frozen", plain, images, one)
-        known = Judge(one, 1)
+        known = _before(trial, one)
         found |= {
-            "clean_frozen": judged(known, unperturbed),
-            "frozen_with": frozen.share,
-            "frozen_frozen": judged(known, frozen.adversarial),
+            "clean_frozen": _right(known, trial.x[:images]),
+            "frozen_with": trial.attack("check-frozen", plain, images, one).share,
+            "frozen_frozen": known.attack("check-known-draws", plain, images).share,
         }
     return NoiseCells(**found)
+
+
+def _before(trial: Trial, copy: Predict) -> Trial:
+    """The same images before a copy of the model that is without randomness."""
+    target = dataclasses.replace(trial.target, predict=copy, stochastic=False)
+    return Trial(target, trial.x, trial.y, trial.settings, trial.store, trial.stages)
+
+
+def _right(trial: Trial, images: np.ndarray) -> np.ndarray:
+    """Which of the first images a model without randomness gets right, `(n,)`."""
+    votes = [
+        trial.judge.votes(images[rows], rng.make_seed(0)) for _, rows in trial.batches(len(images))
+    ]
+    return trial.share(np.concatenate(votes))

@@ -543,16 +543,12 @@ def _judgement(
         settings.epsilon,
         trial.target.pixel_range,
     )
-    without = {name: share for name, share in shares.items() if name != "pgd_strong"}
     return {
         "verdict": verdict.verdict,
         "verdict_reason": verdict.reason,
         "clean": figure(clean, y),
         "guessing": {"value": evidence.guessing, "class": int(np.bincount(y).argmax())},
         "effective_robustness": _named({**attacks, **whole}, strongest),
-        "effective_robustness_without_pgd_strong": (
-            _named(attacks, weakest(without)) if without else None
-        ),
         "worst_case_per_image": figure(worst, y[: len(worst)]),
         "suites": whole,
         "attacks": attacks,

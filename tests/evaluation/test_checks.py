@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pnil_tf.evaluation.finding import Weight
-from pnil_tf.evaluation.obfuscation import CHECKS, compare, noise, run_checks, strength
+from pnil_tf.evaluation.obfuscation import CHECKS, COMPARISONS, compare, noise, run_checks, strength
 from pnil_tf.evaluation.obfuscation import effort as strong
 from pnil_tf.evaluation.obfuscation import gradients as gradient_checks
 from pnil_tf.evaluation.obfuscation.evidence import (
@@ -61,8 +61,8 @@ def cells(**change):
 
 def effort(**change):
     spent = {
-        "pgd": {"steps": 50, "starts": 1, "images": N},
-        "pgd_strong": {"steps": 100, "starts": 4, "images": N},
+        "pgd": {"steps": 50, "reach": 2.0, "starts": 1, "images": N},
+        "pgd_strong": {"steps": 100, "reach": 13.3, "starts": 4, "images": N},
         "square": {"steps": 5000, "images": N},
         "spsa": {"steps": 100, "samples": 2048, "images": N},
         "the evaluation": {"images": N, "eot_samples": 100, "judge_draws": 100},
@@ -93,6 +93,7 @@ HONEST = Evidence(
     epsilon_curve=((0.15, share(0.8)), (0.3, share(0.55)), (0.6, share(0.05))),
     unbounded=share(0.0),
     eot_curve=((1, share(0.65)), (10, share(0.56)), (50, share(0.56)), (100, share(0.55))),
+    unchanged=share(0.55),
     stronger={"more_steps": share(0.54), "more_restarts": share(0.54)},
     gradients=gradients(),
     jumps=np.full(N, 0.02),
@@ -285,6 +286,7 @@ SEVERAL = {
     "frozen_noise_transfers": "obfuscated or doubtful",
     "noise_free_transfers": "obfuscated or doubtful",
     "gradients_wrong": "obfuscated; doubtful where noise drowns all",
+    "attack_not_converged": "doubtful; a note where the other attacks leave no more than that",
 }
 """What a check makes of the verdict where that depends."""
 
@@ -299,6 +301,11 @@ def documented():
         effect = SEVERAL.get(name, effects[raised.weight])
         cells = (f"`{name}`", when, LINES[name], effect, raised.remedy)
         rows.append("| " + " | ".join(cells) + " |")
+    compared = [
+        name
+        for check, name in zip(CHECKS, [f.name for f in run_checks(HONEST)], strict=True)
+        if check in COMPARISONS
+    ]
     floors = [f"| {floor.of} | `{floor.setting}` | {floor.least} |" for floor in FLOORS]
     return "\n".join(
         [
@@ -306,8 +313,11 @@ def documented():
             "",
             "A difference between two accuracies of the same images counts if it is larger than "
             "its line and its 95 % interval excludes zero; a share of the images counts if its "
-            "interval lies beyond the line. Where a setting is below its floor (the second table), "
-            "a comparison of attacks is no more than a doubt.",
+            "interval lies beyond the line. A comparison of attacks "
+            f"({', '.join(f'`{name}`' for name in compared)}) is no more than a doubt where "
+            "attacks with gradients may lose for want of effort: where a setting is below its "
+            "floor (the second table), where none of them was run, and where they miss planted "
+            "examples although the gradients are present and right.",
             "",
             "| finding | raised | from where on | makes the verdict | remedy |",
             "| --- | --- | --- | --- | --- |",
@@ -315,8 +325,10 @@ def documented():
             "",
             "## The least effort a verdict can rest on",
             "",
-            "One attack with gradients must reach its floors, and one without. `starts` are "
-            "restarts times losses, of all attacks with gradients that reach the other floors.",
+            "One attack with gradients must reach its floors, and `square`. `reach` is how far an "
+            "attack's steps lead together, in radii of the ball, so that they can cross it. "
+            "`starts` are restarts times losses, of all attacks with gradients that reach the "
+            "other floors.",
             "",
             "| of | setting | at least |",
             "| --- | --- | --- |",
@@ -504,6 +516,8 @@ def test_what_is_too_weak_is_named():
         ({"the checks": {"check_draws": 1}}, "check_draws=1 (at least 4)"),
         ({"the checks": {"check_images": 49}}, "check_images=49 (at least 50)"),
         ({"pgd_strong": {"steps": 10}}, "pgd starts=1 (at least 2)"),
+        ({"pgd_strong": {"reach": 0.16}}, "pgd starts=1 (at least 2)"),
+        ({"pgd": {"reach": 0.4}, "pgd_strong": {"reach": 0.16}}, "pgd reach=0.4 (at least 2)"),
     ],
 )
 def test_every_kind_of_effort_has_a_floor(change, said):
@@ -516,6 +530,67 @@ def test_an_attack_that_is_too_weak_proves_nothing_by_losing():
     )
     (finding,) = [f for f in run_checks(token) if f.name == "one_step_stronger"]
     assert (finding.passed, finding.weight) == (False, Weight.DOUBT)
+
+
+HIDING = {
+    "one_step_stronger": {"attacks": {"fgsm": share(0.4)}},
+    "frozen_noise_transfers": {"cells": cells(frozen_with=share(0.2))},
+    "noise_free_transfers": {"cells": cells(without_with=share(0.2))},
+}
+
+
+@pytest.mark.parametrize("name", HIDING)
+@pytest.mark.parametrize(
+    ("how", "weight"),
+    [
+        ({}, Weight.HIDES),
+        ({"effort": effort(pgd={"steps": 1}, pgd_strong={"steps": 1})}, Weight.DOUBT),
+        ({"effort": effort(pgd={"reach": 0.4}, pgd_strong={"reach": 0.16})}, Weight.DOUBT),
+        ({"planted": planted(0.0)}, Weight.DOUBT),
+        # Wrong gradients explain that as well as few steps do.
+        ({"planted": planted(0.0), "gradients": kept([0.2, 0.1])}, Weight.HIDES),
+        ({"planted": planted(0.0), "gradients": gradients(margin_norm=share(0.8))}, Weight.HIDES),
+    ],
+)
+def test_attacks_that_may_lose_for_want_of_effort_prove_nothing_by_losing(name, how, weight):
+    finding = told(name, changed(**HIDING[name], **how))
+    assert (finding.passed, finding.weight) == (False, weight)
+
+
+def test_without_an_attack_of_many_gradient_steps_nothing_is_hidden():
+    """`fgsm` and `noise` alone, of an honest model: the checks' own attack leaves far less."""
+    sanity = {"pgd": None, "pgd_strong": None, "square": None, "spsa": None}
+    alone = changed(attacks=sanity, cells=cells(frozen_with=share(0.5), without_with=share(0.5)))
+    for name in ("frozen_noise_transfers", "noise_free_transfers"):
+        assert (told(name, alone).passed, told(name, alone).weight) == (False, Weight.DOUBT)
+
+
+def test_square_is_asked_for_its_own_floors():
+    few = effort(square={"steps": 100})
+    assert weak(changed(effort=few)).endswith(": square steps=100 (at least 1000)")
+    # Without it (a doubt of its own) those of another search without gradients count.
+    assert weak(changed(attacks={"square": None})) is None
+    assert "spsa steps=1 (at least 20)" in weak(
+        changed(attacks={"square": None}, effort=effort(spsa={"steps": 1}))
+    )
+
+
+def test_a_stronger_version_is_held_against_the_attack_itself():
+    falls = {"unchanged": share(0.7), "stronger": {"more_steps": share(0.6)}}
+    moved = told("attack_not_converged", changed(**falls))
+    # The figure is that of all attacks, and those leave 55 %.
+    assert (moved.passed, moved.weight) == (False, Weight.NOTE)
+    assert moved.value == pytest.approx(0.1)
+    assert moved.explanation.endswith(
+        "leaves 70.0% of 100 images, with twice the steps 60.0%, and the strongest of the attacks "
+        "55.0%"
+    )
+    below = told(
+        "attack_not_converged", changed(**{**falls, "stronger": {"more_steps": share(0.4)}})
+    )
+    assert (below.passed, below.weight) == (False, Weight.DOUBT)
+    assert below.value == pytest.approx(0.15)
+    assert told("attack_not_converged", changed(unchanged=share(0.55))).passed
 
 
 def test_one_attack_above_its_floors_is_enough():

@@ -1,15 +1,17 @@
 """What is left when the attacker knows the draws, with the noise off, and with fresh draws."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from pnil_tf.evaluation.probes import _at_epsilon, _cells, announced, curve_epsilons
+from pnil_tf.evaluation.probes import _at_epsilon, _cells, _strong, announced, curve_epsilons
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.store import Store
 from pnil_tf.evaluation.target import as_target
-from pnil_tf.evaluation.trial import Trial
+from pnil_tf.evaluation.trial import Outcome, Trial
 
 EPSILON, SIGMA, COUNT = 0.05, 0.1, 20
 
@@ -30,6 +32,20 @@ class Loud(keras.layers.Layer):
 
     def call(self, x):
         return x + SIGMA * keras.random.normal(keras.ops.shape(x), seed=self.generator)
+
+
+class TwoSides(keras.layers.Layer):
+    """Of one pixel: right while it is within bounds to either side of 0.5."""
+
+    def __init__(self):
+        super().__init__()
+        self.below = self.add_weight(initializer=keras.initializers.Constant(9.0), trainable=False)
+        self.above = self.add_weight(initializer="zeros", trainable=False)
+
+    def call(self, x):
+        moved = keras.ops.reshape(x, (-1, 1)) - 0.5
+        outside = keras.ops.maximum(moved - self.above, -moved - self.below)
+        return 20.0 * keras.ops.concatenate([keras.ops.zeros_like(outside), outside], axis=1)
 
 
 def trial_of(noise, folder):
@@ -85,6 +101,31 @@ def test_where_noise_cannot_be_switched_off_the_other_two_are_measured(tmp_path)
     ahead = announced(trial, {}, curve_epsilons(trial.settings))
     assert "check-frozen" in ahead
     assert "check-noise-free" not in ahead
+
+
+def test_of_several_searches_an_attacker_who_knows_the_draw_keeps_what_fools_it(tmp_path):
+    """Fresh draws are fooled more often to that side where the known draw withstands."""
+    sides = TwoSides()
+    model = keras.Sequential([keras.Input((1, 1, 1)), Always(SIGMA), sides])
+    x, y = np.full((COUNT, 1, 1, 1), 0.5, np.float32), np.zeros(COUNT, np.int32)
+    few = {"steps": 5, "check_draws": 2, "judge_draws": 10, "check_images": COUNT}
+    settings = EvaluationSettings(2 * SIGMA, restarts=2, loss="cross_entropy+margin", **few)
+    target = dataclasses.replace(as_target(model, x), silent=False)
+    trial = Trial(target, x, y, settings, Store(tmp_path / "state", {}, False))
+    drawn = float(tf.function(target.frozen(1))(tf.constant(x))[0, 1]) / 20
+    to_known, to_fresh = sides.above, sides.below
+    if drawn < 0:
+        to_known, to_fresh = to_fresh, to_known
+    beyond = abs(drawn) - SIGMA / 20
+    assert beyond > 0
+    to_known.assign(settings.epsilon + beyond)
+    to_fresh.assign(settings.epsilon - beyond)
+    votes = trial.clean_votes()
+    attack = _strong(trial, settings.epsilon)
+    cells = _cells(trial, Outcome(attack, x, votes, trial.share(votes), 0.0, 0.0), COUNT)
+    np.testing.assert_array_equal(cells.clean_frozen, np.ones(COUNT))
+    # Of an image whose four searches all went the other way the draw is not fooled.
+    assert cells.frozen_frozen.mean() <= 0.1
 
 
 @pytest.mark.parametrize("kept", [True, False])

@@ -155,7 +155,8 @@ def test_token_settings_buy_no_verdict(plain, tmp_path):
     results = evaluate(plain, x[1400:], y[1400:], settings, tmp_path)
     assert results["verdict"] == "doubtful"
     assert results["verdict_reason"].startswith(
-        "doubtful: settings too weak for a verdict: pgd steps=1 (at least 20), spsa steps=1 "
+        "doubtful: settings too weak for a verdict: pgd steps=1 (at least 20), pgd reach=1 "
+        "(at least 2), spsa steps=1 "
     )
 
 

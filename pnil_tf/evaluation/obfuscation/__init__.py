@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import dataclasses
 
+from pnil_tf.attacks.attack import Kind
+from pnil_tf.attacks.registry import attacks_of_kind
 from pnil_tf.evaluation.finding import Finding, Weight
-from pnil_tf.evaluation.obfuscation.effort import EFFORT_CHECKS
+from pnil_tf.evaluation.obfuscation.effort import EFFORT_CHECKS, planted_found
 from pnil_tf.evaluation.obfuscation.evidence import Evidence
 from pnil_tf.evaluation.obfuscation.floors import FLOOR_CHECKS, too_weak
-from pnil_tf.evaluation.obfuscation.gradients import GRADIENT_CHECKS
+from pnil_tf.evaluation.obfuscation.gradients import GRADIENT_CHECKS, absent, direction
 from pnil_tf.evaluation.obfuscation.guessing import GUESSING_CHECKS
-from pnil_tf.evaluation.obfuscation.noise import NOISE_CHECKS
+from pnil_tf.evaluation.obfuscation.noise import NOISE_CHECKS, frozen, noise_free
 from pnil_tf.evaluation.obfuscation.strength import STRENGTH_CHECKS
 
 CHECKS = (
@@ -29,19 +31,40 @@ CHECKS = (
 )
 
 
+COMPARISONS = (*STRENGTH_CHECKS, frozen, noise_free)
+"""The checks that hold attacks against each other."""
+
+
 def run_checks(evidence: Evidence) -> list[Finding]:
     """Returns the findings of every check that applies to this evidence.
 
-    An attack too weak for a verdict proves nothing by losing to another: where settings are below
-    the floors, a comparison of attacks is no more than a doubt.
+    An attack too weak for a verdict proves nothing by losing to another: a comparison of attacks
+    is then no more than a doubt.
     """
-    weak = not too_weak(evidence).passed
+    weak = _too_weak_to_compare(evidence)
     findings = []
     for check in CHECKS:
         finding = check(evidence)
         if finding is None:
             continue
-        if weak and check in STRENGTH_CHECKS and finding.weight is Weight.HIDES:
+        if weak and check in COMPARISONS and finding.weight is Weight.HIDES:
             finding = dataclasses.replace(finding, weight=Weight.DOUBT)
         findings.append(finding)
     return findings
+
+
+def _too_weak_to_compare(evidence: Evidence) -> bool:
+    """Whether the attacks with gradients may lose for want of effort.
+
+    So they may where a setting is below its floor, where none of them was run, and where they miss
+    planted examples although the gradients are those of the function.
+    """
+    if not too_weak(evidence).passed or evidence.strongest(attacks_of_kind(Kind.GRADIENT)) is None:
+        return True
+    found = planted_found(evidence)
+    sound = [check(evidence) for check in (absent, direction)]
+    return (
+        found is not None
+        and not found.passed
+        and all(finding is not None and finding.passed for finding in sound)
+    )

@@ -11,6 +11,9 @@ from pnil_tf.evaluation.statistics import weakest
 
 EVALUATION, CHECKS = "the evaluation", "the checks"
 
+SQUARE = "square"
+"""The attack that no verdict can do without: a search over scores alone."""
+
 FEWEST_PLANTED = 10
 """Adversarial examples to be planted; of fewer nothing can be said."""
 
@@ -120,7 +123,8 @@ class Evidence:
         epsilon_curve: `(radius, share)` under one attack, radii increasing.
         unbounded: Share at a radius that reaches any image.
         eot_curve: `(draws, share)` under one attack, draws increasing; stochastic models only.
-        stronger: Share under stronger versions of the attack, by what was made stronger.
+        unchanged: Share under the attack of which there were stronger versions.
+        stronger: Share under those, by what was made stronger.
         gradients: Input gradients.
         jumps: `(n,)`, how much of the change from class to class the model takes at one bound, see
             `probe_jumps`; None where its randomness forbids to tell.
@@ -141,12 +145,13 @@ class Evidence:
     saturated: float
     clean: np.ndarray
     attacks: dict[str, np.ndarray]
-    effort: Mapping[str, Mapping[str, int]]
+    effort: Mapping[str, Mapping[str, float]]
     target_class: int | None = None
     checked: int = 0
     epsilon_curve: tuple[tuple[float, np.ndarray], ...] = ()
     unbounded: np.ndarray | None = None
     eot_curve: tuple[tuple[int, np.ndarray], ...] = ()
+    unchanged: np.ndarray | None = None
     stronger: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     gradients: Gradients | None = None
     jumps: np.ndarray | None = None

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pnil_tf.attacks.attack import Kind
 from pnil_tf.attacks.registry import attack_named, attacks_of_kind
 from pnil_tf.evaluation.finding import Finding, Weight
-from pnil_tf.evaluation.obfuscation.evidence import CHECKS, EVALUATION, Evidence
+from pnil_tf.evaluation.obfuscation.evidence import CHECKS, EVALUATION, SQUARE, Evidence
 
 TOO_WEAK = "settings_too_weak"
 WITH_GRADIENTS = "attacks with gradients"
@@ -37,6 +37,7 @@ class Floor:
 
 FLOORS = (
     Floor(WITH_GRADIENTS, "steps", 20),
+    Floor(WITH_GRADIENTS, "reach", 2),
     Floor(WITH_GRADIENTS, "starts", 2),
     Floor(WITH_GRADIENTS, "images", 50),
     *(
@@ -56,7 +57,8 @@ def too_weak(evidence: Evidence) -> Finding:
     """Raised if a setting is below the least on which a verdict can rest, see the second table.
 
     So are attacks that all go towards one class. One attack with gradients has to reach its
-    floors, and one without; all that reach theirs add up their starts.
+    floors, and Square; all with gradients that reach theirs add up their starts. Without Square,
+    which is a doubt of its own, another attack without gradients has to.
     """
     missing = [
         *_of_attacks_with_gradients(evidence),
@@ -105,16 +107,18 @@ def _of_attacks_with_gradients(evidence: Evidence) -> list[str]:
 
 def _of_attacks_without(evidence: Evidence) -> list[str]:
     names = attacks_of_kind(Kind.GRADIENT_FREE)
-    missing = [
-        _missing(name, name, evidence.effort[name]) for name in evidence.attacks if name in names
-    ]
-    return min(missing, key=len, default=[])
+    missing = {
+        name: _missing(name, name, evidence.effort[name])
+        for name in evidence.attacks
+        if name in names
+    }
+    return missing.get(SQUARE, min(missing.values(), key=len, default=[]))
 
 
-def _missing(of: str, who: str, settings: Mapping[str, int | None]) -> list[str]:
+def _missing(of: str, who: str, settings: Mapping[str, float | None]) -> list[str]:
     """Says which of the given settings are below their floors; those not given are not asked."""
     return [
-        f"{who} {floor.setting}={found} (at least {floor.least})".lstrip()
+        f"{who} {floor.setting}={found:g} (at least {floor.least})".lstrip()
         for floor in FLOORS
         if floor.of == of
         and (found := settings.get(floor.setting)) is not None

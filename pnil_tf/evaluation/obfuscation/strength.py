@@ -10,14 +10,13 @@ from pnil_tf.attacks.attack import Kind
 from pnil_tf.attacks.registry import attacks_of_kind
 from pnil_tf.evaluation.finding import Finding, Weight
 from pnil_tf.evaluation.obfuscation.compare import TOLERANCE, beyond, by_size, drop
-from pnil_tf.evaluation.obfuscation.evidence import Evidence
+from pnil_tf.evaluation.obfuscation.evidence import SQUARE, Evidence
 from pnil_tf.evaluation.statistics import wilson
 from pnil_tf.vocabulary import TRANSFER
 
 _INTACT, _BROKEN = 0.5, 0.1
 _STANDING = 0.75  # of clean accuracy, at half the radius
 
-_SQUARE = "square"
 # Of honest models Square takes up to 0.07 (docs/results/autoattack.json: MNIST, seed 3, from 0.780
 # to 0.712 of 1,000 images), of fakes whose gradients mislead more (docs/checks.md: the lines).
 _MUCH_BY_SCORES = 0.08
@@ -87,7 +86,7 @@ def gradient_free(evidence: Evidence) -> Finding | None:
     where those of another model (`transfer`) do more harm. Square has a check of its own.
     """
     names = attacks_of_kind(Kind.GRADIENT_FREE)
-    without = evidence.strongest((*(name for name in names if name != _SQUARE), TRANSFER))
+    without = evidence.strongest((*(name for name in names if name != SQUARE), TRANSFER))
     with_gradients = evidence.strongest(attacks_of_kind(Kind.GRADIENT))
     if without is None or with_gradients is None:
         return None
@@ -115,7 +114,7 @@ def score_search(evidence: Evidence) -> Finding | None:
     it is much more beyond chance, gradients are hidden; where chance may have made it much, the
     images are too few to tell.
     """
-    square = evidence.attacks.get(_SQUARE)
+    square = evidence.attacks.get(SQUARE)
     names = attacks_of_kind(Kind.GRADIENT)
     if square is None or evidence.strongest(names) is None:
         return None
