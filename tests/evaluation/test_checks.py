@@ -127,6 +127,10 @@ RAISED = {
     "gradients_absent": changed(gradients=gradients(margin_norm=share(0.8))),
     "loss_saturated": changed(gradients=gradients(cross_entropy_norm=share(0.8))),
     "gradients_wrong": changed(gradients=gradients(along_random=np.tile([0.3, 0.1], (N, 1)))),
+    "gradients_short_sighted": changed(
+        attacks={"square": share(0.45)},
+        gradients=gradients(along_signs=np.tile([0.99, 0.1], (N, 1))),
+    ),
     "answers_jump": changed(jumps=0.25 * share(0.2)),
     "gradients_disagree": changed(gradients=gradients(agreement=np.full(N, 0.02))),
     "outputs_saturated": changed(outputs="probabilities", saturated=0.5),
@@ -212,6 +216,21 @@ def test_the_length_at_which_gradient_and_function_agree_best_counts():
     assert not told("gradients_wrong", changed(gradients=kept([0.98, 0.1], [0.1, 0.98]))).passed
 
 
+def test_gradients_that_hold_nearby_alone_are_a_doubt_where_square_finds_more():
+    near = kept([0.99, 0.98, 0.12, -0.03])
+    found_more = {"square": share(0.45)}
+    doubt = told("gradients_short_sighted", changed(gradients=near, attacks=found_more))
+    assert (doubt.passed, doubt.weight) == (False, Weight.DOUBT)
+    assert doubt.value == pytest.approx(0.12)
+    # Honest ones bend, too: alone it proves nothing, nor does a little that Square finds.
+    assert told("gradients_short_sighted", changed(gradients=near)).passed
+    honest = changed(gradients=kept([1.0, 0.98, 0.9, 0.8]), attacks=found_more)
+    assert told("gradients_short_sighted", honest).passed
+    assert "gradients_short_sighted" not in {
+        f.name for f in run_checks(changed(gradients=near, attacks={"square": None}))
+    }
+
+
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_a_step_that_happens_to_rise_does_not_make_a_gradient_right(sign):
     finding = told("gradients_wrong", changed(gradients=kept([0.2 * sign, 0.2 * sign], [0.0, 0.0])))
@@ -259,6 +278,8 @@ LINES = {
     "loss_saturated": f"{gradient_checks._FEW:.0%} of the images",
     "gradients_wrong": f"agreement below {gradient_checks._KEPT} (1: just so, 0: it has nothing to "
     f"do with it), or {gradient_checks._KEPT_ALONG_SIGNS} where noise follows no seed",
+    "gradients_short_sighted": "the same over moves of a quarter and half of the radius, and "
+    f"square takes more than {POINTS}",
     "answers_jump": f"{gradient_checks._AT_ONE_BOUND:.0%} of the change from class to class within "
     f"1/256 of the way, for {gradient_checks._FEW:.0%} of the images",
     "gradients_disagree": f"cosine below {gradient_checks._AGREE}",
@@ -317,7 +338,7 @@ def documented():
             f"({', '.join(f'`{name}`' for name in compared)}) is no more than a doubt where "
             "attacks with gradients may lose for want of effort: where a setting is below its "
             "floor (the second table), where none of them was run, and where they miss planted "
-            "examples although the gradients are present and right.",
+            "examples although the gradients are present and right, near and far.",
             "",
             "| finding | raised | from where on | makes the verdict | remedy |",
             "| --- | --- | --- | --- | --- |",
@@ -549,11 +570,19 @@ HIDING = {
         ({"planted": planted(0.0)}, Weight.DOUBT),
         # Wrong gradients explain that as well as few steps do.
         ({"planted": planted(0.0), "gradients": kept([0.2, 0.1])}, Weight.HIDES),
+        (
+            {
+                "planted": planted(0.0),
+                "gradients": kept([0.99, 0.1]),
+                "attacks": {"fgsm": share(0.4), "square": share(0.45)},
+            },
+            Weight.HIDES,
+        ),
         ({"planted": planted(0.0), "gradients": gradients(margin_norm=share(0.8))}, Weight.HIDES),
     ],
 )
 def test_attacks_that_may_lose_for_want_of_effort_prove_nothing_by_losing(name, how, weight):
-    finding = told(name, changed(**HIDING[name], **how))
+    finding = told(name, changed(**{**HIDING[name], **how}))
     assert (finding.passed, finding.weight) == (False, weight)
 
 

@@ -205,6 +205,17 @@ def test_every_fake_is_flagged_with_noise_as_without(fake, front, plain, evaluat
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("height", "pitch"), [(0.02, 200.0), (0.01, 400.0)])
+def test_a_ripple_whose_slope_is_true_over_the_shortest_moves_is_flagged(
+    height, pitch, plain, evaluated
+):
+    results, failed = evaluated(behind(Shattered(height, pitch), plain), attacks=("auto",))
+    assert "gradients_wrong" not in failed
+    assert "gradients_short_sighted" in failed
+    assert results["verdict"] == "obfuscated", failed
+
+
+@pytest.mark.slow
 def test_the_decoy_is_found_out_on_a_small_budget(plain, evaluated):
     """The settings with which 64.9 % once stood, of a model that is left with nothing."""
     decoy = keras.Sequential([keras.Input((8, 8, 1)), Decoy(plain, network(seed=99))])

@@ -115,10 +115,17 @@ class StraightThrough(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package=__name__)
 class Shattered(keras.layers.Layer):
-    """A ripple too small to see, with slopes that drown the network's own."""
+    """A ripple too small to see, with slopes that drown the network's own.
+
+    They hold over moves of much less than `1 / pitch`.
+    """
+
+    def __init__(self, height=0.01, pitch=3000.0, **options):
+        super().__init__(**options)
+        self.height, self.pitch = height, pitch
 
     def call(self, x):
-        return x + 0.01 * tf.sin(3000.0 * x)
+        return x + self.height * tf.sin(self.pitch * x)
 
 
 @keras.saving.register_keras_serializable(package=__name__)

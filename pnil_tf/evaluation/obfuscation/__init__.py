@@ -16,7 +16,7 @@ from pnil_tf.evaluation.finding import Finding, Weight
 from pnil_tf.evaluation.obfuscation.effort import EFFORT_CHECKS, planted_found
 from pnil_tf.evaluation.obfuscation.evidence import Evidence
 from pnil_tf.evaluation.obfuscation.floors import FLOOR_CHECKS, too_weak
-from pnil_tf.evaluation.obfuscation.gradients import GRADIENT_CHECKS, absent, direction
+from pnil_tf.evaluation.obfuscation.gradients import GRADIENT_CHECKS, absent, direction, far, jumps
 from pnil_tf.evaluation.obfuscation.guessing import GUESSING_CHECKS
 from pnil_tf.evaluation.obfuscation.noise import NOISE_CHECKS, frozen, noise_free
 from pnil_tf.evaluation.obfuscation.strength import STRENGTH_CHECKS
@@ -57,14 +57,12 @@ def _too_weak_to_compare(evidence: Evidence) -> bool:
     """Whether the attacks with gradients may lose for want of effort.
 
     So they may where a setting is below its floor, where none of them was run, and where they miss
-    planted examples although the gradients are those of the function.
+    planted examples although the gradients are those of the function, over long moves, too.
     """
     if not too_weak(evidence).passed or evidence.strongest(attacks_of_kind(Kind.GRADIENT)) is None:
         return True
     found = planted_found(evidence)
-    sound = [check(evidence) for check in (absent, direction)]
-    return (
-        found is not None
-        and not found.passed
-        and all(finding is not None and finding.passed for finding in sound)
-    )
+    if found is None or found.passed:
+        return False
+    of_gradients = [check(evidence) for check in (absent, direction, far, jumps)]
+    return all(finding is None or finding.passed for finding in of_gradients)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pnil_tf.evaluation.finding import Finding, Weight
+from pnil_tf.evaluation.obfuscation.compare import beyond, by_scores
 from pnil_tf.evaluation.obfuscation.evidence import Evidence
 from pnil_tf.evaluation.statistics import wilson
 
@@ -64,14 +65,10 @@ def direction(evidence: Evidence) -> Finding | None:
     sign of its step happens to do. Noise that follows no seed may drown every change: that is a
     doubt alone.
     """
-    gradients = evidence.gradients
-    if gradients is None or _nothing(gradients.margin_norm).all():
-        return None  # There is nothing to hold against the function; `gradients_absent` says so.
-    by_direction = [_kept(gradients.along_signs)]
-    if evidence.repeatable:
-        by_direction.append(_kept(gradients.along_random))
-    threshold = _KEPT if evidence.repeatable else _KEPT_ALONG_SIGNS
-    by_length = np.min(by_direction, axis=0)
+    by_length = _by_length(evidence)
+    if by_length is None:
+        return None
+    threshold = _threshold(evidence)
     told = not np.isnan(by_length).all()
     kept = float(np.nanmax(by_length)) if told else 0.0
     return Finding(
@@ -91,6 +88,36 @@ def direction(evidence: Evidence) -> Finding | None:
         else "Evaluate the Keras model itself instead of an export or a callable, or raise "
         "eot_samples.",
         weight=Weight.HIDES if told else Weight.DOUBT,
+    )
+
+
+def far(evidence: Evidence) -> Finding | None:
+    """Raised if the output soon ceases to change as its gradient predicts, and Square found more.
+
+    A ripple in front of a model has a true gradient, which tells nothing of what a step of an
+    attack meets. Honest models bend, too, so this counts only where Square takes more than the
+    tolerance of what gradients leave.
+    """
+    by_length = _by_length(evidence)
+    searched = by_scores(evidence)
+    if by_length is None or searched is None:
+        return None
+    long = by_length[len(by_length) // 2 :]
+    if np.isnan(long).all():
+        return None
+    kept, threshold = float(np.nanmax(long)), _threshold(evidence)
+    return Finding(
+        name="gradients_short_sighted",
+        passed=kept >= threshold or not beyond(searched[1]),
+        value=kept,
+        threshold=threshold,
+        explanation=(
+            "over a good part of the ball the output changes as its gradient predicts to a degree "
+            f"of {kept:.2f}, and square takes {searched[1].value:.1%} more than gradients do"
+        ),
+        remedy="Believe the figure that has square in it, and look for what makes the output "
+        "ripple: attack through a smooth stand-in of it (BPDA).",
+        weight=Weight.DOUBT,
     )
 
 
@@ -151,6 +178,25 @@ def outputs(evidence: Evidence) -> Finding:
     )
 
 
+def _threshold(evidence: Evidence) -> float:
+    return _KEPT if evidence.repeatable else _KEPT_ALONG_SIGNS
+
+
+def _by_length(evidence: Evidence) -> np.ndarray | None:
+    """How well the output changes as predicted, `(lengths,)`.
+
+    The lesser of what signs and random directions keep. None where there is no gradient to hold
+    against the function; `gradients_absent` tells of that.
+    """
+    gradients = evidence.gradients
+    if gradients is None or _nothing(gradients.margin_norm).all():
+        return None
+    by_direction = [_kept(gradients.along_signs)]
+    if evidence.repeatable:
+        by_direction.append(_kept(gradients.along_random))
+    return np.min(by_direction, axis=0)
+
+
 def _kept(by_image: np.ndarray) -> np.ndarray:
     """The mean over images for each length; NaN where too few of them tell anything."""
     told = np.isfinite(by_image)
@@ -180,4 +226,4 @@ def _finding(name: str, bad: np.ndarray, explanation: str, remedy: str, weight: 
     )
 
 
-GRADIENT_CHECKS = (absent, saturated, direction, jumps, agreement, outputs)
+GRADIENT_CHECKS = (absent, saturated, direction, far, jumps, agreement, outputs)

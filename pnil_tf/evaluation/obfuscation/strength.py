@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import itertools
 
-import numpy as np
-
 from pnil_tf.attacks.attack import Kind
 from pnil_tf.attacks.registry import attacks_of_kind
 from pnil_tf.evaluation.finding import Finding, Weight
-from pnil_tf.evaluation.obfuscation.compare import TOLERANCE, beyond, by_size, drop
+from pnil_tf.evaluation.obfuscation.compare import TOLERANCE, beyond, by_scores, by_size, drop
 from pnil_tf.evaluation.obfuscation.evidence import SQUARE, Evidence
 from pnil_tf.evaluation.statistics import wilson
 from pnil_tf.vocabulary import TRANSFER
@@ -114,20 +112,10 @@ def score_search(evidence: Evidence) -> Finding | None:
     it is much more beyond chance, gradients are hidden; where chance may have made it much, the
     images are too few to tell.
     """
-    square = evidence.attacks.get(SQUARE)
-    names = attacks_of_kind(Kind.GRADIENT)
-    if square is None or evidence.strongest(names) is None:
+    searched = by_scores(evidence)
+    if searched is None:
         return None
-    n = min(
-        len(square), *(len(evidence.attacks[name]) for name in names if name in evidence.attacks)
-    )
-    by_gradients = [evidence.attacks[name][:n] for name in names if name in evidence.attacks]
-    if evidence.stochastic:  # of several noisy shares of one image the lowest is too low
-        left = min(by_gradients, key=lambda share: float(share.mean()))
-        lowered = drop(left, square)
-    else:
-        left = np.min(by_gradients, axis=0)
-        lowered = drop(left, np.minimum(left, square[:n]))
+    left, lowered = searched
     if lowered.low > _MUCH_BY_SCORES:
         weight = Weight.HIDES
         remedy = "Believe the figure that has square in it, and look for what hides the gradients."
