@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from pnil_tf.attacks import apgd
@@ -17,7 +18,8 @@ def _defaults(wishes: Wishes) -> dict[str, Any]:
 
 
 def _build(predict: Predict, settings: AttackSettings) -> Search:
-    return apgd.apgd_search(predict, settings, None if settings.targeted else scale_free_margin)
+    loss = functools.partial(scale_free_margin, targeted=settings.targeted)
+    return apgd.apgd_search(predict, settings, loss)
 
 
 ATTACK = Attack(

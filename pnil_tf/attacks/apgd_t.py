@@ -40,6 +40,11 @@ class TargetedSettings(AttackSettings):
     targets: int = 9
     order: str = "logits"
 
+    @property
+    def starts(self) -> int:
+        """How often the search begins: each restart once for every target."""
+        return self.restarts * self.targets
+
     def check(self) -> None:
         """Refuses what makes no sense for several targets."""
         super().check()
@@ -97,7 +102,7 @@ def targeted_search(
 
     compiled = graph(advance)
     return Search(
-        settings.restarts * settings.targets,
+        settings.starts,
         steps,
         settings.max_evaluations_in_flight // settings.eot.chunk,
         settings.max_evaluations_in_flight,

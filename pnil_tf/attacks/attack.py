@@ -37,6 +37,7 @@ class Wishes:
         norm: Norm of the radius.
         draws: Draws of a gradient.
         faithful: Whether the paper's plain procedure is asked for.
+        stochastic: Whether the classifier has noise.
     """
 
     epsilon: float
@@ -44,6 +45,7 @@ class Wishes:
     norm: str
     draws: int
     faithful: bool
+    stochastic: bool
 
 
 def one_draw(faithful: bool) -> EOT:

@@ -4,10 +4,14 @@ Croce and Hein 2020, "Minimally Distorted Adversarial Examples with a Fast Adapt
 Attack", in the targeted version of AutoAttack. Each step goes to the boundary as it would be if
 the logits were linear, biased towards the original image, and a little beyond; once across, the
 search steps back towards the original.
+
+With noise the nearest image across the boundary of the mean fools half of the draws, and luck
+makes it nearer still. Then the directions count: their points at the rim of the ball.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -15,12 +19,12 @@ import tensorflow as tf
 
 from pnil_tf import rng
 from pnil_tf.attacks import apgd
-from pnil_tf.attacks.apgd import like
+from pnil_tf.attacks.apgd import like, projected
 from pnil_tf.attacks.apgd_t import TargetedSettings, targeted_search
 from pnil_tf.attacks.attack import OF_AVERAGED_GRADIENTS, Attack, Kind, Wishes
 from pnil_tf.attacks.eot import Predict, eot_gradient, eot_loss
 from pnil_tf.attacks.hyperplane import to_hyperplane
-from pnil_tf.attacks.losses import margin
+from pnil_tf.attacks.losses import as_judged, gap, margin, wrong
 from pnil_tf.attacks.search import Search, State
 from pnil_tf.attacks.trials import Stretch
 from pnil_tf.tensors import Images, Labels, Logits, PerImage, Scalar, Seed, Tensor
@@ -30,9 +34,22 @@ _BEYOND = 1.05  # eta: how far over the boundary
 _BACK = 0.9  # beta: what is left of the way after a step back
 
 
+@dataclasses.dataclass(frozen=True)
+class FABSettings(TargetedSettings):
+    """Settings of `fab_t`.
+
+    Args:
+        at_the_rim: Whether each point found is also looked at where its direction leaves the
+            ball, and that point is handed over which the most draws take for another class:
+            for models with noise. Otherwise the nearest one across is.
+    """
+
+    at_the_rim: bool = False
+
+
 def fab_steps(
     predict: Predict,
-    settings: TargetedSettings,
+    settings: FABSettings,
     stretch: Stretch,
 ) -> State:
     """Takes the steps of a stretch.
@@ -42,15 +59,12 @@ def fab_steps(
         settings: The attack's settings.
         stretch: What to do. The labels are int32 `(batch, 2)`, labels and targets. The state:
             what the attack would hand over (an image of the ball that is across a boundary, or
-            else the original); where it is; the least distance at which it was across.
+            else the original; with `at_the_rim` that of the ball which fools the most draws);
+            where it is; the least distance at which it was across.
     """
     x, pairs, state, seed, first, count = stretch
     pixels = [tf.shape(x)[0], x.shape[1:].num_elements()]
     edges = (settings.norm, settings.clip_min, settings.clip_max)
-
-    def gap(pairs: Labels, logits: Logits) -> PerImage:
-        of_label, of_target = (tf.gather(logits, pairs[:, i], batch_dims=1) for i in (0, 1))
-        return of_target - of_label
 
     def distance(points: Images) -> PerImage:
         order = np.inf if settings.norm == "linf" else 2
@@ -61,7 +75,10 @@ def fab_steps(
         value, gradient = eot_gradient(
             predict, gap, current, pairs, rng.fold(step_seed, 0), settings.eot
         )
-        gradient = tf.where(tf.math.is_finite(gradient), gradient, tf.zeros_like(gradient))
+        # An overflow says nothing about where a boundary lies.
+        value, gradient = (
+            tf.where(tf.math.is_finite(a), a, tf.zeros_like(a)) for a in (value, gradient)
+        )
         normal, here, origin = (tf.reshape(a, pixels) for a in (gradient, current, x))
         there = value + tf.reduce_sum(normal * (origin - here), axis=1)
         to_here = tf.reshape(to_hyperplane(here, normal, value, *edges), tf.shape(x))
@@ -70,14 +87,29 @@ def fab_steps(
         bias = like(tf.minimum(short / (short + long), _BIAS), x)
         moved = (1 - bias) * (current + _BEYOND * to_here) + bias * (x + _BEYOND * to_there)
         moved = tf.clip_by_value(moved, settings.clip_min, settings.clip_max)
-        labels = pairs[:, 0]
-        across = eot_loss(predict, margin, moved, labels, rng.fold(step_seed, 1), settings.eot) > 0
-        far = distance(moved)
+
+        def look(points: Images) -> Tensor:
+            draws_seed = rng.fold(step_seed, 1)
+            return eot_loss(
+                predict, _wrong_and_margin, points, pairs[:, 0], draws_seed, settings.eot
+            )
+
+        seen, far = look(moved), distance(moved)
+        across = seen[:, 1] > 0
         better = across & (far < nearest)
-        inside = better & (far <= settings.epsilon)
+        inside = far <= settings.epsilon
+        if settings.at_the_rim:
+            # All by the same draws, new ones at each step: what was kept by luck does not stay.
+            kept = look(found)
+            found, kept = _better(inside, moved, seen, found, kept)
+            reach = tf.maximum(settings.epsilon / tf.maximum(far, 1e-8), 1.0)
+            rim = projected(x + like(reach, x) * (moved - x), x, settings)
+            found, _ = _better(tf.ones_like(inside), rim, look(rim), found, kept)
+        else:
+            found = tf.where(like(better & inside, x), moved, found)
         return (
             i + 1,
-            tf.where(like(inside, x), moved, found),
+            found,
             tf.where(like(across, x), x + _BACK * (moved - x), moved),
             tf.where(better, far, nearest),
         )
@@ -88,16 +120,37 @@ def fab_steps(
     return tuple(fields)
 
 
+def _wrong_and_margin(labels: Labels, logits: Logits) -> Tensor:
+    """What is looked at, `(batch, 2)`."""
+    return tf.stack([wrong(labels, logits), as_judged(margin)(labels, logits)], axis=1)
+
+
+def _better(
+    allowed: Tensor, points: Images, seen: Tensor, others: Images, seen_there: Tensor
+) -> tuple[Images, Tensor]:
+    """Those points, where they may be chosen, that more draws get wrong, or by a larger margin.
+
+    And what was seen there.
+    """
+    more, as_many = seen[:, 0] > seen_there[:, 0], seen[:, 0] == seen_there[:, 0]
+    chosen = allowed & (more | (as_many & (seen[:, 1] > seen_there[:, 1])))
+    return (
+        tf.where(like(chosen, points), points, others),
+        tf.where(chosen[:, tf.newaxis], seen, seen_there),
+    )
+
+
 def _defaults(wishes: Wishes) -> dict[str, Any]:
     return {
         "steps": wishes.steps or 100,
         "step_size": wishes.epsilon,
         "loss": "margin",
         "check_every": 10,
+        "at_the_rim": wishes.stochastic,
     }
 
 
-def _build(predict: Predict, settings: TargetedSettings) -> Search:
+def _build(predict: Predict, settings: FABSettings) -> Search:
     def start(x: Images, seed: Seed) -> State:
         del seed
         return x, x, np.full(len(x), np.inf, np.float32)
@@ -112,7 +165,7 @@ ATTACK = Attack(
     kind=Kind.GRADIENT,
     defaults=_defaults,
     build=_build,
-    settings=TargetedSettings,
+    settings=FABSettings,
     eot=apgd.draws,
     most_draws=apgd.MOST_DRAWS,
     options=OF_AVERAGED_GRADIENTS,

@@ -49,16 +49,36 @@ def dlr(labels: Labels, logits: Logits) -> PerImage:
     return margin(labels, logits) / (top[:, 0] - top[:, 2] + 1e-12)
 
 
-def _targeted_dlr(labels: Labels, logits: Logits) -> PerImage:
+def _targeted_dlr(targets: Labels, logits: Logits) -> PerImage:
     # Croce and Hein measure the target against the true class. Only the target is known
     # here, so it is measured against the strongest of the others, which must yield anyway.
-    top = _top(logits, 4)
-    return -margin(labels, logits) / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + 1e-12)
+    return -margin(targets, logits) / _scale(logits)
 
 
-def scale_free_margin(labels: Labels, logits: Logits) -> PerImage:
-    """`dlr`; for two classes, where no third logit gives a scale, the margin."""
+def scale_free_margin(labels: Labels, logits: Logits, targeted: bool = False) -> PerImage:
+    """`dlr`; for two classes, where no third logit gives a scale, the margin.
+
+    Args:
+        labels: Integer labels `(batch,)`.
+        logits: `(batch, classes)`.
+        targeted: Whether the labels are classes to reach.
+    """
+    if targeted:
+        return _targeted_dlr(labels, logits)
     return margin(labels, logits) if _classes(logits) == 2 else dlr(labels, logits)
+
+
+def gap(pairs: Labels, logits: Logits) -> PerImage:
+    """By how much a target's logit lies above the label's.
+
+    Args:
+        pairs: int `(batch, 2)`, the true class and the target.
+        logits: `(batch, classes)`.
+    """
+    of_label, of_target = (
+        tf.gather(tf.cast(logits, tf.float32), pairs[:, i], batch_dims=1) for i in (0, 1)
+    )
+    return of_target - of_label
 
 
 def targeted_dlr(pairs: Labels, logits: Logits) -> PerImage:
@@ -72,22 +92,42 @@ def targeted_dlr(pairs: Labels, logits: Logits) -> PerImage:
         pairs: int `(batch, 2)`, the true class and the target.
         logits: `(batch, classes)`.
     """
-    logits = tf.cast(logits, tf.float32)
-    gap = tf.gather(logits, pairs[:, 1], batch_dims=1) - tf.gather(
-        logits, pairs[:, 0], batch_dims=1
-    )
+    return gap(pairs, logits) / _scale(logits)
+
+
+def _scale(logits: Logits) -> Tensor:
+    """The denominator of the targeted DLR, `(batch,)`; 1 for two classes."""
     classes = _classes(logits)
     if classes == 2:
-        return gap
-    top = tf.math.top_k(logits, min(classes or 4, 4)).values
-    return gap / (top[:, 0] - (top[:, 2] + top[:, -1]) / 2 + 1e-12)
+        return tf.constant(1.0)
+    top = _top(logits, min(classes or 4, 4))
+    return top[:, 0] - (top[:, 2] + top[:, -1]) / 2 + 1e-12
 
 
 def wrong(labels: Labels, logits: Logits) -> PerImage:
-    """1 where the prediction is another class than the label, else 0."""
+    """1 where the prediction is another class than the label, or none at all, else 0.
+
+    A classifier that answers with NaN or infinity has not recognised the image.
+    """
     logits = tf.cast(logits, tf.float32)
     best = tf.argmax(logits, axis=-1, output_type=labels.dtype)
-    return tf.cast(best != labels, tf.float32)
+    return tf.cast((best != labels) | ~_finite(logits), tf.float32)
+
+
+def as_judged(loss: Loss, targeted: bool = False) -> Loss:
+    """Returns a loss that is infinite where the logits are not finite, as the judge counts them.
+
+    That is the best that can happen to an attack, and the worst to one that has a class to reach.
+    """
+
+    def judged(labels: Labels, logits: Logits) -> PerImage:
+        return tf.where(_finite(logits), loss(labels, logits), -np.inf if targeted else np.inf)
+
+    return judged
+
+
+def _finite(logits: Logits) -> Tensor:
+    return tf.reduce_all(tf.math.is_finite(logits), axis=-1)
 
 
 def _classes(logits: Logits) -> int | None:

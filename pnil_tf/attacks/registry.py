@@ -18,6 +18,7 @@ from pnil_tf.validation import is_number, require_known
 from pnil_tf.vocabulary import ATTACKS
 
 _OF_EOT = {"draws", "antithetic", "average"}
+_OF_MODEL = "stochastic"
 
 
 def attack_named(name: str) -> Attack:
@@ -65,18 +66,20 @@ def attack_settings(name: str, epsilon: float, **overrides: Any) -> AttackSettin
         name: A name of the table.
         epsilon: Radius of the ball, > 0, in units of the pixels.
         **overrides: Fields of the attack's settings to set otherwise; also `draws`, `antithetic`
-            and `average`, which change these fields of `eot` alone.
+            and `average`, which change these fields of `eot` alone; and `stochastic`, whether the
+            classifier has noise (by default where there are several draws).
 
     Raises:
         UserError: If a name or a value is not valid.
     """
     attack = attack_named(name)
     fields = {field.name for field in dataclasses.fields(attack.settings)} - {"name", "epsilon"}
-    unknown = sorted(set(overrides) - fields - _OF_EOT)
+    known = fields | _OF_EOT | {_OF_MODEL}
+    unknown = sorted(set(overrides) - known)
     if unknown:
         raise UserError(
             f"The attack {name!r} has no such setting. Received: {', '.join(unknown)}. "
-            f"Choose from {', '.join(sorted(fields | _OF_EOT))}."
+            f"Choose from {', '.join(sorted(known))}."
         )
     if not is_number(epsilon) or epsilon <= 0:
         raise UserError(f"The attack {name!r} needs epsilon > 0. Received: {epsilon!r}.")
@@ -89,10 +92,11 @@ def attack_settings(name: str, epsilon: float, **overrides: Any) -> AttackSettin
     steps = steps if isinstance(steps, int) and steps > 0 else None
     norm = overrides.get("norm", AttackSettings.norm)
     values: dict[str, Any] = {"max_evaluations_in_flight": 4096 if on_gpu() else 2048}
-    values |= attack.defaults(Wishes(epsilon, steps, norm, eot.draws, faithful))
+    stochastic = bool(overrides.get(_OF_MODEL, eot.draws > 1))
+    values |= attack.defaults(Wishes(epsilon, steps, norm, eot.draws, faithful, stochastic))
     if faithful:
         values["check_every"] = 0
-    values |= {key: value for key, value in overrides.items() if key not in _OF_EOT}
+    values |= {key: value for key, value in overrides.items() if key in fields}
     return attack.settings(**{**values, "name": name, "epsilon": epsilon, "eot": eot})
 
 

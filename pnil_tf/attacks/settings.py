@@ -118,6 +118,11 @@ class AttackSettings:
         return tuple(self.loss.split("+"))
 
     @property
+    def starts(self) -> int:
+        """How often the search begins: each restart once with every loss."""
+        return self.restarts * len(self.losses)
+
+    @property
     def _here(self) -> str:
         return f"The attack {self.name!r}"
 

@@ -22,7 +22,7 @@ from pnil_tf import rng
 from pnil_tf.attacks.attack import Attack, Kind, Wishes, gradient_draws
 from pnil_tf.attacks.ball import box
 from pnil_tf.attacks.eot import EOT, Loss, Predict, eot_loss
-from pnil_tf.attacks.losses import attack_loss
+from pnil_tf.attacks.losses import as_judged, attack_loss
 from pnil_tf.attacks.search import Search, State
 from pnil_tf.attacks.settings import AttackSettings
 from pnil_tf.attacks.trials import Stretch, graph
@@ -291,8 +291,8 @@ def _defaults(wishes: Wishes) -> dict[str, Any]:
         "step_size": wishes.epsilon,
         "loss": "margin",
         "check_every": 100,
-        # One draw is that of a model without noise: there is nothing to judge again.
-        "renew_every": steps if wishes.draws == 1 else _RENEWED_EVERY,
+        # Without noise there is nothing to judge again.
+        "renew_every": _RENEWED_EVERY if wishes.stochastic else steps,
     }
 
 
@@ -301,7 +301,7 @@ def _draws(faithful: bool) -> EOT:
 
 
 def _build(predict: Predict, settings: SquareSettings) -> Search:
-    loss = attack_loss(settings.loss, settings.targeted)
+    loss = as_judged(attack_loss(settings.loss, settings.targeted), settings.targeted)
 
     def steps(stretch: Stretch) -> State:
         return square_steps(predict, loss, settings, stretch)

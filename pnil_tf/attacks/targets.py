@@ -7,6 +7,7 @@ import tensorflow as tf
 from pnil_tf import rng
 from pnil_tf.attacks.ball import DUALS
 from pnil_tf.attacks.eot import EOT, Predict, eot_gradient, eot_loss
+from pnil_tf.attacks.losses import gap
 from pnil_tf.tensors import Images, Labels, Logits, PerImage, Seed, Tensor
 
 # Classes whose gradients are looked at: those with the largest logits.
@@ -56,10 +57,6 @@ def by_gradients(
     candidates = _largest(logits, y)[:, :_CANDIDATES]
 
     def distance(target: Labels) -> PerImage:
-        def gap(targets: Labels, logits: Logits) -> PerImage:
-            of_target, of_label = (tf.gather(logits, targets[:, i], batch_dims=1) for i in (1, 0))
-            return of_target - of_label
-
         pairs = tf.stack([y, target], axis=1)
         value, gradient = eot_gradient(predict, gap, x, pairs, rng.fold(seed, 1), eot)
         flat = tf.reshape(gradient, [tf.shape(x)[0], -1])

@@ -78,8 +78,14 @@ def step_search(
         zeros = tf.zeros_like(x)
         return tf.clip_by_value(moved, settings.clip_min, settings.clip_max), *[zeros] * memories
 
-    trials = settings.restarts * len(settings.losses)
-    return Search(trials, settings.steps, batch, settings.max_evaluations_in_flight, start, advance)
+    return Search(
+        settings.starts,
+        settings.steps,
+        batch,
+        settings.max_evaluations_in_flight,
+        start,
+        advance,
+    )
 
 
 def graph(steps: Steps, count_in_graph: bool = True) -> Callable[..., State]:

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
-from classifiers import NoisyLinear, linear, make_judge
+from classifiers import NoisyLinear, linear, make_judge, second_logit
 
 from pnil_tf import rng
 from pnil_tf.attacks.apgd import checkpoints, climb, climb_from
@@ -113,6 +113,77 @@ def test_a_search_without_a_new_best_is_halved_at_every_other_checkpoint():
     at = [i for i in range(1, 100) if lengths[i] < lengths[i - 1]]
     # The first move falls; of the 22 to the first checkpoint 21 rise, so it is not halved there.
     assert at == [41, 70, 87, 99]
+
+
+def ascended(value, slope, x, start, norm, steps):
+    """The points of algorithm 1 of Croce and Hein (2020), in NumPy, for one image.
+
+    The next move is three quarters of a projected step and a quarter of the last move. Where, at
+    a checkpoint, fewer than three quarters of the moves since the last one rose, or neither the
+    step was halved there nor a better point found since, the step is halved and the best point
+    taken up.
+    """
+
+    def inside(point):
+        way = point - x
+        if norm == "linf":
+            return x + np.clip(way, -EPS, EPS)
+        return x + way * min(1, EPS / np.linalg.norm(way))
+
+    def step_up(point, length):
+        way = slope(point)
+        return length * (np.sign(way) if norm == "linf" else way / np.linalg.norm(way))
+
+    points, previous, current = [], start, start
+    best, most, last = start, value(start), value(start)
+    length, rises, most_before, halved_before, since = 2 * EPS, 0, most, True, 0
+    for moves in range(steps):
+        if moves:
+            now = value(current)
+            rises += now > last
+            best, most, last = (current, now, now) if now > most else (best, most, now)
+            if moves in checkpoints(steps):
+                halve = rises < 0.75 * (moves - since) or (
+                    not halved_before and most <= most_before
+                )
+                if halve:
+                    length, current = length / 2, best
+                halved_before, most_before, rises, since = halve, most, 0, moves
+        target = inside(current + step_up(current, length))
+        share = 0.75 if moves else 1.0
+        moved = current + share * (target - current) + (1 - share) * (current - previous)
+        previous, current = current, inside(moved)
+        points.append(current)
+    return points
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_follows_the_published_algorithm_point_by_point(images, norm):
+    """On a curved loss, whose top lies inside the ball: steps are halved, best points taken up."""
+    generator = np.random.default_rng(4)
+    top = images[0] + generator.uniform(-0.05, 0.05, W.shape)
+    curves = generator.uniform(0.2, 3.0, W.shape)
+
+    def predict(x):
+        value = -tf.reduce_sum(
+            curves.astype(np.float32) * (x - top.astype(np.float32)) ** 2, [1, 2, 3]
+        )
+        return tf.stack([tf.zeros_like(value), value], axis=1)
+
+    x, y, seed = tf.constant(images[:1]), tf.zeros(1, tf.int32), rng.make_seed(0)
+    settings = attack_settings("apgd_ce", EPS, norm=norm, steps=20, draws=1)
+    state = climb_from(x, settings, seed)
+    expected = ascended(
+        lambda point: -(curves * (point - top) ** 2).sum(),
+        lambda point: -2 * curves * (point - top),
+        images[0].astype(np.float64),
+        state[3].numpy()[0].astype(np.float64),
+        norm,
+        20,
+    )
+    for i, point in enumerate(expected):
+        state = climb(predict, second_logit, wrong, settings, Stretch(x, y, state, seed, i, 1))
+        np.testing.assert_allclose(state[3].numpy()[0], point, atol=2e-5, err_msg=f"move {i}")
 
 
 def test_a_pause_changes_nothing(images, labels):

@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from classifiers import linear, make_judge
-from scipy import optimize
+from scipy import optimize, stats
 
 from pnil_tf import rng
+from pnil_tf.attacks.fab_t import fab_steps
 from pnil_tf.attacks.hyperplane import to_hyperplane
 from pnil_tf.attacks.registry import attack_settings, build_attack
+from pnil_tf.attacks.trials import Stretch
 
 W = np.random.default_rng(0).normal(size=(4, 4, 1)).astype(np.float32)
 
@@ -97,3 +100,69 @@ def test_what_lies_beyond_the_radius_is_left_as_it_was(images, norm):
     y = np.ones(len(images), np.int32)
     moved = run(lambda x: linear(W)(x) + np.array([0, 30.0], np.float32), images, y, 0.05, norm)
     np.testing.assert_array_equal(moved, images)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_one_step_is_drawn_towards_the_original_and_back_over_the_boundary(images, norm):
+    """By hand, for a boundary that is a hyperplane, from a point off the straight way to it."""
+    x = images.astype(np.float64)
+    aside = np.random.default_rng(1).uniform(-0.1, 0.1, x.shape)
+    current, normal = x + aside, W.astype(np.float64)
+
+    def norms(ways):
+        flat = ways.reshape(len(ways), -1)
+        return np.abs(flat).max(1) if norm == "linf" else np.linalg.norm(flat, axis=1)
+
+    def to_boundary(points):
+        """The shortest ways to where w . x is 0, while no pixel meets the edge of the range."""
+        value = (points * normal).sum(axis=(1, 2, 3), keepdims=True) - offset
+        if norm == "linf":
+            return -value * np.sign(normal) / np.abs(normal).sum()
+        return -value * normal / (normal**2).sum()
+
+    offset = (x * normal).sum(axis=(1, 2, 3), keepdims=True) + 0.1
+    here, there = to_boundary(current), to_boundary(x)
+    share = np.minimum(norms(here) / (norms(here) + norms(there)), 0.1).reshape(-1, 1, 1, 1)
+    assert share.min() < 0.1 <= share.max()
+    moved = (1 - share) * (current + 1.05 * here) + share * (x + 1.05 * there)
+    across = (moved * normal).sum(axis=(1, 2, 3), keepdims=True) > offset
+    assert 3 <= across.sum() < 12  # a step that began on the other side comes back from there
+
+    def predict(points):
+        return linear(W)(points) - tf.constant([0, 1.0]) * offset.astype(np.float32)[:, 0, 0]
+
+    settings = attack_settings("fab_t", 1.0, norm=norm, draws=1, targets=1, steps=1)
+    pairs = np.tile(np.array([[0, 1]], np.int32), (len(x), 1))
+    state = (images, current.astype(np.float32), np.full(len(x), np.inf, np.float32))
+    arguments = tf.constant(images), pairs, tuple(map(tf.constant, state)), rng.make_seed(0), 0, 1
+    found, following, nearest = fab_steps(predict, settings, Stretch(*arguments))
+    np.testing.assert_allclose(found, np.where(across, moved, x), atol=1e-5)
+    back = x + 0.9 * (moved - x)
+    np.testing.assert_allclose(following, np.where(across, back, moved), atol=1e-5)
+    reached = np.where(across[:, 0, 0, 0], norms(moved - x), np.inf)
+    np.testing.assert_allclose(nearest, reached, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_with_noise_the_rim_of_the_ball_is_reached(images, labels, norm):
+    """The boundary of the mean is near: a point just across it would fool half of the draws."""
+    dual = np.abs(W).sum() if norm == "linf" else np.linalg.norm(W)
+    radius = 0.1 if norm == "linf" else 0.4
+    value = (images * W).sum(axis=(1, 2, 3), keepdims=True)
+    x = images - (value - value.mean()) * W / (W**2).sum()  # all as far from it
+    offset, spread = value.mean() + 0.3 * radius * dual, 0.4 * radius * dual
+
+    def predict(points):
+        luck = spread * rng.layer_noise(tf.shape(points)[:1], training=False)
+        return linear(W)(points) + tf.stack([tf.zeros_like(luck), luck - offset], axis=1)
+
+    settings = attack_settings(
+        "fab_t", radius, norm=norm, targets=1, draws=5, steps=5, check_every=0
+    )
+    judge = make_judge(predict, 100)
+    moved = build_attack(predict, settings, judge).run(x, labels, 0)
+    # At the rim the mean is 0.7 beyond, in units of which the noise has 0.4.
+    least = 1 - stats.norm.cdf(0.7 / 0.4)
+    assert judge(moved, labels, rng.make_seed(1)).mean() < least + 0.03
+    gain = ((moved - x) * W).sum(axis=(1, 2, 3))
+    np.testing.assert_allclose(gain, radius * dual, rtol=0.02)

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pnil_tf.attacks.losses import LOSSES, attack_loss, dlr, margin
+from pnil_tf.attacks.losses import (
+    LOSSES,
+    as_judged,
+    attack_loss,
+    dlr,
+    margin,
+    scale_free_margin,
+    wrong,
+)
 from pnil_tf.errors import UserError
 
 LOGITS = tf.constant([[3.0, 1.0, 0.0, -2.0], [0.0, 5.0, 4.0, 2.0]])
@@ -74,8 +82,32 @@ def test_equal_logits_give_finite_gradients():
 def test_dlr_needs_three_classes():
     with pytest.raises(UserError, match="at least 3 classes"):
         dlr(tf.constant([0]), tf.zeros((1, 2)))
-    with pytest.raises(UserError, match="at least 4 classes"):
-        attack_loss("dlr", targeted=True)(tf.constant([0]), tf.zeros((1, 3)))
+
+
+def test_targeted_dlr_of_few_classes_by_hand():
+    """Of three the third logit stands for the fourth, too; two leave no scale."""
+    targeted = attack_loss("dlr", targeted=True)
+    np.testing.assert_allclose(targeted(tf.constant([1]), LOGITS[:1, :3]), [-2 / 3], rtol=1e-6)
+    np.testing.assert_allclose(targeted(tf.constant([1]), LOGITS[:1, :2]), [-2.0])
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4])
+def test_the_loss_of_apgd_dlr_towards_a_class_is_the_targeted_dlr(classes):
+    labels, logits = tf.constant([1]), LOGITS[:1, :classes]
+    expected = attack_loss("dlr", targeted=True)(labels, logits)
+    np.testing.assert_array_equal(scale_free_margin(labels, logits, targeted=True), expected)
+
+
+def test_what_is_not_finite_is_wrong_as_the_judge_says():
+    """Argmax alone takes an answer for the label that is none."""
+    logits = tf.constant([[np.nan, 1.0], [2.0, np.nan], [np.inf, 0.0], [2.0, 1.0], [1.0, 2.0]])
+    labels = tf.constant([0, 0, 0, 0, 0])
+    np.testing.assert_array_equal(wrong(labels, logits), [1, 1, 1, 0, 1])
+    np.testing.assert_array_equal(
+        as_judged(margin)(labels, logits), [np.inf, np.inf, np.inf, -1, 1]
+    )
+    towards = as_judged(attack_loss("margin", targeted=True), targeted=True)
+    np.testing.assert_array_equal(towards(labels, logits), [-np.inf, -np.inf, -np.inf, 1, -1])
 
 
 def test_unknown_loss_is_refused():

@@ -108,6 +108,11 @@ def test_luck_does_not_stay(images, labels):
     assert gains[20].mean() > gains[1].mean() + 0.2
 
 
+def test_draws_are_renewed_where_there_is_noise_however_few_they_are():
+    assert attack_settings("square", EPS, draws=1, stochastic=True).renew_every == 50
+    assert attack_settings("square", EPS, draws=1, stochastic=False).renew_every == 5000
+
+
 def test_noisy_models_are_searched_over_several_draws(images, labels):
     model = NoisyLinear()
     moved = run(model, images, labels, draws=10, steps=400)
