@@ -387,7 +387,7 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         "norm": (_choice(*NORMS), "Norm of the radius; the run's unless given."),
         "steps": (_INTEGER, "Steps of pgd and pgd_strong; each its own unless given."),
         "step_size": (_parsed(_NUMBER), "Length of their (first) steps; each its own."),
-        "restarts": (_INTEGER, "Their random starts; each its own."),
+        "restarts": (_INTEGER, "Their random starts (in l_2 pgd has none); each its own."),
         "loss": (_STRING, f"What they make large, out of {', '.join(LOSSES)}; several with +."),
         "average": (_choice(*AVERAGES), "What is averaged over draws: the losses or the logits."),
         "eot_samples": (_INTEGER, "Draws of a stochastic model's noise per gradient."),

@@ -127,8 +127,7 @@ def _seconds_of_image(attack: AttackSettings, target: Target, costs: Costs) -> f
     one_step = draws * points * (costs.forward if gradient_free else costs.gradient)
     if attack.check_every and target.stochastic:
         one_step += SCREENING_DRAWS * costs.forward / attack.check_every
-    searches = attack.restarts * len(attack.losses) * getattr(attack, "targets", 1)
-    searches *= MOST_PROMISING if attack.targeted else 1
+    searches = attack.starts * (MOST_PROMISING if attack.targeted else 1)
     steps = attack.steps * (_GIVEN_UP if getattr(attack, "patience", 0) else 1)
     return steps * searches * one_step
 

@@ -11,9 +11,11 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf import rng
+from pnil_tf.attacks.apgd_t import TargetedSettings
 from pnil_tf.attacks.attack import Kind
 from pnil_tf.attacks.registry import attack_named, attack_settings
 from pnil_tf.attacks.settings import ALL_DRAWS, AttackSettings
+from pnil_tf.attacks.towards import MOST_PROMISING
 from pnil_tf.evaluation.features import spy
 from pnil_tf.evaluation.gradient_probe import probe_gradients
 from pnil_tf.evaluation.jump_probe import probe_jumps
@@ -53,7 +55,11 @@ def configured(
     Raises:
         UserError: If the attack does not allow them.
     """
-    values: dict[str, Any] = {"norm": settings.norm, "faithful": settings.faithful}
+    values: dict[str, Any] = {
+        "norm": settings.norm,
+        "faithful": settings.faithful,
+        "stochastic": target.stochastic,
+    }
     attack = attack_named(name)
     for field, option in attack.options.items():
         wanted = getattr(settings, option)
@@ -67,7 +73,13 @@ def configured(
         values["draws"] = 1
     if not target.noise_is_ours:
         values["antithetic"] = False  # mirrored noise that is not mirrored is drawn twice
+    restarts = values.pop("restarts", None)
     found = attack_settings(name, epsilon, **{**values, **overrides})
+    if restarts is not None and found.random_start:  # others would repeat one another
+        found = dataclasses.replace(found, restarts=restarts)
+    if isinstance(found, TargetedSettings):  # a class that came again would only cost time
+        targets = min(found.targets, target.num_classes - 1)
+        found = dataclasses.replace(found, targets=targets)
     found = fitted(found, target.room, settings.batch_size or target.room.images())
     if attack.kind is not Kind.GRADIENT_FREE:
         return found
@@ -177,6 +189,8 @@ def guessed(labels: np.ndarray) -> np.ndarray:
 def spent(trial: Trial, attacks: dict[str, Outcome]) -> dict[str, dict[str, float]]:
     """Returns the effort of an evaluation, see `Evidence`."""
     settings = trial.settings
+    one_class = settings.target_class is not None
+    towards = 1 if one_class else min(MOST_PROMISING, trial.target.num_classes - 1)
     effort: dict[str, dict[str, float]] = {
         name: {
             **{
@@ -184,7 +198,7 @@ def spent(trial: Trial, attacks: dict[str, Outcome]) -> dict[str, dict[str, floa
                 for field, value in dataclasses.asdict(outcome.settings).items()
                 if field in ("steps", "samples")
             },
-            "starts": outcome.settings.restarts * len(outcome.settings.losses),
+            "starts": outcome.settings.starts * (towards if outcome.settings.targeted else 1),
             **_reach(outcome.settings),
             "images": len(outcome.share),
         }

@@ -31,7 +31,8 @@ class EvaluationSettings:
         steps: Steps of `pgd` and `pgd_strong`; None keeps each attack's default. So for the
             next three.
         step_size: Length of their steps (of `pgd_strong`, of the first), > 0, in units of pixels.
-        restarts: Their random starts; each image keeps the one that fools the model most.
+        restarts: Their random starts; each image keeps the one that fools the model most. In l_2
+            `pgd` has none.
         loss: What they make large: one of `LOSSES`, or several joined by `+`.
         average: `"loss"` averages the loss over the draws of a gradient, `"logits"` takes the
             loss of the mean logits.

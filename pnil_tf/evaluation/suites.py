@@ -13,6 +13,7 @@ from typing import Any
 from pnil_tf.attacks.attack import Kind
 from pnil_tf.attacks.registry import attack_named
 from pnil_tf.attacks.settings import AttackSettings
+from pnil_tf.attacks.towards import MOST_PROMISING
 from pnil_tf.errors import UserError, argument
 from pnil_tf.evaluation.probes import configured
 from pnil_tf.evaluation.settings import EvaluationSettings
@@ -83,10 +84,9 @@ def cascade(suite: str, target: Target, norm: str = "linf") -> dict[str, SuiteSt
         target: The classifier.
         norm: Norm of the radius.
     """
-    targets = min(9, target.num_classes - 1)
     if suite == "auto":
-        nearest = {"fab_t": {"targets": targets, "order": "gradients"}} if norm == "l2" else {}
-        few = {"targets": min(3, targets), "order": "gradients"}
+        nearest = {"fab_t": {"order": "gradients"}} if norm == "l2" else {}
+        few = {"targets": MOST_PROMISING, "order": "gradients"}
         patient = {"patience": 4.0}
         return {
             **_each({"pgd_strong": {}, "apgd_t": few, **nearest, "square": patient}),
@@ -94,15 +94,8 @@ def cascade(suite: str, target: Target, norm: str = "linf") -> dict[str, SuiteSt
             "square_again": SuiteStage("square", patient, if_much_by="square"),
         }
     if target.stochastic:
-        return _each({"apgd_ce": {}, "apgd_dlr": {}, "apgd_t": {"targets": targets}, "square": {}})
-    return _each(
-        {
-            "apgd_ce": {},
-            "apgd_t": {"targets": targets},
-            "fab_t": {"targets": targets},
-            "square": {},
-        }
-    )
+        return _each({"apgd_ce": {}, "apgd_dlr": {}, "apgd_t": {}, "square": {}})
+    return _each({"apgd_ce": {}, "apgd_t": {}, "fab_t": {}, "square": {}})
 
 
 def _each(attacks: Mapping[str, Mapping[str, Any]]) -> dict[str, SuiteStage]:
@@ -125,8 +118,9 @@ def planned(
 
     Raises:
         UserError: If an attack does not allow what was asked for, or belongs to a suite and is
-            named besides, the class that attacks are to go towards does not exist, or the
-            published ensemble is asked for with settings that make another one of it.
+            named besides, restarts are asked for and no attack begins at random, the class that
+            attacks are to go towards does not exist, or the published ensemble is asked for with
+            settings that make another one of it.
     """
     plan: dict[str, Planned] = {}
     if PUBLISHED in settings.attacks:
@@ -170,10 +164,22 @@ def planned(
         for name in _BESIDE_AUTO:
             if name not in plan:
                 add(name, SuiteStage(name))
+    _check_restarts(settings, plan)
     if source is not None:
         through = configured("pgd_strong", settings.epsilon, settings, source)
         plan[TRANSFER] = Planned(through, settings.images, predict=source.predict)
     return plan
+
+
+def _check_restarts(settings: EvaluationSettings, plan: Mapping[str, Planned]) -> None:
+    """Refuses random starts where only such attacks are to take them as have none."""
+    followers = [
+        attack.settings
+        for attack in plan.values()
+        if "restarts" in attack_named(attack.settings.name).options
+    ]
+    if settings.restarts and followers and not any(each.random_start for each in followers):
+        dataclasses.replace(followers[0], restarts=settings.restarts)  # says why, if it is refused
 
 
 def _check_published(settings: EvaluationSettings, target: Target) -> None:

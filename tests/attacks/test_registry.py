@@ -51,15 +51,13 @@ def test_points_without_an_answer_are_handed_over(name, images, labels):
     """The judge counts NaN as wrong; a model that is right everywhere else answers so nearby."""
     start = (images * W).sum(axis=(1, 2, 3))
     limit = start.max() + 0.03 * np.abs(W).sum()
-    near = start > limit - 0.09 * np.abs(W).sum()
+    near = start > limit - 0.05 * np.abs(W).sum()  # half of the way that the ball allows
     predict = nan_beyond(W, limit)
-    options = {"steps": 30} if name in ("fab_t", "square", "spsa") else {}
+    options = {"square": {"steps": 200}, "spsa": {"steps": 30, "samples": 64}}.get(name, {})
     settings = attack_settings(name, 0.1, draws=1, check_every=0, **options)
     moved = build_attack(predict, settings, make_judge(predict, 1)).run(images, labels, 0)
     assert np.isfinite(moved).all()
     assert 3 <= near.sum() < 12
-    if name == "square":  # which has to find the way by chance
-        near = start > limit - 0.05 * np.abs(W).sum()
     assert not make_judge(predict, 1)(moved, labels, rng.make_seed(0))[near].any()
 
 

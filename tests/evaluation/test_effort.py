@@ -1,12 +1,14 @@
 import dataclasses
 
 import pytest
+from zoo import bare_target
 
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.effort import settings_of_effort, settings_with
 from pnil_tf.evaluation.obfuscation.evidence import CHECKS
 from pnil_tf.evaluation.obfuscation.floors import FLOORS
 from pnil_tf.evaluation.settings import EvaluationSettings
+from pnil_tf.evaluation.suites import planned
 from pnil_tf.vocabulary import EFFORTS
 
 
@@ -15,10 +17,20 @@ def test_the_standard_is_the_default():
 
 
 @pytest.mark.parametrize("effort", EFFORTS)
+def test_every_effort_is_known_by_its_name(effort):
+    assert settings_with(effort, {"epsilon": 0.1}).effort == effort
+
+
+@pytest.mark.parametrize("effort", EFFORTS)
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_every_effort_is_valid_and_known_by_its_name(effort, norm):
+@pytest.mark.parametrize("stochastic", [False, True])
+def test_every_effort_has_a_plan(effort, norm, stochastic):
+    """Restarts go to the attacks that begin at random; others would repeat themselves."""
     settings = settings_with(effort, {"epsilon": 0.1, "norm": norm})
-    assert settings.effort == effort
+    plan = planned(settings, bare_target(stochastic))
+    assert plan["pgd_strong"].settings.restarts == (settings.restarts or 2)
+    for attack in plan.values():
+        assert attack.settings.restarts == 1 or attack.settings.random_start
 
 
 def test_single_settings_take_the_place_of_the_efforts():

@@ -7,11 +7,10 @@ import keras
 import numpy as np
 import pytest
 from results import without_times
-from zoo import Quantised, behind, fixed_noise
+from zoo import Quantised, bare_target, behind, fixed_noise
 
 from pnil_tf.evaluation import runner, suites
 from pnil_tf.evaluation.further import decided, further_stages, look_at
-from pnil_tf.evaluation.room import UNBOUNDED
 from pnil_tf.evaluation.runner import evaluate, evaluate_shard
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.shards import Shard
@@ -22,10 +21,6 @@ from pnil_tf.progress import Stages
 SHAPE = (8, 8, 1)
 EPSILON = 0.08
 FURTHER = ["apgd_t_again", "square_again"]
-TEN_CLASSES = types.SimpleNamespace(
-    stochastic=False, num_classes=10, noise_is_ours=False, room=UNBOUNDED
-)
-"""What a plan asks of a target."""
 
 
 def linear():
@@ -73,7 +68,7 @@ def test_more_than_a_tenth_of_what_gradients_left_is_much(tmp_path):
         store = Store(tmp_path / folder, {}, resume=True)
         plan = planned(
             settings(),
-            TEN_CLASSES,
+            bare_target(),
         )
         outcomes = {
             name: types.SimpleNamespace(share=np.arange(100) < left)
@@ -95,7 +90,7 @@ def test_more_than_a_tenth_of_what_gradients_left_is_much(tmp_path):
 
 
 def test_the_further_stages_of_auto_follow_square_and_begin_from_other_starts():
-    plan = planned(settings(), TEN_CLASSES)
+    plan = planned(settings(), bare_target())
     further = further_stages(plan)
     assert list(further) == FURTHER
     assert {name: attack.after for name, attack in further.items()} == {
@@ -104,8 +99,8 @@ def test_the_further_stages_of_auto_follow_square_and_begin_from_other_starts():
     }
     for again, attack in further.items():
         assert attack.settings == plan[again.removesuffix("_again")].settings
-    assert not further_stages(planned(settings(attacks=("autoattack",)), TEN_CLASSES))
-    towards = further_stages(planned(settings(target_class=3), TEN_CLASSES))
+    assert not further_stages(planned(settings(attacks=("autoattack",)), bare_target()))
+    towards = further_stages(planned(settings(target_class=3), bare_target()))
     assert {name: attack.after for name, attack in towards.items()} == {"square_again": "square"}
 
 

@@ -6,12 +6,12 @@ import types
 import keras
 import numpy as np
 import pytest
-from zoo import fixed_noise
+from zoo import bare_target, fixed_noise
 
 from pnil_tf.attacks.registry import attack_settings
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.obfuscation.strength import score_search
-from pnil_tf.evaluation.probes import gather
+from pnil_tf.evaluation.probes import gather, spent
 from pnil_tf.evaluation.room import UNBOUNDED
 from pnil_tf.evaluation.runner import _judgement, _suites, evaluate
 from pnil_tf.evaluation.settings import EvaluationSettings
@@ -37,15 +37,9 @@ def model(classes=4):
     return network
 
 
-def target(stochastic=False, classes=10):
-    return types.SimpleNamespace(
-        stochastic=stochastic, num_classes=classes, noise_is_ours=False, room=UNBOUNDED
-    )
-
-
 def names(suite, **about):
     """The stages that run in any case."""
-    stages = cascade(suite, target(**about))
+    stages = cascade(suite, bare_target(**about))
     return [name for name, stage in stages.items() if stage.if_much_by is None]
 
 
@@ -55,7 +49,7 @@ def test_auto_begins_with_gradients_and_ends_without():
 
 def test_auto_looks_for_the_nearest_boundary_in_l2():
     asked = EvaluationSettings(epsilon=2.0, norm="l2")
-    plan = planned(asked, target())
+    plan = planned(asked, bare_target())
     after = {name: attack.after for name, attack in plan.items()}
     assert after["fab_t"] == "apgd_t"
     assert after["square"] == "fab_t"
@@ -64,7 +58,7 @@ def test_auto_looks_for_the_nearest_boundary_in_l2():
 
 def test_autoattack_is_the_published_ensemble_in_its_order():
     assert names("autoattack") == ["apgd_ce", "apgd_t", "fab_t", "square"]
-    plan = planned(EvaluationSettings(epsilon=0.3, attacks=("autoattack",)), target())
+    plan = planned(EvaluationSettings(epsilon=0.3, attacks=("autoattack",)), bare_target())
     assert [attack.after for attack in plan.values()] == [None, "apgd_ce", "apgd_t", "fab_t"]
     settings = {name: attack.settings for name, attack in plan.items()}
     assert settings["apgd_ce"].steps == settings["apgd_t"].steps == settings["fab_t"].steps == 100
@@ -76,17 +70,47 @@ def test_autoattack_is_the_published_ensemble_in_its_order():
 def test_autoattack_for_stochastic_models_is_more_than_the_published_one():
     assert names("autoattack", stochastic=True) == ["apgd_ce", "apgd_dlr", "apgd_t", "square"]
     asked = EvaluationSettings(epsilon=0.3, attacks=("autoattack",))
-    plan = planned(asked, target(stochastic=True))
+    plan = planned(asked, bare_target(stochastic=True))
     assert plan["apgd_ce"].settings.eot.draws == 20
+
+
+def test_restarts_are_refused_where_no_attack_begins_at_random():
+    asked = EvaluationSettings(epsilon=0.3, norm="l2", restarts=3, attacks=("pgd",))
+    with pytest.raises(UserError, match="restarts=3"):
+        planned(asked, bare_target())
+    both = planned(dataclasses.replace(asked, attacks=("pgd", "pgd_strong")), bare_target())
+    assert [attack.settings.restarts for attack in both.values()] == [1, 3]
 
 
 def test_there_are_no_more_targets_than_other_classes():
     for suite in SUITES:
-        assert cascade(suite, target(classes=2))["apgd_t"].own["targets"] == 1
+        plan = planned(EvaluationSettings(0.1, (suite,)), bare_target(classes=2))
+        assert plan["apgd_t"].settings.targets == 1
+    for name in ("apgd_t", "fab_t"):
+        plan = planned(EvaluationSettings(0.1, (name,)), bare_target(classes=4))
+        assert plan[name].settings.targets == plan[name].settings.starts == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "starts"),
+    [
+        ("pgd_strong", {}, 4),
+        ("pgd_strong", {"restarts": 3, "loss": "margin"}, 3),
+        ("apgd_t", {}, 9),
+        ("apgd_ce", {"targeted": True}, 3),
+        ("apgd_ce", {"target_class": 1}, 1),
+    ],
+)
+def test_starts_are_restarts_times_losses_times_targets(name, options, starts):
+    asked = EvaluationSettings(0.1, (name,), **options)
+    plan = planned(asked, bare_target())
+    trial = types.SimpleNamespace(settings=asked, target=bare_target(), x=np.zeros((5, *SHAPE)))
+    left = types.SimpleNamespace(settings=plan[name].settings, share=np.ones(5))
+    assert spent(trial, {name: left})[name]["starts"] == starts
 
 
 def test_beside_auto_run_the_attacks_that_any_other_must_beat():
-    plan = planned(EvaluationSettings(epsilon=0.1), target())
+    plan = planned(EvaluationSettings(epsilon=0.1), bare_target())
     assert [name for name, attack in plan.items() if attack.after is None] == [
         "pgd_strong",
         "fgsm",
@@ -97,13 +121,13 @@ def test_beside_auto_run_the_attacks_that_any_other_must_beat():
 @pytest.mark.parametrize("attacks", [("auto", "square"), ("apgd_ce", "autoattack")])
 def test_an_attack_that_belongs_to_a_suite_is_not_run_besides(attacks):
     with pytest.raises(UserError, match="part of a suite"):
-        planned(EvaluationSettings(epsilon=0.1, attacks=attacks), target())
+        planned(EvaluationSettings(epsilon=0.1, attacks=attacks), bare_target())
 
 
 def test_every_attack_of_a_suite_is_one():
     for suite in SUITES:
         for stochastic in (False, True):
-            stages = cascade(suite, target(stochastic))
+            stages = cascade(suite, bare_target(stochastic))
             assert {stage.attack for stage in stages.values()} <= set(ATTACKS)
 
 
@@ -222,7 +246,7 @@ def test_a_suite_leaves_less_with_every_attack_and_its_figure_has_its_name(tmp_p
 
 def test_towards_one_class_go_the_attacks_that_can_be_sent_there():
     settings = EvaluationSettings(epsilon=0.1, target_class=3)
-    plan = planned(settings, target())
+    plan = planned(settings, bare_target())
     assert list(plan) == ["pgd_strong", "square", "square_again", "fgsm", "noise"]
     assert plan["square"].after == "pgd_strong"
     targeted = [name for name, attack in plan.items() if attack.settings.targeted]
@@ -230,7 +254,7 @@ def test_towards_one_class_go_the_attacks_that_can_be_sent_there():
 
 
 def test_towards_the_most_promising_classes_all_attacks_stay_in_a_suite():
-    plan = planned(EvaluationSettings(epsilon=0.1, targeted=True), target())
+    plan = planned(EvaluationSettings(epsilon=0.1, targeted=True), bare_target())
     targeted = {name: attack.settings.targeted for name, attack in plan.items()}
     assert targeted == {
         "pgd_strong": True,
@@ -254,7 +278,7 @@ def test_towards_the_most_promising_classes_all_attacks_stay_in_a_suite():
 )
 def test_the_name_of_the_published_ensemble_is_given_to_nothing_else(change, stochastic, said):
     def plan(attacks):
-        return planned(EvaluationSettings(0.1, attacks, **change), target(stochastic))
+        return planned(EvaluationSettings(0.1, attacks, **change), bare_target(stochastic))
 
     with pytest.raises(UserError, match=f"published ensemble.* Received: {said}. Leave"):
         plan(("autoattack",))
@@ -263,15 +287,17 @@ def test_the_name_of_the_published_ensemble_is_given_to_nothing_else(change, sto
 
 def test_draws_that_a_model_without_noise_does_not_need_leave_the_published_ensemble_as_it_is():
     few = EvaluationSettings(0.1, ("autoattack",), eot_samples=2)
-    assert planned(few, target()) == planned(EvaluationSettings(0.1, ("autoattack",)), target())
+    assert planned(few, bare_target()) == planned(
+        EvaluationSettings(0.1, ("autoattack",)), bare_target()
+    )
 
 
 def test_a_class_that_cannot_be_aimed_at_is_refused():
     with pytest.raises(UserError, match=r"10 classes, numbered from 0.*target_class=10"):
-        planned(EvaluationSettings(epsilon=0.1, target_class=10), target())
+        planned(EvaluationSettings(epsilon=0.1, target_class=10), bare_target())
     settings = EvaluationSettings(epsilon=0.1, target_class=3, attacks=("apgd_t",))
     with pytest.raises(UserError, match=r"'apgd_t' chooses its classes itself"):
-        planned(settings, target())
+        planned(settings, bare_target())
 
 
 def test_another_model_s_gradients_are_an_attack_of_their_own():
@@ -282,7 +308,7 @@ def test_another_model_s_gradients_are_an_attack_of_their_own():
         predict=lambda x: x,
         room=UNBOUNDED,
     )
-    plan = planned(EvaluationSettings(epsilon=0.1), target(), source)
+    plan = planned(EvaluationSettings(epsilon=0.1), bare_target(), source)
     assert list(plan)[-1] == "transfer"
     assert plan["transfer"].predict is source.predict
     # The draws are those of the model whose gradients are taken.

@@ -4,12 +4,14 @@ The digits are real handwriting, and small networks learn them in seconds.
 """
 
 import functools
+import types
 
 import keras
 import numpy as np
 import tensorflow as tf
 from sklearn.datasets import load_digits
 
+from pnil_tf.evaluation.room import UNBOUNDED
 from pnil_tf.layers import PNILLayer
 from pnil_tf.training.model import AdversarialModel
 
@@ -17,6 +19,13 @@ EPSILON = 0.15
 SHAPE = (8, 8, 1)
 
 layers = keras.layers
+
+
+def bare_target(stochastic=False, classes=10):
+    """What a plan needs to know of a classifier."""
+    return types.SimpleNamespace(
+        stochastic=stochastic, num_classes=classes, noise_is_ours=False, room=UNBOUNDED
+    )
 
 
 @functools.cache
