@@ -105,6 +105,8 @@ def spsa_gradient(
                 parallel_iterations=1,
             )
         slopes = values[:count] - values[count:]
+        # An overflow says nothing about a direction.
+        slopes = tf.where(tf.math.is_finite(slopes), slopes, tf.zeros_like(slopes))
         # As a product of matrices for each image: on a CPU in a third of tf.einsum's time.
         rows = tf.transpose(slopes)[:, tf.newaxis, :]
         flat = tf.transpose(tf.reshape(offsets, [count, tf.shape(x)[0], -1]), [1, 0, 2])

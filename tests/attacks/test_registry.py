@@ -22,6 +22,8 @@ def build(name, predict, **options):
     small |= {"samples": 16} if name == "spsa" else {"draws": 4}
     if name == "pgd_strong":
         small["restarts"] = 1
+    if name in ("apgd_t", "fab_t"):
+        small["targets"] = 1  # of two classes one is left to go to
     return build_attack(
         predict, attack_settings(name, 0.1, **{**small, **options}), make_judge(predict, 4)
     )
@@ -50,14 +52,14 @@ def test_the_seed_decides(name, images, labels):
 def test_points_without_an_answer_are_handed_over(name, images, labels):
     """The judge counts NaN as wrong; a model that is right everywhere else answers so nearby."""
     start = (images * W).sum(axis=(1, 2, 3))
-    limit = start.max() + 0.03 * np.abs(W).sum()
+    limit = start.max() + 0.01 * np.abs(W).sum()
     near = start > limit - 0.05 * np.abs(W).sum()  # half of the way that the ball allows
     predict = nan_beyond(W, limit)
     options = {"square": {"steps": 200}, "spsa": {"steps": 30, "samples": 64}}.get(name, {})
     settings = attack_settings(name, 0.1, draws=1, check_every=0, **options)
     moved = build_attack(predict, settings, make_judge(predict, 1)).run(images, labels, 0)
     assert np.isfinite(moved).all()
-    assert 3 <= near.sum() < 12
+    assert near.sum() == 5
     assert not make_judge(predict, 1)(moved, labels, rng.make_seed(0))[near].any()
 
 

@@ -348,8 +348,8 @@ def documented():
             "",
             "One attack with gradients must reach its floors, and `square`. `reach` is how far an "
             "attack's steps lead together, in radii of the ball, so that they can cross it. "
-            "`starts` are restarts times losses times target classes, of all attacks with gradients "
-            "that reach the other floors.",
+            "`starts` are restarts times losses times target classes, of all attacks with "
+            "gradients that reach the other floors.",
             "",
             "| of | setting | at least |",
             "| --- | --- | --- |",
