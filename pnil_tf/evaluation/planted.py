@@ -5,7 +5,8 @@ ball's surface from the inside of the ball. So that point is adversarial by cons
 image and random points around it are not; attacks that do not find one there will not find one of
 the model's either. Those of the evaluation that follow gradients search, one after another. After
 Zimmermann, Brendel, Tramer and Carlini (2022), "Increasing Confidence in Adversarial Robustness
-Evaluations"; the read-out is a linear discriminant in closed form.
+Evaluations"; the read-out is a linear discriminant in closed form. As there, what a random search
+finds is too easy to count.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pnil_tf.attacks.ball import uniform_in_ball
 from pnil_tf.attacks.registry import attacks_of_kind
 from pnil_tf.attacks.settings import ALL_DRAWS, AttackSettings
 from pnil_tf.batching import batches_of
-from pnil_tf.evaluation.judge import distances
+from pnil_tf.evaluation.judge import Judge, distances
 from pnil_tf.evaluation.obfuscation.evidence import FEWEST_PLANTED, NothingPlanted, Planted
 from pnil_tf.evaluation.target import Predict
 from pnil_tf.evaluation.trial import Outcome, Trial
@@ -57,6 +58,12 @@ _HEIGHT = {False: 0.5, True: 0.25}
 
 _INTACT, _FOOLED = 0.9, 0.3
 """Least shares of draws in which an image must be right and its point adversarial."""
+
+_ROUNDING = 1e-5
+"""Share of the largest feature up to which features that differ are taken for the same."""
+
+_EASY = 0.25
+"""Share of random points of the surface from which on an example that they find does not count."""
 
 _DIFFERENCES = 2**18
 """Most differences between an image and others that are held at once."""
@@ -136,12 +143,38 @@ def planted_examples(
     sound = (intact >= _INTACT) & (fooled >= _FOOLED)
     if sound.sum() < FEWEST_PLANTED:
         return _too_few(int(sound.sum()), len(centres), "have one that enough draws are fooled by")
+    halfway = (1.0 - intact + fooled) / 2
+    by_chance = _by_chance(inner, centres, halfway) >= _EASY
+    hidden = sound & ~by_chance
+    if hidden.sum() < FEWEST_PLANTED:
+        return _too_few(int(hidden.sum()), len(centres), "have one that random points do not find")
     last: Outcome | None = None
     for name, attack in attacks.items():
         last = inner.attack(name, attack, len(centres), after=last)
     assert last is not None
     found = 1.0 - last.share
-    return Planted(1.0 - intact[sound], by_construction=fooled[sound], by_attack=found[sound])
+    return Planted(
+        1.0 - intact[hidden],
+        by_construction=fooled[hidden],
+        by_attack=found[hidden],
+        by_chance=int((sound & by_chance).sum()),
+    )
+
+
+def _by_chance(trial: Trial, centres: np.ndarray, enough: np.ndarray) -> np.ndarray:
+    """Of random points of the surface the share `(n,)` that fools so large a share of draws."""
+    judge = Judge(trial.target.predict, _DRAWS[trial.target.stochastic])
+    found = []
+    for number, centre in enumerate(centres):
+        seed = rng.make_seed(trial.seed("chance", "attack", number))
+        points = _surface(centre, centres[:0], rng.fold(seed, 0), trial)
+        votes = [
+            judge.votes(points[rows], rng.fold(rng.fold(seed, 1), rows.start))
+            for rows in batches_of(len(points), trial.batch_size)
+        ]
+        fooled = (np.concatenate(votes) != 0).mean(axis=1)
+        found.append((fooled >= enough[number]).mean())
+    return np.array(found)
 
 
 def _too_few(count: int, images: int, what: str) -> NothingPlanted:
@@ -243,7 +276,8 @@ def _discriminant(
         "points": points[0],
         "separated": np.array(False),
     }
-    if not ridge > 0 or not np.isfinite(ridge):
+    rounding = _ROUNDING * np.abs(inside).max()
+    if not np.abs(centred).max() > rounding or not np.isfinite(ridge):
         return best
     # (covariance + ridge)^-1 by Woodbury's identity: there may be more features than points.
     gram = np.linalg.inv(centred @ centred.T + n * ridge * np.eye(n))

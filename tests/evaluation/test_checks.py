@@ -465,6 +465,9 @@ def test_an_attack_is_called_too_weak_only_where_planted_examples_are_missed():
     seen = "of 30 adversarial examples planted inside the ball the attack found"
     assert (found.passed, found.explanation) == (True, f"{seen} 100.0%")
     assert missed.explanation == f"the attack is too weak for this model: {seen} 60.0%"
+    easy = told("planted_not_found", changed(planted=dataclasses.replace(planted(), by_chance=2)))
+    left_out = "(2 more, which random points found, do not count)"
+    assert easy.explanation == f"{seen} 100.0% {left_out}"
 
 
 def test_a_scatter_of_three_images_raises_nothing():

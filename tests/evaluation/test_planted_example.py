@@ -110,6 +110,15 @@ def test_where_nothing_can_be_planted_it_is_said_why(plain, searched):
     assert searched(constant).why.startswith("0 of 12 images have a point of the ball's surface")
 
 
+def test_what_random_points_find_is_too_easy_to_count(plain, searched, monkeypatch):
+    assert searched(plain).by_chance == 0
+    # Thresholds at the edge of the inside: most points of the surface lie beyond.
+    monkeypatch.setattr(planted, "_HEIGHT", {False: 0.0})
+    easy = searched(plain)
+    assert isinstance(easy, NothingPlanted)
+    assert "have one that random points do not find" in easy.why
+
+
 def test_features_are_what_the_last_layer_is_given(plain):
     x = tf.constant(digits()[0][:5])
     features = penultimate(plain, lambda x: plain(x), x)

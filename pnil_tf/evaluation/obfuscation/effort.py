@@ -102,6 +102,8 @@ def planted_found(evidence: Evidence) -> Finding | None:
         f"of {len(planted.by_attack)} adversarial examples planted inside the ball the attack "
         f"found {found.value:.1%}"
     )
+    if planted.by_chance:
+        seen += f" ({planted.by_chance} more, which random points found, do not count)"
     return Finding(
         name="planted_not_found",
         passed=passed,

@@ -82,11 +82,13 @@ class Planted:
         by_image: By the image itself.
         by_construction: By the planted example itself.
         by_attack: By the one that the attack came up with.
+        by_chance: How many more there were, which do not count since random points found them.
     """
 
     by_image: np.ndarray
     by_construction: np.ndarray
     by_attack: np.ndarray
+    by_chance: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
