@@ -295,7 +295,7 @@ LINES = {
     "attack_not_converged": f"more than {POINTS}",
     "planted_not_found": f"the interval of what is found lies below {strong._FOUND:.0%}",
     "nothing_planted": f"fewer than {FEWEST_PLANTED} images",
-    "attacks_missing": "one of the three",
+    "attacks_missing": "any of them",
     "too_few_images": f"half the interval is more than {100 * strong._MAX_HALF_WIDTH:g} points",
 }
 """From where on each is raised."""
@@ -682,6 +682,15 @@ def test_without_checks_the_evaluation_says_what_is_missing():
         "the search over scores alone (square) and the search for hidden gradients were left out"
         in finding.explanation
     )
+
+
+def test_a_curve_of_one_radius_is_none():
+    """Asked for with `--epsilons=EPSILON`: nothing is known of a rise over the radii."""
+    alone = changed(epsilon_curve=((0.3, share(0.55)),))
+    assert "accuracy_rises_with_epsilon" not in {f.name for f in run_checks(alone)}
+    finding = told("attacks_missing", alone)
+    assert (finding.passed, finding.weight) == (False, Weight.DOUBT)
+    assert finding.explanation == "the curve over epsilon was left out"
 
 
 if __name__ == "__main__":

@@ -143,6 +143,7 @@ def plantable(evidence: Evidence) -> Finding | None:
 def coverage(evidence: Evidence) -> Finding:
     """Raised unless an attack with gradients, Square, and the checks were run.
 
+    So it is if the curve over epsilon has one radius alone, which tells of no rise or fall.
     Estimates of gradients (SPSA) are no substitute for a search over scores: where gradients are
     partly masked, they go astray as well (docs/results.md: a verdict at the floors).
     """
@@ -156,8 +157,11 @@ def coverage(evidence: Evidence) -> Finding:
     ]
     if not evidence.checked:
         missing.append("the search for hidden gradients")
-    elif evidence.planted is None:
-        missing.append("the search for planted adversarial examples")
+    else:
+        if evidence.planted is None:
+            missing.append("the search for planted adversarial examples")
+        if len(evidence.epsilon_curve) < 2:
+            missing.append("the curve over epsilon")
     verb = "were" if len(missing) > 1 else "was"
     return Finding(
         name="attacks_missing",
@@ -165,7 +169,7 @@ def coverage(evidence: Evidence) -> Finding:
         value=float(len(missing)),
         threshold=0.0,
         explanation=f"{' and '.join(missing) or 'nothing that a verdict needs'} {verb} left out",
-        remedy="Leave the attacks at their default, and the checks on.",
+        remedy="Leave the attacks and epsilons at their default, and the checks on.",
         weight=Weight.DOUBT,
     )
 
