@@ -102,6 +102,15 @@ def test_what_lies_beyond_the_radius_is_left_as_it_was(images, norm):
     np.testing.assert_array_equal(moved, images)
 
 
+def steps_taken(predict, settings, x, current, count):
+    """The state after some steps from class 0 towards class 1."""
+    pairs = np.tile(np.array([[0, 1]], np.int32), (len(x), 1))
+    state = (x, current, np.full(len(x), np.inf))
+    tensors = [tf.constant(array, tf.float32) for array in (x, *state)]
+    stretch = Stretch(tensors[0], pairs, tuple(tensors[1:]), rng.make_seed(0), 0, count)
+    return fab_steps(predict, settings, stretch)
+
+
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_one_step_is_drawn_towards_the_original_and_back_over_the_boundary(images, norm):
     """By hand, for a boundary that is a hyperplane, from a point off the straight way to it."""
@@ -132,10 +141,7 @@ def test_one_step_is_drawn_towards_the_original_and_back_over_the_boundary(image
         return linear(W)(points) - tf.constant([0, 1.0]) * offset.astype(np.float32)[:, 0, 0]
 
     settings = attack_settings("fab_t", 1.0, norm=norm, draws=1, targets=1, steps=1)
-    pairs = np.tile(np.array([[0, 1]], np.int32), (len(x), 1))
-    state = (images, current.astype(np.float32), np.full(len(x), np.inf, np.float32))
-    arguments = tf.constant(images), pairs, tuple(map(tf.constant, state)), rng.make_seed(0), 0, 1
-    found, following, nearest = fab_steps(predict, settings, Stretch(*arguments))
+    found, following, nearest = steps_taken(predict, settings, images, current, 1)
     np.testing.assert_allclose(found, np.where(across, moved, x), atol=1e-5)
     back = x + 0.9 * (moved - x)
     np.testing.assert_allclose(following, np.where(across, back, moved), atol=1e-5)
@@ -144,7 +150,7 @@ def test_one_step_is_drawn_towards_the_original_and_back_over_the_boundary(image
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_with_noise_the_rim_of_the_ball_is_reached(images, labels, norm):
+def test_with_noise_the_rim_of_the_ball_is_reached(images, norm):
     """The boundary of the mean is near: a point just across it would fool half of the draws."""
     dual = np.abs(W).sum() if norm == "linf" else np.linalg.norm(W)
     radius = 0.1 if norm == "linf" else 0.4
@@ -156,10 +162,8 @@ def test_with_noise_the_rim_of_the_ball_is_reached(images, labels, norm):
         luck = spread * rng.layer_noise(tf.shape(points)[:1], training=False)
         return linear(W)(points) + tf.stack([tf.zeros_like(luck), luck - offset], axis=1)
 
-    settings = attack_settings(
-        "fab_t", radius, norm=norm, targets=1, draws=5, steps=5, check_every=0
-    )
-    moved = build_attack(predict, settings, make_judge(predict, 1)).run(x, labels, 0)
+    settings = attack_settings("fab_t", radius, norm=norm, draws=5, targets=1)
+    moved = steps_taken(predict, settings, x, x, 5)[0].numpy()
     # At the rim the mean is 0.7 beyond, in units of which the noise has 0.4.
     least = 1 - stats.norm.cdf(0.7 / 0.4)
     with rng.noise_scope(rng.make_seed(1)):

@@ -48,7 +48,7 @@ def test_the_seed_decides(name, images, labels):
     assert first.dtype == np.float32
 
 
-@pytest.mark.parametrize("name", ["pgd_strong", "apgd_ce", "fab_t", "square", "spsa", "fgsm"])
+@pytest.mark.parametrize("name", ["apgd_ce", "fab_t", "square", "spsa"])
 def test_points_without_an_answer_are_handed_over(name, images, labels):
     """The judge counts NaN as wrong; a model that is right everywhere else answers so nearby."""
     start = (images * W).sum(axis=(1, 2, 3))
