@@ -35,6 +35,9 @@ _GIVEN_UP = 1 / 6
 _GRADIENT_PROBE = (3, 72)
 """Gradients and answers for each image and draw of the probe of gradients."""
 
+_JUMP_PROBE = 9
+"""Answers for each image of the probe of jumps: its own, and one after each halving."""
+
 _PLANT = (400, 16)
 """Answers for each planted example: those without several draws, and those for each draw."""
 
@@ -116,6 +119,7 @@ def _of_probes(trial: Trial, costs: Costs) -> dict[str, float]:
     planted = (once + drawn * (_PLANT_DRAWS if trial.target.stochastic else 1)) * costs.forward
     return {
         "check-gradients": images * each + 2 * _GRAPHS * costs.tracing,
+        "check-jumps": images * _JUMP_PROBE * costs.forward + costs.tracing,
         "check-plant": min(images, MOST) * planted + costs.tracing,
     }
 
