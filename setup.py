@@ -46,6 +46,8 @@ EXTRAS_REQUIRE = {
     "streaming": STREAMING,
     # An independent attack library, for the slow test that compares ours with it.
     "foolbox": ["foolbox>=3.3.4"],
+    # bin/benchmark.py --peers: what a user would otherwise write.
+    "peers": ["adversarial-robustness-toolbox>=1.20", "foolbox>=3.3.4", "torch>=2.4"],
     # bin/export.py --format=onnx.
     "onnx": ["onnx>=1.16", "onnxruntime>=1.18", "tf2onnx>=1.16.1"],
     # The messages of TensorFlow Serving, for the test that speaks its protocol.

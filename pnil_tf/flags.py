@@ -497,6 +497,11 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
             "Measure training steps of MobileNetV2 on images of 224 pixels, in memory and read "
             "from files (needs the extra streaming).",
         ),
+        "peers": (
+            _BOOLEAN,
+            "Set a training step beside PyTorch's, and, with --benchmark_run, PGD beside ART's and "
+            "Foolbox' (needs the extra peers).",
+        ),
         "evaluate": (_BOOLEAN, "Measure the evaluation's attacks."),
         "eot": (_BOOLEAN, "Measure PGD over draws, batch and chunk sizes."),
         "antithetic": (_BOOLEAN, "Compare antithetic with independent draws."),

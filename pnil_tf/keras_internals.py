@@ -61,13 +61,21 @@ def operation_of(tensor: Any) -> Any:
     return tensor._keras_history.operation
 
 
+def calls_of(graph: keras.Model) -> list[tuple[Any, list[Any], list[Any]]]:
+    """A functional model's calls in order: the layer or operation, what it takes and makes."""
+    return [
+        (node.operation, list(node.input_tensors), list(node.output_tensors))
+        for depth in sorted(graph._nodes_by_depth, reverse=True)
+        for node in graph._nodes_by_depth[depth]
+    ]
+
+
 def takers(graph: keras.Model, tensor: Any) -> list[tuple[Any, list[Any]]]:
     """The layers and operations of a functional model that take a tensor, and their results."""
     return [
-        (node.operation, list(node.output_tensors))
-        for depth in sorted(graph._nodes_by_depth, reverse=True)
-        for node in graph._nodes_by_depth[depth]
-        if any(taken is tensor for taken in node.input_tensors)
+        (operation, made)
+        for operation, taken, made in calls_of(graph)
+        if any(one is tensor for one in taken)
     ]
 
 
@@ -76,13 +84,7 @@ def taken_by(graph: keras.Model, layer: keras.Layer) -> list[Any]:
 
     A nested model's own `input` belongs to its own graph.
     """
-    nodes = (
-        node
-        for depth in sorted(graph._nodes_by_depth, reverse=True)
-        for node in graph._nodes_by_depth[depth]
-        if node.operation is layer
-    )
-    return list(next(nodes).input_tensors)
+    return next(taken for operation, taken, _ in calls_of(graph) if operation is layer)
 
 
 def exempt_alike(copy: keras.optimizers.Optimizer, optimizer: keras.optimizers.Optimizer) -> None:

@@ -21,7 +21,11 @@ LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 
 # Where a distribution's import name is not its own name.
-IMPORT_NAMES = {"absl-py": "absl", "pillow": "PIL"}
+IMPORT_NAMES = {
+    "absl-py": "absl",
+    "adversarial-robustness-toolbox": "art",
+    "pillow": "PIL",
+}
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +118,7 @@ def test_imports_are_declared(file, setup_arguments):
     extras = setup_arguments["extras_require"]
     declared = [*setup_arguments["install_requires"]]
     declared += [
-        line for extra in ("offline", "onnx", "ray", "streaming") for line in extras[extra]
+        line for extra in ("offline", "onnx", "peers", "ray", "streaming") for line in extras[extra]
     ]
     names = {canonicalize_name(Requirement(line).name) for line in declared}
     known = {IMPORT_NAMES.get(name, name.replace("-", "_")) for name in names}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from pnil_tf.benchmark.floor import (
     forward_rate,
 )
 from pnil_tf.benchmark.plain import plain_pgd, plain_spsa
-from pnil_tf.benchmark.timing import alternate
+from pnil_tf.benchmark.timing import Timing, alternate
 from pnil_tf.evaluation.judge import Judge
 from pnil_tf.evaluation.trial import AIMING_DRAWS, SCREENING_DRAWS
 
@@ -64,6 +64,45 @@ def pgd_benchmark(
         attack = build_attack(predict, settings, judge, screen)
         ways[name] = lambda seed, attack=attack: attack.run(x, y, seed)  # type: ignore[misc]
 
+    floors = forward_passes(predict, x.shape[1:])
+    timings, left = attacked_in_turn(ways, floors, judge, x, y, epsilon, rounds, "PGD")
+    rows = []
+    for name in ways:
+        row = floored(
+            {"attack": "pgd", "way": name, **timings[name].to_json()},
+            forward_rate(timings),
+            steps * draws * INPUT_GRADIENT,
+        )
+        rows.append({**row, "accuracy": left[name]})
+    return rows
+
+
+def attacked_in_turn(
+    ways: Mapping[str, Callable[[int], np.ndarray]],
+    floors: Mapping[str, Callable[[], None]],
+    judge: Judge,
+    x: np.ndarray,
+    y: np.ndarray,
+    epsilon: float,
+    rounds: int,
+    title: str,
+) -> tuple[dict[str, Timing], dict[str, float]]:
+    """Attacks images in several ways in turn, and judges what they found by fresh draws.
+
+    Args:
+        ways: By name, a seed to adversarial images; the first is the reference of the ratios.
+        floors: What else is timed in the same rounds.
+        judge: Its draws are no attack's.
+        x: float32 images `(n, ...)`.
+        y: int labels `(n,)`.
+        epsilon: Radius of the ball, to which rounding is put right.
+        rounds: Rounds that count; each has a seed of its own.
+        title: What the progress line calls it.
+
+    Returns:
+        The timings, in images; and by way the accuracy left, the mean over the rounds. The round
+        that does not count for the time counts there.
+    """
     found: dict[str, list[np.ndarray]] = {name: [] for name in ways}
 
     def contender(name: str, way: Callable[[int], np.ndarray]) -> Callable[[], None]:
@@ -71,18 +110,16 @@ def pgd_benchmark(
         return lambda: found[name].append(way(next(seeds)))
 
     contenders = {name: contender(name, way) for name, way in ways.items()}
-    timings = alternate(contenders | forward_passes(predict, x.shape[1:]), len(x), rounds, "PGD")
-    rows = []
-    for name in ways:
-        left = [judge(images, y, FIRST_JUDGE_SEED + i) for i, images in enumerate(found[name])]
-        row = floored(
-            {"attack": "pgd", "way": name, **timings[name].to_json()},
-            forward_rate(timings),
-            steps * draws * INPUT_GRADIENT,
-        )
-        # The round that does not count for the time counts here.
-        rows.append({**row, "accuracy": float(np.mean(left))})
-    return rows
+    timings = alternate(contenders | dict(floors), len(x), rounds, title)
+
+    def left(attacked: np.ndarray, number: int) -> np.ndarray:
+        inside = np.clip(attacked, np.maximum(x - epsilon, 0), np.minimum(x + epsilon, 1))
+        return judge(inside, y, FIRST_JUDGE_SEED + number)
+
+    return timings, {
+        name: float(np.mean([left(images, number) for number, images in enumerate(attacked)]))
+        for name, attacked in found.items()
+    }
 
 
 def spsa_benchmark(

@@ -12,6 +12,7 @@ import tensorflow as tf
 SHAPES = {"small_cnn": (28, 28, 1), "resnet11": (32, 32, 3)}
 """The images of each classifier: those of MNIST and of CIFAR-10."""
 CLASSES = 10
+LEARNING_RATE = 1e-4
 
 
 def one_batch(model: str, batch_size: int) -> tuple[np.ndarray, np.ndarray, tf.data.Dataset]:
@@ -27,7 +28,7 @@ def one_batch(model: str, batch_size: int) -> tuple[np.ndarray, np.ndarray, tf.d
 def compiled(model: keras.Model) -> keras.Model:
     """The model, ready to train: Adam at a rate that changes little, accuracy beside the loss."""
     model.compile(
-        keras.optimizers.Adam(1e-4),
+        keras.optimizers.Adam(LEARNING_RATE),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )

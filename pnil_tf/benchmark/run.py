@@ -20,6 +20,7 @@ from pnil_tf.benchmark.eot import eot_benchmark
 from pnil_tf.benchmark.epoch import epoch_benchmark
 from pnil_tf.benchmark.evaluate import pgd_benchmark, spsa_benchmark
 from pnil_tf.benchmark.memory import memory_benchmark
+from pnil_tf.benchmark.peers.packages import import_peers
 from pnil_tf.benchmark.precision import precision_benchmark
 from pnil_tf.benchmark.real_size import real_size_benchmark
 from pnil_tf.benchmark.settings import ATTACKS, BenchmarkSettings
@@ -45,6 +46,7 @@ def run_benchmarks(settings: BenchmarkSettings) -> dict[str, Any]:
         raise UserError(
             f"{argument('output')} needs an existing folder. Received: {settings.output!r}."
         )
+    peers = import_peers() if settings.peers else {}
     results: dict[str, Any] = {
         "settings": dataclasses.asdict(settings),
         "date": datetime.date.today().isoformat(),
@@ -53,6 +55,7 @@ def run_benchmarks(settings: BenchmarkSettings) -> dict[str, Any]:
             "architecture": platform.machine(),
             "gpus": [gpu.name for gpu in tf.config.list_physical_devices("GPU")],
             "tensorflow": tf.__version__,
+            **peers,
         },
     }
     for name, rows in _measured(settings, results):
@@ -68,6 +71,7 @@ def _measured(settings: BenchmarkSettings, results: dict[str, Any]) -> Iterator[
     of_steps = (
         ("train", settings.train, train_benchmark),
         ("precision", settings.precision, precision_benchmark),
+        ("peers_step", settings.peers, _step_peers),
     )
     for name, wanted, benchmark in of_steps:
         if wanted:
@@ -93,10 +97,32 @@ def _measured(settings: BenchmarkSettings, results: dict[str, Any]) -> Iterator[
         yield "real_size", rows
     if settings.memory:
         yield "memory", memory_benchmark(str(settings.benchmark_run))
-    if any(getattr(settings, name) for name in ATTACKS):
+    with_peers = settings.peers and settings.benchmark_run
+    if with_peers or any(getattr(settings, name) for name in ATTACKS):
         saved, target, x, y = _attacked(settings)
         results |= {"epsilon": saved.epsilon, "data": saved.dataset.describe()}
         yield from _attacks(settings, target.predict, x, y, saved.epsilon)
+        if with_peers:
+            # Imported here, as for the step: it needs the extra.
+            from pnil_tf.benchmark.peers.attack import attack_peers
+
+            rows = attack_peers(
+                saved.loaded.model,
+                target.predict,
+                x,
+                y,
+                saved.epsilon,
+                steps=settings.attack_steps,
+                draws=settings.eot_samples,
+                rounds=settings.rounds,
+            )
+            yield "peers_attack", rows
+
+
+def _step_peers(model: str, **how: Any) -> Rows:
+    from pnil_tf.benchmark.peers.step import step_peers
+
+    return step_peers(model, **how)
 
 
 def _attacked(settings: BenchmarkSettings) -> tuple[Saved, Target, np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ import dataclasses
 from pnil_tf.errors import UserError, argument
 from pnil_tf.validation import check_types, require_count
 
-WITHOUT_RUN = ("train", "precision", "epoch", "startup", "real_size")
+WITHOUT_RUN = ("train", "precision", "epoch", "startup", "real_size", "peers")
 ATTACKS = ("evaluate", "eot", "antithetic", "sweep", "certify")
 WITH_RUN = (*ATTACKS, "memory")
 """The benchmarks, by what they need; those of `WITH_RUN` need a trained classifier."""
@@ -28,6 +28,8 @@ class BenchmarkSettings:
         epoch: Whether to measure whole epochs, and the data pipeline alone.
         startup: Whether to measure imports, `--help` and the first step.
         real_size: Whether to measure training steps on files of 224 pixels.
+        peers: Whether to set a training step beside PyTorch's, and, where a run is named, PGD on
+            its classifier beside ART's and Foolbox'.
         evaluate: Whether to measure the evaluation's attacks.
         eot: Whether to measure PGD over draws, batch and chunk sizes.
         antithetic: Whether to compare antithetic with independent draws.
@@ -52,6 +54,7 @@ class BenchmarkSettings:
     epoch: bool = False
     startup: bool = False
     real_size: bool = False
+    peers: bool = False
     evaluate: bool = False
     eot: bool = False
     antithetic: bool = False

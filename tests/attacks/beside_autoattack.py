@@ -24,8 +24,8 @@ import numpy as np
 import torch
 from autoattack import AutoAttack
 from autoattack.autopgd_base import APGDAttack
-from torch_twin import TorchTwin, images
 
+from pnil_tf.benchmark.peers.torch_twin import TorchTwin, images
 from pnil_tf.evaluation.statistics import paired_difference, wilson
 from pnil_tf.files import write_json
 from pnil_tf.runs.evaluate import settle

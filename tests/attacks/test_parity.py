@@ -26,7 +26,7 @@ RADIUS = {"linf": 0.06, "l2": 1.0}
 def both():
     """Images, labels, and one network twice: for TensorFlow and for PyTorch."""
     pytest.importorskip("torch")
-    from torch_twin import TorchTwin
+    from pnil_tf.benchmark.peers.torch_twin import TorchTwin
 
     generator = np.random.default_rng(0)
     network = keras.Sequential(
@@ -69,7 +69,8 @@ THEIRS = {
 def test_leaves_what_an_independent_implementation_leaves(both, name, norm):
     torchattacks = pytest.importorskip("torchattacks")
     import torch
-    from torch_twin import images
+
+    from pnil_tf.benchmark.peers.torch_twin import images
 
     x, y, network, twin = both
     radius = RADIUS[norm] * (2 if name == "square" else 1)  # it needs more to get anywhere

@@ -1,0 +1,71 @@
+"""A network's twin in PyTorch is the same network. Needs the extra `peers`."""
+
+import keras
+import numpy as np
+import pytest
+
+from pnil_tf.layers import PNILLayer
+from pnil_tf.models import build_model
+
+torch = pytest.importorskip("torch", reason="pip install 'pnil_tf[peers]'")
+
+from pnil_tf.benchmark.peers.torch_twin import TorchTwin, images  # noqa: E402
+
+SHAPE = (9, 12, 2)
+
+
+def network(*first, shape=SHAPE, padding="same", classes=3):
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input(shape),
+            *first,
+            layers.Conv2D(8, (4, 3), strides=(1, 2), padding=padding, activation="relu"),
+            layers.Conv2D(5, 3, padding=padding),
+            layers.Flatten(),
+            layers.Dense(16, activation="relu"),
+            layers.Dense(classes),
+        ]
+    )
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_both_give_the_same_logits(padding):
+    x = np.random.default_rng(0).uniform(size=(6, *SHAPE)).astype(np.float32)
+    twin = TorchTwin(network(PNILLayer(initial_sigma=0.3), padding=padding))
+    assert twin.differs_by(x) < 1e-5
+    with torch.no_grad():
+        twin.layers[-1].bias[0] += 1
+    assert twin.differs_by(x) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_noise_has_the_same_size():
+    layer = PNILLayer(kernel_initializer="random_normal", initial_sigma=0.3)
+    twin = TorchTwin(network(layer))
+    x = np.random.default_rng(0).uniform(size=(1, *SHAPE)).astype(np.float32)
+    torch.manual_seed(0)
+    drawn = torch.cat([twin.layers[0](images(x)) - images(x) for _ in range(4000)])
+    found = drawn.std(dim=0).movedim(0, -1).numpy()
+    np.testing.assert_allclose(found, layer.sigma(x)[0], rtol=0.06)
+
+
+def test_a_layer_without_a_twin_is_named():
+    with pytest.raises(ValueError, match="AveragePooling2D"):
+        TorchTwin(network(keras.layers.AveragePooling2D(2)))
+
+
+def test_a_residual_network_has_the_same_logits_in_training_and_inference():
+    x = np.random.default_rng(0).uniform(size=(8, 32, 32, 3)).astype(np.float32)
+    keras.utils.set_random_seed(0)
+    network = build_model("resnet11", (32, 32, 3), 10, width=4)
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.moving_mean.assign(layer.moving_mean + 0.1)
+            layer.gamma.assign(layer.gamma * 1.5)
+    twin = TorchTwin(network)
+    assert twin.differs_by(x) < 1e-5
+    expected = keras.ops.convert_to_numpy(network(x, training=True))
+    with torch.no_grad():
+        found = twin.train()(images(x)).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-4)
