@@ -56,14 +56,9 @@ def pgd_benchmark(
         the floor of the plain way, and `accuracy` that it left, the mean over the rounds.
     """
     judge = Judge(predict, AIMING_DRAWS)
-    screen = Judge(predict, SCREENING_DRAWS)
     plain = plain_pgd(predict, epsilon, steps, draws)
     ways: dict[str, Callable[[int], np.ndarray]] = {"plain loop": lambda seed: plain(x, y, seed)}
-    for name, faithful in (("faithful", True), ("default", False)):
-        settings = attack_settings("pgd", epsilon, steps=steps, draws=draws, faithful=faithful)
-        attack = build_attack(predict, settings, judge, screen)
-        ways[name] = lambda seed, attack=attack: attack.run(x, y, seed)  # type: ignore[misc]
-
+    ways |= our_pgd(predict, judge, x, y, epsilon, steps, draws)
     floors = forward_passes(predict, x.shape[1:])
     timings, left = attacked_in_turn(ways, floors, judge, x, y, epsilon, rounds, "PGD")
     rows = []
@@ -75,6 +70,26 @@ def pgd_benchmark(
         )
         rows.append({**row, "accuracy": left[name]})
     return rows
+
+
+def our_pgd(
+    predict: Predict,
+    judge: Judge,
+    x: np.ndarray,
+    y: np.ndarray,
+    epsilon: float,
+    steps: int,
+    draws: int,
+) -> dict[str, Callable[[int], np.ndarray]]:
+    """Our two ways to attack `x` by PGD, by name: from a seed to adversarial images."""
+    screen = Judge(predict, SCREENING_DRAWS)
+
+    def way(faithful: bool) -> Callable[[int], np.ndarray]:
+        settings = attack_settings("pgd", epsilon, steps=steps, draws=draws, faithful=faithful)
+        attack = build_attack(predict, settings, judge, screen)
+        return lambda seed: attack.run(x, y, seed)
+
+    return {"faithful": way(True), "default": way(False)}
 
 
 def attacked_in_turn(

@@ -25,14 +25,12 @@ import torch
 from autoattack import AutoAttack
 from autoattack.autopgd_base import APGDAttack
 
-from pnil_tf.benchmark.peers.torch_twin import TorchTwin, images
+from pnil_tf.benchmark.peers.torch_twin import PARITY, TorchTwin, images
 from pnil_tf.evaluation.statistics import paired_difference, wilson
 from pnil_tf.files import write_json
 from pnil_tf.runs.evaluate import settle
 
 NORMS = {"linf": "Linf", "l2": "L2"}
-PARITY = 1e-3
-"""The logits of the two networks may differ by this; float32 explains a hundredth of it."""
 
 JUDGED, CHOSEN = 100, 20
 """Draws that judge an image, and those that choose which attack's it keeps."""

@@ -16,15 +16,11 @@ from foolbox.criteria import Misclassification
 from torch import nn
 
 from pnil_tf.attacks.eot import Predict
-from pnil_tf.attacks.registry import attack_settings, build_attack
-from pnil_tf.benchmark.evaluate import attacked_in_turn
-from pnil_tf.benchmark.peers.torch_twin import TorchTwin, images
+from pnil_tf.benchmark.evaluate import attacked_in_turn, our_pgd
+from pnil_tf.benchmark.peers.torch_twin import PARITY, TorchTwin, images
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.judge import Judge
-from pnil_tf.evaluation.trial import AIMING_DRAWS, SCREENING_DRAWS
-
-_PARITY = 1e-3
-"""The logits of the two networks may differ by this; float32 explains a hundredth of it."""
+from pnil_tf.evaluation.trial import AIMING_DRAWS
 
 
 def attack_peers(
@@ -65,18 +61,14 @@ def attack_peers(
     except ValueError as error:
         raise UserError(f"The peers attack the same network in PyTorch. {error}") from error
     difference = twin.differs_by(x[:50])
-    if difference > _PARITY:
+    if difference > PARITY:
         raise UserError(
             "The peers attack the same network in PyTorch, and its logits differ by "
             f"{difference:.3g}. Name a run of another classifier."
         )
     averaged = _Averaged(twin, draws)
-    judge, screen = Judge(predict, AIMING_DRAWS), Judge(predict, SCREENING_DRAWS)
-    ways: dict[str, Callable[[int], np.ndarray]] = {}
-    for name, faithful in (("pnil_tf, faithful", True), ("pnil_tf", False)):
-        settings = attack_settings("pgd", epsilon, steps=steps, draws=draws, faithful=faithful)
-        attack = build_attack(predict, settings, judge, screen)
-        ways[name] = lambda seed, attack=attack: attack.run(x, y, seed)  # type: ignore[misc]
+    judge = Judge(predict, AIMING_DRAWS)
+    ways = our_pgd(predict, judge, x, y, epsilon, steps, draws)
     length = 2.0 * epsilon / steps
     ways["ART"] = _art(averaged, x, y, epsilon, length, steps)
     ways["Foolbox"] = _foolbox(averaged, x, y, epsilon, length, steps)

@@ -16,6 +16,9 @@ from pnil_tf.copying import as_graph
 from pnil_tf.keras_internals import calls_of
 from pnil_tf.layers import PNILLayer
 
+PARITY = 1e-3
+"""The logits of the two networks may differ by this; float32 explains a hundredth of it."""
+
 
 class _Noise(nn.Module):
     """What a `PNILLayer` does: noise whose log-variance is linear in the pixel."""
