@@ -8,7 +8,7 @@ on this machine at its best batch size, noise off.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,17 +23,25 @@ FORWARD, INPUT_GRADIENT, FULL_GRADIENT = 1.0, 2.0, 3.0
 
 _IMAGES = 1000
 _BATCHES = (20, 50, 100, 250, 500, 1000)
-_NAME = "forward passes, {} at once"
+_PREFIX = "forward passes, "
+_NAME = _PREFIX + "{} at once"
 
 
-def forward_passes(predict: Predict, shape: tuple[int, ...]) -> dict[str, Callable[[], None]]:
-    """Returns contenders for `alternate`: forward passes of 1,000 images at each batch size.
+def forward_passes(
+    predict: Predict,
+    shape: tuple[int, ...],
+    images: int = _IMAGES,
+    batches: Sequence[int] = _BATCHES,
+) -> dict[str, Callable[[], None]]:
+    """Returns contenders for `alternate`: forward passes of so many images at each batch size.
 
     Args:
         predict: The network, images to outputs.
         shape: Shape of one image.
+        images: How many.
+        batches: The batch sizes.
     """
-    pixels = np.random.default_rng(0).uniform(0.0, 1.0, (_IMAGES, *shape)).astype(np.float32)
+    pixels = np.random.default_rng(0).uniform(0.0, 1.0, (images, *shape)).astype(np.float32)
 
     @tf.function(reduce_retracing=True)
     def forward(images: Any) -> Any:
@@ -41,7 +49,7 @@ def forward_passes(predict: Predict, shape: tuple[int, ...]) -> dict[str, Callab
             return predict(images)
 
     def contender(batch: int) -> Callable[[], None]:
-        parts = [tf.constant(pixels[rows]) for rows in batches_of(_IMAGES, batch)]
+        parts = [tf.constant(pixels[rows]) for rows in batches_of(images, batch)]
 
         def run() -> None:
             for part in parts:
@@ -49,13 +57,13 @@ def forward_passes(predict: Predict, shape: tuple[int, ...]) -> dict[str, Callab
 
         return run
 
-    return {_NAME.format(batch): contender(batch) for batch in _BATCHES}
+    return {_NAME.format(batch): contender(batch) for batch in batches}
 
 
-def forward_rate(timings: Mapping[str, Timing]) -> float:
+def forward_rate(timings: Mapping[str, Timing], images: int = _IMAGES) -> float:
     """Returns the images a second of the best of the timed `forward_passes`."""
-    names = [_NAME.format(batch) for batch in _BATCHES]
-    return _IMAGES / min(statistics.median(timings[name].seconds) for name in names)
+    passes = [timing for name, timing in timings.items() if name.startswith(_PREFIX)]
+    return images / min(statistics.median(timing.seconds) for timing in passes)
 
 
 def floored(row: dict[str, Any], rate: float, operations: float) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +47,27 @@ def memory_benchmark(run: str) -> list[dict[str, Any]]:
             flags |= {"attacks": "pgd", "faithful": "true", "checks": "false"}
             flags["output"] = str(Path(folder) / "evaluation")
             command = [sys.executable, str(_SCRIPT), *(f"--{k}={v}" for k, v in flags.items())]
-            done = subprocess.run(run_code(_LAUNCHER, *command), stdout=subprocess.PIPE, check=True)
-        status, peak = map(int, done.stdout.split())
-        if status:
-            raise RunFailedError(
-                f"An evaluation ended with status {status}. Run it to see why: {' '.join(command)}"
-            )
-        rows.append({"images": images, "draws": draws, "peak_mib": peak / 1024})
+            peak = peak_mib("An evaluation", command)
+        rows.append({"images": images, "draws": draws, "peak_mib": peak})
         progress.advance_to(len(rows))
     progress.close(f"{len(rows)} evaluations")
     return rows
+
+
+def peak_mib(what: str, command: Sequence[str]) -> float:
+    """Runs a command, and returns the largest resident memory of its process in MiB.
+
+    Args:
+        what: What it is, for the error.
+        command: The program and its arguments.
+
+    Raises:
+        RunFailedError: If it fails.
+    """
+    done = subprocess.run(run_code(_LAUNCHER, *command), stdout=subprocess.PIPE, check=True)
+    status, peak = map(int, done.stdout.split())
+    if status:
+        raise RunFailedError(
+            f"{what} ended with status {status}. Run it to see why: {shlex.join(command)}"
+        )
+    return peak / 1024

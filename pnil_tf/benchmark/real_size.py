@@ -1,61 +1,84 @@
-"""The cost of training on files as large as photographs, and how long a step waits for them."""
+"""The cost of training and attacks on images as large as photographs, and the wait for files."""
 
 from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
+from pnil_tf.attacks.eot import EOT
+from pnil_tf.attacks.registry import attack_settings, build_attack
+from pnil_tf.benchmark.floor import (
+    FULL_GRADIENT,
+    INPUT_GRADIENT,
+    floored,
+    forward_passes,
+    forward_rate,
+)
+from pnil_tf.benchmark.memory import peak_mib
+from pnil_tf.benchmark.one_batch import CLASSES, compiled, fitting, one_batch_of
 from pnil_tf.benchmark.photographs import write_photographs
 from pnil_tf.benchmark.timing import alternate
 from pnil_tf.data import DataSettings, ImageSet, load, training_stream
+from pnil_tf.evaluation.judge import Judge
+from pnil_tf.interpreter import run_code
 from pnil_tf.layers import PNILLayer
 from pnil_tf.models import build_model
 from pnil_tf.training.model import AdversarialModel
 
 _SIDE = 224
 _NETWORK = "keras_applications:MobileNetV2"
-_TRAININGS = {"none": ("none", False), "rfgsm": ("rfgsm", False), "nfgsm": ("nfgsm", False)}
-_TRAININGS["nfgsm with PNIL"] = ("nfgsm", True)
+_EPSILON = 8 / 255
+_DRAWS = 4
+_FIT = "Keras fit"
+_TRAININGS: dict[str, tuple[str | None, bool]] = {
+    _FIT: (None, False),
+    "none": ("none", False),
+    "rfgsm": ("rfgsm", False),
+    "nfgsm": ("nfgsm", False),
+    "rfgsm with PNIL": ("rfgsm", True),
+    "nfgsm with PNIL": ("nfgsm", True),
+}
+"""By name: the attack, and whether there is a `PNILLayer`."""
+_PGD = f"PGD with EOT, {_DRAWS} draws"
 _FROM_FILES = "nfgsm with PNIL, from files"
-_CLASSES = 10
+_READING = "files alone"
+_ONE = """
+import sys
+from pnil_tf.benchmark import real_size
+real_size.once(sys.argv[1], int(sys.argv[2]))
+"""
 
 
 def real_size_benchmark(*, batch_size: int, steps: int, rounds: int) -> list[dict[str, Any]]:
-    """Times the steps of MobileNetV2 on images of 224 pixels, held in memory and read from files.
+    """Times steps of MobileNetV2 on images of 224 pixels, held in memory and read from files.
 
     Args:
         batch_size: Images per step.
-        steps: Steps per round.
+        steps: Steps per round, of training and of PGD.
         rounds: Rounds that count.
 
     Returns:
-        One row for each way to train, and one for reading files alone: images `per_second`, and
-        `ratio` to stock Keras' `fit` of the same network. That which reads from files has
-        `waiting`, the share of its time in which a step waits for its batch. Each round opens its
-        files anew, so nothing was read while others ran: the wait for the first batch counts, and
-        the share is an upper bound, the closer the more steps there are.
+        One row for each way to train, one for PGD and one for reading files alone: images
+        `per_second`, each taken through one step; `ratio` to stock Keras' `fit` of the same
+        network; the floor; and `peak_mib`, the largest resident memory of a process that does
+        nothing else, TensorFlow included. That which reads from files has `waiting`, the share of
+        its time in which a step waits for its batch. Each round opens its files anew, so nothing
+        was read while others ran: the wait for the first batch counts, and the share is an upper
+        bound, the closer the more steps there are.
+
+    Raises:
+        RunFailedError: If a process whose memory is measured fails.
     """
-    generator = np.random.default_rng(0)
-    x = generator.uniform(0.0, 1.0, (batch_size, _SIDE, _SIDE, 3)).astype(np.float32)
-    y = generator.integers(0, _CLASSES, batch_size).astype(np.int32)
-    options = tf.data.Options()
-    options.autotune.enabled = False  # its thread holds up the end of an iterator
-    one_batch = tf.data.Dataset.from_tensors((x, y)).repeat().with_options(options)
     waited: list[float] = []
-
-    def fitting(attack: str | None, pnil: bool) -> Any:
-        model = _compiled(attack, pnil)
-        return lambda: model.fit(one_batch, steps_per_epoch=steps, shuffle=False, verbose=0)
-
     with tempfile.TemporaryDirectory() as folder:
         stream = training_stream(_files(Path(folder), batch_size * steps), batch_size, 0)
-        model = _compiled("nfgsm", True)
+        model = compiled(_network("nfgsm", True))
 
         def from_files() -> None:
             begun, waiting = time.perf_counter(), 0.0
@@ -72,26 +95,74 @@ def real_size_benchmark(*, batch_size: int, steps: int, rounds: int) -> list[dic
             for _ in range(steps):
                 next(batches)
 
-        contenders = {"Keras fit": fitting(None, False)}
-        contenders |= {name: fitting(*how) for name, how in _TRAININGS.items()}
-        contenders |= {_FROM_FILES: from_files, "files alone": reading}
-        timings = alternate(contenders, batch_size * steps, rounds, "images of 224 pixels")
-    rows: list[dict[str, Any]] = [
-        {"training": name, **timing.to_json()} for name, timing in timings.items()
-    ]
-    for row in rows:
-        if row["training"] == _FROM_FILES:
-            row["waiting"] = float(np.median(waited[1:]))
+        in_memory = {name: _way(name, batch_size, steps) for name in (*_TRAININGS, _PGD)}
+        passes = forward_passes(
+            build_model(_NETWORK, _shape(), CLASSES),
+            _shape(),
+            images=batch_size,
+            batches=sorted({batch_size, max(1, batch_size // 2)}),
+        )
+        timings = alternate(
+            {**in_memory, _FROM_FILES: from_files, _READING: reading, **passes},
+            batch_size * steps,
+            rounds,
+            f"images of {_SIDE} pixels",
+        )
+    rate = forward_rate(timings, batch_size)
+    rows: list[dict[str, Any]] = []
+    for name in (*in_memory, _FROM_FILES, _READING):
+        row: dict[str, Any] = {"step": name, **timings[name].to_json()}
+        if name != _READING:
+            row = floored(row, rate, _operations(name))
+        if name in in_memory:
+            row["peak_mib"] = peak_mib(name, run_code(_ONE, name, str(batch_size)))
+        rows.append(row)
+    rows[-2]["waiting"] = float(np.median(waited[1:]))
     return rows
 
 
-def _compiled(attack: str | None, pnil: bool) -> keras.Model:
-    shape = (_SIDE, _SIDE, 3)
-    model = build_model(_NETWORK, shape, _CLASSES, pnil=PNILLayer() if pnil else None)
+def once(name: str, batch_size: int) -> None:
+    """Takes two steps of one way alone: what its process needs at most is what the way needs."""
+    _way(name, batch_size, 2)()
+
+
+def _operations(name: str) -> float:
+    """The forward passes that a step counts as."""
+    if name == _PGD:
+        return _DRAWS * INPUT_GRADIENT
+    attack, _ = _TRAININGS.get(name, ("nfgsm", True))
+    return FULL_GRADIENT + (INPUT_GRADIENT if attack not in (None, "none") else 0.0)
+
+
+def _way(name: str, batch_size: int, steps: int) -> Callable[[], Any]:
+    """So many steps on one batch in memory."""
+    x, y, stream = one_batch_of(_shape(), batch_size)
+    if name == _PGD:
+        return _pgd(x, y, steps)
+    return fitting(_network(*_TRAININGS[name]), stream, steps)
+
+
+def _pgd(x: np.ndarray, y: np.ndarray, steps: int) -> Callable[[], Any]:
+    model = build_model(_NETWORK, _shape(), CLASSES, pnil=PNILLayer())
+
+    def predict(images: Any) -> Any:
+        return model(images, training=False)
+
+    settings = attack_settings(
+        "pgd", _EPSILON, steps=steps, step_size=_EPSILON / 25, eot=EOT(_DRAWS), faithful=True
+    )
+    attack = build_attack(predict, settings, Judge(predict, 1))
+    return lambda: attack.run(x, y, 0)
+
+
+def _shape() -> tuple[int, int, int]:
+    return _SIDE, _SIDE, 3
+
+
+def _network(attack: str | None, pnil: bool) -> keras.Model:
+    model = build_model(_NETWORK, _shape(), CLASSES, pnil=PNILLayer() if pnil else None)
     if attack is not None:
-        model = AdversarialModel(model, attack, 8 / 255, validation_attack="none")
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(1e-4), loss)
+        model = AdversarialModel(model, attack, _EPSILON, validation_attack="none")
     return model
 
 
@@ -99,10 +170,10 @@ def _files(folder: Path, count: int) -> Any:
     """At least so many training files, read when they are needed."""
     generator = np.random.default_rng(0)
     small = ImageSet(
-        generator.integers(0, 256, (20 * _CLASSES, 32, 32, 3)).astype(np.uint8),
-        generator.permutation(20 * _CLASSES).astype(np.int32) % _CLASSES,
+        generator.integers(0, 256, (20 * CLASSES, 32, 32, 3)).astype(np.uint8),
+        generator.permutation(20 * CLASSES).astype(np.int32) % CLASSES,
     )
-    names = [str(label) for label in range(_CLASSES)]
+    names = [str(label) for label in range(CLASSES)]
     # Every tenth is a test file, and there must be some of each class.
-    write_photographs(folder, small, names, max(count * 10 // 9 + 1, 20 * _CLASSES), _SIDE)
+    write_photographs(folder, small, names, max(count * 10 // 9 + 1, 20 * CLASSES), _SIDE)
     return load(DataSettings(f"folder:{folder}", data_in_memory="false")).train

@@ -98,11 +98,19 @@ def test_rows_of_images_as_large_as_photographs(monkeypatch):
         return read(reader, places)
 
     monkeypatch.setattr(Reader, "images", read_slowly)
+    measured = []
+    monkeypatch.setattr(real_size, "peak_mib", lambda name, _: measured.append(name) or 7.0)
     rows = real_size.real_size_benchmark(batch_size=4, steps=2, rounds=1)
-    assert [row["training"] for row in rows] == [
-        *("Keras fit", "none", "rfgsm", "nfgsm", "nfgsm with PNIL"),
-        *("nfgsm with PNIL, from files", "files alone"),
-    ]
-    assert [row["training"] for row in rows if "waiting" in row] == [rows[5]["training"]]
-    assert 0.2 < rows[5]["waiting"] < 1  # nothing was read while others ran
-    assert rows[6]["per_second"] < 2 * 4 / 0.3
+    names = ["Keras fit", "none", "rfgsm", "nfgsm", "rfgsm with PNIL", "nfgsm with PNIL"]
+    names.append("PGD with EOT, 4 draws")
+    assert [row["step"] for row in rows] == [*names, "nfgsm with PNIL, from files", "files alone"]
+    assert [row["step"] for row in rows if "waiting" in row] == [rows[-2]["step"]]
+    assert 0.2 < rows[-2]["waiting"] < 1  # nothing was read while others ran
+    assert rows[-1]["per_second"] < 2 * 4 / 0.3
+    # A step of fit counts 3 forward passes, of rfgsm 5, a gradient of 4 draws 8, reading none.
+    floors = {row["step"]: row.get("floor_per_second") for row in rows}
+    assert floors["Keras fit"] == floors["none"]
+    assert floors["none"] / floors["rfgsm"] == pytest.approx(5 / 3)
+    assert floors["none"] / floors["PGD with EOT, 4 draws"] == pytest.approx(8 / 3)
+    assert floors["files alone"] is None
+    assert [row["step"] for row in rows if "peak_mib" in row] == measured == names

@@ -85,6 +85,7 @@ class _Averaged(nn.Module):
     def __init__(self, twin: TorchTwin, draws: int) -> None:
         super().__init__()
         self.twin, self.draws = twin, draws
+        self.eval()
 
     def forward(self, x: Any) -> Any:
         stacked = x.repeat(self.draws, *(1 for _ in x.shape[1:]))
