@@ -113,7 +113,7 @@ def _relu(layer: Any) -> nn.Module:
 def _batch_norm(layer: Any) -> nn.Module:
     if not (layer.center and layer.scale):
         raise ValueError(f"The normalization {layer.name!r} is of a kind that has no twin.")
-    twin = nn.BatchNorm2d(len(layer.gamma), layer.epsilon, 1 - layer.momentum)
+    twin = nn.BatchNorm2d(layer.gamma.shape[0], layer.epsilon, 1 - layer.momentum)
     twin.weight, twin.bias = _weights(layer.gamma), _weights(layer.beta)
     twin.running_mean = _weights(layer.moving_mean).data
     twin.running_var = _weights(layer.moving_variance).data
