@@ -85,8 +85,8 @@ def accuracy_curves(
         low, high = ([point[end] for point in points] for end in ("low", "high"))
         axes.fill_between(xs, low, high, color=colour, alpha=0.2, linewidth=0)
         values = [point["value"] for point in points]
-        stroke = "-" if number < solid else "--"
-        axes.plot(xs, values, stroke, marker="o", markersize=4, color=colour, label=name)
+        stroke = "solid" if number < solid else "dashed"
+        axes.plot(xs, values, linestyle=stroke, marker="o", markersize=4, color=colour, label=name)
     if mark is not None:
         axes.axvline(mark, color="grey", linestyle=":", linewidth=1)
     if log:
