@@ -79,6 +79,10 @@ def fab_steps(
         value, gradient = (
             tf.where(tf.math.is_finite(a), a, tf.zeros_like(a)) for a in (value, gradient)
         )
+        # Its size says nothing either, and must not overflow when it is squared.
+        peak = tf.reduce_max(tf.abs(tf.reshape(gradient, pixels)), axis=1)
+        peak = tf.where(peak > 0, peak, 1.0)
+        value, gradient = value / peak, gradient / like(peak, x)
         normal, here, origin = (tf.reshape(a, pixels) for a in (gradient, current, x))
         there = value + tf.reduce_sum(normal * (origin - here), axis=1)
         to_here = tf.reshape(to_hyperplane(here, normal, value, *edges), tf.shape(x))

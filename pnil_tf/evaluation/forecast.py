@@ -18,6 +18,7 @@ from pnil_tf.attacks.attack import Kind
 from pnil_tf.attacks.registry import attack_named
 from pnil_tf.attacks.settings import AttackSettings
 from pnil_tf.attacks.towards import MOST_PROMISING
+from pnil_tf.evaluation.jump_probe import answers as jump_answers
 from pnil_tf.evaluation.planted import MOST
 from pnil_tf.evaluation.target import Target
 from pnil_tf.evaluation.trial import SCREENING_DRAWS, Trial, piece_of_suite
@@ -35,10 +36,7 @@ _GIVEN_UP = 1 / 6
 _GRADIENT_PROBE = (3, 72)
 """Gradients and answers for each image and draw of the probe of gradients."""
 
-_JUMP_PROBE = 9
-"""Answers for each image of the probe of jumps: its own, and one after each halving."""
-
-_PLANT = (400, 16)
+_PLANT = (400, 32)
 """Answers for each planted example: those without several draws, and those for each draw."""
 
 _PLANT_DRAWS = 16
@@ -119,7 +117,7 @@ def _of_probes(trial: Trial, costs: Costs) -> dict[str, float]:
     planted = (once + drawn * (_PLANT_DRAWS if trial.target.stochastic else 1)) * costs.forward
     return {
         "check-gradients": images * each + 2 * _GRAPHS * costs.tracing,
-        "check-jumps": images * _JUMP_PROBE * costs.forward + costs.tracing,
+        "check-jumps": images * jump_answers(trial.target) * costs.forward + costs.tracing,
         "check-plant": min(images, MOST) * planted + costs.tracing,
     }
 

@@ -13,6 +13,16 @@ from pnil_tf.evaluation.trial import Trial
 
 _HALVINGS = 8
 _FROZEN_SEED = 1
+_DRAWS = 16
+"""Where the noise can be neither held nor switched off, answers are means over so many draws."""
+
+_LOOKS = 2
+"""How often both ends of the last piece are looked at there, by fresh draws."""
+
+
+def answers(target: Target) -> int:
+    """How many answers to each image the probe asks for, one draw of the noise each."""
+    return 1 + _HALVINGS if _quiet(target) else _DRAWS * (1 + _HALVINGS + 2 * _LOOKS)
 
 
 def probe_jumps(trial: Trial, images: int) -> np.ndarray | None:
@@ -28,18 +38,20 @@ def probe_jumps(trial: Trial, images: int) -> np.ndarray | None:
         images: How many of the first ones to look at.
 
     Returns:
-        `(images,)`, 0 for no change and 1 for all of it. None where the model's randomness can
-        neither be held nor switched off, or where all images are taken for one class.
+        `(images,)`, 0 for no change and 1 for all of it. None where all images are taken for one
+        class. Where the noise can be neither held nor switched off, both ends of the piece are
+        looked at twice more, and the smaller change counts, so that scatter is not taken for it.
     """
     quiet = _quiet(trial.target)
-    if quiet is None:
-        return None
-    graph = tf.function(quiet, reduce_retracing=True)
+    graph = tf.function(quiet or trial.target.predict, reduce_retracing=True)
 
     def logits(x: np.ndarray) -> np.ndarray:
-        return np.concatenate(
-            [graph(tf.constant(x[rows])).numpy() for rows in batches_of(len(x), trial.batch_size)]
-        )
+        found = []
+        for rows in batches_of(len(x), trial.batch_size):
+            images = tf.constant(x[rows])
+            draws = [graph(images).numpy() for _ in range(1 if quiet else _DRAWS)]
+            found.append(np.mean(draws, axis=0))
+        return np.concatenate(found)
 
     x = trial.x[:images]
     at_start = logits(x)
@@ -60,8 +72,13 @@ def probe_jumps(trial: Trial, images: int) -> np.ndarray | None:
         margins = np.where(same, found, margins[0]), np.where(same, margins[1], found)
         progress.advance_to(halving + 1)
     progress.close()
+    changes = [margins[0] - margins[1]]
+    if quiet is None:
+        ends = (x + share[:, None, None, None] * away for share in (before, after) * _LOOKS)
+        looks = [_margin(logits(end), classes) for end in ends]
+        changes = [at - beyond for at, beyond in zip(looks[::2], looks[1::2], strict=True)]
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.nan_to_num((margins[0] - margins[1]) / whole)
+        return np.nan_to_num(np.min(changes, axis=0) / whole)
 
 
 def _quiet(target: Target) -> Predict | None:
@@ -85,4 +102,5 @@ def _margin(logits: Any, classes: np.ndarray) -> np.ndarray:
     rows = np.arange(len(logits))
     own = logits[rows, classes]
     logits[rows, classes] = -np.inf
-    return own - logits.max(axis=1)
+    with np.errstate(invalid="ignore"):  # of infinite logits
+        return own - logits.max(axis=1)

@@ -150,7 +150,8 @@ def test_one_step_is_drawn_towards_the_original_and_back_over_the_boundary(image
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_with_noise_the_rim_of_the_ball_is_reached(images, norm):
+@pytest.mark.parametrize("scale", [1.0, 1e22])  # whose square overflows
+def test_with_noise_the_rim_of_the_ball_is_reached(images, norm, scale):
     """The boundary of the mean is near: a point just across it would fool half of the draws."""
     dual = np.abs(W).sum() if norm == "linf" else np.linalg.norm(W)
     radius = 0.1 if norm == "linf" else 0.4
@@ -160,7 +161,7 @@ def test_with_noise_the_rim_of_the_ball_is_reached(images, norm):
 
     def predict(points):
         luck = spread * rng.layer_noise(tf.shape(points)[:1], training=False)
-        return linear(W)(points) + tf.stack([tf.zeros_like(luck), luck - offset], axis=1)
+        return scale * (linear(W)(points) + tf.stack([tf.zeros_like(luck), luck - offset], axis=1))
 
     settings = attack_settings("fab_t", radius, norm=norm, draws=5, targets=1)
     moved = steps_taken(predict, settings, x, x, 2)[0].numpy()

@@ -338,7 +338,8 @@ def documented():
             f"({', '.join(f'`{name}`' for name in compared)}) is no more than a doubt where "
             "attacks with gradients may lose for want of effort: where a setting is below its "
             "floor (the second table), where none of them was run, and where they miss planted "
-            "examples although the gradients are present and right, near and far.",
+            "examples although the gradients are present and right, near and far, and no answers "
+            "jump.",
             "",
             "| finding | raised | from where on | makes the verdict | remedy |",
             "| --- | --- | --- | --- | --- |",

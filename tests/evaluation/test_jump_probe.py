@@ -62,9 +62,16 @@ def test_a_stair_takes_all_of_it_at_once_whatever_slope_it_shows(jumps):
     assert (jumps(stair()) > 0.8).all()
 
 
-def test_noise_that_follows_no_seed_tells_nothing(jumps):
+def test_noise_that_follows_no_seed_hides_no_stair_and_makes_none(jumps):
     quiet = keras.Sequential([keras.Input(SHAPE), *of().layers[1:]])
-    assert jumps(lambda x: quiet(x + tf.random.normal(tf.shape(x))), outputs="logits") is None
+    for model, sigma, least, most in ((stair(), 1e-5, 0.8, 1.5), (quiet, 0.05, -0.5, 0.2)):
+
+        def unheld(x, model=model, sigma=sigma):
+            return model(x + sigma * tf.random.normal(tf.shape(x)))
+
+        found = jumps(unheld, outputs="logits")
+        assert least < np.quantile(found, 0.1)
+        assert np.quantile(found, 0.9) < most
 
 
 def test_of_images_of_one_class_nothing_can_be_said(jumps):

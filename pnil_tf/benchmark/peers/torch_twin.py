@@ -25,7 +25,8 @@ class _Noise(nn.Module):
 
     def __init__(self, layer: Any) -> None:
         super().__init__()
-        if layer.from_context is not None or layer.sigma_floor or not layer.pixel_range.is_unit:
+        of_another_kind = layer.from_context is not None or layer.sigma_floor
+        if of_another_kind or not (layer.pixel_range.is_unit and layer.noise_at_inference):
             raise ValueError(f"The noise of {layer.name!r} is of a kind that has no twin.")
         kernel = keras.ops.zeros_like(layer.bias) if layer.kernel is None else layer.kernel
         self.kernel, self.bias = (_weights(w, (2, 0, 1)) for w in (kernel, layer.bias))
@@ -78,7 +79,8 @@ class _Flat(nn.Module):
 class _Dense(nn.Module):
     def __init__(self, layer: Any) -> None:
         super().__init__()
-        self.kernel, self.bias = _weights(layer.kernel, (1, 0)), _weights(layer.bias)
+        self.kernel = _weights(layer.kernel, (1, 0))
+        self.bias = _weights(layer.bias) if layer.use_bias else None
         self.activation = _activation(layer)
 
     def forward(self, x: Any) -> Any:
@@ -207,7 +209,7 @@ def _weights(weights: Any, order: tuple[int, ...] | None = None) -> Any:
 
 
 def _activation(layer: Any) -> Any:
-    name = layer.activation.__name__
+    name = getattr(layer.activation, "__name__", repr(layer.activation))
     if name not in ("linear", "relu"):
         raise ValueError(f"The activation {name!r} has no twin in PyTorch here.")
     return functional.relu if name == "relu" else nn.Identity()

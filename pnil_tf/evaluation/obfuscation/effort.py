@@ -141,9 +141,9 @@ def plantable(evidence: Evidence) -> Finding | None:
 
 
 def coverage(evidence: Evidence) -> Finding:
-    """Raised unless an attack with gradients, Square, and the checks were run.
+    """Raised unless an attack with gradients, Square, and all checks were run.
 
-    So it is if the curve over epsilon has one radius alone, which tells of no rise or fall.
+    A curve over epsilon of one radius alone tells of no rise or fall, and counts as left out.
     Estimates of gradients (SPSA) are no substitute for a search over scores: where gradients are
     partly masked, they go astray as well (docs/results.md: a verdict at the floors).
     """

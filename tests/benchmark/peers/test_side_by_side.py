@@ -6,8 +6,8 @@ import json
 import pytest
 from command import run
 
-there = importlib.util.find_spec("torch") and importlib.util.find_spec("art")
-without = pytest.mark.skipif(bool(there), reason="the peers are installed")
+there = all(importlib.util.find_spec(name) for name in ("torch", "art", "foolbox"))
+without = pytest.mark.skipif(there, reason="the peers are installed")
 needs_peers = pytest.mark.skipif(not there, reason="pip install 'pnil_tf[peers]'")
 
 
