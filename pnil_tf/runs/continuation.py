@@ -30,7 +30,6 @@ def continued(
     Raises:
         UserError: If one of them is another than the stored run's.
     """
-    stored = {name: settings_of(group) for name, group in stored.items()}
     free = {name: getattr(settings.data, name) for name in _WAYS_TO_IMAGES}
     groups = {
         name: type(getattr(settings, name))(**stored[name])
@@ -53,11 +52,6 @@ def continued(
                 f"another {argument('name')}."
             )
     return found
-
-
-def settings_of(group: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as they were before JSON made lists of their tuples."""
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in group.items()}
 
 
 def same_images(record: Mapping[str, Any], data: Dataset) -> bool:

@@ -26,7 +26,7 @@ from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.target import looked_at
 from pnil_tf.files import refuse_file_in_the_way, sha256_of, understood
 from pnil_tf.interruption import interruption_told
-from pnil_tf.runs.continuation import same_images, settings_of
+from pnil_tf.runs.continuation import same_images
 from pnil_tf.runs.crew import WorkerFailedError, crew_of, leave_room_on_gpus, require_crew
 from pnil_tf.runs.load import Loaded, load_model, load_source, read_run, refuse_no_model
 from pnil_tf.runs.names import CERTIFICATE, EVALUATION, RUN
@@ -285,8 +285,7 @@ def failure_told(output: str) -> Iterator[None]:
     try:
         yield
     except WorkerFailedError as error:
-        kept = f"What was finished is kept in {output}"
-        raise RunFailedError(f"{error} {kept}: {repeated_with('resume')} goes on.") from error
+        raise RunFailedError(f"{error} {_kept_in(output)}") from error
 
 
 def going_on_told(output: str) -> contextlib.AbstractContextManager[None]:
@@ -295,12 +294,13 @@ def going_on_told(output: str) -> contextlib.AbstractContextManager[None]:
     def sentence() -> str:
         if not Path(output).exists():
             return f"Interrupted before anything was finished: there is no {output}."
-        return (
-            f"Interrupted. What was finished is kept in {output}: {repeated_with('resume')} goes "
-            "on."
-        )
+        return f"Interrupted. {_kept_in(output)}"
 
     return interruption_told(sentence)
+
+
+def _kept_in(output: str) -> str:
+    return f"What was finished is kept in {output}: {repeated_with('resume')} goes on."
 
 
 def own_pixels(
@@ -348,4 +348,4 @@ def _data_settings(model: str, run: Mapping[str, Any], given: Mapping[str, Any])
         raise UserError(
             f"{model} does not say on which data it was trained: give {argument('dataset')}."
         )
-    return DataSettings(**settings_of(values))
+    return DataSettings(**values)

@@ -34,10 +34,7 @@ def run_shard(path: Path) -> None:
     job = ShardJob(path)
     try:
         task = job.task
-        values: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in task["settings"].items()
-        }
+        values: dict[str, Any] = task["settings"]
         with np.load(task["images"], allow_pickle=False) as arrays:
             images, labels = arrays["images"], arrays.get("labels")
         model, shard = load_model(task["model"]).model, Shard(task["number"], task["of"])

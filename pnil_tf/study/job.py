@@ -87,17 +87,13 @@ def training_settings(job: Job, folder: Path, data_dir: str | None) -> TrainSett
 
 
 def _evaluate(folder: JobFolder, evaluation: Evaluation) -> None:
-    options = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in evaluation.options.items()
-    }
     evaluate_saved(
         str(folder.run),
         epsilon=evaluation.epsilon,
         output=str(folder.evaluation(evaluation.name)),
         resume=True,
         data={"data_dir": folder.read()["data_dir"]},
-        options=options,
+        options=evaluation.options,
     )
 
 
