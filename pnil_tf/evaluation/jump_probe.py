@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import tensorflow as tf
 
+from pnil_tf.attacks.losses import margin
 from pnil_tf.batching import batches_of
 from pnil_tf.evaluation.target import Predict, Target
 from pnil_tf.evaluation.trial import Trial
 
 _HALVINGS = 8
-_FROZEN_SEED = 1
 _DRAWS = 16
 """Where the noise can be neither held nor switched off, answers are means over so many draws."""
 
@@ -55,18 +53,26 @@ def probe_jumps(trial: Trial, images: int) -> np.ndarray | None:
 
     x = trial.x[:images]
     at_start = logits(x)
-    classes = at_start.argmax(axis=1)
-    others = _another_class(classes)
+    classes = tf.argmax(at_start, axis=1, output_type=tf.int32)
+    others = _another_class(classes.numpy())
     if others is None:
         return None
     away = x[others] - x
-    whole = _margin(at_start, classes) - _margin(at_start[others], classes)
+
+    def ahead(answers: np.ndarray) -> np.ndarray:
+        """By how much the classes of the starts are ahead of all others."""
+        return -margin(classes, tf.constant(answers)).numpy()
+
+    def along(share: np.ndarray) -> np.ndarray:
+        return ahead(logits(x + share[:, None, None, None] * away))
+
     before, after = np.zeros(len(x), np.float32), np.ones(len(x), np.float32)
-    margins = _margin(at_start, classes), _margin(at_start[others], classes)
+    margins = ahead(at_start), ahead(at_start[others])
+    whole = margins[0] - margins[1]
     progress = trial.stages.begin("check-jumps", _HALVINGS, "halving")
     for halving in range(_HALVINGS):
         middle = (before + after) / 2
-        found = _margin(logits(x + middle[:, None, None, None] * away), classes)
+        found = along(middle)
         same = found > 0
         before, after = np.where(same, middle, before), np.where(same, after, middle)
         margins = np.where(same, found, margins[0]), np.where(same, margins[1], found)
@@ -74,9 +80,7 @@ def probe_jumps(trial: Trial, images: int) -> np.ndarray | None:
     progress.close()
     changes = [margins[0] - margins[1]]
     if quiet is None:
-        ends = (x + share[:, None, None, None] * away for share in (before, after) * _LOOKS)
-        looks = [_margin(logits(end), classes) for end in ends]
-        changes = [at - beyond for at, beyond in zip(looks[::2], looks[1::2], strict=True)]
+        changes = [along(before) - along(after) for _ in range(_LOOKS)]
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.nan_to_num(np.min(changes, axis=0) / whole)
 
@@ -85,7 +89,7 @@ def _quiet(target: Target) -> Predict | None:
     if not target.stochastic:
         return target.predict
     if target.held:
-        return target.frozen(_FROZEN_SEED)
+        return target.frozen()
     return target.noise_free() if target.silent else None
 
 
@@ -94,13 +98,3 @@ def _another_class(classes: np.ndarray) -> np.ndarray | None:
     n = len(classes)
     different = classes[(np.arange(n)[:, None] + np.arange(n)) % n] != classes[:, None]
     return (np.arange(n) + different.argmax(axis=1)) % n if different.any() else None
-
-
-def _margin(logits: Any, classes: np.ndarray) -> np.ndarray:
-    """By how much the logit of the given classes is ahead of all others."""
-    logits = np.array(logits, np.float64)
-    rows = np.arange(len(logits))
-    own = logits[rows, classes]
-    logits[rows, classes] = -np.inf
-    with np.errstate(invalid="ignore"):  # of infinite logits
-        return own - logits.max(axis=1)

@@ -36,7 +36,6 @@ from pnil_tf.evaluation.trial import Outcome, Trial
 _EOT_DRAWS = (1, 2, 5, 10, 20, 50, 100)
 _EPSILON_MULTIPLES = (0.25, 0.5, 1.0, 1.5, 2.0)
 _ENOUGH_DRAWS = 10
-_FROZEN_SEED = 1
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -374,7 +373,7 @@ def _cells(trial: Trial, with_noise: Outcome, images: int) -> NoiseCells | None:
             "without_without": off.attack("check-noise-off", plain, images).share,
         }
     if target.held:
-        one = target.frozen(_FROZEN_SEED)
+        one = target.frozen()
         known = _before(trial, one)
         found |= {
             "clean_frozen": _right(known, trial.x[:images]),

@@ -89,7 +89,7 @@ class Target:
         """The same model with the noise of its PNIL layers and of Keras' own switched off."""
         return _noise_free(self.classifier, self.predict)
 
-    def frozen(self, seed: int) -> Predict:
+    def frozen(self, seed: int = 1) -> Predict:
         """The same model with its noise frozen to one draw, which all images share."""
         if not self.noise_is_ours:
             return one_draw(self.predict, seed, self.num_classes)

@@ -9,6 +9,7 @@ only if it is larger than its tolerance and its 95 % interval excludes zero.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
 
 from pnil_tf.attacks.attack import Kind
 from pnil_tf.attacks.registry import attacks_of_kind
@@ -21,7 +22,9 @@ from pnil_tf.evaluation.obfuscation.guessing import GUESSING_CHECKS
 from pnil_tf.evaluation.obfuscation.noise import NOISE_CHECKS, frozen, noise_free
 from pnil_tf.evaluation.obfuscation.strength import STRENGTH_CHECKS
 
-CHECKS = (
+_Check = Callable[[Evidence], Finding | None]
+
+CHECKS: tuple[_Check, ...] = (
     *GUESSING_CHECKS,
     *STRENGTH_CHECKS,
     *GRADIENT_CHECKS,
@@ -41,28 +44,26 @@ def run_checks(evidence: Evidence) -> list[Finding]:
     An attack too weak for a verdict proves nothing by losing to another: a comparison of attacks
     is then no more than a doubt.
     """
-    weak = _too_weak_to_compare(evidence)
-    findings = []
-    for check in CHECKS:
-        finding = check(evidence)
-        if finding is None:
-            continue
-        if weak and check in COMPARISONS and finding.weight is Weight.HIDES:
-            finding = dataclasses.replace(finding, weight=Weight.DOUBT)
-        findings.append(finding)
-    return findings
+    found = {check: check(evidence) for check in CHECKS}
+    if _too_weak_to_compare(evidence, found):
+        for check in COMPARISONS:
+            finding = found[check]
+            if finding is not None and finding.weight is Weight.HIDES:
+                found[check] = dataclasses.replace(finding, weight=Weight.DOUBT)
+    return [finding for finding in found.values() if finding is not None]
 
 
-def _too_weak_to_compare(evidence: Evidence) -> bool:
+def _too_weak_to_compare(evidence: Evidence, found: Mapping[_Check, Finding | None]) -> bool:
     """Whether the attacks with gradients may lose for want of effort.
 
     So they may where a setting is below its floor, where none of them was run, and where they miss
     planted examples although the gradients are those of the function, over long moves, too.
     """
-    if not too_weak(evidence).passed or evidence.strongest(attacks_of_kind(Kind.GRADIENT)) is None:
+
+    def fails(check: _Check) -> bool:
+        finding = found[check]
+        return finding is not None and not finding.passed
+
+    if fails(too_weak) or evidence.strongest(attacks_of_kind(Kind.GRADIENT)) is None:
         return True
-    found = planted_found(evidence)
-    if found is None or found.passed:
-        return False
-    of_gradients = [check(evidence) for check in (absent, direction, far, jumps)]
-    return all(finding is None or finding.passed for finding in of_gradients)
+    return fails(planted_found) and not any(map(fails, (absent, direction, far, jumps)))

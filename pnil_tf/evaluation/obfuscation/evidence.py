@@ -129,7 +129,7 @@ class Evidence:
         stronger: Share under those, by what was made stronger.
         gradients: Input gradients.
         jumps: `(n,)`, how much of the change from class to class the model takes at one bound, see
-            `probe_jumps`; None where its randomness forbids to tell.
+            `probe_jumps`; None without checks, or where all images are taken for one class.
         planted: Planted adversarial examples, or why there are none; None without checks, or
             without an attack that follows gradients to search for them.
         cells: Attacks on copies of the model without noise, or with one draw of it; None where
