@@ -327,17 +327,18 @@ def _attacked(
     task: _Task, settings: CertificateSettings, evaluations: Sequence[Path], must_fit: bool
 ) -> list[Attacked]:
     """What the attacks left in each evaluation, without those that do not fit and need not."""
+    there = [one for one in evaluations if must_fit or (one / EVALUATED).is_file()]
+    if not there:
+        return []
+    subject = Subject(task.identity, digests_of(task.x), task.y, settings.norm)
     found = []
-    for evaluation in evaluations:
-        if not (must_fit or (evaluation / EVALUATED).is_file()):
-            continue
+    for evaluation in there:
         try:
             if not task.identity["labels"]:
                 raise UserError(
                     f"The evaluation in {evaluation} does not fit a certificate without labels. "
                     "Give the labels, or no evaluation."
                 )
-            subject = Subject(task.identity, digests_of(task.x), task.y, settings.norm)
             found.append(attacked_in(evaluation, subject))
         except UserError as error:
             if must_fit:

@@ -85,6 +85,7 @@ class _Averaged(nn.Module):
     def __init__(self, twin: TorchTwin, draws: int) -> None:
         super().__init__()
         self.twin, self.draws = twin, draws
+        self.classes = twin.model[0].output_shape[-1]
         self.eval()
 
     def forward(self, x: Any) -> Any:
@@ -101,7 +102,7 @@ def _art(
         averaged,
         loss=nn.NLLLoss(),
         input_shape=pixels.shape[1:],
-        nb_classes=len(_probabilities(averaged, pixels[:1])[0]),
+        nb_classes=averaged.classes,
         clip_values=(0.0, 1.0),
         device_type="cpu",
     )
@@ -122,11 +123,6 @@ def _art(
         return np.moveaxis(attack.generate(pixels, y), 1, -1)
 
     return run
-
-
-def _probabilities(averaged: _Averaged, pixels: np.ndarray) -> Any:
-    with torch.no_grad():
-        return averaged(torch.tensor(pixels))
 
 
 class _FoolboxPGD(LinfProjectedGradientDescentAttack):
