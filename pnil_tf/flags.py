@@ -263,7 +263,7 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         "pnil_penalty": (
             _parsed(_NUMBER),
             "Weight in the loss of log D, the noise's sensitivity, for certificates: 0.2, say. "
-            "Needs --nopnil_kernel.",
+            "Needs --nopnil_kernel, and --norm=linf.",
         ),
         "pnil_trainable": (_BOOLEAN, "Learn the noise; otherwise it stays as it starts."),
         "pnil_log_variance": (

@@ -69,6 +69,7 @@ def test_epsilon_refuses_what_is_no_number(text):
         "--pnil_sigma=-1",
         "--pnil_log_variance=conv --nopnil_kernel",
         "--pnil_penalty=0.2",
+        "--pnil_penalty=0.2 --nopnil_kernel --norm=l2 --epsilon=0.5",
         "--clean_weight=1.5",
         "--seed=-1",
         "--name=a/b",

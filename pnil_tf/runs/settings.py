@@ -102,6 +102,13 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         check_types(self)
+        require(
+            not (self.model.pnil_penalty and self.attack.norm == "l2"),
+            f"{argument('pnil_penalty')} is about robustness in l_inf: in l_2 the least of the "
+            "noise alone decides what can be proved. Received: "
+            f"{argument('pnil_penalty', self.model.pnil_penalty)} with {argument('norm', 'l2')}. "
+            f"Leave it out; {argument('pnil_trainable', False)} keeps the noise at one size.",
+        )
         dataset = self.data.dataset
         if not (self.run.resume and self.run.name):  # that run's radius is not known yet
             self.require_radius()
