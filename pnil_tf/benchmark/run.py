@@ -68,6 +68,16 @@ def run_benchmarks(settings: BenchmarkSettings) -> dict[str, Any]:
 
 def _measured(settings: BenchmarkSettings, results: dict[str, Any]) -> Iterator[tuple[str, Rows]]:
     """Measures what is asked for, one after another; notes in `results` what was attacked."""
+    # These start processes, which need a GPU's memory: before this one computes, and keeps it.
+    if settings.startup:
+        yield "startup", startup_benchmark(settings.rounds)
+    if settings.memory:
+        yield "memory", memory_benchmark(str(settings.benchmark_run))
+    if settings.real_size:
+        rows = real_size_benchmark(
+            batch_size=settings.batch_size, steps=settings.steps, rounds=settings.rounds
+        )
+        yield "real_size", rows
     of_steps = (
         ("train", settings.train, train_benchmark),
         ("precision", settings.precision, precision_benchmark),
@@ -88,15 +98,6 @@ def _measured(settings: BenchmarkSettings, results: dict[str, Any]) -> Iterator[
             width=settings.benchmark_width, batch_size=settings.batch_size, rounds=settings.rounds
         )
         yield "epoch", rows
-    if settings.startup:
-        yield "startup", startup_benchmark(settings.rounds)
-    if settings.real_size:
-        rows = real_size_benchmark(
-            batch_size=settings.batch_size, steps=settings.steps, rounds=settings.rounds
-        )
-        yield "real_size", rows
-    if settings.memory:
-        yield "memory", memory_benchmark(str(settings.benchmark_run))
     with_peers = settings.peers and settings.benchmark_run
     if with_peers or any(getattr(settings, name) for name in ATTACKS):
         saved, target, x, y = _attacked(settings)

@@ -1,13 +1,15 @@
 """The benchmarks of training and of start-up run, and count what they say."""
 
+import functools
 import time
 
 import keras
 import pytest
 
-from pnil_tf.benchmark import epoch, memory, precision, real_size, startup
+from pnil_tf.benchmark import epoch, memory, precision, real_size, run, startup
 from pnil_tf.benchmark.epoch import epoch_benchmark
 from pnil_tf.benchmark.memory import memory_benchmark
+from pnil_tf.benchmark.settings import BenchmarkSettings
 from pnil_tf.benchmark.startup import first_step, startup_benchmark
 from pnil_tf.benchmark.table import markdown
 from pnil_tf.benchmark.train import train_benchmark
@@ -88,6 +90,19 @@ def test_an_evaluation_that_fails_is_named(monkeypatch, tmp_path):
         memory_benchmark("runs/x")
 
 
+def test_what_starts_processes_is_measured_before_this_one_computes(monkeypatch):
+    called = []
+    for name in ("startup", "memory", "real_size", "epoch", "train"):
+        benchmark = functools.partial(
+            lambda called_as, *_, **__: called.append(called_as) or [], name
+        )
+        monkeypatch.setattr(run, f"{name}_benchmark", benchmark)
+    asked = dict.fromkeys(("train", "epoch", "startup", "real_size", "memory"), True)
+    results = run.run_benchmarks(BenchmarkSettings(**asked, benchmark_run="runs/x"))
+    assert called == ["startup", "memory", "real_size", "train", "epoch"]
+    assert set(called) <= set(results)
+
+
 def test_rows_of_images_as_large_as_photographs(monkeypatch):
     monkeypatch.setattr(real_size, "_SIDE", 32)
     monkeypatch.setattr(real_size, "_NETWORK", "small_cnn")
@@ -100,6 +115,13 @@ def test_rows_of_images_as_large_as_photographs(monkeypatch):
     monkeypatch.setattr(Reader, "images", read_slowly)
     measured = []
     monkeypatch.setattr(real_size, "peak_mib", lambda name, _: measured.append(name) or 7.0)
+    one_batch_of = real_size.one_batch_of
+
+    def computed_after_the_processes(*how):
+        assert len(measured) == 7  # this process now takes a GPU's memory and keeps it
+        return one_batch_of(*how)
+
+    monkeypatch.setattr(real_size, "one_batch_of", computed_after_the_processes)
     rows = real_size.real_size_benchmark(batch_size=4, steps=2, rounds=1)
     names = ["Keras fit", "none", "rfgsm", "nfgsm", "rfgsm with PNIL", "nfgsm with PNIL"]
     names.append("PGD with EOT, 4 draws")

@@ -16,7 +16,9 @@ _PACKAGES = ("torch", "torch._dynamo", "foolbox", "art")
 def import_peers() -> dict[str, str]:
     """Imports the peers' packages; a command calls it before it imports TensorFlow.
 
-    PyTorch gets as many threads as TensorFlow takes unasked: one for each core.
+    PyTorch computes on the processor, with as many threads as TensorFlow takes unasked: one for
+    each core. So that ours does not take a GPU beside it, GPUs are hidden from this process and
+    from those that it starts.
 
     Returns:
         The version of each.
@@ -24,6 +26,7 @@ def import_peers() -> dict[str, str]:
     Raises:
         UserError: If one of them is missing.
     """
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     versions = {}
     for package in _PACKAGES:
         try:

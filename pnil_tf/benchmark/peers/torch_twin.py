@@ -90,6 +90,8 @@ class _Dense(nn.Module):
 class _Mean(nn.Module):
     def __init__(self, layer: Any) -> None:
         super().__init__()
+        if layer.keepdims:
+            raise ValueError(f"The mean {layer.name!r} is of a kind that has no twin.")
 
     def forward(self, x: Any) -> Any:
         return x.mean((2, 3))
@@ -113,9 +115,11 @@ def _relu(layer: Any) -> nn.Module:
 
 
 def _batch_norm(layer: Any) -> nn.Module:
-    if not (layer.center and layer.scale):
+    axes = layer.input_spec.ndim
+    kind = {2: nn.BatchNorm1d, 4: nn.BatchNorm2d}.get(axes)
+    if kind is None or layer.axis not in (-1, axes - 1) or not (layer.center and layer.scale):
         raise ValueError(f"The normalization {layer.name!r} is of a kind that has no twin.")
-    twin = nn.BatchNorm2d(layer.gamma.shape[0], layer.epsilon, 1 - layer.momentum)
+    twin = kind(layer.gamma.shape[0], layer.epsilon, 1 - layer.momentum)
     twin.weight, twin.bias = _weights(layer.gamma), _weights(layer.beta)
     twin.running_mean = _weights(layer.moving_mean).data
     twin.running_var = _weights(layer.moving_variance).data
@@ -161,6 +165,11 @@ class TorchTwin(nn.Module):
                 continue
             if type(operation) not in _TWINS:
                 raise ValueError(f"{type(operation).__name__} has no twin in PyTorch here.")
+            if isinstance(operation, keras.layers.Dense) and len(taken[0].shape) != 2:
+                raise ValueError(
+                    f"The dense layer {operation.name!r}, which takes images, has no twin in "
+                    "PyTorch here. Put a Flatten layer or a mean before it."
+                )
             self.layers.append(_TWINS[type(operation)](operation))
             self._taken.append([known.index(id(tensor)) for tensor in taken])
             known.append(id(made[0]))

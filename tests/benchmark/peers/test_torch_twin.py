@@ -50,9 +50,39 @@ def test_the_noise_has_the_same_size():
     np.testing.assert_allclose(found, layer.sigma(x)[0], rtol=0.06)
 
 
-def test_a_layer_without_a_twin_is_named():
-    with pytest.raises(ValueError, match="AveragePooling2D"):
-        TorchTwin(network(keras.layers.AveragePooling2D(2)))
+@pytest.mark.parametrize(
+    ("layers", "match"),
+    [
+        ([keras.layers.AveragePooling2D(2), keras.layers.Flatten()], "AveragePooling2D"),
+        ([keras.layers.Dense(4, name="mixing"), keras.layers.Flatten()], "'mixing', which takes"),
+        ([keras.layers.BatchNormalization(1, name="rows"), keras.layers.Flatten()], "'rows'"),
+        (
+            [
+                keras.layers.GlobalAveragePooling2D(keepdims=True, name="kept"),
+                keras.layers.Conv2D(3, 1),
+                keras.layers.Flatten(),
+            ],
+            "'kept'",
+        ),
+    ],
+)
+def test_a_layer_without_a_twin_is_named(layers, match):
+    with pytest.raises(ValueError, match=match):
+        TorchTwin(keras.Sequential([keras.Input(SHAPE), *layers, keras.layers.Dense(3)]))
+
+
+def test_batch_normalization_behind_a_dense_layer_has_the_same_logits_in_both_modes():
+    x = np.random.default_rng(0).uniform(size=(8, *SHAPE)).astype(np.float32)
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Dense(6, "relu"), keras.layers.BatchNormalization(epsilon=0.1)]
+    ends = [keras.layers.Flatten(), *layers, keras.layers.Dense(3)]
+    both = keras.Sequential([keras.Input(SHAPE), *ends])
+    layers[1].moving_mean.assign(layers[1].moving_mean + 0.1)
+    twin = TorchTwin(both)
+    assert twin.differs_by(x) < 1e-5
+    with torch.no_grad():
+        found = twin.train()(images(x)).numpy()
+    np.testing.assert_allclose(found, both(x, training=True), atol=1e-4)
 
 
 def test_a_residual_network_has_the_same_logits_in_training_and_inference():
