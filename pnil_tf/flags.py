@@ -210,9 +210,9 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         "image_size": (_parsed(_SIZE), "Resize every image, for example 32 or 96x128."),
         "data_in_memory": (
             _switch,
-            "Hold a folder's images in memory; false reads them from their files whenever they are "
-            "needed (needs the extra streaming), auto does so where memory cannot hold them. The "
-            "figures are the same.",
+            "Hold the images of a folder, or of a set prepared as array_record, in memory; false "
+            "reads them from their files whenever they are needed (needs the extra streaming), "
+            "auto does so where memory cannot hold them. The figures are the same.",
         ),
         "skip_damaged": (
             _BOOLEAN,

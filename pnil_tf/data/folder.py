@@ -11,11 +11,11 @@ import numpy as np
 
 from pnil_tf.data import layout, memory, pictures
 from pnil_tf.data.digests import digest
-from pnil_tf.data.grain_stream import grain_is_there, require_grain
-from pnil_tf.data.image_files import THREADS, ImageFiles, Reader, fitted
+from pnil_tf.data.grain_stream import held_in_memory, require_grain
+from pnil_tf.data.image_files import THREADS, FileReader, ImageFiles, fitted
 from pnil_tf.data.image_set import ImageSet
 from pnil_tf.data.looked_through import LookedThrough, Seen
-from pnil_tf.data.types import Images, SourceData
+from pnil_tf.data.types import READ_WHEN_NEEDED, Images, SourceData
 from pnil_tf.errors import UserError, argument
 from pnil_tf.progress import Progress
 
@@ -70,12 +70,12 @@ def load(
             "Remove or shrink them.",
         )
         shape = (*size, 1 if all(header.grey for header in headers.values()) else 3)
-        if _in_memory(given, len(headers), shape, data_in_memory):
+        if held_in_memory(f"folder:{given}", len(headers), shape, data_in_memory):
             images, traits = _read(look, shape)
             how: tuple[str, ...] = ()
         else:
             images, traits = _looked_through(look, shape)
-            how = ("images are read from their files whenever they are needed",)
+            how = (READ_WHEN_NEEDED,)
     _check_depth(traits, given)
     sets = _by_split(found, images)
     return SourceData(
@@ -87,19 +87,6 @@ def load(
         left_out=found.left_out(),
         remarks=(*_remarks(found, traits), *how),
     )
-
-
-def _in_memory(given: str, count: int, shape: tuple[int, int, int], wanted: str) -> bool:
-    """Whether the images are to be held in memory."""
-    if wanted == "false" or (
-        wanted == "auto" and grain_is_there() and not memory.fits(count, shape)
-    ):
-        return False
-    advice = "let " + argument("data_in_memory", "auto") + " read them from their files"
-    if not grain_is_there():
-        advice += ", for which pip install 'pnil_tf[streaming]' is needed"
-    memory.check_fits(f"folder:{given}", count, shape, advice=advice)
-    return True
 
 
 def _read(look: _Look, shape: tuple[int, int, int]) -> tuple[Images, list[pictures.Traits]]:
@@ -137,7 +124,7 @@ def _looked_through(
     seen = look.at_each(read, "looking through the images")
     places = list(seen)
     known.keep({paths[place]: found for place, found in seen.items()})
-    reader = Reader(
+    reader = FileReader(
         [paths[place] for place in places],
         [look.found.shown(paths[place]) for place in places],
         labels[places],

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from pnil_tf.data import pictures
+from pnil_tf.data import memory, pictures
 from pnil_tf.data.image_files import THREADS, ImageFiles
 from pnil_tf.errors import UserError, argument
 from pnil_tf.logs import errors_only
@@ -37,6 +37,30 @@ def require_grain() -> None:
             f"{argument('data_in_memory', False)} reads images from files by Grain, which is not "
             "installed. Install it by pip install 'pnil_tf[streaming]'."
         )
+
+
+def held_in_memory(name: str, count: int, shape: tuple[int, int, int], wanted: str) -> bool:
+    """Whether images are to be held in memory, or read from their files as they are needed.
+
+    Args:
+        name: of the data set, for messages.
+        count: how many images there are in all splits that are read.
+        shape: `(height, width, channels)` of each.
+        wanted: one of `IN_MEMORY`; see `DataSettings`.
+
+    Raises:
+        UserError: if memory should hold more than it can, or Grain is needed and is not there.
+    """
+    if wanted == "false":
+        require_grain()
+        return False
+    if wanted == "auto" and grain_is_there() and not memory.fits(count, shape):
+        return False
+    advice = "let " + argument("data_in_memory", "auto") + " read them from their files"
+    if not grain_is_there():
+        advice += ", for which pip install 'pnil_tf[streaming]' is needed"
+    memory.check_fits(name, count, shape, advice=advice)
+    return True
 
 
 def file_batches(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import os
 from collections.abc import Sequence
@@ -19,28 +20,36 @@ from pnil_tf.errors import RunFailedError, UserError
 THREADS = min(4, os.cpu_count() or 1)
 
 
-@dataclasses.dataclass
-class Reader:
-    """Decodes image files, as they were when they were looked through.
+class Reader(abc.ABC):
+    """Decodes images whenever they are needed, as they were when they were looked through.
 
     Attributes:
-        paths: the files.
-        names: what messages call them.
         labels: int32 `(n,)`, class indices from 0.
         digests: of each image and its label, see `digests.digest`.
         image_shape: `(height, width, channels)` that each is brought to.
         failure: why an image could not be read, since TensorFlow forgets what an error was.
     """
 
-    paths: Sequence[Path]
-    names: Sequence[str]
-    labels: np.ndarray
-    digests: np.ndarray
-    image_shape: tuple[int, int, int]
-    failure: str | None = None
+    def __init__(
+        self, labels: np.ndarray, digests: np.ndarray, image_shape: tuple[int, int, int]
+    ) -> None:
+        self.labels, self.digests, self.image_shape = labels, digests, image_shape
+        self.failure: str | None = None
+
+    @abc.abstractmethod
+    def decode(self, place: int) -> np.ndarray:
+        """One image, uint8 of any size.
+
+        Raises:
+            UnusableImageError: if it cannot be read.
+        """
+
+    @abc.abstractmethod
+    def name(self, place: int) -> str:
+        """What messages call one image."""
 
     def images(self, places: np.ndarray) -> np.ndarray:
-        """The images of some files, uint8 `(n, height, width, channels)`.
+        """Some of the images, uint8 `(n, height, width, channels)`.
 
         Raises:
             RunFailedError: if one is gone, or no longer what it was.
@@ -52,7 +61,7 @@ class Reader:
 
     def _image(self, place: int) -> np.ndarray:
         try:
-            image = fitted(pictures.decode(self.paths[place])[0], self.image_shape)
+            image = fitted(self.decode(place), self.image_shape)
         except pictures.UnusableImageError as error:
             raise self._failed(place, str(error)) from error
         if digest(image, self.labels[place]) != self.digests[place]:
@@ -61,10 +70,39 @@ class Reader:
 
     def _failed(self, place: int, why: str) -> RunFailedError:
         self.failure = (
-            f"{self.names[place]} {why}. It was a good image when the folder was looked through. "
+            f"{self.name(place)} {why}. It was a good image when all were looked through. "
             "Bring it back as it was, and go on."
         )
         return RunFailedError(self.failure)
+
+
+class FileReader(Reader):
+    """Decodes image files.
+
+    Args:
+        paths: the files.
+        names: what messages call them.
+        labels, digests, image_shape: of `Reader`.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        names: Sequence[str],
+        labels: np.ndarray,
+        digests: np.ndarray,
+        image_shape: tuple[int, int, int],
+    ) -> None:
+        super().__init__(labels, digests, image_shape)
+        self._paths, self._names = paths, names
+
+    def decode(self, place: int) -> np.ndarray:
+        """The image of one file, as it is shown."""
+        return pictures.decode(self._paths[place])[0]
+
+    def name(self, place: int) -> str:
+        """The file, within its folder."""
+        return self._names[place]
 
 
 def fitted(pixels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
@@ -79,8 +117,8 @@ class ImageFiles:
     """Labelled images in files; to be used like an `ImageSet`.
 
     Attributes:
-        reader: decodes the files.
-        places: int64 `(n,)`, which of the reader's files, in which order.
+        reader: decodes them.
+        places: int64 `(n,)`, which of the reader's images, in which order.
     """
 
     reader: Reader

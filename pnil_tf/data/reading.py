@@ -1,4 +1,4 @@
-"""From the builders of TensorFlow Datasets to arrays in memory."""
+"""From the builders of TensorFlow Datasets to labelled images."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from pnil_tf.data import memory
+from pnil_tf.data import memory, records
+from pnil_tf.data.grain_stream import held_in_memory
+from pnil_tf.data.image_files import ImageFiles
 from pnil_tf.data.image_set import ImageSet
 from pnil_tf.data.resizing import resize
-from pnil_tf.data.types import SourceData
-from pnil_tf.errors import UserError, reason
+from pnil_tf.data.types import READ_WHEN_NEEDED, Images, SourceData
+from pnil_tf.errors import UserError, argument, reason
 
 TRAIN = "train"
 # In the order of preference: several sets publish their test images without labels.
@@ -20,7 +22,13 @@ TEST_SPLITS = ("test", "validation")
 _BATCH = 512
 
 
-def read(name: str, builder: Any, image_size: tuple[int, int] | None, detail: str) -> SourceData:
+def read(
+    name: str,
+    builder: Any,
+    image_size: tuple[int, int] | None,
+    detail: str,
+    data_in_memory: str = "auto",
+) -> SourceData:
     """Read the training and test images of a prepared data set.
 
     Args:
@@ -28,13 +36,15 @@ def read(name: str, builder: Any, image_size: tuple[int, int] | None, detail: st
         builder: a prepared `tfds.core.DatasetBuilder`.
         image_size: `(height, width)` to resize to, or None to keep the images as they are.
         detail: one phrase on where the images came from.
+        data_in_memory: one of `IN_MEMORY`; see `DataSettings`.
 
     Returns:
         The split `train`, and the first labelled one of `TEST_SPLITS`, if any.
 
     Raises:
         UserError: if this is no image classification set, its images have several sizes and no
-            size is asked for, its files are damaged, or memory is too small.
+            size is asked for, its files are damaged, memory is too small, or images are to stay in
+            files that cannot be read in any order.
     """
     image_key, label_key = _keys(name, builder.info)
     splits = builder.info.splits
@@ -46,24 +56,53 @@ def read(name: str, builder: Any, image_size: tuple[int, int] | None, detail: st
     candidates = [split for split in TEST_SPLITS if split in splits and splits[split].num_examples]
     shape = _image_shape(name, builder.info.features[image_key], image_size)
     images = sum(splits[split].num_examples for split in [TRAIN, *candidates[:1]])
-    memory.check_fits(name, images, shape)
+    in_any_order = records.are_stored(builder)
+    if in_any_order:
+        in_memory = held_in_memory(f"'{name}'", images, shape, data_in_memory)
+    else:
+        in_memory = True
+        _refuse_to_stream(name, data_in_memory)
+        memory.check_fits(name, images, shape, advice=f"prepare it by {records.HOW}")
 
-    def read_split(split: str) -> tuple[np.ndarray, np.ndarray]:
-        return _read_split(name, builder, split, image_key, label_key, shape)
+    def read_split(split: str) -> Images | None:
+        """Its images, or None if they have no labels."""
+        classes = builder.info.features[label_key].num_classes
+        if in_any_order:
+            stored = records.Records(name, builder, split, image_key, label_key)
+            pixels, labels, digests = stored.read_all(shape, in_memory)
+        else:
+            pixels, labels = _read_split(name, builder, split, image_key, label_key, shape)
+        if labels.max(initial=0) >= classes:
+            raise UserError(
+                f"The {split} labels of '{name}' go up to {labels.max()}, but it has {classes} "
+                "classes. Prepare the data set again."
+            )
+        if split != TRAIN and labels.min() < 0:
+            return None
+        if pixels is None:
+            reader = records.RecordReader(stored, labels, digests, shape)
+            return ImageFiles(reader, np.arange(len(labels)))
+        return ImageSet(pixels, labels)
 
-    train_images, train_labels = read_split(TRAIN)
-    test = None
-    for split in candidates:
-        test_images, test_labels = read_split(split)
-        if test_labels.min() >= 0:
-            test = ImageSet(test_images, test_labels)
-            break
+    train = read_split(TRAIN)
+    assert train is not None
+    tests = (read_split(split) for split in candidates)
     return SourceData(
-        train=ImageSet(train_images, train_labels),
-        test=test,
+        train=train,
+        test=next((images for images in tests if images is not None), None),
         class_names=tuple(builder.info.features[label_key].names),
         detail=detail,
+        remarks=() if in_memory else (READ_WHEN_NEEDED,),
     )
+
+
+def _refuse_to_stream(name: str, data_in_memory: str) -> None:
+    if data_in_memory == "false":
+        raise UserError(
+            f"The images of '{name}' are prepared as records that cannot be read in any order. "
+            f"Received: {argument('data_in_memory', data_in_memory)}. Prepare the data set by "
+            f"{records.HOW}, or leave it out."
+        )
 
 
 def check_usable(name: str, info: Any, image_size: tuple[int, int] | None) -> None:
@@ -81,7 +120,9 @@ def first_encoded_image(name: str, builder: Any) -> bytes:
     """The first training image as it is stored on disk."""
     import tensorflow_datasets as tfds
 
-    image_key, _ = _keys(name, builder.info)
+    image_key, label_key = _keys(name, builder.info)
+    if records.are_stored(builder):
+        return records.Records(name, builder, TRAIN, image_key, label_key).encoded(0)
     stored = builder.as_dataset(
         split=TRAIN, read_config=_in_order(), decoders={image_key: tfds.decode.SkipDecoding()}
     )
@@ -155,12 +196,6 @@ def _read_split(
             f"The {split} images of '{name}' cannot be read: {_damage(builder, split, error)}. "
             "Prepare the data set again."
         ) from error
-    classes, largest = builder.info.features[label_key].num_classes, labels[:filled].max(initial=0)
-    if largest >= classes:
-        raise UserError(
-            f"The {split} labels of '{name}' go up to {largest}, but it has {classes} classes. "
-            "Prepare the data set again."
-        )
     if filled != n:
         raise UserError(
             f"The {split} split of '{name}' is incomplete: {filled:,} of {n:,} images. Prepare "

@@ -34,10 +34,11 @@ class DataSettings:
             at, from 0; `None` for no cross-validation. Goes with `fold`.
         fold: 0 or 1, the half to train on; see `pnil_tf.data.load`.
 
-        data_in_memory: whether a folder's images are held in memory, one of `IN_MEMORY`:
-            `"true"`, `"false"`, where they are read again and again as they are needed, or
-            `"auto"`, which reads them so if memory cannot hold them. All are decoded once before
-            the work begins, to find what cannot be used.
+        data_in_memory: whether the images of a folder, or of a set that is prepared as
+            array_record, are held in memory, one of `IN_MEMORY`: `"true"`, `"false"`, where they
+            are read again and again as they are needed, or `"auto"`, which reads them so if memory
+            cannot hold them. All are decoded once before the work begins, to find what cannot be
+            used.
         skip_damaged: whether a folder's damaged images are left out, and listed, instead of
             refused.
 
@@ -78,16 +79,21 @@ class DataSettings:
                 f"source {self.data_source!r}. Leave the data source at 'auto'."
             )
         require_one_of("data_in_memory", self.data_in_memory, IN_MEMORY)
-        for name, asked in (
-            ("data_in_memory", "false" if self.data_in_memory == "false" else None),
-            ("skip_damaged", True if self.skip_damaged else None),
+        if self.data_in_memory == "false" and (
+            self.npz or self.data_source not in ("auto", "tfds")
         ):
-            if asked is not None and self.folder is None:
-                raise UserError(
-                    f"{argument(name, asked)} is about a folder of images. Received: "
-                    f"{argument('dataset', self.dataset)}. Leave it out, or give "
-                    f"{argument('dataset', 'folder:PATH')}."
-                )
+            raise UserError(
+                f"{argument('data_in_memory', False)} is about a folder of images, or a set that "
+                "TensorFlow Datasets has prepared. Received: "
+                f"{argument('dataset', self.dataset)} with data source {self.data_source!r}. "
+                "Leave it out."
+            )
+        if self.skip_damaged and self.folder is None:
+            raise UserError(
+                f"{argument('skip_damaged', True)} is about a folder of images. Received: "
+                f"{argument('dataset', self.dataset)}. Leave it out, or give "
+                f"{argument('dataset', 'folder:PATH')}."
+            )
         if self.image_size is not None and not all(1 <= side <= 8192 for side in self.image_size):
             raise UserError(
                 "The image size must be two numbers of pixels (height, width), each from 1 to "

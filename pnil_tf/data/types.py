@@ -19,6 +19,9 @@ _HASHED_AT_ONCE = 256
 Images: TypeAlias = ImageSet | ImageFiles
 """Labelled images, in memory or in files."""
 
+READ_WHEN_NEEDED = "images are read from their files whenever they are needed"
+"""The remark on a source whose images are `ImageFiles`."""
+
 
 @dataclass(frozen=True, eq=False)
 class SourceData:

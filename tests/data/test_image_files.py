@@ -123,7 +123,6 @@ def test_without_grain_one_sentence_says_what_to_install(folder, monkeypatch):
     monkeypatch.setattr(grain_stream_module, "grain_is_there", lambda: False)
     with pytest.raises(UserError, match=r"pip install 'pnil_tf\[streaming\]'"):
         loaded(folder, "false")
-    monkeypatch.setattr("pnil_tf.data.folder.grain_is_there", lambda: False)
     monkeypatch.setattr("pnil_tf.data.folder._DECODED_BYTES", 1)
     monkeypatch.setattr(memory, "available_bytes", lambda: 20_000)
     with pytest.raises(UserError, match=r"too large .*pip install 'pnil_tf\[streaming\]'"):
@@ -223,12 +222,12 @@ def test_files_are_resized_on_the_cpu():
     assert resized.op.device == "/device:CPU:0"
 
 
-def test_streaming_is_of_folders(tmp_path):
-    for settings in ({"data_in_memory": "false"}, {"skip_damaged": True}):
-        with pytest.raises(
-            UserError, match=r"is about a folder of images\. Received: dataset='mnist'"
-        ):
-            DataSettings("mnist", **settings)
+def test_streaming_is_of_folders_and_prepared_sets():
+    with pytest.raises(UserError, match=r"is about a folder of images\. Received: dataset='mnist'"):
+        DataSettings("mnist", skip_damaged=True)
+    for settings in ({"dataset": "npz:x"}, {"dataset": "mnist", "data_source": "idx"}):
+        with pytest.raises(UserError, match="that TensorFlow Datasets has prepared"):
+            DataSettings(**settings, data_in_memory="false")
     with pytest.raises(UserError, match=re.escape("must be one of auto, true, false")):
         DataSettings("folder:x", data_in_memory="maybe")
 

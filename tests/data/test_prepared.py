@@ -6,8 +6,20 @@ import shutil
 import numpy as np
 import pytest
 
-from pnil_tf.data import DataSettings, feature_safety, load, names, network, prepared
-from pnil_tf.errors import UserError
+from pnil_tf.data import (
+    DataSettings,
+    ImageSet,
+    feature_safety,
+    load,
+    memory,
+    names,
+    network,
+    prepared,
+    records,
+    training_stream,
+)
+from pnil_tf.data.image_files import ImageFiles
+from pnil_tf.errors import RunFailedError, UserError
 
 SPLITS = {
     "plain": ["train", "test"],
@@ -66,6 +78,17 @@ def builder_class():
                 yield i, {"image": image, "label": -1 if blind else i % 2}
 
     return TinyPictures
+
+
+@pytest.fixture(scope="module")
+def in_any_order(tmp_path_factory):
+    """A data directory with the same images as `place`, prepared as array_record."""
+    pytest.importorskip("array_record", reason="pip install 'pnil_tf[streaming]'")
+    root = tmp_path_factory.mktemp("array_record")
+    for config in ("plain", "blind_test", "jpeg"):
+        builder = builder_class()(config=config, data_dir=str(root), file_format="array_record")
+        builder.download_and_prepare()
+    return root
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +168,66 @@ def test_jpeg_copies_of_lossless_sets_are_named(place, monkeypatch):
     monkeypatch.setitem(prepared.LOSSLESS, "tiny_pictures", "Tiny")
     assert read(place, "jpeg").note == "Tiny (JPEG q95)"
     assert read(place, "plain").note is None
+
+
+@pytest.mark.parametrize("data_in_memory", ["true", "false"])
+@pytest.mark.parametrize(
+    ("config", "image_size"), [("plain", None), ("blind_test", None), ("jpeg", (6, 7))]
+)
+def test_records_in_any_order_are_the_same_data(
+    place, in_any_order, data_in_memory, config, image_size
+):
+    expected = read(place, config, image_size=image_size)
+    data = read(in_any_order, config, image_size=image_size, data_in_memory=data_in_memory)
+    assert isinstance(data.train, ImageFiles if data_in_memory == "false" else ImageSet)
+    assert data.sha256 == expected.sha256
+    said, also = data.describe(), expected.describe()
+    assert len(said.pop("remarks")) == (data_in_memory == "false")
+    assert also.pop("remarks") == []
+    assert said == also
+    pairs = zip(
+        training_stream(data.train, 6, seed=1, start_step=2).take(4),
+        training_stream(expected.train, 6, seed=1, start_step=2).take(4),
+        strict=True,
+    )
+    for (x, y), (x_expected, y_expected) in pairs:
+        np.testing.assert_array_equal(x, x_expected)
+        np.testing.assert_array_equal(y, y_expected)
+
+
+def test_a_copy_stored_as_jpeg_is_named_in_any_order(in_any_order, monkeypatch):
+    monkeypatch.setitem(prepared.LOSSLESS, "tiny_pictures", "Tiny")
+    assert read(in_any_order, "jpeg").note == "Tiny (JPEG q95)"
+
+
+def test_auto_reads_records_that_memory_cannot_hold(in_any_order, monkeypatch):
+    monkeypatch.setattr(memory, "available_bytes", lambda: 100)
+    assert isinstance(read(in_any_order, "plain").train, ImageFiles)
+    with pytest.raises(UserError, match=r"too large .*let data_in_memory='auto' read them"):
+        read(in_any_order, "plain", data_in_memory="true")
+
+
+def test_records_in_order_alone_cannot_be_read_as_they_are_needed(place):
+    with pytest.raises(UserError, match=r"cannot be read in any order.*file_format='array_record'"):
+        read(place, "plain", data_in_memory="false")
+
+
+@pytest.mark.parametrize("data_in_memory", ["true", "false"])
+def test_damaged_records_are_refused_by_their_number(in_any_order, tmp_path, data_in_memory):
+    folder = tmp_path / "tiny_pictures/plain/1.2.0"
+    shutil.copytree(in_any_order / "tiny_pictures/plain/1.2.0", folder)
+    (file,) = folder.glob("*train*")
+    whole = file.read_bytes()
+    file.write_bytes(whole.replace(b"IDAT", b"XXXX"))
+    with pytest.raises(UserError, match=r"Image \d+ of the train images of .*cannot be read"):
+        read(tmp_path, "plain", data_in_memory=data_in_memory)
+
+
+def test_records_that_change_meanwhile_are_named(in_any_order, monkeypatch):
+    train = read(in_any_order, "plain", data_in_memory="false").train
+    monkeypatch.setattr(records.Records, "example", lambda *_: (np.zeros((8, 8, 3), np.uint8), 0))
+    with pytest.raises(RunFailedError, match=r"Image \d+ of the train images is no longer"):
+        train.unit_images  # noqa: B018
 
 
 def test_images_are_resized_when_asked(place):
