@@ -33,6 +33,19 @@ def test_folding_takes_python_ints_and_tensors_alike():
     assert (rng.fold(seed, 3).numpy() != rng.fold(seed, 4).numpy()).any()
 
 
+def test_a_seed_is_folded_as_tensorflow_does_and_adds_few_operations_to_a_graph():
+    seed = rng.make_seed(9)
+    word = tf.random.stateless_uniform([], seed, None, None, tf.int32, alg="philox")
+    np.testing.assert_array_equal(rng.fold(seed, 4), [word, 4])
+
+    @tf.function
+    def folded(seed):
+        return rng.fold(seed, 4)
+
+    np.testing.assert_array_equal(folded(seed), rng.fold(seed, 4))
+    assert len(folded.get_concrete_function(seed).graph.get_operations()) < 10
+
+
 def test_the_only_replica_has_the_number_zero():
     seed = rng.make_seed(1)
     np.testing.assert_array_equal(rng.replica_seed(seed), rng.fold(seed, 0))
