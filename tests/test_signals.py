@@ -75,7 +75,9 @@ def test_another_package_is_not_torn_out_of_its_work(number, status, then, said,
     assert done.returncode == status
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_an_operation_that_does_not_return_is_left(number):
     process = subprocess.Popen([sys.executable, "-c", SETUP + DEAF], stdout=-1, stderr=-1)
     try:

@@ -429,7 +429,13 @@ def test_a_step_in_half_precision_of_every_output(head, run_eagerly):
     check_usual(head, activation=behind, size=60.0, tolerance=0.05, run_eagerly=run_eagerly)
 
 
-@pytest.mark.parametrize("head", ["softmax", "sigmoids", "one probability"])
+@pytest.mark.parametrize(
+    "head",
+    [
+        "one probability",
+        *(pytest.param(head, marks=pytest.mark.slow) for head in ("softmax", "sigmoids")),
+    ],
+)
 def test_an_activation_in_half_precision_is_attacked_as_in_single(head):
     # Where it has saturated, Keras' own gradient of the weights is lost; the attack's is not.
     labels = labels_of(HEADS[head][0], LOSSES[head] if head == "softmax" else "")

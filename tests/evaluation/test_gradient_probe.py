@@ -98,9 +98,13 @@ HONEST = {
     "noise": lambda plain: noisy(plain),
     "noise that follows no seed": lambda plain: behind(RandomShift(), plain),
 }
+REST = ("one of probabilities", "max-pooling", "noise that follows no seed")
 
 
-@pytest.mark.parametrize("name", HONEST)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name in REST else ()) for name in HONEST],
+)
 def test_an_honest_gradient_keeps_its_promise(name, plain, finding):
     found = finding(HONEST[name](plain))
     assert found.passed
@@ -128,8 +132,17 @@ FAKES = {
 }
 
 
-@pytest.mark.parametrize("size", [1.0, -1.0])
-@pytest.mark.parametrize("front", FAKES)
+FAST = [("in front of it nothing", -1.0), ("noise", 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("front", "size"),
+    [
+        pytest.param(front, size, marks=() if (front, size) in FAST else pytest.mark.slow)
+        for front in FAKES
+        for size in (1.0, -1.0)
+    ],
+)
 def test_the_gradient_of_another_function_is_found_out(front, size, plain, other, finding):
     decoy = keras.Sequential([keras.Input((8, 8, 1)), Decoy(plain, other, size)])
     found = finding(FAKES[front](decoy))
@@ -137,7 +150,9 @@ def test_the_gradient_of_another_function_is_found_out(front, size, plain, other
     assert abs(found.value) < 0.4
 
 
-@pytest.mark.parametrize("front", [lambda model: model, noisy])
+@pytest.mark.parametrize(
+    "front", [lambda model: model, pytest.param(noisy, marks=pytest.mark.slow)]
+)
 def test_slopes_of_a_ripple_are_not_those_of_the_function(front, plain, finding):
     found = finding(front(behind(Shattered(), plain)))
     assert (found.name, found.passed) == ("gradients_wrong", False)

@@ -214,12 +214,10 @@ def test_an_exported_model_is_attacked_and_checked(tmp_path):
     "change",
     [
         {"attacks": ("pgd_strong",), "norm": "l2", "epsilon": 0.5, "restarts": 2},
-        pytest.param(
-            {"attacks": ("pgd_strong", "spsa"), "step_size": 0.2, "restarts": 2},
-            marks=pytest.mark.slow,
-        ),
+        {"attacks": ("pgd_strong", "spsa"), "step_size": 0.2, "restarts": 2},
     ],
 )
+@pytest.mark.slow
 def test_the_checks_run_whatever_suits_the_strong_attack(change, tmp_path):
     settings = EvaluationSettings(**{**SMALL, **change, "epsilons": ()})
     results = evaluate(noisy_linear(), *images(), settings, tmp_path)

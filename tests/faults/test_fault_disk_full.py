@@ -1,4 +1,7 @@
-"""A full disk: one clear error, exit status 1, and what was whole before is whole still."""
+"""A full disk: one clear error, exit status 1, and what was whole before is whole still.
+
+The disks are those of a sandbox; a training and an evaluation reach them from outside of it.
+"""
 
 import shutil
 import time
@@ -15,31 +18,32 @@ FULL = "No space left on device"
 def test_a_checkpoint_on_a_full_disk(sandbox, trained, train_flags, tmp_path):
     disk = tmp_path / "disk"
     sandbox.disk(disk, 700)  # room for two checkpoints and a part of the third
-    flags = [*train_flags, f"--runs_dir={disk}", "--name=full", "--checkpoint_steps=10"]
-    status, _, err = run("train.py", *flags, prefix=sandbox.prefix)
+    inside = sandbox.seen(disk / "full")
+    flags = [*train_flags, f"--runs_dir={inside.parent}", "--name=full", "--checkpoint_steps=10"]
+    status, _, err = run("train.py", *flags)
     assert status == 1, err
     assert_one_error(err)
     assert FULL in err
     assert "that of step 20 is whole" in err
-    inside = sandbox.seen(disk / "full")
     assert steps(inside) == [10, 20]
     assert not list(inside.rglob("*.tmp*"))
 
     sandbox.resize(disk, 20000)
-    status, _, err = run("train.py", *flags, "--resume", prefix=sandbox.prefix)
+    status, _, err = run("train.py", *flags, "--resume")
     assert status == 0, err
     assert "Going on after step 20" in err
     assert_same(trained, inside)
 
 
+@pytest.mark.slow
 def test_a_report_on_a_full_disk(sandbox, trained, evaluated, tmp_path):
     disk = tmp_path / "disk"
     sandbox.disk(disk, 3000)
     inside = sandbox.seen(disk / "out")
     shutil.copytree(evaluated, inside)
     before = digests(evaluated)
-    arguments = ("evaluate.py", f"--model={trained}", f"--output={disk / 'out'}", *EVALUATE)
-    process = start(*arguments, "--overwrite", "--seed=1", prefix=sandbox.prefix)
+    arguments = ("evaluate.py", f"--model={trained}", f"--output={inside}", *EVALUATE)
+    process = start(*arguments, "--overwrite", "--seed=1")
     while process.poll() is None and not (inside / "state" / "worst-case-00009.npz").exists():
         time.sleep(0.01)
     sandbox.fill(disk)  # all is attacked and judged; now the results are written

@@ -25,6 +25,7 @@ def killed(process, moment: Callable[[], bool]) -> bool:
     end = time.monotonic() + DEADLINE
     while not moment() and process.poll() is None:
         assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     return process.returncode == -signal.SIGKILL
@@ -111,6 +112,7 @@ def kill_a_training(flags, directory: Path, moments) -> list[str]:
     return met
 
 
+@pytest.mark.slow
 def test_a_training_killed_within_a_checkpoint_ends_with_the_same_bits(
     trained, train_flags, tmp_path
 ):

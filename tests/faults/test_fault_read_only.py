@@ -15,8 +15,8 @@ def test_a_training_is_refused(sandbox, trained, train_flags, tmp_path):
     directory = shutil.copytree(trained, tmp_path / "run")
     before = digests(directory)
     sandbox.read_only(tmp_path)
-    flags = (f"--runs_dir={tmp_path}", "--name=run", "--overwrite")
-    status, _, err = run("train.py", *train_flags, *flags, prefix=sandbox.prefix)
+    flags = (f"--runs_dir={sandbox.seen(tmp_path)}", "--name=run", "--overwrite")
+    status, _, err = run("train.py", *train_flags, *flags)
     assert status == 1, err
     assert_one_error(err)
     assert READ_ONLY in err

@@ -63,7 +63,7 @@ def test_an_evaluation_leaves_and_goes_on(trained, evaluated, tmp_path, number, 
 
 
 def test_before_there_is_anything_to_keep(train_flags, tmp_path):
-    process = start("train.py", *train_flags, f"--runs_dir={tmp_path}")
+    process = start("train.py", *train_flags, f"--runs_dir={tmp_path}", fresh=True)
     begun = time.monotonic()
     status, _ = interrupted(process, lambda: time.monotonic() > begun + 2, signal.SIGTERM)
     assert status == 143

@@ -58,6 +58,8 @@ def worked(monkeypatch):
     monkeypatch.setattr(jobs, "train", train)
     monkeypatch.setattr(jobs, "evaluate_saved", evaluate)
     monkeypatch.setattr(engine, "run_locally", in_this_process)
+    # A killed process leaves what it wrote to the system; it is waiting for the disk that takes.
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     return done
 
 

@@ -41,6 +41,7 @@ def odd_folder(data_dir, tmp_path) -> Path:
     return tmp_path / ODD
 
 
+@pytest.mark.slow
 def test_all_at_once(sandbox, odd_folder, tmp_path):
     sandbox.full_tmp(ROOT, Path(sys.prefix), tmp_path)
     work(odd_folder, [f"--data_dir={odd_folder / 'images'}"], env=ASCII, prefix=sandbox.prefix)

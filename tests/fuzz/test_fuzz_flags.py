@@ -82,7 +82,7 @@ def test_command_lines(many, tmp_path, monkeypatch):
             repeat.unlink(missing_ok=True)
             assert not list(tmp_path.iterdir())
 
-    fuzz(many, command_lines(), check, 400, 8000)
+    fuzz(many, command_lines(), check, 200, 8000)
 
 
 @pytest.mark.parametrize("many", SIZES)
@@ -95,7 +95,7 @@ def test_flagfiles(many, tmp_path):
 
     contents = [path.read_bytes() for path in CONFIGS]
     contents.append(f"--epochs=3\n--flagfile={file}\n--name=x\n".encode())
-    fuzz(many, damaged_bytes(*contents), check, 150, 4000)
+    fuzz(many, damaged_bytes(*contents), check, 75, 4000)
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
 
 

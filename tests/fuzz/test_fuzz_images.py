@@ -51,7 +51,7 @@ def test_idx_files(many, tmp_path):
         assert idx.read(path).dtype == np.uint8
 
     wholes = [IDX, gzip.compress(IDX), RANK_255, HUGE, gzip.compress(HUGE)]
-    fuzz(many, st.tuples(damaged_bytes(*wholes), st.booleans()), check, 300, 5000)
+    fuzz(many, st.tuples(damaged_bytes(*wholes), st.booleans()), check, 150, 5000)
 
 
 def test_a_vast_idx_file_in_a_small_archive_is_not_unpacked(tmp_path, monkeypatch):
@@ -73,7 +73,7 @@ def test_the_quality_of_jpeg_files(many):
         found = jpeg.quality(content)
         assert found is None or -1000 < found <= 100_000
 
-    fuzz(many, damaged_bytes(GOOD_JPEG), check, 200, 4000)
+    fuzz(many, damaged_bytes(GOOD_JPEG), check, 100, 4000)
 
 
 def lay_out(root, contents):
@@ -146,7 +146,7 @@ def test_files_of_arrays(many, tmp_path):
         assert sum(data.counts.values()) <= 120
 
     wholes = [npz(x=x, y=y), npz(x_train=x / 255, y_train=y, x_test=x / 255, y_test=y)]
-    fuzz(many, damaged_bytes(*wholes), check, 100, 3000)
+    fuzz(many, damaged_bytes(*wholes), check, 50, 3000)
 
 
 DTYPES = st.sampled_from(
@@ -203,7 +203,7 @@ def test_arrays_of_images_and_labels(many, tmp_path, monkeypatch):
         finally:
             assert not list(tmp_path.iterdir())
 
-    fuzz(many, st.tuples(IMAGES, LABELS), check, 200, 4000)
+    fuzz(many, st.tuples(IMAGES, LABELS), check, 100, 4000)
     assert taken
 
 
@@ -214,4 +214,4 @@ def test_image_sets(many):
         assert 0 <= found.unit_images.min(initial=0) <= found.unit_images.max(initial=0) <= 1
         assert not len(found) or found.labels.min() >= 0
 
-    fuzz(many, st.tuples(IMAGES, LABELS), check, 200, 4000)
+    fuzz(many, st.tuples(IMAGES, LABELS), check, 100, 4000)

@@ -46,7 +46,7 @@ def test_damaged_files(many, tmp_path, whole):
         (arena.inside / "damaged.keras").write_bytes(content)
         checked(arena)
 
-    fuzz(many, damaged_bytes(whole), check, 40, 400)
+    fuzz(many, damaged_bytes(whole), check, 20, 400)
 
 
 @pytest.mark.parametrize("many", SIZES)
@@ -62,7 +62,7 @@ def test_damaged_descriptions(many, name, tmp_path, whole):
         rezipped(file, arena.inside / "damaged.keras", name, json.dumps(value))
         checked(arena)
 
-    fuzz(many, damaged_json(description), check, 30, 400)
+    fuzz(many, damaged_json(description), check, 15, 400)
 
 
 @pytest.mark.parametrize("many", SIZES)
@@ -77,7 +77,7 @@ def test_damaged_weights(many, tmp_path, whole):
         rezipped(file, arena.inside / "damaged.keras", "model.weights.h5", content)
         checked(arena)
 
-    fuzz(many, damaged_bytes(weights), check, 30, 400)
+    fuzz(many, damaged_bytes(weights), check, 15, 400)
 
 
 def test_a_whole_file_is_loaded(tmp_path, whole):

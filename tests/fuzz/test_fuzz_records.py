@@ -149,7 +149,7 @@ def test_json_files(many, tmp_path):
         json.dumps(found, allow_nan=False)
 
     whole = json.dumps(RUN).encode()
-    fuzz(many, st.one_of(damaged_bytes(whole, *odd), st.sampled_from(odd)), check, 150, 4000)
+    fuzz(many, st.one_of(damaged_bytes(whole, *odd), st.sampled_from(odd)), check, 75, 4000)
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink(path, path)])
@@ -168,7 +168,7 @@ def test_model_cards_of_damaged_runs(many, arena):
         lay_out(arena.inside, contents)
         record_of(arena.inside, arena.inside / "classifier.keras", read_run(arena.inside))
 
-    fuzz(many, damaged_files(files), check, 100, 1200)
+    fuzz(many, damaged_files(files), check, 50, 1200)
 
 
 @pytest.mark.parametrize("many", SIZES)
@@ -186,7 +186,7 @@ def test_evaluations_of_damaged_runs(many, arena, monkeypatch):
             assert {path.name for path in arena.inside.iterdir()} == {"run.json"}
             arena.assert_untouched()
 
-    fuzz(many, damaged_files({"run.json": RUN}), check, 100, 1200)
+    fuzz(many, damaged_files({"run.json": RUN}), check, 50, 1200)
 
 
 @pytest.mark.parametrize("many", SIZES)
@@ -210,7 +210,7 @@ def test_resumed_trainings_of_damaged_runs(many, arena, monkeypatch):
     files = st.one_of(
         damaged_files({"run.json": RUN}), damaged_files({"run.json": {**RUN, "status": "begun"}})
     )
-    fuzz(many, files, check, 100, 1200)
+    fuzz(many, files, check, 50, 1200)
 
 
 @pytest.mark.parametrize("many", SIZES)
@@ -249,7 +249,7 @@ def test_resumed_evaluations_of_damaged_results(many, arena, monkeypatch):
         finally:
             arena.assert_untouched()
 
-    fuzz(many, damaged_files({"results.json": whole}), check, 30, 400)
+    fuzz(many, damaged_files({"results.json": whole}), check, 15, 400)
 
 
 @pytest.mark.parametrize("many", SIZES)
@@ -273,7 +273,7 @@ def test_reports_on_damaged_studies(many, arena):
 
     lay_out(arena.inside, {name: json.dumps(value).encode() for name, value in files.items()})
     assert len(reproduce(settings)["cells"]) == 1
-    fuzz(many, damaged_files(files), check, 80, 800)
+    fuzz(many, damaged_files(files), check, 40, 800)
 
 
 @pytest.mark.parametrize("many", SIZES)
@@ -293,7 +293,7 @@ def test_damaged_pieces_of_an_evaluation_are_made_anew(many, tmp_path):
         for array in store.once("piece", lambda: {"a": np.arange(50)}).values():
             assert array.dtype != object
 
-    fuzz(many, damaged_bytes(*wholes), check, 150, 3000)
+    fuzz(many, damaged_bytes(*wholes), check, 75, 3000)
 
 
 ENTRIES = ["run.json", "history.csv", "flags.cfg", ".lock", "checkpoints", "checkpoints/last"]
@@ -326,7 +326,7 @@ def test_odd_entries_of_a_run(many, tmp_path):
 
     entries = st.fixed_dictionaries(dict.fromkeys(ENTRIES, KINDS))
     modes = st.sampled_from([{}, {"resume": True}, {"overwrite": True}])
-    fuzz(many, st.tuples(entries, modes), check, 80, 800)
+    fuzz(many, st.tuples(entries, modes), check, 40, 800)
 
 
 def place(arena, path, kind):

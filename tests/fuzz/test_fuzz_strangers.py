@@ -42,7 +42,7 @@ def test_clusters(many):
     values = st.one_of(damaged_json(CLUSTER), ADDRESSES.map(with_address))
     whole = json.dumps(CLUSTER).encode()
     texts = damaged_bytes(whole, b"[" * 10_000).map(lambda content: content.decode("latin-1"))
-    fuzz(many, st.one_of(values.map(json.dumps), texts), check, 100, 3000)
+    fuzz(many, st.one_of(values.map(json.dumps), texts), check, 50, 3000)
 
 
 HOME = "tensorflow_datasets.core.features."
@@ -77,7 +77,7 @@ def test_features_of_data_sets(many, tmp_path):
 
     whole = json.dumps(FEATURES).encode()
     values = damaged_json(FEATURES).map(lambda value: json.dumps(value).encode())
-    fuzz(many, st.one_of(damaged_bytes(whole), values), check, 100, 3000)
+    fuzz(many, st.one_of(damaged_bytes(whole), values), check, 50, 3000)
 
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (8, 6, 3)).astype(np.uint8)
@@ -98,7 +98,7 @@ def test_image_files_that_are_served(many):
         assert good[1] or not images[1].any()
         np.testing.assert_array_equal(images[[0, 2]], [PIXELS, PIXELS])
 
-    fuzz(many, damaged_bytes(*GOOD), check, 60, 3000)
+    fuzz(many, damaged_bytes(*GOOD), check, 30, 3000)
 
 
 def multiplied(x):
@@ -134,7 +134,7 @@ def test_damaged_programs(many, program, monkeypatch):
         load_model(program)
 
     try:
-        fuzz(many, damaged_bytes(whole), check, 100, 3000)
+        fuzz(many, damaged_bytes(whole), check, 50, 3000)
     finally:
         file.write_bytes(whole)
 
@@ -172,7 +172,7 @@ def test_programs_with_an_operation_that_reaches_out(many, program, monkeypatch)
         st.booleans(),
     )
     try:
-        fuzz(many, case, check, 100, 3000)
+        fuzz(many, case, check, 50, 3000)
     finally:
         file.write_bytes(whole)
 

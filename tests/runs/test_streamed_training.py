@@ -1,6 +1,7 @@
 """What a training and an evaluation make of images in files is what they make of them in memory."""
 
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -53,6 +54,7 @@ def test_streamed_killed_and_resumed_it_ends_with_the_same_bits(place, in_memory
     checkpoints = directory / "checkpoints" / "last"
     while not any(int(file.stem[5:]) >= 15 for file in checkpoints.glob("step-*.index")):
         assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
     status, _, err = run("train.py", "--resume", f"--runs_dir={place}", "--name=killed")
@@ -92,6 +94,7 @@ def test_a_file_that_vanishes_during_a_training_is_named_and_the_run_can_go_on(p
     checkpoints = directory / "checkpoints" / "last"
     while not any(checkpoints.glob("step-*.index")):
         assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
     file = place / "pets/train/dog/5.jpg"
     kept = file.read_bytes()
     file.unlink()
@@ -138,6 +141,7 @@ def test_two_workers_of_which_one_is_killed_go_on_to_the_weights_of_one(place, o
     try:
         while not any(int(step.stem[5:]) >= 14 for step in checkpoints(place / name)):
             assert [worker.poll() for worker in workers] == [None, None]
+            time.sleep(0.01)
         workers[victim].send_signal(signal.SIGKILL)
         _, err = workers[1 - victim].communicate(timeout=120)
     finally:

@@ -46,7 +46,7 @@ def mobile_net():
     [
         pytest.param(mobile_net, None, (32, 32, 3), marks=pytest.mark.slow),
         pytest.param(mobile_net, "block_1_expand", (32, 32, 3), marks=pytest.mark.slow),
-        (sequential, "scores", SHAPE),
+        pytest.param(sequential, "scores", SHAPE, marks=pytest.mark.slow),
         (subclassed, None, SHAPE),
     ],
     ids=["application", "within it", "sequential", "subclassed"],

@@ -57,6 +57,7 @@ def kill_when_trained(output, cell):
     return (cell / "run" / "classifier.keras").stat().st_mtime_ns
 
 
+@pytest.mark.slow
 @pytest.mark.faults
 def test_the_last_cell_is_done_though_it_is_killed(output):
     *others, last = prepared(output)

@@ -61,6 +61,7 @@ def test_two_replicas_match_one_device(blobs, two_replicas, attack, steps_per_ex
         np.testing.assert_allclose(history_one[name], history_two[name], rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_fit_evaluate_and_predict_with_noise(blobs, two_replicas):
     x, y = blobs
     model, history = train(two_replicas, x, y, "nfgsm", pnil=True, epochs=4)

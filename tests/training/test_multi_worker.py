@@ -26,7 +26,10 @@ def one_device(tmp_path_factory):
     return runs / "one"
 
 
-@pytest.mark.parametrize("environments", [tf_config_environments, slurm_environments])
+@pytest.mark.parametrize(
+    "environments",
+    [tf_config_environments, pytest.param(slurm_environments, marks=pytest.mark.slow)],
+)
 def test_two_workers_match_one_device(one_device, environments):
     name = environments.__name__
     flags = [*FLAGS, f"--runs_dir={one_device.parent}", f"--name={name}"]

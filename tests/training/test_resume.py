@@ -74,6 +74,7 @@ def test_kill_within_an_epoch_and_resume_bit_for_bit(undisturbed, step):
     assert json.loads((directory / "run.json").read_text())["status"] == "finished"
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_passed_over(undisturbed):
     directory = undisturbed.parent / "damaged"
     process = begin(directory.parent, directory.name)
