@@ -24,7 +24,7 @@ from pnil_tf.attacks.apgd_t import TargetedSettings, targeted_search
 from pnil_tf.attacks.attack import OF_AVERAGED_GRADIENTS, Attack, Kind, Wishes
 from pnil_tf.attacks.eot import Predict, eot_gradient, eot_loss
 from pnil_tf.attacks.hyperplane import to_hyperplane
-from pnil_tf.attacks.losses import as_judged, gap, margin, wrong
+from pnil_tf.attacks.losses import as_judged, gap, margin, told, wrong
 from pnil_tf.attacks.search import Search, State
 from pnil_tf.attacks.trials import Stretch
 from pnil_tf.tensors import Images, Labels, Logits, PerImage, Scalar, Seed, Tensor
@@ -73,7 +73,7 @@ def fab_steps(
     def body(i: Scalar, found: Images, current: Images, nearest: PerImage) -> tuple[Tensor, ...]:
         step_seed = rng.fold(seed, i)
         value, gradient = eot_gradient(
-            predict, gap, current, pairs, rng.fold(step_seed, 0), settings.eot
+            predict, _gap, current, pairs, rng.fold(step_seed, 0), settings.eot
         )
         # An overflow says nothing about where a boundary lies.
         value, gradient = (
@@ -94,9 +94,10 @@ def fab_steps(
 
         def look(points: Images) -> Tensor:
             draws_seed = rng.fold(step_seed, 1)
-            return eot_loss(
+            means = eot_loss(
                 predict, _wrong_and_margin, points, pairs[:, 0], draws_seed, settings.eot
             )
+            return tf.stack([means[:, 0], as_judged(means[:, 1:])], axis=1)
 
         seen, far = look(moved), distance(moved)
         across = seen[:, 1] > 0
@@ -124,9 +125,14 @@ def fab_steps(
     return tuple(fields)
 
 
+def _gap(pairs: Labels, logits: Logits) -> PerImage:
+    """The gap, to which answers that are not finite add nothing."""
+    return told(gap)(pairs, logits)[:, 0]
+
+
 def _wrong_and_margin(labels: Labels, logits: Logits) -> Tensor:
-    """What is looked at, `(batch, 2)`."""
-    return tf.stack([wrong(labels, logits), as_judged(margin)(labels, logits)], axis=1)
+    """What is looked at, `(batch, 3)`."""
+    return tf.concat([wrong(labels, logits)[:, tf.newaxis], told(margin)(labels, logits)], axis=1)
 
 
 def _better(

@@ -114,16 +114,28 @@ def wrong(labels: Labels, logits: Logits) -> PerImage:
     return tf.cast((best != labels) | ~_finite(logits), tf.float32)
 
 
-def as_judged(loss: Loss, targeted: bool = False) -> Loss:
-    """Returns a loss that is infinite where the logits are not finite, as the judge counts them.
+def told(loss: Loss) -> Loss:
+    """Returns a loss that has a second column: whether the logits are finite, `(batch, 2)`.
 
-    That is the best that can happen to an attack, and the worst to one that has a class to reach.
+    Where they are not, the first is 0, as on the boundary, and has no slope. So means over draws of
+    which some are not finite stay finite; `as_judged` reads them.
     """
 
-    def judged(labels: Labels, logits: Logits) -> PerImage:
-        return tf.where(_finite(logits), loss(labels, logits), -np.inf if targeted else np.inf)
+    def both(labels: Labels, logits: Logits) -> Tensor:
+        finite = _finite(logits)
+        values = loss(labels, tf.where(finite[:, tf.newaxis], logits, 0.0))
+        return tf.stack([tf.where(finite, values, 0.0), tf.cast(finite, tf.float32)], axis=1)
 
-    return judged
+    return both
+
+
+def as_judged(means: Tensor, targeted: bool = False) -> PerImage:
+    """Returns the loss of which `told` has the means over draws: infinite where none was finite.
+
+    As the judge counts, that is the best that can happen to an attack, and the worst to one that
+    has a class to reach.
+    """
+    return tf.where(means[:, 1] > 0, means[:, 0], -np.inf if targeted else np.inf)
 
 
 def _finite(logits: Logits) -> Tensor:

@@ -22,7 +22,7 @@ from pnil_tf import rng
 from pnil_tf.attacks.attack import Attack, Kind, Wishes, gradient_draws
 from pnil_tf.attacks.ball import box
 from pnil_tf.attacks.eot import EOT, Loss, Predict, eot_loss
-from pnil_tf.attacks.losses import as_judged, attack_loss
+from pnil_tf.attacks.losses import as_judged, attack_loss, told
 from pnil_tf.attacks.search import Search, State
 from pnil_tf.attacks.settings import AttackSettings
 from pnil_tf.attacks.trials import Stretch, graph
@@ -264,7 +264,8 @@ def square_steps(
         )
         candidate.set_shape(x.shape)
         draws_seed = rng.fold(rng.fold(seed, 1), i // settings.renew_every)
-        found = eot_loss(predict, loss, candidate, y, draws_seed, settings.eot)
+        means = eot_loss(predict, told(loss), candidate, y, draws_seed, settings.eot)
+        found = as_judged(means, settings.targeted)
         better = renewed | (found > value)
         best = tf.where(better[:, tf.newaxis, tf.newaxis, tf.newaxis], candidate, best)
         return i + 1, best, tf.where(better, found, value)
@@ -301,7 +302,7 @@ def _draws(faithful: bool) -> EOT:
 
 
 def _build(predict: Predict, settings: SquareSettings) -> Search:
-    loss = as_judged(attack_loss(settings.loss, settings.targeted), settings.targeted)
+    loss = attack_loss(settings.loss, settings.targeted)
 
     def steps(stretch: Stretch) -> State:
         return square_steps(predict, loss, settings, stretch)

@@ -109,6 +109,9 @@ def gather(
         clean=clean,
         attacks={name: outcome.share for name, outcome in attacks.items()},
         effort=spent(trial, attacks),
+        halves={name: _halves(trial, outcome) for name, outcome in attacks.items()}
+        if trial.judge.draws > 1
+        else {},
         target_class=settings.target_class,
     )
     if not settings.checks:
@@ -275,6 +278,11 @@ def _strong(trial: Trial, epsilon: float, **overrides: Any) -> AttackSettings:
         trial.target,
         **{"draws": draws, "faithful": False, "schedule": ALL_DRAWS, **overrides},
     )
+
+
+def _halves(trial: Trial, outcome: Outcome) -> np.ndarray:
+    """The shares `(n, 2)` of right draws among the even and among the odd ones."""
+    return np.stack([trial.share(outcome.votes[:, first::2]) for first in (0, 1)], axis=1)
 
 
 def _planted(

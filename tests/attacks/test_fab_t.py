@@ -150,9 +150,19 @@ def test_one_step_is_drawn_towards_the_original_and_back_over_the_boundary(image
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize("scale", [1.0, 1e22])  # whose square overflows
-def test_with_noise_the_rim_of_the_ball_is_reached(images, norm, scale):
-    """The boundary of the mean is near: a point just across it would fool half of the draws."""
+@pytest.mark.parametrize(
+    ("scale", "silent"),
+    [
+        (1.0, False),
+        (1e22, False),  # whose square overflows
+        (1.0, True),
+    ],
+)
+def test_with_noise_the_rim_of_the_ball_is_reached(images, norm, scale, silent):
+    """The boundary of the mean is near: a point just across it would fool half of the draws.
+
+    Where the noise leaves three draws in ten without an answer, the others lead there, too.
+    """
     dual = np.abs(W).sum() if norm == "linf" else np.linalg.norm(W)
     radius = 0.1 if norm == "linf" else 0.4
     value = (images * W).sum(axis=(1, 2, 3), keepdims=True)
@@ -160,15 +170,18 @@ def test_with_noise_the_rim_of_the_ball_is_reached(images, norm, scale):
     offset, spread = value.mean() + 0.3 * radius * dual, 0.4 * radius * dual
 
     def predict(points):
-        luck = spread * rng.layer_noise(tf.shape(points)[:1], training=False)
-        return scale * (linear(W)(points) + tf.stack([tf.zeros_like(luck), luck - offset], axis=1))
+        luck, other = (rng.layer_noise(tf.shape(points)[:1], training=False) for _ in range(2))
+        luck *= spread
+        logits = linear(W)(points) + tf.stack([tf.zeros_like(luck), luck - offset], axis=1)
+        none = silent & (other > 0.5)
+        return tf.where(none[:, tf.newaxis], np.nan, scale * logits)
 
     settings = attack_settings("fab_t", radius, norm=norm, draws=5, targets=1)
     moved = steps_taken(predict, settings, x, x, 2)[0].numpy()
     # At the rim the mean is 0.7 beyond, in units of which the noise has 0.4.
     least = 1 - stats.norm.cdf(0.7 / 0.4)
     with rng.noise_scope(rng.make_seed(1)):
-        fooled = np.diff(predict(np.repeat(moved, 200, axis=0)), axis=1) > 0
-    assert 1 - fooled.mean() < least + 0.03
+        right = np.diff(predict(np.repeat(moved, 200, axis=0)), axis=1) <= 0
+    assert right.mean() < least + 0.03
     gain = ((moved - x) * W).sum(axis=(1, 2, 3))
     np.testing.assert_allclose(gain, radius * dual, rtol=0.02)

@@ -11,6 +11,7 @@ from pnil_tf.attacks.losses import (
     dlr,
     margin,
     scale_free_margin,
+    told,
     wrong,
 )
 from pnil_tf.errors import UserError
@@ -103,11 +104,20 @@ def test_what_is_not_finite_is_wrong_as_the_judge_says():
     logits = tf.constant([[np.nan, 1.0], [2.0, np.nan], [np.inf, 0.0], [2.0, 1.0], [1.0, 2.0]])
     labels = tf.constant([0, 0, 0, 0, 0])
     np.testing.assert_array_equal(wrong(labels, logits), [1, 1, 1, 0, 1])
-    np.testing.assert_array_equal(
-        as_judged(margin)(labels, logits), [np.inf, np.inf, np.inf, -1, 1]
-    )
-    towards = as_judged(attack_loss("margin", targeted=True), targeted=True)
-    np.testing.assert_array_equal(towards(labels, logits), [-np.inf, -np.inf, -np.inf, 1, -1])
+    away = as_judged(told(margin)(labels, logits))
+    np.testing.assert_array_equal(away, [np.inf, np.inf, np.inf, -1, 1])
+    towards = told(attack_loss("margin", targeted=True))(labels, logits)
+    expected = [-np.inf, -np.inf, -np.inf, 1, -1]
+    np.testing.assert_array_equal(as_judged(towards, targeted=True), expected)
+
+
+def test_a_draw_without_an_answer_counts_as_on_the_boundary_beside_others():
+    """As the mean of two draws each: right and none, wrong and none, none and none."""
+    logits = tf.constant([[3.0, 1.0], [1.0, 3.0], [np.nan, 3.0]] + [[np.nan, 3.0]] * 3)
+    draws = tf.reshape(told(margin)(tf.zeros([6], tf.int32), logits), [2, 3, 2])
+    means = tf.reduce_mean(draws, axis=0)
+    np.testing.assert_array_equal(as_judged(means), [-1, 1, np.inf])
+    np.testing.assert_array_equal(as_judged(means, targeted=True), [-1, 1, -np.inf])
 
 
 def test_unknown_loss_is_refused():

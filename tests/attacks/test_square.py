@@ -120,6 +120,20 @@ def test_noisy_models_are_searched_over_several_draws(images, labels):
     assert gain.mean() > 0.9
 
 
+@pytest.mark.parametrize("targeted", [False, True])
+def test_draws_without_an_answer_do_not_stop_the_search(images, labels, targeted):
+    """Three in ten, whatever the image: among the draws of each query there are some."""
+
+    def predict(x):
+        luck = rng.layer_noise(tf.shape(x)[:1], training=False)
+        return linear(W)(x) + tf.where(luck > 0.5, np.nan, 0.0)[:, tf.newaxis]
+
+    y = labels + int(targeted)
+    moved = run(predict, images, y, draws=10, steps=400, targeted=targeted)
+    gain = ((moved - images) * W).sum(axis=(1, 2, 3)) / (EPS * np.abs(W).sum())
+    assert gain.min() > 0.9
+
+
 @pytest.mark.parametrize("draws", [1, 4])
 def test_a_pause_changes_nothing(images, labels, draws):
     model = NoisyLinear()

@@ -453,6 +453,37 @@ def test_square_hides_nothing_until_chance_is_ruled_out(stochastic, images, take
     assert finding.value == pytest.approx(taken)
 
 
+def halves(shares, draws, seed):
+    """Evidence of attacks by the votes of draws that are right with these probabilities."""
+    generator = np.random.default_rng(seed)
+    right = {name: generator.random((len(p), draws)) < p[:, None] for name, p in shares.items()}
+    return {
+        "attacks": {name: votes.mean(axis=1) for name, votes in right.items()},
+        "halves": {
+            name: np.stack([votes[:, ::2].mean(axis=1), votes[:, 1::2].mean(axis=1)], axis=1)
+            for name, votes in right.items()
+        },
+    }
+
+
+def test_with_noise_square_counts_on_the_images_that_gradients_leave():
+    """Gradients take one half of the images and Square the other: on average neither is better."""
+    first = np.repeat([0.1, 0.9], 100)
+    told_by = halves({"pgd_strong": first, "square": 1 - first}, 20, seed=0)
+    finding = told("score_search_stronger", dataclasses.replace(HONEST, **told_by))
+    assert (finding.passed, finding.weight) == (False, Weight.HIDES)
+    assert finding.value == pytest.approx(0.4, abs=0.02)
+
+
+def test_with_noise_square_takes_nothing_by_the_luck_of_the_draws():
+    """The lower of two noisy shares would be 0.09 below either."""
+    even = np.full(2000, 0.5)
+    told_by = halves({"pgd_strong": even, "square": even}, 20, seed=0)
+    finding = told("score_search_stronger", dataclasses.replace(HONEST, **told_by))
+    assert finding.passed
+    assert finding.value == pytest.approx(0.0, abs=0.01)
+
+
 def test_that_nothing_could_be_planted_is_a_note():
     nothing = changed(planted=NothingPlanted(5, "5 of 9 images are far apart"))
     finding = told("nothing_planted", nothing)

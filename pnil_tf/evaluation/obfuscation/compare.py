@@ -42,9 +42,23 @@ def by_scores(evidence: Evidence) -> tuple[np.ndarray, Interval] | None:
     if square is None or not names:
         return None
     n = min(len(square), *(len(evidence.attacks[name]) for name in names))
-    by_gradients = [evidence.attacks[name][:n] for name in names]
-    if evidence.stochastic:  # of several noisy shares of one image the lowest is too low
-        left = min(by_gradients, key=lambda share: float(share.mean()))
-        return left, drop(left, square)
-    left = np.min(by_gradients, axis=0)
-    return left, drop(left, np.minimum(left, square[:n]))
+    left = _lowest(evidence, names, n)
+    return left, drop(left, _lowest(evidence, [*names, SQUARE], n))
+
+
+def _lowest(evidence: Evidence, names: list[str], images: int) -> np.ndarray:
+    """What the attack leaves of each image that did worst on it, `(images,)`.
+
+    Of several noisy shares of one image the lowest is too low. So either half of the draws chooses
+    the attack by which the other one counts.
+    """
+    halves = np.stack(
+        [
+            evidence.halves[name][:images]
+            if name in evidence.halves
+            else np.repeat(evidence.attacks[name][:images, np.newaxis], 2, axis=1)
+            for name in names
+        ]
+    )
+    chosen = np.argmin(halves[..., ::-1], axis=0)
+    return np.take_along_axis(halves, chosen[np.newaxis], axis=0)[0].mean(axis=1)

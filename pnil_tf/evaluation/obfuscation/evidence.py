@@ -118,6 +118,7 @@ class Evidence:
         saturated: Share of images whose probabilities are 0 for every class but one.
         clean: Share of right draws on unperturbed images.
         attacks: The same under each attack, by name.
+        halves: `(n, 2)`, the same in the even and in the odd draws; none for a deterministic model.
         effort: What was spent, by setting: of each attack under its name, and under
             `EVALUATION` and `CHECKS`.
         target_class: The one class that all attacks went towards, if there was one.
@@ -148,6 +149,7 @@ class Evidence:
     clean: np.ndarray
     attacks: dict[str, np.ndarray]
     effort: Mapping[str, Mapping[str, float]]
+    halves: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     target_class: int | None = None
     checked: int = 0
     epsilon_curve: tuple[tuple[float, np.ndarray], ...] = ()
