@@ -1,6 +1,6 @@
 """A full disk: one clear error, exit status 1, and what was whole before is whole still.
 
-The disks are those of a sandbox; a training and an evaluation reach them from outside of it.
+The disks are those of a sandbox; a training reaches its own from outside of it.
 """
 
 import shutil
@@ -42,8 +42,8 @@ def test_a_report_on_a_full_disk(sandbox, trained, evaluated, tmp_path):
     inside = sandbox.seen(disk / "out")
     shutil.copytree(evaluated, inside)
     before = digests(evaluated)
-    arguments = ("evaluate.py", f"--model={trained}", f"--output={inside}", *EVALUATE)
-    process = start(*arguments, "--overwrite", "--seed=1")
+    arguments = ("evaluate.py", f"--model={trained}", f"--output={disk / 'out'}", *EVALUATE)
+    process = start(*arguments, "--overwrite", "--seed=1", prefix=sandbox.prefix)
     while process.poll() is None and not (inside / "state" / "worst-case-00009.npz").exists():
         time.sleep(0.01)
     sandbox.fill(disk)  # all is attacked and judged; now the results are written
