@@ -54,7 +54,13 @@ CONTAINERS = {
 }
 
 
-@pytest.mark.parametrize("kind", ["MapDataset", "IterDataset", "DataLoader"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "DataLoader",
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("MapDataset", "IterDataset")),
+    ],
+)
 def test_a_loader_of_grain_trains(blobs, kind):
     import grain  # slow, and of an extra
 
@@ -126,10 +132,19 @@ def test_pixels_above_zero_for_a_signed_range_are_warned_of(blobs):
         compiled(linear(), pixel_range=(-1, 1)).evaluate(x / x.max(), y, verbose=0)
 
 
+WAYS = [None, {}, {"jit_compile": True}, {"run_eagerly": True}]
+
+
 @pytest.mark.parametrize(
-    "compile_options", [None, {}, {"jit_compile": True}, {"run_eagerly": True}]
+    ("container", "compile_options"),
+    [
+        pytest.param(
+            container, way, marks=() if container == "array" or way is None else pytest.mark.slow
+        )
+        for container in ("array", *CONTAINERS)
+        for way in WAYS
+    ],
 )
-@pytest.mark.parametrize("container", ["array", *CONTAINERS])
 def test_predict_refuses_pixels_of_another_range(blobs, container, compile_options):
     x, y = blobs[0][:40], blobs[1][:40]
     model = AdversarialModel(linear(), ATTACK, pixel_range=(0, 1))
