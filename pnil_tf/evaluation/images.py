@@ -55,9 +55,10 @@ def first_images(images: Any, labels: Any, count: int) -> tuple[np.ndarray, np.n
             "Pass at least one, with its label."
         )
     if images.ndim != 4 or not images.size or images.dtype.kind not in "buif":
+        grey = " Grey images get their channel by x[..., None]." if images.ndim == 3 else ""
         raise UserError(
             "Images must be numbers of the shape (n, height, width, channels). "
-            f"Received: {images.dtype} of shape {images.shape}."
+            f"Received: {images.dtype} of shape {images.shape}.{grey}"
         )
     if labels.dtype.kind in "SUO" and labels.size:
         raise UserError(

@@ -44,9 +44,10 @@ def gathered(x: Any, y: Any, count: int) -> tuple[np.ndarray, np.ndarray, str]:
     elif isinstance(x, keras.utils.PyDataset):
         found = "PyDataset", (x[i] for i in range(_batches(x)))
     else:
+        images = _array(x, "images", "x")
         if y is None:
             raise UserError("Labels are missing: pass y, the class number of each image.")
-        images, labels = _array(x, "images", "x"), _array(y, "labels", "y")
+        labels = _array(y, "labels", "y")
         if images.shape[:1] != labels.shape[:1]:
             raise mispaired(images, labels)
         images, labels = _mixed(images, class_numbers(labels))

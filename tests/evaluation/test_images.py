@@ -236,6 +236,11 @@ def test_a_radius_that_is_no_share_is_refused(tmp_path):
         )
 
 
+def test_grey_images_without_channels_are_told_how_to_get_them():
+    with pytest.raises(UserError, match=r"shape \(3, 8, 8\)\. .*x\[\.\.\., None\]"):
+        first_images(np.zeros((3, 8, 8), np.float32), [0, 1, 0], 3)
+
+
 def test_no_images_are_said_to_be_none():
     with pytest.raises(UserError, match="There are no images to evaluate"):
         first_images(X[:0], Y[:0], 10)

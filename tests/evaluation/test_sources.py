@@ -80,6 +80,8 @@ def unequal():
         ("photos", Y, "x of the type str"),
         ({"image": X}, Y, "x of the type dict"),
         (iter(X), Y, "x of the type"),
+        (iter([(X, Y)]), None, "x of the type list_iterator"),
+        ((X, Y), None, "x of the type tuple"),
         ([X[0], X[1][:1]], Y, "x of the type list"),
         (X, 3, "y of the type int"),
         (X, Y[:-1], "images need as many whole-number labels"),
