@@ -29,6 +29,9 @@ _RANDOM = 8
 _WIDEST = 0.25
 """Images are drawn in from the edges of the pixels' range by no more than half of this."""
 
+_SURE = 0.1
+"""Largest standard error of what all images tell together."""
+
 _BEYOND_NOISE = 3.0
 """Standard deviations of a change's own scatter beyond which it counts as seen."""
 
@@ -57,8 +60,10 @@ def probe_gradients(trial: Trial, images: int) -> Gradients:
     predicted, seen = (merged.pop(name) for name in ("predicted", "seen"))
     return Gradients(
         **merged,
-        along_signs=_kept(predicted[:, :, :1], seen[..., :1], not trial.target.repeatable),
-        along_random=_kept(predicted[:, :, 1:], seen[..., 1:], noisy=False),
+        along_signs=_kept(predicted[:, 0, :, :1], seen[..., :1], not trial.target.repeatable),
+        along_random=_kept(predicted[:, 0, :, 1:], seen[..., 1:], noisy=False)
+        if trial.target.repeatable
+        else _pooled(predicted[..., 1:], seen[..., 1:]),
         draws=draws,
     )
 
@@ -83,19 +88,18 @@ def _measure(trial: Trial, eot: EOT) -> Any:
 def _compare(trial: Trial, eot: EOT) -> Any:
     """Returns a function to the changes of the margin that the gradient predicts, and those seen.
 
-    They are `(n, lengths, directions)` and `(n, 2, lengths, directions)`; the first direction is
+    Both are `(n, looks, lengths, directions)`; the first direction is
     along the gradient's signs, the others are random. Both are changes from one side of the image
     to the other, so that curvature cancels, of the mean over the same draws as the gradient's. Of
-    a model whose noise follows no seed the draws are other ones each time: the change is then
-    measured twice, so that its scatter is known, along the signs alone, since that scatter
-    drowns random directions.
+    a model whose noise follows no seed the draws are other ones each time: both are then measured
+    twice, so that their scatter is known.
     """
     target, epsilon = trial.target, trial.settings.epsilon
     margin = attack_loss("margin")
     pixels = math.prod(trial.x.shape[1:])
     radius = epsilon if trial.settings.norm == "linf" else epsilon / math.sqrt(pixels)
     radius = min(radius, _WIDEST)
-    looks, random = (1, _RANDOM) if target.repeatable else (2, 0)
+    looks = 1 if target.repeatable else 2
 
     def compare(x: Any, y: Any, seed: Any) -> dict[str, Any]:
         draws = rng.fold(seed, 0)
@@ -122,25 +126,28 @@ def _compare(trial: Trial, eot: EOT) -> Any:
         x = tf.clip_by_value(x, edge, 1.0 - edge)
         gradient = slope()
         signs = [
-            tf.sign(rng.uniform(tf.shape(x), rng.fold(rng.fold(seed, 1), i))) for i in range(random)
+            tf.sign(rng.uniform(tf.shape(x), rng.fold(rng.fold(seed, 1), i)))
+            for i in range(_RANDOM)
         ]
         directions = tf.stack([tf.sign(gradient), *signs])
         # A gradient that has chosen the direction promises too much of it, if it is noisy.
-        promise = gradient if target.repeatable else slope()
-        per_length = tf.reduce_sum(directions * promise, axis=list(range(2, x.shape.rank + 1)))
+        promises = tf.stack([gradient] if target.repeatable else [slope(), gradient])
+        per_length = tf.reduce_sum(
+            directions * promises[:, tf.newaxis], axis=list(range(3, x.shape.rank + 2))
+        )
 
         def change(move: Any) -> Any:
             length, direction = move
             step = length * radius * direction
             return (mean_margin(x + step) - mean_margin(x - step)) / 2.0
 
-        lengths = tf.repeat(tf.constant(LENGTHS), 1 + random)
+        lengths = tf.repeat(tf.constant(LENGTHS), 1 + _RANDOM)
         moves = (tf.tile(lengths, [looks]), tf.tile(directions, [looks * len(LENGTHS), *_ones(x)]))
         seen = tf.map_fn(change, moves, fn_output_signature=tf.float32, parallel_iterations=1)
-        seen = tf.reshape(seen, [looks, len(LENGTHS), 1 + random, -1])
-        predicted = radius * tf.constant(LENGTHS)[:, tf.newaxis, tf.newaxis] * per_length
+        seen = tf.reshape(seen, [looks, len(LENGTHS), 1 + _RANDOM, -1])
+        each_length = radius * tf.constant(LENGTHS)[:, tf.newaxis, tf.newaxis]
         return {
-            "predicted": tf.transpose(predicted, [2, 0, 1]),
+            "predicted": tf.transpose(each_length * per_length[:, tf.newaxis], [3, 0, 1, 2]),
             "seen": tf.transpose(seen, [3, 0, 1, 2]),
         }
 
@@ -172,6 +179,29 @@ def _kept(predicted: np.ndarray, seen: np.ndarray, noisy: bool) -> np.ndarray:
             usable &= np.sqrt(sizes) > _BEYOND_NOISE * scatter
         kept = 2 * (p * s).sum(axis=2) / np.where(usable, sizes, 1.0)
     return np.where(usable, kept, np.nan)
+
+
+def _pooled(predicted: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """What `_kept` is, over all images together, whose noise drowns that of each: `(n, lengths)`.
+
+    Every image gets the same. Its squares are products of two looks, to which scatter adds nothing
+    on average. NaN where the images leave it too uncertain.
+
+    Args:
+        predicted: `(n, 2, lengths, directions)`.
+        seen: The same.
+    """
+    p, s = predicted.astype(np.float64), seen.astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        scale = (p[:, 1] ** 2).sum(axis=2)  # by which no image counts more than another
+        both = (p.mean(axis=1) * s.mean(axis=1)).sum(axis=2) / scale
+        sizes = (p[:, 0] * p[:, 1] + s[:, 0] * s[:, 1]).sum(axis=2) / 2 / scale
+        told = np.isfinite(both) & np.isfinite(sizes)
+        both, sizes = np.where(told, both, 0.0), np.where(told, sizes, 0.0)
+        kept = both.sum(axis=0) / sizes.sum(axis=0)
+        error = np.sqrt(((both - kept * sizes) ** 2).sum(axis=0)) / sizes.sum(axis=0)
+    sure = (error >= 0) & (error <= _SURE)
+    return np.where(sure, kept, np.nan) * np.ones((len(p), 1))
 
 
 def _flat(gradient: Any) -> Any:

@@ -253,6 +253,16 @@ def test_noise_that_follows_no_seed_is_asked_along_the_signs_alone():
     assert (finding.passed, finding.weight) == (False, Weight.HIDES)
 
 
+def test_noise_that_follows_no_seed_is_asked_along_random_directions_where_it_does_not_drown_them():
+    right = changed(repeatable=False, gradients=kept([0.9, 0.98], [np.nan, 0.96]))
+    assert told("gradients_wrong", right).passed
+    # The decoy whose signs rise as they should.
+    finding = told(
+        "gradients_wrong", changed(repeatable=False, gradients=kept([0.9, 0.9], [np.nan, 0.5]))
+    )
+    assert (finding.passed, finding.weight) == (False, Weight.HIDES)
+
+
 def test_noise_that_drowns_everything_is_a_doubt_alone():
     nan = [np.nan, np.nan]
     finding = told("gradients_wrong", changed(repeatable=False, gradients=kept(nan, nan)))
@@ -277,7 +287,8 @@ LINES = {
     "gradients_absent": f"{gradient_checks._FEW:.0%} of the images",
     "loss_saturated": f"{gradient_checks._FEW:.0%} of the images",
     "gradients_wrong": f"agreement below {gradient_checks._KEPT} (1: just so, 0: it has nothing to "
-    f"do with it), or {gradient_checks._KEPT_ALONG_SIGNS} where noise follows no seed",
+    f"do with it), or {gradient_checks._KEPT_ALONG_SIGNS} where noise that follows no seed "
+    "drowns random directions",
     "gradients_short_sighted": "the same over moves of a quarter and half of the radius, and "
     f"square takes more than {POINTS}",
     "answers_jump": f"{gradient_checks._AT_ONE_BOUND:.0%} of the change from class to class within "

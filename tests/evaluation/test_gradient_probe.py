@@ -43,9 +43,9 @@ def other():
 def probed(tmp_path):
     """Measures a model's gradients."""
 
-    def run(model, x=None, **change):
+    def run(model, x=None, y=None, **change):
         x = digits()[0][1400 : 1400 + IMAGES] if x is None else x
-        y = digits()[1][1400 : 1400 + IMAGES]
+        y = digits()[1][1400 : 1400 + IMAGES] if y is None else y
         target = as_target(model, x)
         settings = EvaluationSettings(
             **{"epsilon": 0.15, "images": IMAGES, "batch_size": IMAGES, "eot_samples": 4, **change}
@@ -156,3 +156,24 @@ def test_the_gradient_of_another_function_is_found_out(front, size, plain, other
 def test_slopes_of_a_ripple_are_not_those_of_the_function(front, plain, finding):
     found = finding(front(behind(Shattered(), plain)))
     assert (found.name, found.passed) == ("gradients_wrong", False)
+
+
+def linear(weights):
+    """Two classes, of which the second has these weights."""
+    dense = keras.layers.Dense(2)
+    model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), dense])
+    dense.set_weights([np.stack([0 * weights, weights], 1), np.zeros(2)])
+    return model
+
+
+def test_a_gradient_that_is_right_along_its_signs_alone_is_found_out_behind_any_noise(finding):
+    """Right in every sign and in the sum of all sizes; in closed form 2 / (1 + 4.5) elsewhere."""
+    signs = np.sign(np.random.default_rng(0).normal(size=64))
+    sizes = np.repeat([16.0, 1.0], [4, 60])
+    mean, square = sizes.mean(), (sizes**2).mean()
+    for weights, kept in ((sizes, 1.0), (mean, 2 / (1 + square / mean**2))):
+        decoy = Decoy(linear(signs * sizes), linear(signs * weights))
+        model = behind(RandomShift(0.05), keras.Sequential([keras.Input((8, 8, 1)), decoy]))
+        found = finding(model, y=np.zeros(IMAGES, int))
+        assert found.value == pytest.approx(kept, abs=0.1)
+        assert found.passed == (kept == 1.0)

@@ -29,8 +29,8 @@ class Gradients:
             image is moved along the gradient's signs, over several lengths, the same noise at
             both ends: 1 if just so, 0 if it has nothing to do with it. NaN where nothing can be
             told.
-        along_random: `(n, lengths)`, the same along random directions; NaN for a model whose
-            noise follows no seed.
+        along_random: `(n, lengths)`, the same along random directions; for a model whose noise
+            follows no seed of all images together, NaN where it drowns that.
         agreement: `(n,)`, cosine between two such averages over independent draws; 1 for a
             deterministic model.
         draws: Draws in each average.

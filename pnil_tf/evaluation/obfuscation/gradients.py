@@ -14,7 +14,7 @@ _AGREE = 0.1
 
 # Between what honest models and fakes keep, see the lines of docs/checks.md. An honest one with a
 # stand-in's gradient keeps the least, a fake with the gradient of another network that was trained
-# on the same images the most. Noise that follows no seed leaves less to see.
+# on the same images the most. Noise that follows no seed may leave the signs alone to see.
 _KEPT = 0.75
 _KEPT_ALONG_SIGNS = 0.5
 _FEWEST = 10
@@ -179,7 +179,13 @@ def outputs(evidence: Evidence) -> Finding:
 
 
 def _threshold(evidence: Evidence) -> float:
-    return _KEPT if evidence.repeatable else _KEPT_ALONG_SIGNS
+    return _KEPT if evidence.repeatable or _random_told(evidence) else _KEPT_ALONG_SIGNS
+
+
+def _random_told(evidence: Evidence) -> bool:
+    """Whether anything is known of random directions, where noise follows no seed."""
+    gradients = evidence.gradients
+    return gradients is not None and bool(np.isfinite(_kept(gradients.along_random)).any())
 
 
 def _by_length(evidence: Evidence) -> np.ndarray | None:
@@ -192,7 +198,7 @@ def _by_length(evidence: Evidence) -> np.ndarray | None:
     if gradients is None or _nothing(gradients.margin_norm).all():
         return None
     by_direction = [_kept(gradients.along_signs)]
-    if evidence.repeatable:
+    if evidence.repeatable or _random_told(evidence):
         by_direction.append(_kept(gradients.along_random))
     return np.min(by_direction, axis=0)
 
