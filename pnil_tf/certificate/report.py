@@ -41,7 +41,9 @@ _WORDS = (
 def sentence(results: Mapping[str, Any]) -> str:
     """The certificate in one sentence."""
     at, settings = results["certified"], results["settings"]
-    radius = PixelRange.of(results["model"]["pixel_range"]).says(settings["epsilon"])
+    radius = PixelRange.of(results["model"]["pixel_range"]).says(
+        settings["epsilon"], settings["norm"]
+    )
     return (
         f"Proved: within epsilon {radius}, {settings['norm']}, the majority over the noise answers "
         f"{_what(results)} on {_share(at)} of {results['images']} images, whatever the attack "
@@ -54,7 +56,7 @@ def rows(results: Mapping[str, Any]) -> list[tuple[str, ...]]:
     pixels = PixelRange.of(results["model"]["pixel_range"])
     return [
         (
-            pixels.says(point["epsilon"]),
+            pixels.says(point["epsilon"], results["settings"]["norm"]),
             f"{point['value']:.1%}",
             f"{point['low']:.1%} to {point['high']:.1%}",
             f"{point['single_draw']['value']:.1%}",
@@ -67,7 +69,7 @@ def side_rows(results: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """What is proved beside what attacks left, at each of their radii: the cells below `SIDES`."""
     pixels = PixelRange.of(results["model"]["pixel_range"])
     return [
-        (pixels.says(sides["epsilon"]), *cells)
+        (pixels.says(sides["epsilon"], results["settings"]["norm"]), *cells)
         for sides in sides_in(results)
         for cells in rows_of(sides)
     ]

@@ -32,6 +32,8 @@ class PixelRange:
     Examples:
         >>> PixelRange(0, 255).says(8 / 255)
         '8/255 of the range (8 of 255)'
+        >>> PixelRange(0, 1).says(2, "l2")
+        '2 of pixels in [0, 1] (510 in [0, 255])'
     """
 
     low: float = 0.0
@@ -89,9 +91,15 @@ class PixelRange:
         """Maps images in [0, 1] (float array or tensor) to the model's pixels."""
         return unit if self.is_unit else self.low + unit * self.width
 
-    def says(self, epsilon: float) -> str:
-        """A radius in words, both as a share and in pixels (of 255 where the range is [0, 1])."""
+    def says(self, epsilon: float, norm: str = "linf") -> str:
+        """A radius in words, both as a share and in pixels (of 255 where the range is [0, 1]).
+
+        In l_2, where it is a length over all pixels, it may be longer than the range is wide.
+        """
         width = 255.0 if self.is_unit else self.width
+        if norm == "l2":
+            scale = PixelRange(0.0, 255.0) if self.is_unit else self
+            return f"{share_text(epsilon)} of pixels in [0, 1] ({epsilon * width:.4g} in {scale})"
         return f"{share_text(epsilon)} of the range ({epsilon * width:.4g} of {width:.4g})"
 
     def __str__(self) -> str:

@@ -72,7 +72,7 @@ def render(results: dict[str, Any], grid: bytes) -> str:
         grid: PNG of clean, perturbed and adversarial images.
     """
     settings = results["settings"]
-    radius = _pixels(results).says(settings["epsilon"])
+    radius = _pixels(results).says(settings["epsilon"], settings["norm"])
     strongest = results["effective_robustness"]["attack"]
     bars = accuracy_bars(accuracies(results), results["guessing"]["value"])
     sections = [

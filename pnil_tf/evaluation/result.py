@@ -162,7 +162,7 @@ class Evaluation(SavedResults):
     def _radius(self) -> str:
         settings = self.results["settings"]
         pixels = PixelRange.of(self.results["model"]["pixel_range"])
-        return f"{settings['norm']}, epsilon {pixels.says(settings['epsilon'])}"
+        return f"{settings['norm']}, epsilon {pixels.says(settings['epsilon'], settings['norm'])}"
 
     def __repr__(self) -> str:
         return (

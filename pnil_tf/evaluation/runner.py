@@ -198,7 +198,7 @@ def evaluate(
         "%s, pixels in %s; epsilon %s",
         target.outputs,
         target.pixel_range,
-        target.pixel_range.says(settings.epsilon),
+        target.pixel_range.says(settings.epsilon, settings.norm),
     )
     compare = None if beside is None else beside(identity, digests_of(x), y)
     make_folder(argument("output"), output)
@@ -542,6 +542,7 @@ def _judgement(
         evidence.guessing,
         settings.epsilon,
         trial.target.pixel_range,
+        settings.norm,
     )
     return {
         "verdict": verdict.verdict,

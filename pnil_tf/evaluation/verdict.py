@@ -47,6 +47,7 @@ def decide(
     guessing: float,
     epsilon: float,
     pixel_range: PixelRange = UNIT,
+    norm: str = "linf",
 ) -> Verdict:
     """Weighs the findings.
 
@@ -65,8 +66,9 @@ def decide(
         guessing: Accuracy of always answering the most frequent class.
         epsilon: The radius of the attacks, a share of the pixel range.
         pixel_range: The pixels that the model takes.
+        norm: The norm of the radius.
     """
-    radius = f"epsilon {pixel_range.says(epsilon)}"
+    radius = f"epsilon {pixel_range.says(epsilon, norm)}"
     failed = {
         weight: [finding for finding in findings if finding.weight is weight and not finding.passed]
         for weight in Weight

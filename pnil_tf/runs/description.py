@@ -69,7 +69,7 @@ def say_result(record: dict[str, Any]) -> None:
             f"{title:16}{figure['value']:>9.2%}  {figure['low']:.2%} - {figure['high']:.2%}"
             f"  {figure['images']:>6}"
         )
-    radius = PixelRange.of(result.get("pixel_range", UNIT)).says(result["epsilon"])
+    radius = PixelRange.of(result.get("pixel_range", UNIT)).says(result["epsilon"], result["norm"])
     print(
         f"epsilon {radius}, {result['norm']}, {result['eot_samples']} EOT draws, "
         f"data source: {record['data_source']}"

@@ -334,8 +334,9 @@ def _training_in_words(said: Mapping[str, Any]) -> str:
         return " without an attack"
     if said.get("epsilon") is None:
         return ""
-    radius = PixelRange.of(said.get("pixel_range", UNIT)).says(said["epsilon"])
-    return f" at epsilon {radius}, {said.get('norm', NORMS[0])}"
+    norm = said.get("norm", NORMS[0])
+    radius = PixelRange.of(said.get("pixel_range", UNIT)).says(said["epsilon"], norm)
+    return f" at epsilon {radius}, {norm}"
 
 
 def _data_settings(model: str, run: Mapping[str, Any], given: Mapping[str, Any]) -> DataSettings:

@@ -106,7 +106,8 @@ def _quick(result: dict[str, Any]) -> tuple[Accuracy, ...]:
 
 
 def _ball(settings: dict[str, Any], pixel_range: Any) -> str:
-    return f"epsilon {PixelRange.of(pixel_range).says(settings['epsilon'])}, {settings['norm']}"
+    radius = PixelRange.of(pixel_range).says(settings["epsilon"], settings["norm"])
+    return f"epsilon {radius}, {settings['norm']}"
 
 
 def _accuracy(name: str, found: dict[str, Any]) -> Accuracy:

@@ -235,7 +235,7 @@ class AdversarialModel(AveragedFit):
         attack = self.attack or self.validation_attack
         if attack is None:
             return super()._terms(contract)
-        radius = contract.pixel_range.says(attack.epsilon)
+        radius = contract.pixel_range.says(attack.epsilon, attack.norm)
         return f"{super()._terms(contract)}; epsilon {radius}, {attack.norm}"
 
     def get_compile_config(self) -> Config:

@@ -160,7 +160,7 @@ def test_a_certificate_is_saved_and_loaded(problem, tmp_path):
     for term in ("credible", "EOT"):
         assert f"<dt>{term}</dt>" not in page
     assert "One that came later shows both sides in its own report" in page
-    assert "2/255 of the range" in page
+    assert "2/255 of pixels in [0, 1]" in page
     assert "data:image/png" in page
     assert json.loads((tmp_path / "kept" / "certificate.json").read_text())["certified"]
     with pytest.raises(UserError, match="holds a certificate"):

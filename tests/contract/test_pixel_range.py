@@ -48,6 +48,14 @@ def test_a_radius_is_said_both_ways(pixel_range, epsilon, words):
 
 
 @pytest.mark.parametrize(
+    ("pixel_range", "scale"),
+    [(UNIT, "510 in [0, 255]"), (BYTES, "510 in [0, 255]"), (SIGNED, "4 in [-1, 1]")],
+)
+def test_a_length_in_l2_is_no_share_of_the_range(pixel_range, scale):
+    assert pixel_range.says(2.0, "l2") == f"2 of pixels in [0, 1] ({scale})"
+
+
+@pytest.mark.parametrize(
     ("length", "words"),
     [
         (8 / 255, "8/255"),

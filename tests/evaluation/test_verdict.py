@@ -55,6 +55,11 @@ def test_no_robustness_is_a_credible_figure():
     )
 
 
+def test_the_radius_is_said_as_its_norm_has_it():
+    found = decide([], CLEAN, ROBUST, "pgd", 0.1, 2.0, norm="l2")
+    assert found.reason.startswith("robust accuracy at epsilon 2 of pixels in [0, 1] (510 in")
+
+
 def named(name, weight=Weight.DOUBT):
     return dataclasses.replace(finding(weight), name=name, explanation=f"{name} was seen")
 
