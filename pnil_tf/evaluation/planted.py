@@ -6,7 +6,9 @@ image and random points around it are not; attacks that do not find one there wi
 the model's either. Those of the evaluation that follow gradients search, one after another. After
 Zimmermann, Brendel, Tramer and Carlini (2022), "Increasing Confidence in Adversarial Robustness
 Evaluations"; the read-out is a linear discriminant in closed form. As there, what a random search
-finds is too easy to count.
+finds is too easy to count. What a single gradient step finds does count: on honest models that is
+most of it (34 to 97 % on networks for scikit-learn's digits), so without it too few would be left,
+and where gradients lead nowhere such a step finds nothing either.
 """
 
 from __future__ import annotations
