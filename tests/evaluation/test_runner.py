@@ -430,11 +430,10 @@ def test_what_another_model_s_gradients_find_counts(tmp_path):
         return linear(tf.round(255 * x) / 255)
 
     settings = EvaluationSettings(**{**FAST, "attacks": ("pgd",)})
-    alone = evaluate(rounded, x, y, settings, tmp_path / "alone", outputs="logits")
     results = evaluate(
         rounded, x, y, settings, tmp_path / "both", outputs="logits", transfer_from=linear
     )
-    assert results["attacks"]["pgd"]["value"] == alone["attacks"]["pgd"]["value"] == 1
+    assert results["attacks"]["pgd"]["value"] == 1
     assert results["effective_robustness"]["attack"] == "transfer"
     assert results["worst_case_per_image"]["value"] == results["attacks"]["transfer"]["value"] < 1
 

@@ -139,7 +139,7 @@ def test_how_a_run_read_its_images_is_not_asked_of_others(run, trained_on, datas
     assert (data.data_in_memory, data.skip_damaged, data.data_source) == kept
     if not dataset.startswith("folder:"):  # what is said oneself is refused as ever
         with pytest.raises(UserError, match="is about a folder of images"):
-            evaluate.settle(str(run), data={"dataset": dataset, "data_in_memory": "false"})
+            evaluate.settle(str(run), data={"dataset": dataset, "skip_damaged": True})
 
 
 @pytest.mark.parametrize(
