@@ -166,18 +166,17 @@ def planted_examples(
 def _by_chance(trial: Trial, centres: np.ndarray, enough: np.ndarray) -> np.ndarray:
     """Of random points of the surface the share `(n,)` that fools so large a share of draws."""
     judge = Judge(trial.target.predict, _DRAWS[trial.target.stochastic])
-    points = np.concatenate(
-        [
-            _surface(centre, centres[:0], rng.make_seed(trial.seed("chance", "attack", n)), trial)
-            for n, centre in enumerate(centres)
+    found = []  # one image after the other: their points together may be more than memory holds
+    for number, centre in enumerate(centres):
+        seed = rng.make_seed(trial.seed("chance", "attack", number))
+        points = _surface(centre, centres[:0], rng.fold(seed, 0), trial)
+        votes = [
+            judge.votes(points[rows], rng.fold(rng.fold(seed, 1), rows.start))
+            for rows in batches_of(len(points), trial.batch_size)
         ]
-    )
-    votes = [
-        judge.votes(points[rows], trial.seed("chance", "judge", batch))
-        for batch, rows in trial.batches(len(points))
-    ]
-    fooled = (np.concatenate(votes) != 0).mean(axis=1).reshape(len(centres), -1)
-    return (fooled >= enough[:, np.newaxis]).mean(axis=1)
+        fooled = (np.concatenate(votes) != 0).mean(axis=1)
+        found.append((fooled >= enough[number]).mean())
+    return np.array(found)
 
 
 def _too_few(count: int, images: int, what: str) -> NothingPlanted:

@@ -179,13 +179,15 @@ def outputs(evidence: Evidence) -> Finding:
 
 
 def _threshold(evidence: Evidence) -> float:
-    return _KEPT if evidence.repeatable or _random_told(evidence) else _KEPT_ALONG_SIGNS
+    return _KEPT if _random_told(evidence) else _KEPT_ALONG_SIGNS
 
 
 def _random_told(evidence: Evidence) -> bool:
-    """Whether anything is known of random directions, where noise follows no seed."""
+    """Whether random directions count: where noise follows no seed, it may drown them."""
     gradients = evidence.gradients
-    return gradients is not None and bool(np.isfinite(_kept(gradients.along_random)).any())
+    return evidence.repeatable or (
+        gradients is not None and bool(np.isfinite(_kept(gradients.along_random)).any())
+    )
 
 
 def _by_length(evidence: Evidence) -> np.ndarray | None:
@@ -198,7 +200,7 @@ def _by_length(evidence: Evidence) -> np.ndarray | None:
     if gradients is None or _nothing(gradients.margin_norm).all():
         return None
     by_direction = [_kept(gradients.along_signs)]
-    if evidence.repeatable or _random_told(evidence):
+    if _random_told(evidence):
         by_direction.append(_kept(gradients.along_random))
     return np.min(by_direction, axis=0)
 
