@@ -21,7 +21,6 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf.arrays import Arrays, write_arrays
-from pnil_tf.contract.checks import check_input_gradient
 from pnil_tf.contract.pixel_range import PixelRangeLike, check_reach
 from pnil_tf.data.memory import check_room
 from pnil_tf.errors import UserError, argument
@@ -57,7 +56,7 @@ from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.shards import Crew, Shard, pieces_of, work_off
 from pnil_tf.evaluation.statistics import figure, weakest, wilson
 from pnil_tf.evaluation.store import Store
-from pnil_tf.evaluation.suites import Planned, cascade, gradients_alone, planned
+from pnil_tf.evaluation.suites import Planned, cascade, planned
 from pnil_tf.evaluation.target import (
     Target,
     looked_at,
@@ -150,9 +149,8 @@ def evaluate(
 
     Raises:
         UserError: If images, labels, model and settings do not fit each other, the model guesses
-            in this pixel range and does not in another one, all that was asked for follows
-            gradients and there are none, or `output` holds results that are neither to be resumed
-            nor to be replaced.
+            in this pixel range and does not in another one, or `output` holds results that are
+            neither to be resumed nor to be replaced.
     """
     output = Path(output)
     refuse_odd_entries(output)
@@ -196,8 +194,6 @@ def evaluate(
         return results
     if not (range_recorded or was_trained(model)):
         check_accuracy_elsewhere(target, x, y)
-    if gradients_alone(settings) and transfer_from is None:
-        check_input_gradient(target.classifier, x[:2])
     logger.info(
         "%s, pixels in %s; epsilon %s",
         target.outputs,

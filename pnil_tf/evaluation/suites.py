@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pnil_tf.attacks.attack import Kind
-from pnil_tf.attacks.registry import attack_named, attacks_of_kind
+from pnil_tf.attacks.registry import attack_named
 from pnil_tf.attacks.settings import AttackSettings
 from pnil_tf.attacks.towards import MOST_PROMISING
 from pnil_tf.errors import UserError, argument
@@ -169,16 +169,6 @@ def planned(
         through = configured("pgd_strong", settings.epsilon, settings, source)
         plan[TRANSFER] = Planned(through, settings.images, predict=source.predict)
     return plan
-
-
-def gradients_alone(settings: EvaluationSettings) -> bool:
-    """Whether nothing that was asked for would notice that a model has no gradients."""
-    others = (*SUITES, *attacks_of_kind(Kind.GRADIENT_FREE))
-    return (
-        not settings.checks
-        and settings.attacks != ("noise",)
-        and not set(settings.attacks) & set(others)
-    )
 
 
 def _check_restarts(settings: EvaluationSettings, plan: Mapping[str, Planned]) -> None:
