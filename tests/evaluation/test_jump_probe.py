@@ -6,11 +6,13 @@ import pytest
 import tensorflow as tf
 from linear_models import SHAPE, linear
 
+from pnil_tf.evaluation import jump_probe
 from pnil_tf.evaluation.jump_probe import probe_jumps
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.store import Store
 from pnil_tf.evaluation.target import as_target
 from pnil_tf.evaluation.trial import Trial
+from pnil_tf.progress import Stages
 
 X = np.random.default_rng(0).random((12, *SHAPE)).astype(np.float32)
 WEIGHTS = np.random.default_rng(1).normal(size=16)
@@ -64,14 +66,40 @@ def test_a_stair_takes_all_of_it_at_once_whatever_slope_it_shows(jumps):
 
 def test_noise_that_follows_no_seed_hides_no_stair_and_makes_none(jumps):
     quiet = keras.Sequential([keras.Input(SHAPE), *of().layers[1:]])
-    for model, sigma, least, most in ((stair(), 1e-5, 0.8, 1.5), (quiet, 0.05, -0.5, 0.2)):
+    for model, sigma, least, most in ((stair(), 0.1, 0.8, 1.0), (quiet, 0.1, 0.0, 0.1)):
 
         def unheld(x, model=model, sigma=sigma):
             return model(x + sigma * tf.random.normal(tf.shape(x)))
 
         found = jumps(unheld, outputs="logits")
-        assert least < np.quantile(found, 0.1)
-        assert np.quantile(found, 0.9) < most
+        assert least < np.quantile(found, 0.9) < most
+
+
+WAY = np.linspace(1.0, -1.0, 256)
+NOISE = np.random.default_rng(2).normal(size=256)
+COIN = np.random.default_rng(3).choice([-1.0, 1.0], 256)
+
+
+@pytest.mark.parametrize(
+    ("answers", "least", "most"),
+    [
+        (WAY, 0.004, 0.005),  # one of 255 pieces, and nine tenths of the whole
+        (WAY + 0.5 * NOISE, 0.0, 0.05),
+        (np.sign(WAY), 1.0, 1.0),
+        (np.sign(WAY + 0.5 * NOISE), 1.0, 1.0),  # steps, however loud the noise
+        (np.sign(WAY + 0.5 * NOISE) + 0.1 * WAY, 0.8, 1.0),  # and a slope beside them
+        (np.tanh(60 * (WAY + 0.5 * NOISE)), 0.2, 1.0),  # smoothed
+        (WAY + 0.3 * COIN, 0.0, 0.05),  # one of two networks, which pass over
+        (0.1 * WAY + COIN, 0.0, 0.0),  # which are of different mind
+        (1.0 + 0.1 * NOISE, 0.0, 0.0),  # the class never changes
+        (np.full(256, np.nan), 0.0, 0.0),
+    ],
+)
+def test_noise_fills_the_gap_between_two_classes_unless_answers_stay_on_steps(answers, least, most):
+    (found,) = jump_probe._gaps(
+        lambda share: answers[[round(255 * float(share[0]))]], 1, Stages("", verbose=0)
+    )
+    assert least - 1e-6 <= found <= most + 1e-6
 
 
 def test_of_images_of_one_class_nothing_can_be_said(jumps):
