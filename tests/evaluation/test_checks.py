@@ -292,7 +292,8 @@ LINES = {
     "gradients_short_sighted": "the same over moves of a quarter and half of the radius, and "
     f"square takes more than {POINTS}",
     "answers_jump": f"{gradient_checks._AT_ONE_BOUND:.0%} of the change from class to class within "
-    f"1/256 of the way, for {gradient_checks._FEW:.0%} of the images",
+    "1/256 of the way, or of the reach of 256 answers along it where noise can be neither held "
+    f"nor switched off, for {gradient_checks._FEW:.0%} of the images",
     "gradients_disagree": f"cosine below {gradient_checks._AGREE}",
     "outputs_saturated": f"{gradient_checks._FEW:.0%} of the images",
     "frozen_noise_transfers": BY_SIZE,
@@ -383,22 +384,24 @@ def planted_models():
         (
             *(one["sort"], one["model"]),
             *(f"{one['clean']:.1%}", f"{min(one['left'].values()):.1%}"),
-            *(one["verdict"], ", ".join(f"`{name}`" for name in decisive(one)) or "-"),
+            *(", ".join(f"`{name}`" for name in searches(one)), one["verdict"]),
+            ", ".join(f"`{name}`" for name in decisive(one)) or "-",
         )
         for one in record["models"]
     ]
+    dates = sorted({one["date"] for one in record["models"]})
     return [
-        f"`{record['command']}`, {record['date']}, data: scikit-learn digits. l_inf, epsilon "
-        f"{record['settings']['epsilon']}. Fakes alone and honest models were attacked by the "
-        "suite `auto`, fakes behind noise by `pgd`, `pgd_strong` and `spsa` (sigma of the noise "
-        "0.3); on 60 images (fakes) or 120 (honest models) that no training saw "
-        "([settings and figures](results/planted_verdicts.json)).",
+        f"`{record['command']}`, {' and '.join(dates)}, data: scikit-learn digits. l_inf, epsilon "
+        f"{record['settings']['epsilon']} (0.3 where FGSM training collapsed), sigma of the noise "
+        "0.3; on 60 images (fakes) or 120 (honest models) that no training saw "
+        "([settings and figures](results/planted_verdicts.json)). Noise undoes the collapse of "
+        "FGSM training: one step takes most again, and the figure is right.",
         "",
-        "| sort | model | clean | lowest | verdict | decided by |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| sort | model | clean | lowest | attacked by | verdict | decided by |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
         *("| " + " | ".join(row) + " |" for row in rows),
         "",
-        "Three of the lines rest on these models: between what honest ones show and what the fakes "
+        "Four of the lines rest on these models: between what honest ones show and what the fakes "
         "do that the check caught.",
         "",
         "| finding | value | line | honest models | fakes that it caught |",
@@ -412,6 +415,7 @@ def lines(models):
     """Where the values of honest models and of fakes lie."""
     for name, what, line in (
         ("gradients_wrong", "agreement of gradient and function", gradient_checks._KEPT),
+        ("answers_jump", "share of images between which they jump", gradient_checks._FEW),
         ("planted_not_found", "share of planted examples that is found", strong._FOUND),
         ("score_search_stronger", "what Square takes", strength._MUCH_BY_SCORES),
     ):
@@ -424,6 +428,11 @@ def lines(models):
             if m["sort"] == "fake" and name in m["caught_by"] + m["doubted_by"]
         ]
         yield (name, what, line, *(f"{min(v):.2f} to {max(v):.2f}" for v in (honest, fakes)))
+
+
+def searches(one):
+    """The attacks that were asked for, without those of one step and none."""
+    return [name for name in one["changed_settings"]["attacks"] if name not in ("fgsm", "noise")]
 
 
 def decisive(one):
