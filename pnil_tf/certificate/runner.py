@@ -39,7 +39,13 @@ from pnil_tf.certificate.withdrawn import RefutedError, refuse_withdrawn, withdr
 from pnil_tf.contract.pixel_range import PixelRangeLike, check_reach
 from pnil_tf.errors import UserError, argument
 from pnil_tf.evaluation.described import described
-from pnil_tf.evaluation.images import check_classes, digests_of, first_images, unit_images
+from pnil_tf.evaluation.images import (
+    check_classes,
+    digests_of,
+    first_images,
+    unit_images,
+    warn_of_copies,
+)
 from pnil_tf.evaluation.output import RESULTS as EVALUATED
 from pnil_tf.evaluation.runner import digest_of, fingerprint, name_of
 from pnil_tf.evaluation.shards import Crew, Shard
@@ -222,6 +228,7 @@ def _task(
     classifier = looked_at(model, images.shape[1:], pixel_range, outputs)
     check_reach(settings.epsilon, settings.norm, images.shape[1:])
     x = unit_images(images, classifier.pixel_range)
+    warn_of_copies(digests_of(x))
     front = provable(classifier, x[:16])
     target = target_of(classifier, x)
     identity = {

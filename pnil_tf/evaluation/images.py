@@ -37,6 +37,24 @@ def digests_of(x: np.ndarray) -> np.ndarray:
     return np.frombuffer(b"".join(each), np.uint8).reshape(len(x), -1)
 
 
+def warn_of_copies(digests: np.ndarray) -> None:
+    """Says so where images are copies of others: intervals take each for one of its own.
+
+    A few are usual in real data; a tenth of them comes from a data set that repeats itself.
+
+    Args:
+        digests: What `digests_of` makes of the images.
+    """
+    different = len(np.unique(digests, axis=0))
+    if different < 0.9 * len(digests):
+        logger.warning(
+            "Of %d images only %d are different: copies, as ds.repeat() makes them, tell nothing "
+            "new, and the intervals are narrower than what is known. Pass each image once.",
+            len(digests),
+            different,
+        )
+
+
 def first_images(images: Any, labels: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
     """The first images, as they are, and their labels, int32.
 
@@ -76,6 +94,11 @@ def first_images(images: Any, labels: Any, count: int) -> tuple[np.ndarray, np.n
         )
     if labels.shape != images.shape[:1] or labels.dtype.kind not in "buif":
         raise mispaired(images, labels)
+    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+        raise UserError(
+            "Labels are the numbers of classes. Received: NaN or infinity among them. Leave out "
+            "the images whose class is not known."
+        )
     limits = np.iinfo(np.int32)  # as which they are kept: others would come round again
     if not (labels.min() >= limits.min and labels.max() <= limits.max):
         raise UserError(

@@ -21,6 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf.arrays import Arrays, write_arrays
+from pnil_tf.contract.checks import has_input_gradient
 from pnil_tf.contract.pixel_range import PixelRangeLike, check_reach
 from pnil_tf.data.memory import check_room
 from pnil_tf.errors import UserError, argument
@@ -34,6 +35,7 @@ from pnil_tf.evaluation.images import (
     digests_of,
     first_images,
     unit_images,
+    warn_of_copies,
 )
 from pnil_tf.evaluation.obfuscation import run_checks
 from pnil_tf.evaluation.obfuscation.evidence import Evidence
@@ -56,7 +58,7 @@ from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.shards import Crew, Shard, pieces_of, work_off
 from pnil_tf.evaluation.statistics import figure, weakest, wilson
 from pnil_tf.evaluation.store import Store
-from pnil_tf.evaluation.suites import Planned, cascade, planned
+from pnil_tf.evaluation.suites import Planned, cascade, gradients_alone, planned
 from pnil_tf.evaluation.target import (
     Target,
     looked_at,
@@ -200,7 +202,11 @@ def evaluate(
         target.pixel_range,
         target.pixel_range.says(settings.epsilon, settings.norm),
     )
-    compare = None if beside is None else beside(identity, digests_of(x), y)
+    digests = digests_of(x)
+    warn_of_copies(digests)
+    if gradients_alone(settings) and transfer_from is None:
+        _warn_without_gradients(target, x)
+    compare = None if beside is None else beside(identity, digests, y)
     make_folder(argument("output"), output)
     with lock_folder(output):
         if not (resume or overwrite):
@@ -336,6 +342,19 @@ def _have_done(
 
     crew.work_off(trial.target, identity, state, look)
     progress.close()
+
+
+def _warn_without_gradients(target: Target, x: np.ndarray) -> None:
+    """Says so, before the work, where attacks along gradients would have nothing to follow."""
+    if has_input_gradient(target.classifier, x[:10]):
+        return
+    logger.warning(
+        "The classifier's answers have no gradient with respect to the pixels: attacks that "
+        "follow gradients change nothing here, and what they leave says nothing. Let %s have "
+        "'square' or 'auto' in it, or give %s a similar model that has gradients.",
+        argument("attacks"),
+        argument("transfer_from"),
+    )
 
 
 def _announce(

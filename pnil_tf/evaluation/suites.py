@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pnil_tf.attacks.attack import Kind
-from pnil_tf.attacks.registry import attack_named
+from pnil_tf.attacks.registry import attack_named, attacks_of_kind
 from pnil_tf.attacks.settings import AttackSettings
 from pnil_tf.attacks.towards import MOST_PROMISING
 from pnil_tf.errors import UserError, argument
@@ -169,6 +169,12 @@ def planned(
         through = configured("pgd_strong", settings.epsilon, settings, source)
         plan[TRANSFER] = Planned(through, settings.images, predict=source.predict)
     return plan
+
+
+def gradients_alone(settings: EvaluationSettings) -> bool:
+    """Whether attacks along gradients were asked for, and no other search."""
+    asked, following = set(settings.attacks), set(attacks_of_kind(Kind.GRADIENT))
+    return bool(asked & following) and asked <= following | set(attacks_of_kind(Kind.SANITY))
 
 
 def _check_restarts(settings: EvaluationSettings, plan: Mapping[str, Planned]) -> None:

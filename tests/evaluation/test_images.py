@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from pnil_tf.contract.pixel_range import BYTES, SIGNED, UNIT
 from pnil_tf.errors import UserError
-from pnil_tf.evaluation.images import first_images, unit_images
+from pnil_tf.evaluation.images import digests_of, first_images, unit_images, warn_of_copies
 from pnil_tf.evaluation.runner import evaluate
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.training.model import AdversarialModel
@@ -244,3 +244,18 @@ def test_grey_images_without_channels_are_told_how_to_get_them():
 def test_no_images_are_said_to_be_none():
     with pytest.raises(UserError, match="There are no images to evaluate"):
         first_images(X[:0], Y[:0], 10)
+
+
+def test_copies_of_images_are_told_and_a_few_are_not(caplog):
+    x = np.random.default_rng(0).random((20, 4, 4, 1), np.float32)
+    warn_of_copies(digests_of(x))
+    warn_of_copies(digests_of(np.concatenate([x, x[:2]])))
+    assert not caplog.text
+    warn_of_copies(digests_of(np.concatenate([x, x])))
+    assert "Of 40 images only 20 are different" in caplog.text
+
+
+def test_labels_that_are_no_numbers_are_refused():
+    x = np.zeros((2, 4, 4, 1), np.float32)
+    with pytest.raises(UserError, match="Received: NaN or infinity among them"):
+        first_images(x, np.array([0.0, np.nan]), 2)
