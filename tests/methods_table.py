@@ -55,7 +55,7 @@ def figures_of(record: dict) -> dict[str, float]:
     }
     figures = {name: 100 * figure["value"] for name, figure in found.items() if figure}
     seconds = record.get("wall_seconds_with_start") or record.get("training_seconds")
-    where = "minutes on a GPU" if "H100" in record.get("trained_on", "") else "minutes"
+    where = "minutes on a GPU" if "NVIDIA" in record.get("trained_on", "") else "minutes"
     return figures | {where: seconds / 60}
 
 
