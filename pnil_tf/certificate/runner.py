@@ -131,6 +131,7 @@ def certify(
     data = described(data, target.num_classes)
     if labels is not None:
         check_classes(target, y, data)
+    warn_of_copies(digests_of(x))
     attacked = _attacked(task, settings, evaluations, must_fit)
     if resume and (output / RESULTS).is_file() and not (output / STATE).exists():
         tidy(output)
@@ -228,7 +229,6 @@ def _task(
     classifier = looked_at(model, images.shape[1:], pixel_range, outputs)
     check_reach(settings.epsilon, settings.norm, images.shape[1:])
     x = unit_images(images, classifier.pixel_range)
-    warn_of_copies(digests_of(x))
     front = provable(classifier, x[:16])
     target = target_of(classifier, x)
     identity = {
