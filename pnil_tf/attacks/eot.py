@@ -2,7 +2,8 @@
 
 A stochastic classifier defines a distribution of losses. Its input gradient is estimated by
 averaging over independent draws (Athalye et al. 2018, "Synthesizing Robust Adversarial
-Examples"; the paper uses 100 draws in its attacks).
+Examples"; the paper uses 100 draws in its attacks). Means are over the draws that have a value:
+a draw that answers NaN says nothing about a direction, and must not silence the others.
 """
 
 from __future__ import annotations
@@ -97,6 +98,31 @@ class _Draws:
         with rng.noise_scope(*seeds, signs=signs):
             return split(self._predict(images))
 
+    def told(
+        self, stacked: Tensor, count: int, also: Tensor | bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """Sums of the finite numbers of a part's draws, and how many draws have one.
+
+        Args:
+            stacked: `(count * batch, ...)`.
+            count: Draws of the part.
+            also: What else must hold for a number to count, as `stacked` or broadcast to it.
+
+        Returns:
+            Two tensors `(batch, ...)`. Of a single draw, the numbers as they are.
+        """
+        if self._eot.draws == 1:
+            return stacked, tf.ones([])
+        finite = tf.math.is_finite(stacked) & also
+        number = _unstack_sum(tf.cast(finite, tf.float32), count)
+        return _unstack_sum(tf.where(finite, stacked, tf.zeros_like(stacked)), count), number
+
+    def mean(self, total: Tensor, number: Tensor) -> Tensor:
+        """The mean of what `told` has added up over all draws; NaN where no draw has a number."""
+        # Where all draws have one, the bits are those of a division by their number.
+        left_out = tf.cast(float(self._eot.draws) / number, total.dtype)
+        return total / float(self._eot.draws) * left_out
+
     def sum(self, part: Callable[[Scalar, int], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
         """Sums `part(first, count)` over all draws, chunk by chunk."""
         chunk = self._chunk
@@ -120,20 +146,22 @@ class _Draws:
         return total
 
     def mean_logits(self, x: Images) -> tuple[Logits, Answer]:
-        """Mean logits `(batch, classes)` of all draws, and what `logits` returns with each."""
+        """Mean logits `(batch, classes)` of the draws, and what `logits` returns with each."""
         answers: list[Answer] = []
 
-        def part(first: Scalar, count: int) -> tuple[Tensor]:
+        def part(first: Scalar, count: int) -> tuple[Tensor, Tensor]:
             logits, answer = self.logits(_stack(x, count), first, count)
             answers.append(answer)
-            return (_unstack_sum(logits, count),)
+            finite = tf.reduce_all(tf.math.is_finite(logits), axis=-1, keepdims=True)
+            return self.told(logits, count, finite)
 
-        (total,) = self.sum(part)
-        return total / float(self._eot.draws), answers[0]
+        return self.mean(*self.sum(part)), answers[0]
 
 
 def eot_loss(predict: Predict, loss: Loss, x: Images, y: Labels, seed: Seed, eot: EOT) -> PerImage:
-    """Returns the losses `(batch,)` of the draws that `eot_gradient` takes; no gradient.
+    """Returns the mean losses `(batch,)` of the draws that `eot_gradient` takes; no gradient.
+
+    A draw whose loss is not finite does not count; where none is finite the mean is NaN.
 
     Args:
         predict: The classifier.
@@ -145,11 +173,11 @@ def eot_loss(predict: Predict, loss: Loss, x: Images, y: Labels, seed: Seed, eot
     """
     draws = _Draws(predict, x, seed, eot)
 
-    def part(first: Scalar, count: int) -> tuple[Tensor]:
+    def part(first: Scalar, count: int) -> tuple[Tensor, Tensor]:
         logits, answer = draws.logits(_stack(x, count), first, count)
-        return (_unstack_sum(loss(_stack(y, count), answer(logits)), count),)
+        return draws.told(loss(_stack(y, count), answer(logits)), count)
 
-    return draws.sum(part)[0] / float(eot.draws)
+    return draws.mean(*draws.sum(part))
 
 
 def eot_gradient(
@@ -167,6 +195,9 @@ def eot_gradient(
     No gradient with respect to any weight is computed. A classifier that computes in float16
     gets the slope of its logits' loss at a size that does not underflow within it: a gradient
     of zeros would have no direction, and the attack would stand still.
+
+    A draw does not count for a pixel where its loss or its slope is not finite; where none
+    counts the mean is NaN.
 
     Args:
         predict: The classifier; one draw per call under the noise scope opened here.
@@ -232,18 +263,22 @@ def eot_look(
                 logits, images, output_gradients=slope / size, unconnected_gradients="zero"
             )
             gradient = tf.cast(gradient, tf.float32) * _like_images(size, images)
-            gradient = _unstack_sum(gradient, count)
+            gradient, slopes = draws.told(
+                gradient, count, _like_images(tf.math.is_finite(values), images)
+            )
             gradient.set_shape(x.shape)  # which a SavedModel forgets, and loops must know
+            if slopes.shape.rank:
+                slopes.set_shape(x.shape)
             seen = values if observe is loss else observe(_stack(y, count), answer(logits))
-            return _unstack_sum(values, count), gradient, _unstack_sum(seen, count)
+            return gradient, slopes, *draws.told(values, count), *draws.told(seen, count)
 
         return part
 
     if eot.average == "loss":
-        values, gradient, seen = draws.sum(
+        gradient, slopes, values, told, *seen = draws.sum(
             loss_gradient(lambda logits, answer, count: loss(_stack(y, count), answer(logits)))
         )
-        values /= eot.draws
+        values = draws.mean(values, told)
     else:
         # The loss of the mean logits couples all draws. A first pass finds the mean and the
         # loss' slope there; the second, with the same noise, carries that slope back.
@@ -252,12 +287,12 @@ def eot_look(
             tape.watch(mean)
             values = loss(y, answer(mean))
         slope = tape.gradient(values, mean)
-        _, gradient, seen = draws.sum(
+        gradient, slopes, _, _, *seen = draws.sum(
             loss_gradient(
                 lambda logits, answer, count: tf.reduce_sum(_stack(slope, count) * logits, axis=-1)
             )
         )
-    return values, gradient / eot.draws, seen / eot.draws
+    return values, draws.mean(gradient, slopes), draws.mean(*seen)
 
 
 def peak_scaled(gradient: Tensor) -> Tensor:

@@ -73,7 +73,7 @@ def fab_steps(
     def body(i: Scalar, found: Images, current: Images, nearest: PerImage) -> tuple[Tensor, ...]:
         step_seed = rng.fold(seed, i)
         value, gradient = eot_gradient(
-            predict, _gap, current, pairs, rng.fold(step_seed, 0), settings.eot
+            predict, gap, current, pairs, rng.fold(step_seed, 0), settings.eot
         )
         # An overflow says nothing about where a boundary lies.
         value, gradient = (
@@ -123,11 +123,6 @@ def fab_steps(
         lambda i, *_: i < first + count, body, (first, *state), parallel_iterations=1
     )
     return tuple(fields)
-
-
-def _gap(pairs: Labels, logits: Logits) -> PerImage:
-    """The gap, to which answers that are not finite add nothing."""
-    return told(gap)(pairs, logits)[:, 0]
 
 
 def _wrong_and_margin(labels: Labels, logits: Logits) -> Tensor:

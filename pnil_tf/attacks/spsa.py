@@ -96,14 +96,23 @@ def spsa_gradient(
             with rng.noise_scope(rng.fold(pass_seed, 1 + draw)):
                 return losses(points)
 
-        values = evaluate(0)
-        if draws > 1:
-            _, values = tf.while_loop(
+        def told(draw: Scalar) -> Tensor:
+            values = evaluate(draw)
+            finite = tf.math.is_finite(values)
+            # Stacked, `(2, points, batch)`: what a draw has no answer to must not spoil the others.
+            return tf.stack([tf.where(finite, values, 0.0), tf.cast(finite, tf.float32)])
+
+        if draws == 1:
+            values = evaluate(0)
+        else:
+            _, sums = tf.while_loop(
                 lambda draw, _: draw < draws,
-                lambda draw, total: (draw + 1, total + evaluate(draw)),
-                (1, values),
+                lambda draw, sums: (draw + 1, sums + told(draw)),
+                (1, told(0)),
                 parallel_iterations=1,
             )
+            # As if all draws had answered; NaN where none has.
+            values = sums[0] * (float(draws) / sums[1])
         slopes = values[:count] - values[count:]
         # An overflow says nothing about a direction.
         slopes = tf.where(tf.math.is_finite(slopes), slopes, tf.zeros_like(slopes))

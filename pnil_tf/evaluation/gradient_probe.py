@@ -11,7 +11,7 @@ import tensorflow as tf
 from pnil_tf import rng
 from pnil_tf.arrays import Arrays
 from pnil_tf.attacks.eot import EOT, cross_entropy, eot_gradient
-from pnil_tf.attacks.losses import attack_loss
+from pnil_tf.attacks.losses import attack_loss, told
 from pnil_tf.batching import batches_of
 from pnil_tf.evaluation.obfuscation.evidence import Gradients
 from pnil_tf.evaluation.trial import Trial
@@ -110,7 +110,7 @@ def _compare(trial: Trial, eot: EOT) -> Any:
         def mean_margin(images: Any) -> Any:
             def one(draw: Any) -> Any:
                 with rng.noise_scope(rng.fold(draws, draw)):
-                    return margin(y, target.predict(images))
+                    return told(margin)(y, target.predict(images))
 
             # As deep as `eot_gradient` goes into the seed: draw by draw the same noise.
             each = tf.map_fn(
@@ -119,7 +119,8 @@ def _compare(trial: Trial, eot: EOT) -> Any:
                 fn_output_signature=tf.float32,
                 parallel_iterations=1,
             )
-            return tf.reduce_mean(each, axis=0)
+            means = tf.reduce_mean(each, axis=0)
+            return means[:, 0] / means[:, 1]  # of the draws that have one, as the gradient is
 
         # Both ends of the longest move must be images.
         edge = max(LENGTHS) * radius

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pnil_tf import rng
+from pnil_tf.attacks import eot
 from pnil_tf.attacks.eot import EOT, cross_entropy, eot_gradient, eot_look, peak_scaled
+from pnil_tf.attacks.losses import wrong
 from pnil_tf.errors import UserError
 
 
@@ -120,6 +122,64 @@ def test_average_of_logits_is_the_gradient_of_the_mean_logits_loss():
     loss, gradient = eot_gradient(model, cross_entropy, x, y, seed, EOT(5, 2, average="logits"))
     np.testing.assert_allclose(loss, values, rtol=1e-5)
     np.testing.assert_allclose(gradient, tape.gradient(values, x), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("average", ["loss", "logits"])
+def test_draws_without_an_answer_are_left_out_of_the_means(average):
+    """Of five draws the third answers NaN to the first image, and all to the last one."""
+    w = np.random.default_rng(1).normal(size=(16, 3)).astype(np.float32)
+    x, y = tf.fill((3, 4, 4, 1), 0.5), tf.constant([0, 1, 2])
+    silent = [tf.constant([d == 2, False, True]) for d in range(5)]
+
+    def model(draws):
+        kept = iter(draws)
+
+        def predict(x):
+            d = next(kept)
+            logits = tf.exp(0.1 * d) * (tf.reshape(x, [-1, 16]) @ w) + tf.constant([0.0, d, 0.0])
+            return logits * tf.where(silent[d], np.nan, 1.0)[:, tf.newaxis]
+
+        return predict
+
+    def mean(draws):
+        of_draws = EOT(len(draws), average=average)
+        repeated = [*draws, *draws] if average == "logits" else draws  # its passes are two
+        return eot_look(
+            model(repeated), cross_entropy, wrong, x, y, rng.make_seed(0), of_draws, unroll=True
+        )
+
+    values, gradient, share = mean([0, 1, 2, 3, 4])
+    without, slope, _ = mean([0, 1, 3, 4])
+    all_of_them, steepest, _ = mean([0, 1, 4, 3, 2])
+    np.testing.assert_allclose(values[:2], [without[0], all_of_them[1]], rtol=1e-5)
+    np.testing.assert_allclose(gradient[0], slope[0], rtol=1e-5)
+    np.testing.assert_allclose(gradient[1], steepest[1], rtol=1e-5)
+    assert np.isfinite(gradient[:2]).all()
+    assert np.isnan(values[2])
+    assert np.isnan(gradient[2]).all()
+    assert share[2] == 1.0  # to have no answer is to be wrong
+
+
+@pytest.mark.parametrize("draws", [1, 3, 10])
+def test_leaving_out_changes_no_bit_where_all_draws_answer(draws, monkeypatch):
+    """Against the plain mean, in a graph: there a division by a constant is a multiplication."""
+    model = NoisyLinear()
+    x, y, seed = tf.fill((2, 4, 4, 1), 0.5), tf.constant([0, 1]), rng.make_seed(4)
+
+    def found():
+        return tf.function(
+            lambda: eot_look(model, cross_entropy, wrong, x, y, seed, EOT(draws, chunk=2))
+        )()
+
+    ours = found()
+    monkeypatch.setattr(
+        eot._Draws,
+        "told",
+        lambda self, stacked, count, also=True: (eot._unstack_sum(stacked, count), tf.ones([])),
+    )
+    monkeypatch.setattr(eot._Draws, "mean", lambda self, total, number: total / float(draws))
+    for mean, plain in zip(ours, found(), strict=True):
+        np.testing.assert_array_equal(mean, plain)
 
 
 @pytest.mark.parametrize("function", [eot_gradient, eot_look])

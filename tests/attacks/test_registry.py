@@ -65,6 +65,26 @@ def test_points_without_an_answer_are_handed_over(name, images, labels):
     assert not make_judge(predict, 1)(moved, labels, rng.make_seed(0))[near].any()
 
 
+@pytest.mark.parametrize("name", ["pgd", "apgd_ce", "fab_t", "spsa"])
+def test_draws_without_an_answer_do_not_stop_a_search(name, images, labels):
+    """Three in ten, within the network, so that their gradients are NaN whatever the loss is."""
+
+    def predict(x):
+        luck = rng.layer_noise(tf.shape(x)[:1], training=False)
+        return linear(W)(x * tf.where(luck > 0.5, np.nan, 1.0)[:, None, None, None])
+
+    if name == "spsa":
+        options = {"draws": 10, "steps": 30, "samples": 64}
+    else:
+        options = {"eot": EOT(20, 4), "loss": "margin"}
+    options |= {"targets": 1} if name == "fab_t" else {}
+    options |= {"steps": 20} if name.startswith(("apgd", "pgd")) else {}
+    settings = attack_settings(name, 0.1, check_every=0, stochastic=True, **options)
+    moved = build_attack(predict, settings, make_judge(predict, 4)).run(images, labels, 0)
+    gain = ((moved - images) * W).sum(axis=(1, 2, 3)) / (0.1 * np.abs(W).sum())
+    assert gain.min() > 0.9
+
+
 @pytest.mark.parametrize("name", ATTACKS)
 def test_no_images_give_no_images(name):
     attack = build(name, linear(W))
