@@ -84,8 +84,24 @@ def has_input_gradient(
     return not differ(every[:1], every)
 
 
+def gradients_reach(classifier: Classifier, unit: Batch, training: bool = False) -> bool:
+    """As `has_input_gradient`, and if these few images say no, many random ones are asked, too.
+
+    Args:
+        classifier: The classifier.
+        unit: As many images in [0, 1] as it takes at once, float32 `(n, ...)`.
+        training: Whether the model is called for training.
+    """
+    if has_input_gradient(classifier, unit, training=training):
+        return True
+    # Of a network that has all but collapsed, a few images may meet no unit that is alive.
+    more = random_images(unit.shape[1:], _MANY // len(unit) * len(unit))
+    more *= np.linspace(0, 1, len(more), dtype=np.float32).reshape(-1, *[1] * (more.ndim - 1))
+    return has_input_gradient(classifier, more, len(unit), training)
+
+
 def check_input_gradient(classifier: Classifier, unit: Batch, training: bool = False) -> None:
-    """Refuses a classifier that gradients do not pass through; see `has_input_gradient`.
+    """Refuses a classifier that gradients do not pass through; see `gradients_reach`.
 
     Args:
         classifier: The classifier.
@@ -95,12 +111,7 @@ def check_input_gradient(classifier: Classifier, unit: Batch, training: bool = F
     Raises:
         UserError: If so.
     """
-    if has_input_gradient(classifier, unit, training=training):
-        return
-    # Of a network that has all but collapsed, a few images may meet no unit that is alive.
-    more = random_images(unit.shape[1:], _MANY // len(unit) * len(unit))
-    more *= np.linspace(0, 1, len(more), dtype=np.float32).reshape(-1, *[1] * (more.ndim - 1))
-    if not has_input_gradient(classifier, more, len(unit), training):
+    if not gradients_reach(classifier, unit, training):
         raise UserError(
             f"The classifier's answers{' in training' * training} have no gradient with respect to "
             "the pixels, so no gradient attack can change them: clean and adversarial accuracy "

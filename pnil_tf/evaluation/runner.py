@@ -269,7 +269,7 @@ def _task(
     x = unit_images(images, classifier.pixel_range)
     target = target_of(classifier, x, kind)
     given = None if transfer_from is None else Source.of(transfer_from)
-    source = None if given is None else given.target(images, target)
+    source = None if given is None else given.target(images, y, target)
     settings = with_batch_size(settings, target.room, workers)
     attacks = planned(settings, target, source)
     _check_draws(target, settings, len(attacks), len(x))

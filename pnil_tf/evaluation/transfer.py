@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from pnil_tf.contract.checks import gradients_reach
 from pnil_tf.contract.pixel_range import PixelRange
 from pnil_tf.errors import UserError, argument
-from pnil_tf.evaluation.images import unit_images
-from pnil_tf.evaluation.target import Target, looked_at, target_of, unwrapped
+from pnil_tf.evaluation.images import check_accuracy_elsewhere, unit_images
+from pnil_tf.evaluation.target import Target, looked_at, range_is_known, target_of, unwrapped
 from pnil_tf.training.model import AdversarialModel
+
+_FEW = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,28 +45,56 @@ class Source:
             return cls(unwrapped(given), given.given_range, given.given_outputs)
         return cls(given)
 
-    def target(self, images: np.ndarray, attacked: Target) -> Target:
+    def target(self, images: np.ndarray, labels: np.ndarray, attacked: Target) -> Target:
         """Looks at the model: it must tell the same classes apart in the same images.
+
+        And there must be gradients along which its attack can go, of the pixels that it takes.
 
         Args:
             images: The evaluation's images, in the pixels of the model under test.
+            labels: int32, their classes.
             attacked: The model under test.
 
         Raises:
             UserError: If it does not.
         """
+        unit = unit_images(images, attacked.pixel_range)
         try:
             classifier = looked_at(self.model, images.shape[1:], self.pixel_range, self.outputs)
-            found = target_of(classifier, unit_images(images, attacked.pixel_range))
+            found = target_of(classifier, unit)
+            if not gradients_reach(classifier, unit[:_FEW]):
+                raise UserError(
+                    "Its answers have no gradient with respect to the pixels, and the attack moves "
+                    f"along gradients. Received: {_named(self.model)}. Give a Keras model, or a "
+                    "function that TensorFlow can differentiate."
+                )
         except UserError as error:
-            raise UserError(
-                f"No images can be transferred from the model of {argument('transfer_from')}. "
-                f"{error}"
-            ) from error
+            raise self._unfit(error) from error
         if found.num_classes != attacked.num_classes:
             raise UserError(
                 "Adversarial images are transferred from a model of the same classes. Received: "
                 f"{argument('transfer_from')} with {found.num_classes} of them, where the model "
                 f"has {attacked.num_classes}. Choose another one."
             )
+        if not range_is_known(self.model, self.pixel_range):
+            try:
+                check_accuracy_elsewhere(found, unit, labels)
+            except UserError as error:
+                raise self._unfit(error) from error
         return found
+
+    def _unfit(self, error: UserError) -> UserError:
+        said = (
+            f"No images can be transferred from the model of {argument('transfer_from')}. {error}"
+        )
+        names = [argument("outputs"), argument("pixel_range")]
+        if any(f"{name}=" in said for name in names):
+            said += (
+                f" {' and '.join(names)} speak of the model under test: of this one, say it by "
+                "Source of pnil_tf.evaluation.transfer."
+            )
+        return UserError(said)
+
+
+def _named(model: Any) -> str:
+    return getattr(model, "name", None) or getattr(model, "__name__", None) or type(model).__name__

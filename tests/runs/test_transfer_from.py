@@ -87,6 +87,34 @@ def test_one_that_does_not_fit_is_refused_by_its_name(source, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def in_numpy(x):
+    return np.asarray(x).reshape(-1, 16) @ KERNEL
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        (in_numpy, "no gradient .* Received: in_numpy"),
+        (lambda x: linear()(tf.round(x * 8) / 8), "no gradient"),
+        (lambda x: tf.nn.relu(linear(0.01)(x)), "outputs='logits'.* by Source"),
+    ],
+)
+def test_one_along_which_nothing_can_be_found_is_refused_by_its_name(source, says, tmp_path):
+    with pytest.raises(UserError, match=f"transfer_from. .*{says}"):
+        evaluate(linear(), *images(), SETTINGS, tmp_path / "out", transfer_from=source)
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_that_recognises_images_in_another_pixel_range_is_refused(tmp_path):
+    x = np.random.default_rng(0).random((400, 4, 4, 1)).astype(np.float32)
+    y = (x.reshape(-1, 16) @ KERNEL).argmax(axis=1)
+    both = np.concatenate([np.flatnonzero(y == c)[:6] for c in (0, 2)])
+    with pytest.raises(UserError, match=r"transfer_from. .*pixel_range=\(0, 255\).* by Source"):
+        evaluate(
+            linear(), x[both], y[both], SETTINGS, tmp_path, transfer_from=with_threshold(255.0)
+        )
+
+
 def writing(folder, evil):
     """A program that writes a file when it is called, and when it is loaded."""
     module = tf.Module()
