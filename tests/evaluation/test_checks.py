@@ -277,13 +277,14 @@ LINES = {
     "no_better_than_guessing": f"no gain beyond chance, and none of {100 * compare.MUCH:g} points",
     "one_step_stronger": f"more than {POINTS}",
     "collapsed": f"less than {strength._BROKEN} of clean accuracy is left, more than "
-    f"{strength._INTACT} by one step, and at half the radius less than {strength._STANDING}",
+    f"{strength._INTACT} by one step, and at half of the radius, or a third, less than "
+    f"{strength._STANDING}",
     "gradient_free_stronger": BY_SIZE,
     "score_search_stronger": f"more than {POINTS}: a note; more than {MUCH_BY_SCORES:g}: doubtful; "
     "the lower end of the interval above 8: obfuscated",
     "random_noise_as_strong": "noise takes half of what the attack takes, or more than it",
     "unbounded_attack": "the interval lies above 1 / classes",
-    "accuracy_rises_with_epsilon": f"more than {POINTS} from one radius to the next",
+    "accuracy_rises_with_epsilon": f"more than {POINTS} from one radius to a larger one",
     "gradients_absent": f"{gradient_checks._FEW:.0%} of the images",
     "loss_saturated": f"{gradient_checks._FEW:.0%} of the images",
     "gradients_wrong": f"agreement below {gradient_checks._KEPT} (1: just so, 0: it has nothing to "
@@ -313,7 +314,7 @@ LINES = {
 """From where on each is raised."""
 
 SEVERAL = {
-    "collapsed": "obfuscated; doubtful without the curve over epsilon",
+    "collapsed": "obfuscated; doubtful where the curve over epsilon has no such radius",
     "gradient_free_stronger": "obfuscated or doubtful",
     "score_search_stronger": "a note, doubtful or obfuscated",
     "frozen_noise_transfers": "obfuscated or doubtful",
@@ -736,13 +737,49 @@ def test_without_checks_the_evaluation_says_what_is_missing():
     )
 
 
+def curve(**radii):
+    """A curve of these radii, in shares of epsilon, at which so much is left."""
+    return tuple((float(of) * HONEST.epsilon, share(left)) for of, left in radii.items())
+
+
 def test_a_curve_of_one_radius_is_none():
     """Asked for with `--epsilons=EPSILON`: nothing is known of a rise over the radii."""
-    alone = changed(epsilon_curve=((0.3, share(0.55)),))
+    alone = changed(epsilon_curve=curve(**{"1": 0.55}))
     assert "accuracy_rises_with_epsilon" not in {f.name for f in run_checks(alone)}
     finding = told("attacks_missing", alone)
     assert (finding.passed, finding.weight) == (False, Weight.DOUBT)
-    assert finding.explanation == "the curve over epsilon was left out"
+    assert finding.explanation == (
+        "a radius 1.5 to 4 times as large or as small as epsilon in the curve over it was left out"
+    )
+
+
+@pytest.mark.parametrize(
+    ("other", "tells"),
+    [
+        *((other, False) for other in ("1.0001", "1.4", "0.7", "0.2", "0.001", "5")),
+        *((other, True) for other in ("1.5", "2", "4", "0.6", "0.5", "0.25")),
+    ],
+)
+def test_a_curve_needs_a_radius_that_is_clearly_another_one(other, tells):
+    evidence = changed(epsilon_curve=tuple(sorted(curve(**{"1": 0.55, other: 0.55}))))
+    assert told("attacks_missing", evidence).passed is tells
+
+
+def test_a_rise_in_small_steps_is_one():
+    creeping = {f"{1 + i / 10}": 0.55 + 0.015 * i for i in range(11)}
+    finding = told("accuracy_rises_with_epsilon", changed(epsilon_curve=curve(**creeping)))
+    assert (finding.passed, finding.weight) == (False, Weight.HIDES)
+    assert finding.explanation == "accuracy rises by 15.0% from epsilon 0.3 to 0.6"
+
+
+@pytest.mark.parametrize("other", ["0.001", "0.25"])
+def test_a_model_that_stands_far_below_half_the_radius_may_have_collapsed(other):
+    """Every model stands in a ball that is small enough: half of epsilon has to be among them."""
+    attacks = {"pgd_strong": share(0.03), "fgsm": share(0.95)}
+    finding = told(
+        "collapsed", changed(attacks=attacks, epsilon_curve=curve(**{other: 0.98, "1": 0.03}))
+    )
+    assert (finding.passed, finding.weight) == (False, Weight.DOUBT)
 
 
 if __name__ == "__main__":

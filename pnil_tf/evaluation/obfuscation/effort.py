@@ -6,6 +6,7 @@ from pnil_tf.attacks.attack import Kind
 from pnil_tf.attacks.registry import attacks_of_kind
 from pnil_tf.evaluation.finding import Finding, Weight
 from pnil_tf.evaluation.obfuscation.compare import TOLERANCE, beyond, drop
+from pnil_tf.evaluation.obfuscation.curve import CLEARLY, FAR, tells
 from pnil_tf.evaluation.obfuscation.evidence import (
     FEWEST_PLANTED,
     SQUARE,
@@ -143,7 +144,8 @@ def plantable(evidence: Evidence) -> Finding | None:
 def coverage(evidence: Evidence) -> Finding:
     """Raised unless an attack with gradients, Square, and all checks were run.
 
-    A curve over epsilon of one radius alone tells of no rise or fall, and counts as left out.
+    A curve over epsilon needs a radius that is clearly another one, and not far away: otherwise it
+    tells of no rise or fall.
     Estimates of gradients (SPSA) are no substitute for a search over scores: where gradients are
     partly masked, they go astray as well (docs/results.md: a verdict at the floors).
     """
@@ -160,8 +162,11 @@ def coverage(evidence: Evidence) -> Finding:
     else:
         if evidence.planted is None:
             missing.append("the search for planted adversarial examples")
-        if len(evidence.epsilon_curve) < 2:
-            missing.append("the curve over epsilon")
+        if not tells(evidence):
+            missing.append(
+                f"a radius {CLEARLY:g} to {FAR} times as large or as small as epsilon in the curve "
+                "over it"
+            )
     verb = "were" if len(missing) > 1 else "was"
     return Finding(
         name="attacks_missing",

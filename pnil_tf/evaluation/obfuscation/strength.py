@@ -8,6 +8,7 @@ from pnil_tf.attacks.attack import Kind
 from pnil_tf.attacks.registry import attacks_of_kind
 from pnil_tf.evaluation.finding import Finding, Weight
 from pnil_tf.evaluation.obfuscation.compare import TOLERANCE, beyond, by_scores, by_size, drop
+from pnil_tf.evaluation.obfuscation.curve import at_half
 from pnil_tf.evaluation.obfuscation.evidence import SQUARE, Evidence
 from pnil_tf.evaluation.statistics import wilson
 from pnil_tf.vocabulary import TRANSFER
@@ -51,8 +52,8 @@ def collapse(evidence: Evidence) -> Finding | None:
     That is catastrophic overfitting (Wong et al. 2020): training against one-step attacks has
     taught the model to bend its loss so that a single step goes astray. An honest model looks the
     same at a radius far beyond its own, where one step of that length overshoots; but at half
-    the radius it still stands, and a collapsed one does not. Without the curve over epsilon the
-    two cannot be told apart.
+    the radius it still stands, and a collapsed one does not. Where the curve over epsilon has no
+    such radius the two cannot be told apart.
     """
     many = evidence.strongest(attacks_of_kind(Kind.GRADIENT, Kind.GRADIENT_FREE))
     if many is None or "fgsm" not in evidence.attacks:
@@ -60,9 +61,9 @@ def collapse(evidence: Evidence) -> Finding | None:
     name, share = many
     clean, one, left = evidence.clean.mean(), wilson(evidence.attacks["fgsm"]), wilson(share)
     collapsed = one.low > _INTACT * clean and left.high < _BROKEN * clean
-    nearer = [share for radius, share in evidence.epsilon_curve if radius <= evidence.epsilon / 2]
-    if nearer:
-        collapsed &= wilson(nearer[-1]).low < _STANDING * clean
+    nearer = at_half(evidence)
+    if nearer is not None:
+        collapsed &= wilson(nearer).low < _STANDING * clean
     return Finding(
         name="collapsed",
         passed=not collapsed,
@@ -73,7 +74,7 @@ def collapse(evidence: Evidence) -> Finding | None:
             f"leaves {left.value:.1%}"
         ),
         remedy="Retrain against catastrophic overfitting: with PNIL, N-FGSM, or PGD.",
-        weight=Weight.HIDES if nearer else Weight.DOUBT,
+        weight=Weight.DOUBT if nearer is None else Weight.HIDES,
     )
 
 
@@ -199,7 +200,7 @@ def rising(evidence: Evidence) -> Finding | None:
         return None
     rises = [
         (drop(larger, smaller), low, high)
-        for (low, smaller), (high, larger) in itertools.pairwise(curve)
+        for (low, smaller), (high, larger) in itertools.combinations(curve, 2)
     ]
     rise, low, high = max(rises, key=lambda item: item[0].value)
     seen = (
