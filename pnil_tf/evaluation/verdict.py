@@ -56,7 +56,7 @@ def decide(
     weight `DOUBT` shows that the evaluation was too weak or too small to tell: 'doubtful'.
     Failed `NOTE`s say something about the model and leave the figure alone. The verdict is
     about the figure: a model without any robustness is 'credible' at an accuracy of nothing. One
-    that is no better than guessing is 'doubtful' whatever else was found: it is no classifier.
+    that gains nothing over guessing is 'doubtful' whatever else was found: it is no classifier.
 
     Args:
         findings: All findings.
@@ -73,7 +73,11 @@ def decide(
         weight: [finding for finding in findings if finding.weight is weight and not finding.passed]
         for weight in Weight
     }
-    guesses = [finding for finding in failed[Weight.DOUBT] if finding.name == GUESSES]
+    guesses = [
+        finding
+        for finding in failed[Weight.DOUBT]
+        if finding.name == GUESSES and finding.value <= finding.threshold
+    ]
     if guesses:
         figure = f"no classifier: clean accuracy is {_percent(clean)}"
     elif effective.low <= guessing:

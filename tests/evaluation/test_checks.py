@@ -694,6 +694,18 @@ def test_few_images_do_not_make_a_classifier_none():
     assert "no_better_than_guessing" not in failed(few)
 
 
+def test_a_gain_that_few_images_do_not_show_is_no_guessing():
+    """58 of 60 right, where always saying one class is in 53: one in fifteen cases by chance."""
+    few = changed(clean=share(0.967, 60), guessed=share(0.883, 60)[::-1])
+    (found,) = [f for f in run_checks(few) if f.name == "no_better_than_guessing"]
+    assert not found.passed
+    assert found.explanation.endswith(
+        "right in 96.7% of the unperturbed images, which cannot be told from guessing (88.3%) on "
+        "60 images"
+    )
+    assert found.remedy.startswith("Evaluate on more images")
+
+
 def test_that_noise_cannot_be_held_is_said_wherever_checks_ran():
     """A `GaussianNoise` of Keras is no PNIL layer: its draws cannot be told to an attack."""
     finding = told("noise_not_held", changed(cells=None))

@@ -60,14 +60,23 @@ def test_the_radius_is_said_as_its_norm_has_it():
     assert found.reason.startswith("robust accuracy at epsilon 2 of pixels in [0, 1] (510 in")
 
 
-def named(name, weight=Weight.DOUBT):
-    return dataclasses.replace(finding(weight), name=name, explanation=f"{name} was seen")
+def named(name, weight=Weight.DOUBT, value=1.0):
+    return dataclasses.replace(
+        finding(weight), name=name, value=value, explanation=f"{name} was seen"
+    )
 
 
 def test_no_classifier_is_said_to_be_none_whatever_else_was_found():
-    found = decided([finding(Weight.HIDES), named(GUESSES)], clean=Interval(0.95, 0.93, 0.97))
+    guesses = named(GUESSES, value=0.0)
+    found = decided([finding(Weight.HIDES), guesses], clean=Interval(0.95, 0.93, 0.97))
     assert found.verdict == "doubtful"
     assert found.reason.startswith(f"doubtful: {GUESSES} was seen; no classifier: clean accuracy")
+
+
+def test_a_gain_within_chance_is_a_doubt_as_any_other():
+    few = named(GUESSES, value=0.08)
+    assert decided([few]).reason.startswith(f"doubtful: {GUESSES} was seen; robust accuracy at")
+    assert decided([finding(Weight.HIDES), few]).verdict == "obfuscated"
 
 
 def test_what_is_no_better_than_guessing_is_not_robust():

@@ -16,18 +16,26 @@ def no_better_than_guessing(evidence: Evidence) -> Finding:
     withstands every attack.
     """
     gain = drop(evidence.clean, evidence.guessed)
+    right, images = f"{evidence.clean.mean():.1%}", len(evidence.clean)
+    if gain.value > 0:
+        explanation = (
+            f"the model is right in {right} of the unperturbed images, which cannot be told from "
+            f"guessing ({evidence.guessing:.1%}) on {images} images"
+        )
+    else:
+        explanation = (
+            f"on unperturbed images the model is right in {right}, and the most frequent class is "
+            f"the right answer in {evidence.guessing:.1%}"
+        )
     return Finding(
         name=GUESSES,
         # Of few images a clear gain may be within chance; that they are few is said elsewhere.
         passed=gain.low > 0 or gain.value > MUCH,
         value=gain.value,
         threshold=0.0,
-        explanation=(
-            f"on unperturbed images the model is right in {evidence.clean.mean():.1%}, and the "
-            f"most frequent class is the right answer in {evidence.guessing:.1%}"
-        ),
-        remedy="See that images, labels and pixel range are those the model was trained for, or "
-        "evaluate on more images of the rarer classes.",
+        explanation=explanation,
+        remedy="Evaluate on more images, above all of the rarer classes; if the model still gains "
+        "nothing, see that images, labels and pixel range are those that it was trained for.",
         weight=Weight.DOUBT,
     )
 
