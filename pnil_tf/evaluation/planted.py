@@ -204,10 +204,9 @@ def _plant(trial: Trial, centres: np.ndarray) -> Arrays:
     progress = trial.stages.begin("check-plant", len(centres))
     for number, centre in enumerate(centres):
         seed = rng.make_seed(trial.seed("plant", "attack", number))
-        inside = _inside(centre, rng.fold(seed, 0), trial)
         towards = np.roll(centres, -number, axis=0)[1 : _CANDIDATES // 2 + 1]
         surface = _surface(centre, towards, rng.fold(seed, 1), trial)
-        of_inside = _in_parts(features, inside, rng.fold(seed, 2), trial.batch_size)
+        of_inside = _of_inside(features, centre, seed, trial)
         of_surface = [
             _in_parts(features, surface, rng.fold(rng.fold(seed, 3), i), trial.batch_size)
             for i in range(_DRAWS[stochastic])
@@ -237,16 +236,24 @@ def _in_parts(features: Any, x: np.ndarray, seed: Any, size: int) -> np.ndarray:
     ).astype(np.float64)
 
 
-def _inside(centre: np.ndarray, seed: Any, trial: Trial) -> np.ndarray:
-    """The image itself and random points around it."""
+def _of_inside(features: Any, centre: np.ndarray, seed: Any, trial: Trial) -> np.ndarray:
+    """Features of the image itself and of random points around it.
+
+    The points are made batch by batch: together they may be more than memory holds.
+    """
     settings = trial.settings
-    moves = uniform_in_ball(
-        [_INSIDE[trial.target.stochastic], *centre.shape],
-        seed,
-        _DEPTH * settings.epsilon,
-        settings.norm,
-    ).numpy()
-    return np.clip(np.concatenate([centre[np.newaxis], centre + moves]), 0.0, 1.0)
+    found = [_in_parts(features, centre[np.newaxis], rng.fold(seed, 2), 1)]
+    for rows in batches_of(_INSIDE[trial.target.stochastic], trial.batch_size):
+        moves = uniform_in_ball(
+            [rows.stop - rows.start, *centre.shape],
+            rng.fold(rng.fold(seed, 0), rows.start),
+            _DEPTH * settings.epsilon,
+            settings.norm,
+        ).numpy()
+        points = np.clip(centre + moves, 0.0, 1.0)
+        draws = rng.fold(rng.fold(seed, 4), rows.start)
+        found.append(_in_parts(features, points, draws, trial.batch_size))
+    return np.concatenate(found)
 
 
 def _surface(centre: np.ndarray, towards: np.ndarray, seed: Any, trial: Trial) -> np.ndarray:

@@ -105,7 +105,7 @@ def gather(
         stochastic=target.stochastic,
         repeatable=target.repeatable,
         outputs=target.outputs,
-        saturated=saturated(target, trial.x),
+        saturated=saturated(trial),
         clean=clean,
         attacks={name: outcome.share for name, outcome in attacks.items()},
         effort=spent(trial, attacks),
@@ -141,7 +141,7 @@ def gather(
         planted=_planted(trial, attacks, images),
         cells=_cells(trial, at_epsilon, images),
         loud=target.loud,
-        sigma=mean_sigma(target, trial.x[:images]),
+        sigma=mean_sigma(trial, images),
     )
 
 
@@ -234,31 +234,37 @@ def curve_epsilons(settings: EvaluationSettings) -> tuple[float, ...]:
     return tuple(sorted({*asked, settings.epsilon}))
 
 
-def saturated(target: Target, images: np.ndarray) -> float:
+def saturated(trial: Trial) -> float:
     """The share of images (of at most 100) whose probabilities are rounded to 0 and 1.
 
     Logits cannot be, and count as 0.
     """
-    if target.outputs != "probabilities":
+    if trial.target.outputs != "probabilities":
         return 0.0
-    logits = target.noise_free()(tf.constant(images[:100])).numpy()
+    noise_free, images = trial.target.noise_free(), min(100, len(trial.x))
+    logits = np.concatenate(
+        [noise_free(tf.constant(trial.x[rows])).numpy() for _, rows in trial.batches(images)]
+    )
     # A model that hands over only rounded probabilities shows the smallest number's logarithm.
     others = np.sort(logits, axis=1)[:, :-1]
     return float((others <= math.log(np.finfo(np.float32).tiny)).all(axis=1).mean())
 
 
-def mean_sigma(target: Target, images: np.ndarray) -> dict[str, float]:
-    """The mean standard deviation that each PNIL layer's noise has on these images.
+def mean_sigma(trial: Trial, images: int) -> dict[str, float]:
+    """The mean standard deviation that each PNIL layer's noise has on the first images.
 
     A layer whose input is not an image is read at the input it gets from the noise-free model.
     """
     found: dict[str, float] = {}
-    for layer in target.pnil_layers:
+    for layer in trial.target.pnil_layers:
         if not layer.noise_at_inference:
             continue
-        inputs = _input_of(layer, target, images)
+        total = 0.0
+        for _, rows in trial.batches(images):
+            sigma = layer.sigma(_input_of(layer, trial.target, trial.x[rows]))
+            total += float(tf.reduce_mean(sigma)) * (rows.stop - rows.start)
         # JSON knows no infinity.
-        found[layer.name] = min(float(tf.reduce_mean(layer.sigma(inputs))), _LARGEST)
+        found[layer.name] = min(total / images, _LARGEST)
     return found
 
 

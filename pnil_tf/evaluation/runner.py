@@ -502,12 +502,11 @@ def _worst_case(
     attacked = max(len(outcome.share) for outcome in outcomes.values())
     shares = {name: outcome.share for name, outcome in outcomes.items()}
     chosen = worst_per_image({**shares, _UNPERTURBED: clean[:attacked]})
-    images = np.stack(
-        [
-            trial.x[i] if name == _UNPERTURBED else outcomes[name].adversarial[i]
-            for i, name in enumerate(chosen)
-        ]
-    )
+    worst = trial.store.rows()
+    for i, name_of_worst in enumerate(chosen):
+        found = trial.x if name_of_worst == _UNPERTURBED else outcomes[name_of_worst].adversarial
+        worst.add(found[i : i + 1])
+    images = worst.together()
     return trial.votes(name, images), images
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from pnil_tf.arrays import Arrays, read_sealed, write_arrays
 from pnil_tf.contract.setting_text import setting_text, settings_text
 from pnil_tf.errors import UserError, argument
+from pnil_tf.evaluation.rows import Rows
 from pnil_tf.files import (
     is_leftover,
     read_json,
@@ -89,6 +90,10 @@ class Store:
     def holds(self, name: str) -> bool:
         """Whether the piece of this name is there, whole or damaged."""
         return self._file(name).is_file()
+
+    def rows(self) -> Rows:
+        """Returns a place for images that are put together batch by batch."""
+        return Rows(self._folder)
 
     def _file(self, name: str) -> Path:
         return self._folder / f"{name}.npz"

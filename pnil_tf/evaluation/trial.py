@@ -40,7 +40,7 @@ class Outcome:
 
     Args:
         settings: The attack's settings.
-        adversarial: float32 `(n, height, width, channels)`.
+        adversarial: float32 `(n, height, width, channels)`, to be read alone.
         votes: int32 `(n, draws)`, see `Judge.votes`.
         share: `(n,)`, the share of draws that are right.
         seconds: The time the attack took, without the judgement.
@@ -154,20 +154,23 @@ class Trial:
         images = min(images, len(self.x))
         progress = self.stages.begin(name, images)
         pieces = []
+        adversarial = self.store.rows()
         for batch, rows in self.batches(images):
 
             def show(share: float, rows: slice = rows) -> None:
                 progress.advance_to(rows.start + (rows.stop - rows.start) * share)
 
             before = None if after is None else _rows_of(after, rows)
-            pieces.append(self.attack_batch(name, settings, batch, rows, predict, before, show))
+            piece = self.attack_batch(name, settings, batch, rows, predict, before, show)
+            adversarial.add(piece.pop("adversarial"))
+            pieces.append(piece)
             progress.advance_to(rows.stop)
         votes = np.concatenate([piece["votes"] for piece in pieces])
         share = self.share(votes)
         progress.close(f"accuracy {share.mean():.1%} on {images} images")
         return Outcome(
             settings=settings,
-            adversarial=np.concatenate([piece["adversarial"] for piece in pieces]),
+            adversarial=adversarial.together(),
             votes=votes,
             share=share,
             seconds=float(sum(piece["seconds"] for piece in pieces)),
