@@ -197,7 +197,7 @@ def provable(classifier: Classifier, unit: np.ndarray) -> FrontNoise:
     tolerance = _ALONE_IN_HALF if half else _ALONE
     _check_noise_hides(classifier, found, unit, tolerance)
     check_beside_others(classifier, unit)
-    check_each_alone(classifier, unit, alone=4, tolerance=tolerance)
+    check_each_alone(classifier, unit, tolerance)
     return found
 
 

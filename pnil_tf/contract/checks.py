@@ -28,6 +28,12 @@ _SAME = 1e-5
 _ALONE = 0.02
 # Whatever they are, a batch of one shape is added up in one order.
 _BESIDE_OTHERS = 1e-5
+# What is no proof may depend on how a device adds up this time.
+_BESIDE_IMAGES = 1e-3
+# Images of a batch that are asked about alone.
+_PLACES = 4
+# Of noise that is averaged, and by how many standard errors two means may differ.
+_DRAWS, _SIGMAS = 32, 6.0
 
 
 @errors_only("tensorflow")  # each classifier is a graph of its own, and rightly so
@@ -121,15 +127,14 @@ def check_input_gradient(classifier: Classifier, unit: Batch, training: bool = F
         )
 
 
-def check_each_alone(
-    classifier: Classifier, unit: Batch, alone: int = 1, tolerance: float = _ALONE
-) -> None:
+def check_each_alone(classifier: Classifier, unit: Batch, tolerance: float = _ALONE) -> None:
     """Refuses a classifier whose answer to an image depends on the others of its batch.
 
     Args:
         classifier: The classifier.
-        unit: A few different images in [0, 1], float32 `(n, ...)`, n >= 2.
-        alone: How many of them, spread over the batch, to ask about alone.
+        unit: A few different images in [0, 1], float32 `(n, ...)`, n >= 2. Some of them, spread
+            over the batch, are asked about alone: the first one would not tell of noise that
+            never changes, of which every place in a batch has its own.
         tolerance: By how much an answer may change, as a share of how far the logits differ.
 
     Raises:
@@ -140,7 +145,7 @@ def check_each_alone(
         if differ(among, again):
             return  # noise that cannot be switched off hides the difference
         try:
-            places = np.unique(np.linspace(0, len(unit) - 1, alone).astype(int))
+            places = np.unique(np.linspace(0, len(unit) - 1, _PLACES).astype(int))
             each = [classifier.predict(unit[i : i + 1]).numpy() for i in places]
         except (tf.errors.InvalidArgumentError, ValueError):
             return  # a model of a fixed batch size
@@ -170,16 +175,51 @@ def check_beside_others(classifier: Classifier, unit: Batch) -> None:
     _check_same(first[kept], second[kept], first, _BESIDE_OTHERS)
 
 
+def check_beside_images(predict: Callable[[Any], Any], unit: Batch, noisy: bool) -> None:
+    """Refuses a classifier whose answers change with the images of a batch, be it noisy or not.
+
+    Half of the images keep their places; those between them become black, white, and noise.
+    Noise is averaged over draws, and a difference that it explains is none.
+
+    Args:
+        predict: Images in [0, 1] -> logits, a draw of the noise each time.
+        unit: Images in [0, 1], float32 `(n, ...)`.
+        noisy: Whether one image has many answers.
+
+    Raises:
+        UserError: If so.
+    """
+    unit = np.asarray(unit)
+    draws = _DRAWS if noisy else 1
+    black = np.zeros_like(unit[1::2])
+    means, errors = [], []
+    for beside in (black, black + 1.0, random_images(unit.shape[1:], len(black))):
+        batch = unit.copy()
+        batch[1::2] = beside
+        try:
+            each = [np.asarray(predict(tf.constant(batch)))[::2] for _ in range(draws)]
+        except (tf.errors.InvalidArgumentError, ValueError):
+            return  # a model of a fixed batch size
+        answers = np.stack(each)
+        means.append(answers.mean(axis=0))
+        errors.append(answers.std(axis=0) / np.sqrt(draws))
+    for mean, error in zip(means[1:], errors[1:], strict=True):
+        explained = _SIGMAS * np.hypot(error, errors[0])
+        moved = np.sign(mean - means[0]) * np.minimum(np.abs(mean - means[0]), explained)
+        _check_same(mean - moved, means[0], means[0], _ALONE if noisy else _BESIDE_IMAGES)
+
+
 def _check_same(a: np.ndarray, b: np.ndarray, among: np.ndarray, tolerance: float) -> None:
     """Refuses answers to the same images, but in other company, that differ."""
     # What all images share (a large bias) says nothing.
     size = max(float(np.ptp(among)), 1e-6 * float(np.abs(among).max()), 1e-30)
     if not np.abs(a - b).max() <= tolerance * size:
         raise UserError(
-            "The classifier's answer to an image depends on the other images of the batch, by "
-            f"{np.abs(a - b).max():.3g} in its logits. At inference every image must "
-            "be answered by itself. Look for BatchNormalization called with training=True, or a "
-            "layer that takes a mean over the batch."
+            "The classifier's answer to an image depends on the other images of the batch, or on "
+            f"its place among them, by {np.abs(a - b).max():.3g} in its logits. At inference "
+            "every image must be answered by itself. Look for BatchNormalization called with "
+            "training=True, a layer that takes a mean or a maximum over the batch, or noise from "
+            "a seed that never changes."
         )
 
 

@@ -167,13 +167,15 @@ def check_classes(target: Target, y: np.ndarray, data: Mapping[str, Any]) -> Non
         )
 
 
-def check_accuracy_elsewhere(target: Target, x: np.ndarray, y: np.ndarray) -> None:
-    """Refuses a pixel range in which a model only guesses, and does not in another one.
+def check_accuracy_elsewhere(target: Target, x: np.ndarray, y: np.ndarray, said: bool) -> None:
+    """Refuses a pixel range in which a model recognises clearly less than in another one.
 
     Args:
         target: The model.
         x: float32 images in [0, 1].
         y: int32 labels.
+        said: Whether somebody has said that this is the range. Then it is refused only if the
+            model does no better than guessing in it.
 
     Raises:
         UserError: If so.
@@ -181,7 +183,7 @@ def check_accuracy_elsewhere(target: Target, x: np.ndarray, y: np.ndarray) -> No
     x, y = x[:_TRIED], y[:_TRIED]
     guessing = np.bincount(y).max() / len(y)
     here = wilson(_right(target, target.pixel_range, x, y))
-    if here.low > guessing:
+    if said and here.low > guessing:
         return
     others = [other for other in (UNIT, BYTES, SIGNED) if other != target.pixel_range]
     found = {other: wilson(_right(target, other, x, y)) for other in others}
@@ -199,5 +201,6 @@ def _right(target: Target, pixel_range: PixelRange, x: np.ndarray, y: np.ndarray
     """Whether each image is recognised in a pixel range, float32 `(n,)`; noise would blur it."""
     pixels = target.pixel_range.to_unit(pixel_range.from_unit(x))
     predict = tf.function(target.noise_free(), reduce_retracing=True)
-    logits = [predict(tf.constant(pixels[rows])) for rows in batches_of(len(x), _BATCH)]
+    size = min(_BATCH, target.room.points)
+    logits = [predict(tf.constant(pixels[rows])) for rows in batches_of(len(x), size)]
     return (np.concatenate(logits).argmax(axis=1) == y).astype(np.float32)

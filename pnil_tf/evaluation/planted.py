@@ -39,6 +39,9 @@ MOST = 32
 _INSIDE = {False: 200, True: 400}
 """Points inside the ball that a read-out knows, without noise and with it."""
 
+_PIXELS = 2**24
+"""Most pixels of such points that are held at once."""
+
 _DEPTH = 0.95
 """Radius within which they lie, in radii of the ball."""
 
@@ -239,20 +242,21 @@ def _in_parts(features: Any, x: np.ndarray, seed: Any, size: int) -> np.ndarray:
 def _of_inside(features: Any, centre: np.ndarray, seed: Any, trial: Trial) -> np.ndarray:
     """Features of the image itself and of random points around it.
 
-    The points are made batch by batch: together they may be more than memory holds.
+    Few points of a large image are made at once: all together may be more than memory holds.
     """
-    settings = trial.settings
-    found = [_in_parts(features, centre[np.newaxis], rng.fold(seed, 2), 1)]
-    for rows in batches_of(_INSIDE[trial.target.stochastic], trial.batch_size):
-        moves = uniform_in_ball(
-            [rows.stop - rows.start, *centre.shape],
-            rng.fold(rng.fold(seed, 0), rows.start),
-            _DEPTH * settings.epsilon,
-            settings.norm,
-        ).numpy()
-        points = np.clip(centre + moves, 0.0, 1.0)
-        draws = rng.fold(rng.fold(seed, 4), rows.start)
-        found.append(_in_parts(features, points, draws, trial.batch_size))
+    settings, found = trial.settings, []
+    points, draws = rng.fold(seed, 0), rng.fold(seed, 2)
+    at_once = max(1, _PIXELS // centre.size)
+    for rows in batches_of(_INSIDE[trial.target.stochastic], at_once):
+        if rows.start:
+            points, draws = (rng.fold(one, rows.start) for one in (points, draws))
+        shape = [rows.stop - rows.start, *centre.shape]
+        radius = _DEPTH * settings.epsilon
+        inside = centre + uniform_in_ball(shape, points, radius, settings.norm).numpy()
+        if not rows.start:
+            inside = np.concatenate([centre[np.newaxis], inside])
+        inside = np.clip(inside, 0.0, 1.0)
+        found.append(_in_parts(features, inside, draws, trial.batch_size))
     return np.concatenate(found)
 
 

@@ -195,7 +195,7 @@ def evaluate(
         logger.info("The evaluation in %s is finished.", output)
         return results
     if not (range_recorded or was_trained(model)):
-        check_accuracy_elsewhere(target, x, y)
+        check_accuracy_elsewhere(target, x, y, range_is_known(model, pixel_range))
     logger.info(
         "%s, pixels in %s; epsilon %s",
         target.outputs,

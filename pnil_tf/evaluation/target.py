@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf import rng
-from pnil_tf.contract.checks import check_each_alone, differ, noise_freezes
+from pnil_tf.contract.checks import check_beside_images, check_each_alone, differ, noise_freezes
 from pnil_tf.contract.classifier import Classifier, checked_outputs, classifier_of, image_shape_of
 from pnil_tf.contract.held_noise import drawing_still, one_draw, silent_layers
 from pnil_tf.contract.pixel_range import PixelRange, PixelRangeLike
@@ -31,6 +32,8 @@ _EXAMPLES = 16
 # Numbers that a network may compute for them all together: an eager gradient keeps every one.
 _VALUES_OF_EXAMPLES = 2**27
 _TRIES = 8
+# Images by which noisy answers are held against those in other company.
+_NOISY = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,6 +190,8 @@ def target_of(classifier: Classifier, images: np.ndarray, kind: str | None = Non
     noise_is_ours = bool(layers) and stochastic and repeatable and _all_off(predict, examples)
     if noise_is_ours or not stochastic:
         check_each_alone(classifier, images[:count])
+    # Two of them may be all that memory allows; of many draws each costs a pass.
+    _check_beside(predict, images[: min(count, _NOISY) if stochastic else count], stochastic)
     held = silent = noise_is_ours
     loud: list[str] = []
     if stochastic and repeatable and not noise_is_ours:
@@ -320,6 +325,18 @@ def _same_in_any_order(predict: Predict, examples: Any) -> bool:
         )
     except (tf.errors.InvalidArgumentError, ValueError):
         return False  # a model of a fixed batch size takes no image by itself
+
+
+def _check_beside(predict: Predict, images: np.ndarray, stochastic: bool) -> None:
+    """Refuses a model whose answers depend on the other images of a batch."""
+
+    @tf.function(autograph=False)
+    def drawn(x: Any, seed: Any) -> Any:
+        with rng.noise_scope(seed):
+            return predict(x)
+
+    seeds = itertools.count()
+    check_beside_images(lambda x: drawn(x, rng.make_seed(next(seeds))), images, stochastic)
 
 
 def _all_off(predict: Predict, examples: Any) -> bool:

@@ -97,6 +97,22 @@ def test_a_wrong_range_gets_a_sentence_and_the_right_one_a_figure(tmp_path):
     assert found["clean"]["value"] == 1.0
 
 
+def test_a_range_in_which_it_recognises_clearly_less_is_refused_unless_said(
+    tmp_path,
+):
+    brightness = np.tile([25, 25, 165, 230, 230], 12)
+    images = np.tile(brightness[:, None, None, None], (1, 8, 8, 1)).astype(np.uint8)
+    labels = (brightness > 200).astype(np.int32)
+    signed = brighter_than_half()  # of pixels from -1 to 1: those above 0.5, which is 191
+    signed.layers[-1].bias.assign([0.5, -0.5])
+    with pytest.raises(UserError, match=r"80.0% \(guess.*in \[-1, 1\] it is 100.0%.*\(-1, 1\)"):
+        evaluate(signed, images, labels, SETTINGS, tmp_path / "a")
+    for pixel_range, clean in (((0, 1), 0.8), ((-1, 1), 1.0)):
+        folder = tmp_path / str(clean)
+        found = evaluate(signed, images, labels, SETTINGS, folder, pixel_range=pixel_range)
+        assert found["clean"]["value"] == pytest.approx(clean, abs=0.2)
+
+
 def test_a_range_that_a_training_recorded_is_not_refused_by_a_guess(tmp_path):
     y = (X.mean((1, 2, 3)) > 0.5).astype(np.int32)
     found = evaluate(

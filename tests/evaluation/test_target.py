@@ -15,6 +15,11 @@ X = np.random.default_rng(0).random((20, 4, 4, 1)).astype(np.float32)
 W = tf.constant(np.random.default_rng(1).normal(size=(16, 3)), tf.float32)
 
 
+class BatchMaximum(keras.layers.Layer):
+    def call(self, x):
+        return x / keras.ops.max(x)
+
+
 def linear(x):
     return tf.reshape(x, [-1, 16]) @ W
 
@@ -268,9 +273,38 @@ def test_the_models_own_pixels():
     assert given.describe()["pixel_range"] == [-1.0, 1.0]
 
 
-def test_a_model_that_mixes_the_images_of_a_batch_is_refused():
+def random_answers(x):
+    return linear(x) + tf.random.normal([tf.shape(x)[0], 3])
+
+
+@pytest.mark.parametrize(
+    "mixing",
+    [
+        lambda x: linear(x - tf.reduce_mean(x, axis=0)),
+        lambda x: random_answers(x - tf.reduce_mean(x, axis=0)),
+        lambda x: linear(x / tf.reduce_max(x)),
+        lambda x: linear(x + 0.3 * keras.random.normal(keras.ops.shape(x), seed=1)),
+        lambda x: linear(x.numpy() / x.numpy().max()),
+        sequential(BatchMaximum(), keras.layers.Flatten(), keras.layers.Dense(3)),
+        sequential(PNILLayer(), BatchMaximum(), keras.layers.Flatten(), keras.layers.Dense(3)),
+    ],
+    ids=["mean", "mean, noisy", "maximum", "fixed noise", "in Python", "a layer", "behind noise"],
+)
+def test_a_model_that_mixes_the_images_of_a_batch_is_refused(mixing):
+    images = X.copy()
+    images[0, 0, 0] = 1.0  # alone, it is not changed by the maximum of the batch
+    images[1:] *= 0.5
     with pytest.raises(UserError, match="depends on the other images"):
-        as_target(lambda x: linear(x - tf.reduce_mean(x, axis=0)), X)
+        as_target(mixing, images)
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [random_answers, lambda x: linear(x) + tf.random.normal([1, 3])],
+    ids=["each its own", "one for a batch"],
+)
+def test_noise_alone_is_no_mixture(answers):
+    assert as_target(answers, X).stochastic
 
 
 @pytest.mark.parametrize(
