@@ -93,6 +93,7 @@ def test_in_bfloat16_it_is_as_close_to_float32_as_keras():
     assert errors[0] < 1.2 * errors[1]
 
 
+@pytest.mark.slow
 def test_training_uses_it_and_leaves_the_model_alone(tmp_path):
     model = keras.Sequential(
         [

@@ -129,6 +129,7 @@ def test_a_foreign_folder_is_not_taken_for_a_run(tmp_path):
     assert os.listdir(tmp_path / "mine") == ["thesis.txt"]
 
 
+@pytest.mark.slow
 def test_a_run_killed_as_it_began_does_not_block_its_name(tmp_path):
     folder = tmp_path / "mine"
     folder.mkdir()

@@ -60,6 +60,7 @@ def test_code_and_modules_are_run_without_it(command, hostile):
     assert imported(hostile) == []
 
 
+@pytest.mark.slow
 def test_the_jobs_of_studies_and_evaluations_import_nothing_there(hostile):
     shard, cell = ShardJob(hostile / "shard"), JobFolder(hostile / "cell")
     shard.prepare({"gpu": None})

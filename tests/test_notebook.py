@@ -19,6 +19,7 @@ def test_the_notebook_is_kept_without_its_output():
     assert all(not cell["outputs"] and cell["execution_count"] is None for cell in CODE)
 
 
+@pytest.mark.slow
 def test_every_cell_runs_on_a_little(tmp_path, monkeypatch):
     """With fewer pixels, images and epochs, and one attack; what comes out is not looked at."""
     monkeypatch.chdir(tmp_path)

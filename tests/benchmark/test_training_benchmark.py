@@ -104,6 +104,7 @@ def test_what_starts_processes_is_measured_before_this_one_computes(monkeypatch)
     assert set(called) <= set(results)
 
 
+@pytest.mark.slow
 def test_rows_of_images_as_large_as_photographs(monkeypatch):
     monkeypatch.setattr(real_size, "_SIDE", 32)
     monkeypatch.setattr(real_size, "_NETWORK", "small_cnn")

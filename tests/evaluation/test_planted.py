@@ -65,6 +65,7 @@ def evaluated(tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_plain_model(plain, evaluated):
     results, failed = evaluated(plain, attacks=("auto",))
     assert failed == set()
@@ -72,6 +73,7 @@ def test_plain_model(plain, evaluated):
     assert results["effective_robustness"]["value"] < 0.4
 
 
+@pytest.mark.slow
 def test_quantisation_in_front(plain, evaluated):
     results, failed = evaluated(behind(Quantised(), plain))
     assert results["verdict"] == "obfuscated"

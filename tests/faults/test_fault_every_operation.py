@@ -60,7 +60,13 @@ def test_a_fresh_training(root):
         shutil.rmtree(root / "runs")
 
 
-@pytest.mark.parametrize("again", [{"overwrite": True}, {"resume": True}, {}])
+@pytest.mark.parametrize(
+    "again",
+    [
+        {"overwrite": True},
+        *(pytest.param(again, marks=pytest.mark.slow) for again in ({"resume": True}, {})),
+    ],
+)
 def test_a_training_that_replaces_another(root, again):
     train(root, 1)
     thesis = root / "runs" / "mine" / "thesis.txt"

@@ -113,6 +113,7 @@ def test_a_study_is_killed_together_with_its_job(root, worked, every):
     assert killed > 40
 
 
+@pytest.mark.slow
 @EVERY
 def test_a_job_is_killed_alone(root, worked, every, monkeypatch):
     whole = study(root)

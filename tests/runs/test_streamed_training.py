@@ -47,6 +47,7 @@ def in_memory(place):
     return train(place, "in_memory", "--data_in_memory=true")
 
 
+@pytest.mark.slow
 @pytest.mark.faults
 def test_streamed_killed_and_resumed_it_ends_with_the_same_bits(place, in_memory):
     directory = place / "killed"

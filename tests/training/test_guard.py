@@ -276,6 +276,7 @@ def test_one_hot_labels_are_taken():
     assert guard.events
 
 
+@pytest.mark.slow
 def test_a_training_that_really_collapses_is_caught_and_rolled_back():
     """A robust small CNN forgets within an epoch of plain FGSM with a large radius and rate."""
     images, labels = mnist_data()
@@ -353,6 +354,7 @@ def train_on(strategy):
     return history["guard_pgd_accuracy"]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Catastrophic overfitting:RuntimeWarning")
 def test_guard_and_range_test_work_on_mirrored_replicas(two_replicas):
     mirrored = train_on(two_replicas)
