@@ -78,7 +78,7 @@ class Source:
             )
         if not range_is_known(self.model, self.pixel_range):
             try:
-                check_accuracy_elsewhere(found, unit, labels)
+                check_accuracy_elsewhere(found, unit, labels, said=False)
             except UserError as error:
                 raise self._unfit(error) from error
         return found
