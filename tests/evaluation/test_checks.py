@@ -340,7 +340,7 @@ def documented():
         for check, name in zip(CHECKS, [f.name for f in run_checks(HONEST)], strict=True)
         if check in COMPARISONS
     ]
-    floors = [f"| {floor.of} | `{floor.setting}` | {floor.least} |" for floor in FLOORS]
+    floors = [f"| {floor.of} | `{floor.setting}` | {floor.says} |" for floor in FLOORS]
     return "\n".join(
         [
             "# What the evaluation checks",
@@ -349,8 +349,8 @@ def documented():
             "its line and its 95 % interval excludes zero; a share of the images counts if its "
             "interval lies beyond the line. A comparison of attacks "
             f"({', '.join(f'`{name}`' for name in compared)}) is no more than a doubt where "
-            "attacks with gradients may lose for want of effort: where a setting is below its "
-            "floor (the second table), where none of them was run, and where they miss planted "
+            "attacks with gradients may lose for want of effort: where a setting is beyond its "
+            "bound (the second table), where none of them was run, and where they miss planted "
             "examples although the gradients are present and right, near and far, and no answers "
             "jump.",
             "",
@@ -360,12 +360,13 @@ def documented():
             "",
             "## The least effort a verdict can rest on",
             "",
-            "One attack with gradients must reach its floors, and `square`. `reach` is how far an "
-            "attack's steps lead together, in radii of the ball, so that they can cross it. "
-            "`starts` are restarts times losses times target classes, of all attacks with "
-            "gradients that reach the other floors.",
+            "One attack with gradients must keep to its bounds, and `square`. `reach` is how far "
+            "an attack's steps lead together, in radii of the ball, so that they can cross it; "
+            "`step` is their mean length, since longer ones than the ball is wide hop from edge to "
+            "edge. `starts` are restarts times losses times target classes, of all attacks with "
+            "gradients that keep to the other bounds.",
             "",
-            "| of | setting | at least |",
+            "| of | setting | bound |",
             "| --- | --- | --- |",
             *floors,
             "",
@@ -594,6 +595,11 @@ def test_what_is_too_weak_is_named():
         ({"the checks": {"check_images": 49}}, "check_images=49 (at least 50)"),
         ({"pgd_strong": {"steps": 10}}, "pgd starts=1 (at least 2)"),
         ({"pgd_strong": {"reach": 0.16}}, "pgd starts=1 (at least 2)"),
+        ({"pgd_strong": {"reach": 210.0}}, "pgd starts=1 (at least 2)"),
+        (
+            {"pgd": {"steps": 5, "images": 9}, "pgd_strong": {"reach": 400.0}},
+            "pgd_strong step=4 (at most 2)",
+        ),
         ({"pgd": {"reach": 0.4}, "pgd_strong": {"reach": 0.16}}, "pgd reach=0.4 (at least 2)"),
     ],
 )
@@ -676,6 +682,16 @@ def test_a_stronger_version_is_held_against_the_attack_itself():
     assert (below.passed, below.weight) == (False, Weight.DOUBT)
     assert below.value == pytest.approx(0.15)
     assert told("attack_not_converged", changed(unchanged=share(0.55))).passed
+
+
+def test_apgd_begins_with_steps_as_long_as_the_ball_is_wide():
+    """It shortens them by itself, so that what it begins with is within the bounds."""
+    begins = {"steps": 100, "reach": 200.0, "starts": 9, "images": N}
+    apgd = changed(
+        attacks={"apgd_t": share(0.55)},
+        effort={**effort(pgd_strong={"steps": 2}), "apgd_t": begins},
+    )
+    assert weak(apgd) is None
 
 
 def test_one_attack_above_its_floors_is_enough():

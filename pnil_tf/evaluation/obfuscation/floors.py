@@ -7,6 +7,7 @@ tells of that.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 from pnil_tf.attacks.attack import Kind
@@ -21,23 +22,32 @@ NOISE = "the evaluation of a model with noise"
 
 @dataclasses.dataclass(frozen=True)
 class Floor:
-    """The least value of a setting.
+    """The least value of a setting, or the largest one.
 
     Args:
         of: Whose setting: `WITH_GRADIENTS`, an attack without gradients by name, `EVALUATION`,
             `CHECKS` or `NOISE`.
         setting: Its name.
-        least: The value.
+        least: The least value.
+        most: The largest one.
     """
 
     of: str
     setting: str
-    least: int
+    least: float = 0
+    most: float = math.inf
+
+    @property
+    def says(self) -> str:
+        """The bound, in words."""
+        return f"at least {self.least:g}" if self.least else f"at most {self.most:g}"
 
 
 FLOORS = (
     Floor(WITH_GRADIENTS, "steps", 20),
     Floor(WITH_GRADIENTS, "reach", 2),
+    # Longer than the ball is wide, steps hop from edge to edge. APGD begins with 2.
+    Floor(WITH_GRADIENTS, "step", most=2),
     Floor(WITH_GRADIENTS, "starts", 2),
     Floor(WITH_GRADIENTS, "images", 50),
     *(
@@ -54,7 +64,7 @@ FLOORS = (
 
 
 def too_weak(evidence: Evidence) -> Finding:
-    """Raised if a setting is below the least on which a verdict can rest, see the second table.
+    """Raised if a setting is beyond a bound on which a verdict rests, see the second table.
 
     So are attacks that all go towards one class. One attack with gradients has to reach its
     floors, and Square; all with gradients that reach theirs add up their starts. Without Square,
@@ -84,7 +94,7 @@ def too_weak(evidence: Evidence) -> Finding:
         explanation="settings too weak for a verdict: " + ", ".join(missing)
         if missing
         else "no setting is too weak for a verdict",
-        remedy="Leave the settings at their defaults, or raise those named to at least the floor.",
+        remedy="Leave the settings at their defaults, or bring those named to their bounds.",
         weight=Weight.DOUBT,
     )
 
@@ -95,7 +105,7 @@ def _of_attacks_with_gradients(evidence: Evidence) -> list[str]:
     if not attacks:
         return []
     alone = {
-        name: _missing(WITH_GRADIENTS, name, {**effort, "starts": None})
+        name: _missing(WITH_GRADIENTS, name, {**effort, "starts": None, "step": _step(effort)})
         for name, effort in attacks.items()
     }
     enough = [name for name, missing in alone.items() if not missing]
@@ -103,6 +113,11 @@ def _of_attacks_with_gradients(evidence: Evidence) -> list[str]:
         return min(alone.values(), key=len)
     together = {"starts": sum(attacks[name]["starts"] for name in enough)}
     return _missing(WITH_GRADIENTS, " and ".join(enough), together)
+
+
+def _step(effort: Mapping[str, float]) -> float | None:
+    """The mean length of a step, in radii of the ball, of an attack that has such steps."""
+    return effort["reach"] / effort["steps"] if "reach" in effort else None
 
 
 def _of_attacks_without(evidence: Evidence) -> list[str]:
@@ -116,13 +131,13 @@ def _of_attacks_without(evidence: Evidence) -> list[str]:
 
 
 def _missing(of: str, who: str, settings: Mapping[str, float | None]) -> list[str]:
-    """Says which of the given settings are below their floors; those not given are not asked."""
+    """Says which of the given settings miss their bounds; those not given are not asked."""
     return [
-        f"{who} {floor.setting}={found:g} (at least {floor.least})".lstrip()
+        f"{who} {floor.setting}={found:g} ({floor.says})".lstrip()
         for floor in FLOORS
         if floor.of == of
         and (found := settings.get(floor.setting)) is not None
-        and found < floor.least
+        and not floor.least <= found <= floor.most
     ]
 
 
