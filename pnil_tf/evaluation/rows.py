@@ -8,7 +8,7 @@ from typing import IO
 
 import numpy as np
 
-_MOST_BYTES = 2**26
+_MOST_BYTES = 2**24
 """Beyond this they lie in a file, from which the system reads what is looked at."""
 
 

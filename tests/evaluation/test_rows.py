@@ -11,7 +11,7 @@ from pnil_tf.evaluation.rows import Rows
 PARTS = [np.random.default_rng(i).random((i, 3, 2)).astype(np.float32) for i in (2, 4, 0, 1)]
 
 
-@pytest.fixture(params=[0, 100, 2**26], ids=["in a file", "in a file from the second", "held"])
+@pytest.fixture(params=[0, 100, 2**24], ids=["in a file", "in a file from the second", "held"])
 def most_bytes(request, monkeypatch):
     monkeypatch.setattr(rows, "_MOST_BYTES", request.param)
     return request.param
@@ -28,7 +28,7 @@ def test_all_rows_are_there_in_their_order(most_bytes, tmp_path):
     found = together(tmp_path, PARTS)
     np.testing.assert_array_equal(found, np.concatenate(PARTS))
     assert found.dtype == np.float32
-    assert isinstance(found, np.memmap) == (most_bytes < 2**26)
+    assert isinstance(found, np.memmap) == (most_bytes < 2**24)
 
 
 def test_no_row_at_all(most_bytes, tmp_path):
