@@ -73,7 +73,9 @@ class SquareSettings(AttackSettings):
 def sides(height: int, width: int, settings: SquareSettings) -> tuple[tuple[int, int], ...]:
     """Returns `(first query, side in pixels)` of each size of patch, the first from query 0.
 
-    The published schedule, whose queries are scaled down where there are fewer than 5,000.
+    That of AutoAttack: the authors' schedule for 10,000 queries as it stands, of which 5,000 see
+    the first part. Fewer queries shrink it in proportion, so that they pass the same sizes. (The
+    authors' Square by itself stretches the whole of it over any number of queries instead.)
     """
     scale = min(settings.steps / _QUERIES, 1.0)
     found = []
