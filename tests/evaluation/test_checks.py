@@ -280,8 +280,9 @@ LINES = {
     f"{strength._INTACT} by one step, and at half of the radius, or a third, less than "
     f"{strength._STANDING}",
     "gradient_free_stronger": BY_SIZE,
-    "score_search_stronger": f"more than {POINTS}: a note; more than {MUCH_BY_SCORES:g}: doubtful; "
-    "the lower end of the interval above 8: obfuscated",
+    "score_search_stronger": f"more than {POINTS}: a note; more than {MUCH_BY_SCORES:g}, or than "
+    f"{strength._MUCH_OF_THE_REST:.0%} of what gradients left: doubtful; the lower end of the "
+    "interval above that: obfuscated",
     "random_noise_as_strong": "noise takes half of what the attack takes, or more than it",
     "unbounded_attack": "the interval lies above 1 / classes",
     "accuracy_rises_with_epsilon": f"more than {POINTS} from one radius to a larger one",
@@ -473,6 +474,41 @@ def test_square_hides_nothing_until_chance_is_ruled_out(stochastic, images, take
     finding = told("score_search_stronger", evidence)
     assert (finding.passed, finding.weight) == (False, weight)
     assert finding.value == pytest.approx(taken)
+
+
+@pytest.mark.parametrize("stochastic", [False, True])
+@pytest.mark.parametrize(
+    ("images", "left", "taken", "weight"),
+    [
+        # docs/results/autoattack.json and autoattack_l2.json: honest, the first one overfitted.
+        (1000, 312, 71, Weight.NOTE),
+        (300, 83, 17, Weight.NOTE),
+        (1000, 188, 24, Weight.NOTE),
+        (300, 48, 8, Weight.NOTE),
+        # Gradients leave few, and Square takes most of them.
+        (1000, 90, 70, Weight.HIDES),
+        (1000, 90, 32, Weight.DOUBT),
+        (100, 9, 7, Weight.DOUBT),
+    ],
+)
+def test_of_the_little_that_gradients_leave_square_takes_no_large_share(
+    stochastic, images, left, taken, weight
+):
+    attacks = {
+        name: share(count / images, images)
+        for name, count in (("pgd_strong", left), ("square", left - taken))
+    }
+    evidence = dataclasses.replace(HONEST, stochastic=stochastic, attacks=attacks)
+    finding = told("score_search_stronger", evidence)
+    assert finding.weight is weight
+    assert finding.value == pytest.approx(taken / images)
+    assert finding.value > finding.threshold >= compare.TOLERANCE
+
+
+def test_a_large_share_of_what_chance_may_take_is_none():
+    """Three of five images, of a hundred."""
+    few = dataclasses.replace(HONEST, attacks={"pgd": share(0.05), "square": share(0.02)})
+    assert told("score_search_stronger", few).passed
 
 
 def halves(shares, draws, seed):

@@ -32,8 +32,8 @@ def by_size(difference: Interval) -> Weight:
     return Weight.HIDES if difference.value > MUCH and difference.low > TOLERANCE else Weight.DOUBT
 
 
-def by_scores(evidence: Evidence) -> tuple[np.ndarray, Interval] | None:
-    """What gradients leave, and how much of it Square takes, on the images that both have.
+def by_scores(evidence: Evidence) -> tuple[np.ndarray, np.ndarray] | None:
+    """What gradients leave, and what Square then leaves of it, on the images that both have.
 
     None where either was left out.
     """
@@ -42,8 +42,7 @@ def by_scores(evidence: Evidence) -> tuple[np.ndarray, Interval] | None:
     if square is None or not names:
         return None
     n = min(len(square), *(len(evidence.attacks[name]) for name in names))
-    left = _lowest(evidence, names, n)
-    return left, drop(left, _lowest(evidence, [*names, SQUARE], n))
+    return _lowest(evidence, names, n), _lowest(evidence, [*names, SQUARE], n)
 
 
 def _lowest(evidence: Evidence, names: list[str], images: int) -> np.ndarray:

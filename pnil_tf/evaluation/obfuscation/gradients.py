@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pnil_tf.evaluation.finding import Finding, Weight
-from pnil_tf.evaluation.obfuscation.compare import beyond, by_scores
+from pnil_tf.evaluation.obfuscation.compare import beyond, by_scores, drop
 from pnil_tf.evaluation.obfuscation.evidence import Evidence
 from pnil_tf.evaluation.statistics import wilson
 
@@ -105,15 +105,15 @@ def far(evidence: Evidence) -> Finding | None:
     long = by_length[len(by_length) // 2 :]
     if np.isnan(long).all():
         return None
-    kept, threshold = float(np.nanmax(long)), _threshold(evidence)
+    kept, threshold, lowered = float(np.nanmax(long)), _threshold(evidence), drop(*searched)
     return Finding(
         name="gradients_short_sighted",
-        passed=kept >= threshold or not beyond(searched[1]),
+        passed=kept >= threshold or not beyond(lowered),
         value=kept,
         threshold=threshold,
         explanation=(
             "over a good part of the ball the output changes as its gradient predicts to a degree "
-            f"of {kept:.2f}, and square takes {searched[1].value:.1%} more than gradients do"
+            f"of {kept:.2f}, and square takes {lowered.value:.1%} more than gradients do"
         ),
         remedy="Believe the figure that has square in it, and look for what makes the output "
         "ripple: attack through a smooth stand-in of it (BPDA).",

@@ -20,6 +20,11 @@ _STANDING = 0.75  # of clean accuracy, at half the radius
 # to 0.712 of 1,000 images), of fakes whose gradients mislead more (docs/checks.md: the lines).
 _MUCH_BY_SCORES = 0.08
 
+# Where gradients leave little, points tell little. Of what they left Square takes up to 0.23 from
+# honest models (the same record: the network that overfitted, from 0.312 to 0.241), from most fakes
+# 0.46 to 0.65 (docs/results/planted_verdicts.json). Stairs lose 0.25 and 0.35, and many points.
+_MUCH_OF_THE_REST = 1 / 3
+
 
 def one_step(evidence: Evidence) -> Finding | None:
     """Raised if one gradient step lowers accuracy further than many.
@@ -110,27 +115,30 @@ def score_search(evidence: Evidence) -> Finding | None:
     """Raised if Square, which sees scores alone, fools images that withstood all gradients.
 
     A few points are usual for honest models: the figure takes them in, and this is a note. Where
-    it is much more beyond chance, gradients are hidden; where chance may have made it much, the
-    images are too few to tell.
+    it is much more beyond chance, or much of what gradients left, these are hidden; where chance
+    may have made it much, the images are too few to tell.
     """
     searched = by_scores(evidence)
     if searched is None:
         return None
-    left, lowered = searched
-    if lowered.low > _MUCH_BY_SCORES:
-        weight = Weight.HIDES
-        remedy = "Believe the figure that has square in it, and look for what hides the gradients."
-    elif lowered.value > _MUCH_BY_SCORES:
-        weight = Weight.DOUBT
-        remedy = "Evaluate on more images, to tell much from the few points that are usual."
-    else:
+    left, still = searched
+    lowered = drop(left, still)
+    much = max(TOLERANCE, min(_MUCH_BY_SCORES, _MUCH_OF_THE_REST * float(left.mean())))
+    surely = lowered.low > _MUCH_BY_SCORES or drop((1 - _MUCH_OF_THE_REST) * left, still).low > 0
+    if lowered.value <= much:
         weight = Weight.NOTE
         remedy = "Count square in: the worst case per image does."
+    elif surely:
+        weight = Weight.HIDES
+        remedy = "Believe the figure that has square in it, and look for what hides the gradients."
+    else:
+        weight = Weight.DOUBT
+        remedy = "Evaluate on more images, to tell much from the few points that are usual."
     return Finding(
         name="score_search_stronger",
         passed=not beyond(lowered),
         value=lowered.value,
-        threshold=TOLERANCE if weight is Weight.NOTE else _MUCH_BY_SCORES,
+        threshold=TOLERANCE if weight is Weight.NOTE else much,
         explanation=(
             f"of the same {len(left)} images gradients leave {left.mean():.1%}, and square, which "
             f"sees scores alone, takes a further {lowered.value:.1%} (95 % interval "
