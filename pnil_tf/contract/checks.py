@@ -201,22 +201,30 @@ def check_beside_images(predict: Callable[[Any], Any], unit: Batch, noisy: bool)
         except (tf.errors.InvalidArgumentError, ValueError):
             return  # a model of a fixed batch size
         answers = np.stack(each)
+        answers = np.where(np.isfinite(answers), answers, np.nan)
         means.append(answers.mean(axis=0))
         errors.append(answers.std(axis=0) / np.sqrt(draws))
     for mean, error in zip(means[1:], errors[1:], strict=True):
         explained = _SIGMAS * np.hypot(error, errors[0])
         moved = np.sign(mean - means[0]) * np.minimum(np.abs(mean - means[0]), explained)
-        _check_same(mean - moved, means[0], means[0], _ALONE if noisy else _BESIDE_IMAGES)
+        here, there = mean - moved, means[0]
+        if noisy:  # by chance an image may have no answer in some of these draws alone
+            told = np.isfinite(here) & np.isfinite(there)
+            here, there = np.where(told, here, 0.0), np.where(told, there, 0.0)
+        _check_same(here, there, there, _ALONE if noisy else _BESIDE_IMAGES)
 
 
 def _check_same(a: np.ndarray, b: np.ndarray, among: np.ndarray, tolerance: float) -> None:
     """Refuses answers to the same images, but in other company, that differ."""
+    appear = (np.isfinite(a) != np.isfinite(b)).any()
+    a, b, among = (np.where(np.isfinite(values), values, 0.0) for values in (a, b, among))
     # What all images share (a large bias) says nothing.
     size = max(float(np.ptp(among)), 1e-6 * float(np.abs(among).max()), 1e-30)
-    if not np.abs(a - b).max() <= tolerance * size:
+    by = np.inf if appear else np.abs(a - b).max()
+    if not by <= tolerance * size:
         raise UserError(
             "The classifier's answer to an image depends on the other images of the batch, or on "
-            f"its place among them, by {np.abs(a - b).max():.3g} in its logits. At inference "
+            f"its place among them, by {by:.3g} in its logits. At inference "
             "every image must be answered by itself. Look for BatchNormalization called with "
             "training=True, a layer that takes a mean or a maximum over the batch, or noise from "
             "a seed that never changes."
@@ -337,5 +345,15 @@ def _signs(count: int) -> Tensor:
 
 
 def differ(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether two outputs differ by more than the order of additions can explain."""
-    return bool(np.abs(a - b).max() > _SAME * max(float(np.abs(a).max()), 1e-30))
+    """Whether two outputs differ by more than the order of additions can explain.
+
+    Numbers that are not finite are alike, and differ from all that are.
+    """
+    a, b = np.broadcast_arrays(a, b)
+    finite = np.isfinite(a)
+    if (finite != np.isfinite(b)).any():
+        return True
+    a, b = a[finite], b[finite]
+    return bool(
+        np.abs(a - b).max(initial=0.0) > _SAME * max(float(np.abs(a).max(initial=0.0)), 1e-30)
+    )

@@ -18,7 +18,7 @@ from pnil_tf.contract.outputs import KINDS, Outputs, outputs_by_value, outputs_o
 from pnil_tf.contract.pixel_range import UNIT, PixelRange, PixelRangeLike
 from pnil_tf.contract.preprocessing import Preprocessing, preprocessing_of
 from pnil_tf.contract.trace import traced_or_none
-from pnil_tf.errors import UserError, reason
+from pnil_tf.errors import UserError, argument, reason
 from pnil_tf.input_gradient import quick_input_gradients
 from pnil_tf.tensors import Answers, AnyModel, Call, Images, Logits, Pixels
 
@@ -145,7 +145,18 @@ def classifier_of(
     warn_of_other_ranges(model, chosen)
 
     def values() -> np.ndarray:
-        return checked_outputs(silent, chosen.from_unit(examples))
+        found = checked_outputs(silent, chosen.from_unit(examples))
+        finite = found[has_answer(found)]
+        if len(finite):
+            return finite
+        if outputs is None:
+            kind = "of random pixels" if images is None else "of yours"
+            raise UserError(
+                f"Of {len(found)} images {kind} that the model was tried on none has a finite "
+                "answer (NaN or infinity for all), so that nothing tells what it answers. Mend "
+                f"the model, or say what it answers: {argument('outputs', KINDS[0])}, for example."
+            )
+        return np.zeros_like(found)  # which are of every kind
 
     return Classifier(
         model=model,
@@ -208,8 +219,8 @@ def checked_outputs(function: Callable[[Pixels], Answers], pixels: np.ndarray) -
     """Calls a model on a batch, and returns its outputs, float32 `(batch, count)`.
 
     Raises:
-        UserError: If the model cannot be called, or answers with something else than one finite
-            row of numbers for each image.
+        UserError: If the model cannot be called, or answers with something else than one row of
+            numbers for each image; they need not be finite.
     """
     try:
         answer = function(tf.constant(pixels, tf.float32))
@@ -244,13 +255,13 @@ def checked_outputs(function: Callable[[Pixels], Answers], pixels: np.ndarray) -
             "The model must answer with one row of logits for each image. Received: shape "
             f"{values.shape} for {len(pixels)} images."
         )
-    if not np.isfinite(values).all():
-        bad = int((~np.isfinite(values)).any(axis=1).sum())
-        raise UserError(
-            f"The model's answers are not finite for {bad} of {len(values)} images that it was "
-            "tried on. Retrain it, or find what makes them so."
-        )
     return values
+
+
+def has_answer(outputs: np.ndarray) -> np.ndarray:
+    """Which images are answered, bool `(n,)`, by outputs `(n, count)` that are all finite."""
+    answered: np.ndarray = np.isfinite(outputs).all(axis=1)
+    return answered
 
 
 def _first_key(answer: Any) -> Any:

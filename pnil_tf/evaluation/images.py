@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from pnil_tf.batching import batches_of
 from pnil_tf.contract.batches import check_array
+from pnil_tf.contract.classifier import has_answer
 from pnil_tf.contract.pixel_range import BYTES, SIGNED, UNIT, PixelRange
 from pnil_tf.errors import UserError, argument
 from pnil_tf.evaluation.statistics import wilson
@@ -203,4 +204,5 @@ def _right(target: Target, pixel_range: PixelRange, x: np.ndarray, y: np.ndarray
     predict = tf.function(target.noise_free(), reduce_retracing=True)
     size = min(_BATCH, target.room.points)
     logits = [predict(tf.constant(pixels[rows])) for rows in batches_of(len(x), size)]
-    return (np.concatenate(logits).argmax(axis=1) == y).astype(np.float32)
+    answers = np.concatenate(logits)
+    return (has_answer(answers) & (answers.argmax(axis=1) == y)).astype(np.float32)

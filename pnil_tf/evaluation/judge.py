@@ -15,6 +15,9 @@ from pnil_tf import rng
 from pnil_tf.batching import batches_of
 from pnil_tf.evaluation.target import Predict
 
+NO_ANSWER = -1
+"""The vote of a draw whose logits are not finite."""
+
 _DRAWS_AT_ONCE = 1000
 
 
@@ -40,7 +43,7 @@ class Judge:
                 attack has used.
 
         Returns:
-            int32 `(n, draws)`; -1 where the logits are not finite.
+            int32 `(n, draws)`; `NO_ANSWER` where the logits are not finite.
         """
         if self._compiled is None:
             image, number = (
@@ -72,7 +75,7 @@ class Judge:
                 logits = self._predict(x)
             best = tf.argmax(logits, axis=-1, output_type=tf.int32)
             # A classifier that answers with NaN has not recognised the image.
-            return tf.where(tf.reduce_all(tf.math.is_finite(logits), axis=-1), best, -1)
+            return tf.where(tf.reduce_all(tf.math.is_finite(logits), axis=-1), best, NO_ANSWER)
 
         return tf.map_fn(
             one, tf.range(start, end), fn_output_signature=tf.int32, parallel_iterations=1

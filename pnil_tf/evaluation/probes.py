@@ -87,7 +87,11 @@ def configured(
 
 
 def gather(
-    trial: Trial, clean: np.ndarray, attacks: dict[str, Outcome], epsilons: tuple[float, ...]
+    trial: Trial,
+    clean: np.ndarray,
+    attacks: dict[str, Outcome],
+    epsilons: tuple[float, ...],
+    unanswered: float = 0.0,
 ) -> Evidence:
     """Measures all that the checks look at.
 
@@ -96,6 +100,7 @@ def gather(
         clean: `(n,)`, share of right draws on unperturbed images.
         attacks: What each attack of the evaluation left.
         epsilons: Radii of the curve; increasing, the evaluation's own among them.
+        unanswered: Share of the draws on unperturbed images whose answers are not finite.
     """
     target, settings = trial.target, trial.settings
     evidence = Evidence(
@@ -107,6 +112,7 @@ def gather(
         outputs=target.outputs,
         saturated=saturated(trial),
         clean=clean,
+        unanswered=unanswered,
         attacks={name: outcome.share for name, outcome in attacks.items()},
         effort=spent(trial, attacks),
         halves={name: _halves(trial, outcome) for name, outcome in attacks.items()}

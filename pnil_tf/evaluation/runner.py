@@ -37,6 +37,7 @@ from pnil_tf.evaluation.images import (
     unit_images,
     warn_of_copies,
 )
+from pnil_tf.evaluation.judge import NO_ANSWER
 from pnil_tf.evaluation.obfuscation import run_checks
 from pnil_tf.evaluation.obfuscation.evidence import Evidence
 from pnil_tf.evaluation.output import (
@@ -430,12 +431,19 @@ def _work(
     settings, y = trial.settings, trial.y
     clean = trial.clean_votes()
     trial.stages.say(f"clean: accuracy {trial.share(clean).mean():.1%} on {len(y)} images")
+    unanswered = float((clean == NO_ANSWER).mean())
+    if unanswered:
+        logger.warning(
+            "%.1f%% of the model's answers to your images, as they are, are NaN or infinite: they "
+            "count as wrong.",
+            100 * unanswered,
+        )
     outcomes, look = _attacked(trial, attacks, go_further)
     worst_votes, worst_images = _worst_case(trial, "worst-case", trial.share(clean), outcomes)
     suites = _suites(trial, trial.share(clean), outcomes)
     # Before the checks: where the two sides contradict each other, no verdict counts.
     sides = None if compare is None else compare(worst_votes)
-    evidence = gather(trial, trial.share(clean), outcomes, curve_epsilons(settings))
+    evidence = gather(trial, trial.share(clean), outcomes, curve_epsilons(settings), unanswered)
     results = {
         **_judgement(trial, clean, outcomes, suites, worst_votes, evidence),
         "settings": settings.to_json(),

@@ -14,7 +14,13 @@ import tensorflow as tf
 
 from pnil_tf import rng
 from pnil_tf.contract.checks import check_beside_images, check_each_alone, differ, noise_freezes
-from pnil_tf.contract.classifier import Classifier, checked_outputs, classifier_of, image_shape_of
+from pnil_tf.contract.classifier import (
+    Classifier,
+    checked_outputs,
+    classifier_of,
+    has_answer,
+    image_shape_of,
+)
 from pnil_tf.contract.held_noise import drawing_still, one_draw, silent_layers
 from pnil_tf.contract.pixel_range import PixelRange, PixelRangeLike
 from pnil_tf.contract.trace import traced_or_none
@@ -141,7 +147,8 @@ def as_target(
 
     Raises:
         UserError: If it cannot be called on such images, answers with something else than one
-            finite row of numbers for each, or answers an image by looking at others.
+            row of numbers for each, has a finite answer to none, or answers an image by looking at
+            others.
     """
     classifier = looked_at(model, images.shape[1:], pixel_range, outputs)
     return target_of(classifier, images, kind)
@@ -177,6 +184,11 @@ def target_of(classifier: Classifier, images: np.ndarray, kind: str | None = Non
         layers = tuple(layer for layer in all_layers(model) if isinstance(layer, PNILLayer))
         kind = kind or "Keras model"
     first = checked_outputs(classifier.predict, examples)
+    if not has_answer(first).any():
+        raise UserError(
+            f"The model's answers to your images are not finite: NaN or infinity for all of the "
+            f"first {len(first)}. Retrain it, or find what makes them so."
+        )
     # Several tries: noise that is one coin flip for a whole batch shows in half of them.
     stochastic = any(
         differ(first, checked_outputs(classifier.predict, examples)) for _ in range(_TRIES)

@@ -407,6 +407,24 @@ def test_kill_9(tmp_path):
     assert not list(tmp_path.glob("killed/.*.tmp"))
 
 
+def test_images_without_an_answer_count_as_wrong_wherever_they_stand(tmp_path):
+    """Half of the answers are NaN, whatever the class: with attacks, and without."""
+    x, y = images()
+    dark = x[:, 0, 0, 0] < np.median(x[:, 0, 0, 0])
+    linear = keras.Sequential(noisy_linear().layers[1:])
+    linear(x)
+
+    def model(x):
+        return tf.where(x[:, 0, 0] < np.median(images()[0][:, 0, 0, 0]), np.nan, linear(x))
+
+    settings = EvaluationSettings(**{**FAST, "epsilon": 1e-4, "attacks": ("noise",), "images": 20})
+    results = evaluate(model, x, y, settings, tmp_path / "out", outputs="logits")
+    assert dark.sum() == 10
+    assert results["clean"]["value"] == results["attacks"]["noise"]["value"] == 0.5
+    (finding,) = [f for f in results["findings"] if f["name"] == "answers_not_finite"]
+    assert (finding["passed"], finding["value"]) == (False, 0.5)
+
+
 def test_what_another_model_s_gradients_find_counts(tmp_path):
     """Behind rounding, which has no gradient, through the model without it."""
     x, y = images()

@@ -314,7 +314,7 @@ def test_noise_alone_is_no_mixture(answers):
         (lambda x: x, "one row of numbers for each image"),
         (lambda x: linear(x)[:, 0], "one row of logits for each image"),
         (lambda x: linear(x)[:5], "one row of logits for each image"),
-        (lambda x: linear(x) / 0, "not finite for [0-9]+ of [0-9]+ images"),
+        (lambda x: linear(x) / 0, "Of 4 images of random pixels .* none has a finite answer"),
         (lambda x: "cat", "one array of logits"),
         (lambda x: tf.reshape(x, [-1, 7]), "cannot be called"),
     ],
@@ -324,6 +324,47 @@ def test_what_is_no_classifier(model, said):
         as_target(model, X)
 
 
+def answerless(share):
+    """A model that answers NaN to the images whose first pixel is below a share."""
+    return lambda x: tf.where(x[:, 0, 0] < share, np.nan, linear(x))
+
+
+def test_images_without_an_answer_make_no_noise_of_a_model():
+    assert (X[:16, 0, 0, 0] < 0.5).any()
+    target = as_target(answerless(0.5), X)
+    assert not target.stochastic
+    assert np.isnan(graph(target.predict)).any()
+    with pytest.raises(UserError, match="answers to your images are not finite"):
+        as_target(answerless(2.0), X, outputs="logits")
+
+
+def test_a_batch_that_decides_who_is_answered_is_refused():
+    def model(x):
+        return tf.where(tf.shape(x)[0] == 1, np.nan, linear(x))
+
+    with pytest.raises(UserError, match="depends on the other images"):
+        as_target(model, X)
+
+
+def test_a_model_without_answers_to_random_pixels_is_told_what_it_is():
+    def model(x):
+        return tf.where(tf.reduce_max(x, [1, 2]) < 0.5, linear(x), np.nan)
+
+    with pytest.raises(UserError, match=r"Of 4 images of random pixels .*outputs='logits'"):
+        as_target(model, 0.4 * X)
+    assert as_target(model, 0.4 * X, outputs="logits").outputs == "logits"
+
+
 def test_other_image_shape():
     with pytest.raises(UserError, match=r"takes images of shape \(4, 4, 1\).*\(5, 5, 1\)"):
         as_target(classifier(), np.zeros((2, 5, 5, 1), np.float32))
+
+
+def test_noise_without_an_answer_in_some_draws_is_noise():
+    def model(x):
+        luck = rng.layer_noise(tf.shape(x)[:1], training=False)
+        return tf.where(luck[:, tf.newaxis] > 1, np.nan, linear(x))
+
+    target = as_target(model, X, outputs="logits")
+    assert target.stochastic
+    assert target.repeatable

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pnil_tf.attacks.attack import Kind
 from pnil_tf.attacks.registry import attacks_of_kind
 from pnil_tf.evaluation.finding import Finding, Weight
+from pnil_tf.evaluation.obfuscation.answers import ANSWER_CHECKS
 from pnil_tf.evaluation.obfuscation.effort import EFFORT_CHECKS, planted_found
 from pnil_tf.evaluation.obfuscation.evidence import Evidence
 from pnil_tf.evaluation.obfuscation.floors import FLOOR_CHECKS, too_weak
@@ -26,6 +27,7 @@ _Check = Callable[[Evidence], Finding | None]
 
 CHECKS: tuple[_Check, ...] = (
     *GUESSING_CHECKS,
+    *ANSWER_CHECKS,
     *STRENGTH_CHECKS,
     *GRADIENT_CHECKS,
     *NOISE_CHECKS,

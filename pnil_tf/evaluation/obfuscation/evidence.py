@@ -117,7 +117,8 @@ class Evidence:
         outputs: `"logits"` or `"probabilities"`.
         saturated: Share of images whose probabilities are 0 for every class but one.
         clean: Share of right draws on unperturbed images.
-        attacks: The same under each attack, by name.
+        unanswered: Share of the draws on them whose answers are not finite.
+        attacks: The accuracy under each attack, by name.
         halves: `(n, 2)`, the same in the even and in the odd draws; none for a deterministic model.
         effort: What was spent, by setting: of each attack under its name, and under
             `EVALUATION` and `CHECKS`.
@@ -149,6 +150,7 @@ class Evidence:
     clean: np.ndarray
     attacks: dict[str, np.ndarray]
     effort: Mapping[str, Mapping[str, float]]
+    unanswered: float = 0.0
     halves: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     target_class: int | None = None
     checked: int = 0
