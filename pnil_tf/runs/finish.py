@@ -16,6 +16,7 @@ from pnil_tf.runs.directory import RunDirectory
 from pnil_tf.runs.fitting import Fitted
 from pnil_tf.runs.training_job import TrainingJob
 from pnil_tf.training.keep import why_kept
+from pnil_tf.training.learned import only_guesses
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,10 @@ def finish(
     settings, data = job.settings, job.data
     started = time.monotonic()
     logger.info(why_kept(fitted.kept, len(fitted.rows)))
+    validated = data.validation.take(settings.attack.validation_images)
+    accuracy = fitted.rows[fitted.kept["epoch"] - 1]["val_accuracy"]
+    if guesses := only_guesses(accuracy, validated.labels):
+        logger.warning(guesses)
     directory.publish(fitted.kept)
     classifier = keras.saving.load_model(directory.classifier, safe_mode=True)
     learning_curves(fitted.rows, directory.path / "learning_curves.png")
