@@ -155,6 +155,7 @@ def test_overwrite_names_with_spaces_two_devices_and_the_final_evaluation(tmp_pa
     assert not (tmp_path / "Läufe mit Raum" / "pnil_maps.png").exists()
 
 
+@pytest.mark.slow
 def test_find_lr_writes_its_curve(tmp_path):
     status, out, err = run("find_lr.py", *SHORT, f"--runs_dir={tmp_path}", "--name=probe")
     assert status == 0, err

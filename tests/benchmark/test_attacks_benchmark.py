@@ -69,6 +69,7 @@ def test_rows_of_eot(monkeypatch):
     assert found == [(1, 2, 1), (2, 2, 1), (2, 2, 2)]
 
 
+@pytest.mark.slow
 def test_antithetic_draws_cancel_noise_that_is_odd(monkeypatch):
     monkeypatch.setattr(antithetic, "_DRAWS", (2,))
     monkeypatch.setattr(antithetic, "_REFERENCE_DRAWS", 2000)

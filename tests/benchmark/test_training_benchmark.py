@@ -18,6 +18,7 @@ from pnil_tf.errors import RunFailedError
 from pnil_tf.training.precision import chosen_precision
 
 
+@pytest.mark.slow
 def test_rows_of_training(monkeypatch):
     monkeypatch.setattr(train, "_ATTACKS", ("fgsm", "pgd-7"))
     rows = train_benchmark("small_cnn", width=2, batch_size=4, steps=2, rounds=1)
@@ -30,6 +31,7 @@ def test_rows_of_training(monkeypatch):
     assert markdown(rows).count("\n") == len(rows) + 1
 
 
+@pytest.mark.slow
 def test_rows_of_precisions(monkeypatch):
     def network(normalized):
         layers = [keras.layers.BatchNormalization()] if normalized else []
