@@ -131,8 +131,9 @@ def certify(
     data = described(data, target.num_classes)
     if labels is not None:
         check_classes(target, y, data)
-    warn_of_copies(digests_of(x))
-    attacked = _attacked(task, settings, evaluations, must_fit)
+    digests = digests_of(x)
+    warn_of_copies(digests)
+    attacked = _attacked(task, digests, settings, evaluations, must_fit)
     if resume and (output / RESULTS).is_file() and not (output / STATE).exists():
         tidy(output)
         found = Certificate.load(output)
@@ -177,7 +178,8 @@ def certify(
             "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         }
         write_arrays(
-            output / ARRAYS, _arrays(proofs, x, None if labels is None else y, settings.epsilon)
+            output / ARRAYS,
+            _arrays(proofs, digests, None if labels is None else y, settings.epsilon),
         )
         results["arrays"] = {"file": ARRAYS, "sha256": sha256_of(output / ARRAYS)}
         results["both_sides"] = _compared(proofs, y, settings, attacked, output, results)
@@ -331,13 +333,17 @@ def _about_noise(front: FrontNoise, x: np.ndarray, settings: CertificateSettings
 
 
 def _attacked(
-    task: _Task, settings: CertificateSettings, evaluations: Sequence[Path], must_fit: bool
+    task: _Task,
+    digests: np.ndarray,
+    settings: CertificateSettings,
+    evaluations: Sequence[Path],
+    must_fit: bool,
 ) -> list[Attacked]:
     """What the attacks left in each evaluation, without those that do not fit and need not."""
     there = [one for one in evaluations if must_fit or (one / EVALUATED).is_file()]
     if not there:
         return []
-    subject = Subject(task.identity, digests_of(task.x), task.y, settings.norm)
+    subject = Subject(task.identity, digests, task.y, settings.norm)
     found = []
     for evaluation in there:
         try:
@@ -378,10 +384,10 @@ def _compared(
     return sorted(sides, key=operator.itemgetter("epsilon"))
 
 
-def _arrays(proofs: Proofs, x: np.ndarray, y: np.ndarray | None, epsilon: float) -> Arrays:
+def _arrays(proofs: Proofs, digests: np.ndarray, y: np.ndarray | None, epsilon: float) -> Arrays:
     """What is known of each image."""
     arrays = {
-        "image_sha256": digests_of(x),
+        "image_sha256": digests,
         "selected": proofs.selected,
         "answer": proofs.answer,
         "hits": proofs.hits,

@@ -236,7 +236,7 @@ def evaluate(
 
         with contextlib.closing(stages):
             have_done(first)
-            _work(trial, attacks, output / STATE, about, compare, go_further)
+            _work(trial, attacks, digests, output / STATE, about, compare, go_further)
         put_in_place(output)
         store.remove()
     return read_json(output / RESULTS)
@@ -422,6 +422,7 @@ def _attacked(
 def _work(
     trial: Trial,
     attacks: Mapping[str, Planned],
+    digests: np.ndarray,
     folder: Path,
     about: dict[str, Any],
     compare: Compare | None,
@@ -461,7 +462,7 @@ def _work(
         results["both_sides"] = dict(sides)
     arrays = {
         "labels": y,
-        "image_sha256": digests_of(trial.x),
+        "image_sha256": digests,
         "clean_votes": clean,
         "worst_case_votes": worst_votes,
     }

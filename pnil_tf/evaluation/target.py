@@ -186,7 +186,7 @@ def target_of(classifier: Classifier, images: np.ndarray, kind: str | None = Non
     first = checked_outputs(classifier.predict, examples)
     if not has_answer(first).any():
         raise UserError(
-            f"The model's answers to your images are not finite: NaN or infinity for all of the "
+            "The model's answers to your images are not finite: NaN or infinity for all of the "
             f"first {len(first)}. Retrain it, or find what makes them so."
         )
     # Several tries: noise that is one coin flip for a whole batch shows in half of them.
