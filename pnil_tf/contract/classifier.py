@@ -149,6 +149,7 @@ def classifier_of(
         finite = found[has_answer(found)]
         if len(finite):
             return finite
+        check_nothing_masked(found)
         if outputs is None:
             kind = "of random pixels" if images is None else "of yours"
             raise UserError(
@@ -262,6 +263,22 @@ def has_answer(outputs: np.ndarray) -> np.ndarray:
     """Which images are answered, bool `(n,)`, by outputs `(n, count)` that are all finite."""
     answered: np.ndarray = np.isfinite(outputs).all(axis=1)
     return answered
+
+
+def check_nothing_masked(outputs: np.ndarray) -> None:
+    """Sees that no mask keeps outputs `(n, count)` from being finite.
+
+    Raises:
+        UserError: If some classes are minus infinity in all of them, and the others finite.
+    """
+    masked = np.isneginf(outputs).all(axis=0)
+    if masked.any() and not masked.all() and np.isfinite(outputs[:, ~masked]).all():
+        classes = ", ".join(map(str, np.flatnonzero(masked)))
+        raise UserError(
+            "The model's logits are minus infinity for these classes, whatever the image: "
+            f"{classes}. Logits must be finite: mask the classes by a large negative number "
+            "instead, such as -1e4."
+        )
 
 
 def _first_key(answer: Any) -> Any:

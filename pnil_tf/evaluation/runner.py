@@ -639,21 +639,36 @@ def fingerprint(target: Target, x: np.ndarray) -> str:
     """Stands for a model that came from no file: its weights, or what it says of some images."""
     model = target.classifier.model
     if isinstance(model, keras.Layer):
-        digest = hashlib.sha256(_config(model).encode())
+        config, complete = _config(model)
+        digest = hashlib.sha256(config.encode())
         for weight in model.weights:
             digest.update(f"{weight.dtype}{tuple(weight.shape)}".encode())
             digest.update(np.ascontiguousarray(weight.numpy()).tobytes())
+        if not complete and not target.stochastic:
+            digest.update(_answers(target, x))
         return digest.hexdigest()
     if target.stochastic:
         return f"one of many callables with noise of their own: {uuid.uuid4().hex}"
-    return hashlib.sha256(target.predict(tf.constant(x[:16])).numpy().tobytes()).hexdigest()
+    return hashlib.sha256(_answers(target, x)).hexdigest()
 
 
-def _config(model: keras.Layer) -> str:
-    """What the layers do, without their names: those are numbered afresh in every process."""
-    configs = []
+def _answers(target: Target, x: np.ndarray) -> bytes:
+    answers: bytes = target.predict(tf.constant(x[:16])).numpy().tobytes()
+    return answers
+
+
+def _config(model: keras.Layer) -> tuple[str, bool]:
+    """What the layers do, and whether all could tell.
+
+    Without their names: those are numbered afresh in every process.
+    """
+    configs, complete = [], True
     for layer in all_layers(model):
         if not list(all_layers(layer, include_self=False)):
-            config = {key: value for key, value in layer.get_config().items() if key != "name"}
+            try:
+                config = layer.get_config()
+            except NotImplementedError:  # it was made of what Keras cannot write down
+                config, complete = {}, False
+            config = {key: value for key, value in config.items() if key != "name"}
             configs.append([type(layer).__qualname__, config])
-    return json.dumps(configs, default=repr, sort_keys=True)
+    return json.dumps(configs, default=repr, sort_keys=True), complete

@@ -16,6 +16,7 @@ from pnil_tf import rng
 from pnil_tf.contract.checks import check_beside_images, check_each_alone, differ, noise_freezes
 from pnil_tf.contract.classifier import (
     Classifier,
+    check_nothing_masked,
     checked_outputs,
     classifier_of,
     has_answer,
@@ -185,6 +186,7 @@ def target_of(classifier: Classifier, images: np.ndarray, kind: str | None = Non
         kind = kind or "Keras model"
     first = checked_outputs(classifier.predict, examples)
     if not has_answer(first).any():
+        check_nothing_masked(first)
         raise UserError(
             "The model's answers to your images are not finite: NaN or infinity for all of the "
             f"first {len(first)}. Retrain it, or find what makes them so."

@@ -338,6 +338,22 @@ def test_images_without_an_answer_make_no_noise_of_a_model():
         as_target(answerless(2.0), X, outputs="logits")
 
 
+MASK = np.array([0.0, -np.inf, 0.0], np.float32)
+
+
+@pytest.mark.parametrize("outputs", [None, "logits", "probabilities"])
+def test_masked_classes_are_named(outputs):
+    def model(x):
+        return linear(x) + MASK
+
+    with pytest.raises(UserError, match=r"for these classes, whatever the image: 1\. .*-1e4"):
+        as_target(model, X, outputs=outputs)
+
+
+def test_classes_masked_by_a_large_number_are_classes():
+    assert as_target(lambda x: linear(x) + tf.maximum(MASK, -1e4), X).num_classes == 3
+
+
 def test_a_batch_that_decides_who_is_answered_is_refused():
     def model(x):
         return tf.where(tf.shape(x)[0] == 1, np.nan, linear(x))
