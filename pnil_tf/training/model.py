@@ -286,8 +286,10 @@ class AdversarialModel(AveragedFit):
             scaled = self.optimizer.scale_loss(loss)
         weights = self.classifier.trainable_weights
         gradients = tape.gradient(scaled, weights)
-        self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
-        self.steps_taken.assign_add(1)
+        # Data of unknown size end in a step without a batch, which must not be counted.
+        with tf.control_dependencies([x]):
+            self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
+            self.steps_taken.assign_add(1)
         if self.average is not None:
             self.average.update(self.steps_taken)
         count = tf.shape(x)[0]  # with clean images mixed in, metrics are of the adversarial half

@@ -75,9 +75,29 @@ def test_a_loader_of_grain_trains(blobs, kind):
     )
     model = compiled(linear(), pixel_range=(0, 255))
     model.fit(loaders[kind], verbose=0)
-    assert int(model.steps_taken.numpy()) >= 2
+    assert int(model.steps_taken.numpy()) == 2
     with pytest.raises(UserError, match=r"look like \[0, 255\]: pass pixel_range=\(0, 255\)"):
         compiled(linear(), pixel_range=(0, 1)).fit(loaders[kind], verbose=0)
+
+
+def test_data_of_unknown_size_take_the_steps_and_the_noise_of_known(blobs):
+    x, y = blobs[0][:40] / blobs[0].max(), blobs[1][:40]
+
+    def unknown():
+        stream = tf.data.Dataset.from_tensor_slices((x, y)).batch(20)
+        return stream.filter(lambda *_: True)
+
+    learned = []
+    for data in (CONTAINERS["tf.data"](x, y), unknown()):
+        keras.utils.set_random_seed(0)
+        model = compiled(linear(), attack="nfgsm", epsilon=0.1, pixel_range=(0, 1))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Your input ran out of data")
+            model.fit(data, epochs=3, verbose=0)
+        assert int(model.steps_taken.numpy()) == int(model.optimizer.iterations) == 6
+        learned.append(model.get_weights())
+    for known, other in zip(*learned, strict=True):
+        np.testing.assert_allclose(other, known, atol=1e-6)
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
