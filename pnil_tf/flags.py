@@ -664,7 +664,10 @@ def train_settings(flag_values: flags.FlagValues = FLAGS) -> TrainSettings:
         UserError: If a value, or a combination of them, is not valid.
     """
     groups = {name: _SETTINGS[name](**_values(name, flag_values)) for name in _TRAINING_GROUPS}
-    data = DataSettings(**_values("data", flag_values))
+    values = _values("data", flag_values)
+    if flag_values["resume"].value and not flag_values["dataset"].present:
+        values["skip_damaged"] = False  # the run knows whether its data are a folder
+    data = DataSettings(**values)
     check_spelling(data)
     return TrainSettings(data=data, **groups)
 

@@ -72,6 +72,16 @@ def check_images(record: dict[str, Any], data: Dataset) -> None:
         raise UserError(
             f"The run was begun with other images: {before['counts']['train']} to train on from "
             f"{record['data_source']}, where now there are {len(data.train)} from {data.source}. "
-            f"Say with {argument('data_dir')} and {argument('data_source')} where the first ones "
-            "are."
+            f"{way_back(data.name)}."
         )
+
+
+def way_back(dataset: str) -> str:
+    """How the images that a run was begun with are had again, as the start of a sentence."""
+    asked = DataSettings(dataset)
+    if asked.folder or asked.npz:  # which are where they were
+        return "Bring the first ones back as they were"
+    return (
+        f"Bring the first ones back, say with {argument('data_dir')} and "
+        f"{argument('data_source')} where they are"
+    )

@@ -26,7 +26,7 @@ from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.target import looked_at
 from pnil_tf.files import refuse_file_in_the_way, sha256_of, understood
 from pnil_tf.interruption import interruption_told
-from pnil_tf.runs.continuation import same_images
+from pnil_tf.runs.continuation import same_images, way_back
 from pnil_tf.runs.crew import WorkerFailedError, crew_of, leave_room_on_gpus, require_crew
 from pnil_tf.runs.load import Loaded, load_model, load_source, read_run, refuse_no_model
 from pnil_tf.runs.names import CERTIFICATE, EVALUATION, RUN
@@ -117,8 +117,7 @@ class Settled:
             raise UserError(
                 f"The images of {self.data.dataset} are not those that the run was trained with, "
                 "or are shared out in another way, so that today's test images may be among them. "
-                f"Bring the first ones back, say with {argument('data_dir')} and "
-                f"{argument('data_source')} where they are, or give images of their own with "
+                f"{way_back(images.name)}, or give images of their own with "
                 f"{argument('dataset')}."
             )
 

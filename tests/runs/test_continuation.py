@@ -3,7 +3,9 @@
 import dataclasses
 
 import pytest
+from absl.flags import FlagValues
 
+from pnil_tf import flags
 from pnil_tf.data import DataSettings
 from pnil_tf.errors import UserError, speaking_of_flags
 from pnil_tf.runs.continuation import continued
@@ -33,6 +35,22 @@ def test_another_data_set_is_named_though_no_radius_is_preset_for_it():
     assert "begun with --dataset=cifar10 and cannot go on with --dataset=npz:other.npz" in str(
         error.value
     )
+
+
+def test_whether_damaged_files_are_left_out_is_asked_of_the_runs_own_folder():
+    values = FlagValues()
+    flags.define("data", "model", "attack", "optimization", "device", "run", flag_values=values)
+    values(["train.py", "--resume", "--name=mine", "--skip_damaged"])
+    asked, said = flags.train_settings(values), flags.given(values)
+    begun = dataclasses.replace(BEGUN, data=DataSettings("folder:photos"))
+    with (
+        speaking_of_flags(),
+        pytest.raises(UserError, match="and cannot go on with --skip_damaged"),
+    ):
+        continued(asked, dataclasses.asdict(begun), said)
+    skipping = dataclasses.replace(begun.data, skip_damaged=True)
+    begun = dataclasses.replace(begun, data=skipping)
+    assert continued(asked, dataclasses.asdict(begun), said).data == skipping
 
 
 def test_a_run_that_is_begun_all_the_same_needs_its_radius():

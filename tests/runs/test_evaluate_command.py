@@ -198,6 +198,7 @@ def test_images_that_came_since_the_training_leave_no_one_to_be_judged_on_what_w
         status, _, err = command(script, model, *more)
         assert status == 2
         assert "are not those that the run was trained with" in err
+        assert "back as they were, or give images of their own with --dataset." in err
     (known.parent / "another.jpg").unlink()
     status, _, err = command("evaluate.py", model, *attack)
     assert status == 0, err
