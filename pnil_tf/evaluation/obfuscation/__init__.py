@@ -18,7 +18,14 @@ from pnil_tf.evaluation.obfuscation.answers import ANSWER_CHECKS
 from pnil_tf.evaluation.obfuscation.effort import EFFORT_CHECKS, planted_found
 from pnil_tf.evaluation.obfuscation.evidence import Evidence
 from pnil_tf.evaluation.obfuscation.floors import FLOOR_CHECKS, too_weak
-from pnil_tf.evaluation.obfuscation.gradients import GRADIENT_CHECKS, absent, direction, far, jumps
+from pnil_tf.evaluation.obfuscation.gradients import (
+    GRADIENT_CHECKS,
+    absent,
+    direction,
+    far,
+    jumps,
+    of_some,
+)
 from pnil_tf.evaluation.obfuscation.guessing import GUESSING_CHECKS
 from pnil_tf.evaluation.obfuscation.noise import NOISE_CHECKS, frozen, noise_free
 from pnil_tf.evaluation.obfuscation.strength import STRENGTH_CHECKS
@@ -68,4 +75,4 @@ def _too_weak_to_compare(evidence: Evidence, found: Mapping[_Check, Finding | No
 
     if fails(too_weak) or evidence.strongest(attacks_of_kind(Kind.GRADIENT)) is None:
         return True
-    return fails(planted_found) and not any(map(fails, (absent, direction, far, jumps)))
+    return fails(planted_found) and not any(map(fails, (absent, direction, of_some, far, jumps)))

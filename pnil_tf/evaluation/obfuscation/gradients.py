@@ -19,6 +19,10 @@ _KEPT = 0.75
 _KEPT_ALONG_SIGNS = 0.5
 _FEWEST = 10
 
+# Of single images: those of honest networks keep 0.8 or more, with noise or without; those with the
+# gradient of an untrained network a tenth in the median.
+_KEPT_BY_AN_IMAGE = 0.25
+
 # Honest networks take at most 0.06 (one hardened by RFGSM), stairs half or more, those smoothed by
 # a softmax of ten times the logits a quarter: docs/evaluation.md.
 _AT_ONE_BOUND = 0.2
@@ -88,6 +92,29 @@ def direction(evidence: Evidence) -> Finding | None:
         else "Evaluate the Keras model itself instead of an export or a callable, or raise "
         "eot_samples.",
         weight=Weight.HIDES if told else Weight.DOUBT,
+    )
+
+
+def of_some(evidence: Evidence) -> Finding | None:
+    """Raised if the output of some images does not change as their gradient predicts.
+
+    A gradient that is right for most images passes on average, and the attacks leave the others
+    standing. Of noise that follows no seed single images tell too little.
+    """
+    gradients = evidence.gradients
+    if gradients is None or not evidence.repeatable:
+        return None
+    by_length = np.minimum(gradients.along_signs, gradients.along_random)
+    by_length = by_length[np.isfinite(by_length).any(axis=1)]
+    if not len(by_length):
+        return None
+    return _finding(
+        "gradients_wrong_for_some",
+        np.nanmax(by_length, axis=1) < _KEPT_BY_AN_IMAGE,
+        "the output does not change as its gradient predicts for {:.1%} of the images",
+        "Look for custom gradients, and steps that stop them, which only some images or classes "
+        "meet.",
+        Weight.DOUBT,
     )
 
 
@@ -234,4 +261,4 @@ def _finding(name: str, bad: np.ndarray, explanation: str, remedy: str, weight: 
     )
 
 
-GRADIENT_CHECKS = (absent, saturated, direction, far, jumps, agreement, outputs)
+GRADIENT_CHECKS = (absent, saturated, direction, of_some, far, jumps, agreement, outputs)
