@@ -176,7 +176,8 @@ def check_accuracy_elsewhere(target: Target, x: np.ndarray, y: np.ndarray, said:
         x: float32 images in [0, 1].
         y: int32 labels.
         said: Whether somebody has said that this is the range. Then it is refused only if the
-            model does no better than guessing in it.
+            model does no better than guessing in it, and so it is where noise cannot be switched
+            off: a wider range drowns it.
 
     Raises:
         UserError: If so.
@@ -184,17 +185,23 @@ def check_accuracy_elsewhere(target: Target, x: np.ndarray, y: np.ndarray, said:
     x, y = x[:_TRIED], y[:_TRIED]
     guessing = np.bincount(y).max() / len(y)
     here = wilson(_right(target, target.pixel_range, x, y))
-    if said and here.low > guessing:
+    better_than_guessing = here.low > guessing
+    drowned = target.stochastic and not target.silent
+    if better_than_guessing and (said or drowned):
         return
     others = [other for other in (UNIT, BYTES, SIGNED) if other != target.pixel_range]
     found = {other: wilson(_right(target, other, x, y)) for other in others}
     best = max(others, key=lambda other: found[other].value)
     if found[best].low <= max(guessing, here.high):
         return
+    to_set = argument("pixel_range", (best.low, best.high))
+    if better_than_guessing:
+        insisting = (target.pixel_range.low, target.pixel_range.high)
+        to_set += f", or {argument('pixel_range', insisting)} if that is right"
     raise UserError(
         f"The model does not take pixels in {target.pixel_range}, it seems: on those its clean "
         f"accuracy is {here.value:.1%} (guessing: {guessing:.1%}), on pixels in {best} it is "
-        f"{found[best].value:.1%}. Set {argument('pixel_range', (best.low, best.high))}."
+        f"{found[best].value:.1%}. Set {to_set}."
     )
 
 

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from zoo import RandomShift
 
 from pnil_tf.contract.pixel_range import BYTES, SIGNED, UNIT
 from pnil_tf.errors import UserError
@@ -111,6 +112,15 @@ def test_a_range_in_which_it_recognises_clearly_less_is_refused_unless_said(
         folder = tmp_path / str(clean)
         found = evaluate(signed, images, labels, SETTINGS, folder, pixel_range=pixel_range)
         assert found["clean"]["value"] == pytest.approx(clean, abs=0.2)
+
+
+def test_noise_that_a_wider_range_would_drown_does_not_tell_the_range(tmp_path):
+    upper = np.tile([0.6, 0.4], 30)[:, None, None, None]
+    images = np.where(np.arange(8)[:, None, None] < 4, upper, 1 - upper)
+    images = np.broadcast_to(images, X.shape).astype(np.float32)
+    labels = (upper.ravel() > 0.5).astype(np.int32)
+    found = evaluate(model(RandomShift(0.8)), images, labels, SETTINGS, tmp_path)
+    assert 0.7 < found["clean"]["value"] < 0.95
 
 
 def test_a_range_that_a_training_recorded_is_not_refused_by_a_guess(tmp_path):
