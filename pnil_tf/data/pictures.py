@@ -164,9 +164,9 @@ def decode(path: Path) -> tuple[np.ndarray, Traits]:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    if not path.is_file():  # a pipe would be waited for
-        raise UnusableImageError("is no file")
     try:
+        if not path.is_file():  # a pipe would be waited for
+            raise UnusableImageError("is no file")
         with path.open("rb") as file, Image.open(file, formats=tuple(FORMATS)) as image:
             _check_kind(image)
             yield image

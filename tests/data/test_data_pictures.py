@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from pnil_tf.data import DataSettings, load
+from pnil_tf.data import DataSettings, load, pictures
 from pnil_tf.errors import UserError
 
 GRADIENT = np.stack(np.meshgrid(np.arange(0, 256, 8), np.arange(0, 256, 16)), -1)
@@ -180,3 +180,12 @@ def test_a_photograph_with_a_second_picture_is_its_first(tmp_path):
     Image.fromarray(RGB).save(file, "MPO", save_all=True, append_images=[second], **options)
     image, _ = read(tmp_path, "phone.jpg", file.getvalue())
     assert np.abs(image - RGB).max() <= 6
+
+
+def test_a_file_that_may_not_be_looked_at_is_unusable(tmp_path, monkeypatch):
+    def refused(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(type(tmp_path), "is_file", refused)
+    with pytest.raises(pictures.UnusableImageError, match=r"cannot be read: .*Permission denied"):
+        pictures.inspect(tmp_path / "1.jpg")
