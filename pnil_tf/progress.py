@@ -10,6 +10,8 @@ from typing import Any, TextIO
 import tqdm.auto
 
 _SECONDS_BETWEEN_LINES = 10.0
+_BELIEVED = 0.1
+"""Share of the whole before which its own pace says too little: it begins with making graphs."""
 
 
 class Progress:
@@ -113,7 +115,7 @@ class Stages:
                 file=_where_the_cursor_moves(self._stream),
                 leave=False,
                 smoothing=0,  # stages differ too much for the latest rate to tell of the next
-                bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
+                bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}{postfix}",
             )
 
     def expect_more(self, seconds: Mapping[str, float]) -> None:
@@ -150,13 +152,21 @@ class Stages:
     def _show(self, stage: Stage) -> None:
         reached, now = self._finished + self._within, time.monotonic()
         if self._bar is not None:
-            self._bar.set_postfix_str(str(stage), refresh=False)
+            self._bar.set_postfix_str(f"{clock(self._left(stage, now))} left ({stage})", False)
             self._bar.update(reached - self._bar.n)
         elif not self._silent and now - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = now
-            to_come = self._finished + stage.seconds + sum(self._expected.values()) - reached
-            left = (now - self._start) * to_come / reached if reached else float("inf")
-            self.say(f"{self._title}: {clock(left)} left ({stage})")
+            self.say(f"{self._title}: {clock(self._left(stage, now))} left ({stage})")
+
+    def _left(self, stage: Stage, now: float) -> float:
+        """Seconds to come, at the pace so far; what is missing of the first tenth is foretold."""
+        reached = self._finished + self._within
+        whole = self._finished + stage.seconds + sum(self._expected.values())
+        foretold = max(_BELIEVED * whole - reached, 0.0)
+        known = reached + foretold
+        if not known:
+            return float("inf")
+        return (now - self._start + foretold) * max(whole - reached, 0.0) / known
 
 
 class Stage:

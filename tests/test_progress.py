@@ -33,6 +33,23 @@ def test_a_log_has_a_line_now_and_then_with_the_time_left_of_the_whole(monkeypat
     ]
 
 
+def test_a_slow_beginning_does_not_foretell_the_whole(monkeypatch):
+    """Making graphs takes long before the first images are done."""
+    clock, stream = Clock(monkeypatch), io.StringIO()
+    stages = Stages("evaluation", stream=stream)
+    stages.expect({"first": 100.0, "second": 300.0})
+    first = stages.begin("first", 200)
+    clock.now = 40.0
+    first.advance_to(2)  # a second's work: at this pace the whole would take four hours
+    clock.now = 80.0
+    first.advance_to(80)  # from a tenth of the whole on, its own pace counts
+    # (40 + 39) seconds for the first tenth, and 399 of 400 seconds' work to come
+    assert stream.getvalue().splitlines() == [
+        "evaluation: 13:08 left (first: 2 of 200 images)",
+        "evaluation: 12:00 left (first: 80 of 200 images)",
+    ]
+
+
 def test_a_terminal_has_one_bar_for_the_whole():
     class Terminal(io.StringIO):
         def isatty(self):
@@ -55,6 +72,7 @@ def test_a_terminal_has_one_bar_for_the_whole():
     stages.close()
     assert "evaluation" in stream.getvalue()
     assert "first: done" in stream.getvalue()
+    assert "left (first: 2 of 2 images)" in stream.getvalue()
 
 
 @pytest.mark.parametrize("kind", [Stages, Progress])
