@@ -45,6 +45,7 @@ from pnil_tf.vocabulary import (
     MODELS,
     NORMS,
     OUTPUT_KINDS,
+    REAL_SIZE_MODEL,
 )
 
 FLAGS = flags.FLAGS
@@ -513,7 +514,10 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         "eot_samples": (_INTEGER, "Draws per gradient of PGD."),
         "attack_steps": (_INTEGER, "Steps of PGD; SPSA takes a fifth of them."),
         "spsa_samples": (_INTEGER, "Evaluations per step of SPSA."),
-        "benchmark_model": (_choice(*MODELS), "The classifier to measure."),
+        "benchmark_model": (
+            _choice(*MODELS, REAL_SIZE_MODEL),
+            "The classifier to measure; the last, on images of 224 pixels, for --peers alone.",
+        ),
         "benchmark_width": (_INTEGER, "Its width; the model's default unless given."),
         "batch_size": (_INTEGER, "Images per training step."),
         "steps": (_INTEGER, "Training steps per round."),

@@ -38,6 +38,9 @@ MODELS = ("small_cnn", "resnet11")
 BACKBONE_PREFIX = "keras_applications:"
 """What stands before the name of a network of `keras.applications`."""
 
+REAL_SIZE_MODEL = f"{BACKBONE_PREFIX}MobileNetV2"
+"""The network by which costs are measured on images as large as photographs."""
+
 AVERAGES = ("loss", "logits")
 """What can be averaged over the draws of a stochastic model."""
 

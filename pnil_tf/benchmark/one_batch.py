@@ -9,23 +9,22 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-SHAPES = {"small_cnn": (28, 28, 1), "resnet11": (32, 32, 3)}
-"""The images of each classifier: those of MNIST and of CIFAR-10."""
+from pnil_tf.vocabulary import REAL_SIZE_MODEL
+
+SHAPES = {
+    "small_cnn": (28, 28, 1),
+    "resnet11": (32, 32, 3),
+    REAL_SIZE_MODEL: (224, 224, 3),
+}
+"""The images of each classifier: those of MNIST and of CIFAR-10, and photographs."""
 CLASSES = 10
 LEARNING_RATE = 1e-4
 
 
 def one_batch(model: str, batch_size: int) -> tuple[np.ndarray, np.ndarray, tf.data.Dataset]:
     """Random images (float32, in [0, 1]) and labels (int32) for a classifier, and their stream."""
-    return one_batch_of(SHAPES[model], batch_size)
-
-
-def one_batch_of(
-    shape: tuple[int, ...], batch_size: int
-) -> tuple[np.ndarray, np.ndarray, tf.data.Dataset]:
-    """As `one_batch`, for images of a shape."""
     generator = np.random.default_rng(0)
-    x = generator.uniform(0.0, 1.0, (batch_size, *shape)).astype(np.float32)
+    x = generator.uniform(0.0, 1.0, (batch_size, *SHAPES[model])).astype(np.float32)
     y = generator.integers(0, CLASSES, batch_size).astype(np.int32)
     options = tf.data.Options()
     options.autotune.enabled = False  # its thread holds up the end of an iterator

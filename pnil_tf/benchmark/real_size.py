@@ -21,7 +21,7 @@ from pnil_tf.benchmark.floor import (
     forward_rate,
 )
 from pnil_tf.benchmark.memory import peak_mib
-from pnil_tf.benchmark.one_batch import CLASSES, compiled, fitting, one_batch_of
+from pnil_tf.benchmark.one_batch import CLASSES, SHAPES, compiled, fitting, one_batch
 from pnil_tf.benchmark.photographs import write_photographs
 from pnil_tf.benchmark.timing import alternate
 from pnil_tf.data import DataSettings, ImageSet, load, training_stream
@@ -30,9 +30,9 @@ from pnil_tf.interpreter import run_code
 from pnil_tf.layers import PNILLayer
 from pnil_tf.models import build_model
 from pnil_tf.training.model import AdversarialModel
+from pnil_tf.vocabulary import REAL_SIZE_MODEL
 
-_SIDE = 224
-_NETWORK = "keras_applications:MobileNetV2"
+_SHAPE = SHAPES[REAL_SIZE_MODEL]
 _EPSILON = 8 / 255
 _DRAWS = 4
 _FIT = "Keras fit"
@@ -100,8 +100,8 @@ def real_size_benchmark(*, batch_size: int, steps: int, rounds: int) -> list[dic
 
         in_memory = {name: _way(name, batch_size, steps) for name in names}
         passes = forward_passes(
-            build_model(_NETWORK, _shape(), CLASSES),
-            _shape(),
+            build_model(REAL_SIZE_MODEL, _SHAPE, CLASSES),
+            _SHAPE,
             images=batch_size,
             batches=sorted({batch_size, max(1, batch_size // 2)}),
         )
@@ -109,7 +109,7 @@ def real_size_benchmark(*, batch_size: int, steps: int, rounds: int) -> list[dic
             {**in_memory, _FROM_FILES: from_files, _READING: reading, **passes},
             batch_size * steps,
             rounds,
-            f"images of {_SIDE} pixels",
+            f"images of {_SHAPE[0]} pixels",
         )
     rate = forward_rate(timings, batch_size)
     rows: list[dict[str, Any]] = []
@@ -139,14 +139,14 @@ def _operations(name: str) -> float:
 
 def _way(name: str, batch_size: int, steps: int) -> Callable[[], Any]:
     """So many steps on one batch in memory."""
-    x, y, stream = one_batch_of(_shape(), batch_size)
+    x, y, stream = one_batch(REAL_SIZE_MODEL, batch_size)
     if name == _PGD:
         return _pgd(x, y, steps)
     return fitting(_network(*_TRAININGS[name]), stream, steps)
 
 
 def _pgd(x: np.ndarray, y: np.ndarray, steps: int) -> Callable[[], Any]:
-    model = build_model(_NETWORK, _shape(), CLASSES, pnil=PNILLayer())
+    model = build_model(REAL_SIZE_MODEL, _SHAPE, CLASSES, pnil=PNILLayer())
 
     def predict(images: Any) -> Any:
         return model(images, training=False)
@@ -158,12 +158,8 @@ def _pgd(x: np.ndarray, y: np.ndarray, steps: int) -> Callable[[], Any]:
     return lambda: attack.run(x, y, 0)
 
 
-def _shape() -> tuple[int, int, int]:
-    return _SIDE, _SIDE, 3
-
-
 def _network(attack: str | None, pnil: bool) -> keras.Model:
-    model = build_model(_NETWORK, _shape(), CLASSES, pnil=PNILLayer() if pnil else None)
+    model = build_model(REAL_SIZE_MODEL, _SHAPE, CLASSES, pnil=PNILLayer() if pnil else None)
     if attack is not None:
         model = AdversarialModel(model, attack, _EPSILON, validation_attack="none")
     return model
@@ -178,5 +174,5 @@ def _files(folder: Path, count: int) -> Any:
     )
     names = [str(label) for label in range(CLASSES)]
     # Every tenth is a test file, and there must be some of each class.
-    write_photographs(folder, small, names, max(count * 10 // 9 + 1, 20 * CLASSES), _SIDE)
+    write_photographs(folder, small, names, max(count * 10 // 9 + 1, 20 * CLASSES), _SHAPE[0])
     return load(DataSettings(f"folder:{folder}", data_in_memory="false")).train

@@ -6,6 +6,7 @@ import dataclasses
 
 from pnil_tf.errors import UserError, argument
 from pnil_tf.validation import check_types, require_count
+from pnil_tf.vocabulary import REAL_SIZE_MODEL
 
 WITHOUT_RUN = ("train", "precision", "epoch", "startup", "real_size", "peers")
 ATTACKS = ("evaluate", "eot", "antithetic", "sweep", "certify")
@@ -41,7 +42,7 @@ class BenchmarkSettings:
         eot_samples: Draws per gradient of PGD.
         attack_steps: Steps of PGD; SPSA takes a fifth of them.
         spsa_samples: Evaluations per step of SPSA, even.
-        benchmark_model: `"small_cnn"` or `"resnet11"`.
+        benchmark_model: `"small_cnn"` or `"resnet11"`; for `peers` also `REAL_SIZE_MODEL`.
         benchmark_width: Its width; `None` takes the model's default.
         batch_size: Images per training step.
         steps: Training steps per round.
@@ -90,8 +91,24 @@ class BenchmarkSettings:
                 "Attacks need a trained classifier. Pass the folder of a run that was trained with "
                 f"{argument('pnil')} as {argument('benchmark_run')}."
             )
+        if self.benchmark_model == REAL_SIZE_MODEL:
+            self._refuse_real_size()
         if self.spsa_samples % 2:
             raise UserError(
                 f"SPSA evaluates pairs. Received: {argument('spsa_samples', self.spsa_samples)}. "
                 f"Use {self.spsa_samples + 1}."
+            )
+
+    def _refuse_real_size(self) -> None:
+        """What cannot be measured on images of 224 pixels by these flags."""
+        received = argument("benchmark_model", self.benchmark_model)
+        if self.train or self.precision:
+            raise UserError(
+                f"{argument('train')} and {argument('precision')} measure smaller images. "
+                f"Received: {received}. {argument('real_size')} measures its training steps."
+            )
+        if self.benchmark_width is not None:
+            raise UserError(
+                f"This network has one width. Received: {received} and "
+                f"{argument('benchmark_width', self.benchmark_width)}. Leave the width out."
             )

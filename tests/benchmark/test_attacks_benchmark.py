@@ -14,6 +14,7 @@ from pnil_tf.benchmark.settings import BenchmarkSettings
 from pnil_tf.benchmark.sweep import pgd_strong_sweep
 from pnil_tf.errors import UserError
 from pnil_tf.rng import layer_noise
+from pnil_tf.vocabulary import REAL_SIZE_MODEL
 
 X = np.full((4, 3, 3, 1), 0.5, np.float32)
 Y = np.zeros(4, np.int32)
@@ -96,6 +97,11 @@ def test_rows_of_the_sweep(monkeypatch):
     ("change", "words"),
     [
         ({}, "nothing to measure"),
+        ({"train": True, "benchmark_model": REAL_SIZE_MODEL}, "measure smaller images"),
+        (
+            {"peers": True, "benchmark_model": REAL_SIZE_MODEL, "benchmark_width": 8},
+            "has one width",
+        ),
         ({"evaluate": True}, "trained with pnil as benchmark_run"),
         ({"train": True, "rounds": 0}, "rounds"),
         ({"sweep": True, "benchmark_run": "runs/x", "spsa_samples": 3}, "pairs"),

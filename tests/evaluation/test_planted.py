@@ -10,6 +10,7 @@ import tensorflow as tf
 from zoo import (
     EPSILON,
     Decoy,
+    DecoyForSome,
     Quantised,
     RandomShift,
     Shattered,
@@ -231,6 +232,15 @@ def test_the_decoy_is_found_out_on_a_small_budget(plain, evaluated):
     decoy = keras.Sequential([keras.Input((8, 8, 1)), Decoy(plain, network(seed=99))])
     _, failed = evaluated(noisy(decoy), images=60, spsa_images=20, spsa_samples=256, spsa_steps=50)
     assert {"gradients_wrong", "planted_not_found", "settings_too_weak"} <= failed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", [{}, {"norm": "l2", "epsilon": 1.0, "epsilons": (0.5, 1.0)}])
+def test_a_decoy_for_some_classes_alone_is_found_out(norm, plain, evaluated):
+    fake = keras.Sequential([keras.Input((8, 8, 1)), DecoyForSome(plain, network(seed=99))])
+    results, failed = evaluated(fake, attacks=("auto",), **norm)
+    assert "gradients_wrong_for_some" in failed
+    assert results["verdict"] != "credible"
 
 
 def test_of_large_images_the_nearest_is_found_by_parts(monkeypatch):

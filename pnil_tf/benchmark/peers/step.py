@@ -31,12 +31,13 @@ from pnil_tf.training.model import AdversarialModel
 logger = logging.getLogger(__name__)
 
 _ATTACK = step_attack("rfgsm", 8 / 255)
-_WITHOUT_START = StepAttack(_ATTACK.epsilon, _ATTACK.step_size)
+_SMALL = StepAttack(_ATTACK.epsilon / 100, _ATTACK.step_size / 100)
+"""Without a random start, and so short that a deep network does not magnify rounding errors."""
 _OURS, _TORCH, _COMPILED = "pnil_tf", "PyTorch", "PyTorch, compiled"
 _NO_NOISE = -60.0  # its log-variance
-_AGREE = 1e-3
-"""The first losses may differ by this share. A gradient near 0 may have either sign, and Adam's
-first step is a sign, too."""
+_AGREE = (1e-3, 2e-2)
+"""The first and the second loss may differ by these shares. A gradient near 0 may have either
+sign, and Adam's first step, which lies between the two, is a sign of every weight's."""
 
 
 def step_peers(
@@ -44,8 +45,8 @@ def step_peers(
 ) -> list[dict[str, Any]]:
     """Times RFGSM's training steps by Adam on one batch in memory, from equal weights.
 
-    Before that both take two steps without their random numbers, from weights and a batch that
-    are the same, and must find the same losses.
+    Before that both take two steps of a small radius and without random numbers, from weights and
+    a batch that are the same, and must find the same losses.
 
     Args:
         model: Name of the classifier.
@@ -68,7 +69,8 @@ def step_peers(
         network = build_model(model, SHAPES[model], CLASSES, width=width, pnil=layer)
         silent = _silenced(network)
         losses = {_OURS: _our_losses(silent, x, y), _TORCH: _torch_losses(silent, x, y)}
-        if not np.allclose(losses[_OURS], losses[_TORCH], rtol=_AGREE, atol=0):
+        apart = np.abs(np.subtract(losses[_OURS], losses[_TORCH]))
+        if np.any(apart > np.multiply(_AGREE, losses[_OURS])):
             raise RunFailedError(
                 f"The steps of {model} are not the same computation: {losses} are their first "
                 "losses. Report this."
@@ -86,7 +88,7 @@ def step_peers(
 
 
 def _our_losses(network: keras.Model, x: np.ndarray, y: np.ndarray) -> list[float]:
-    model = compiled(AdversarialModel(copied(network), _WITHOUT_START, validation_attack="none"))
+    model = compiled(AdversarialModel(copied(network), _SMALL, validation_attack="none"))
     losses = []
     for _ in range(2):
         losses.append(float(model.train_on_batch(x, y, return_dict=True)["loss"]))
@@ -95,7 +97,7 @@ def _our_losses(network: keras.Model, x: np.ndarray, y: np.ndarray) -> list[floa
 
 
 def _torch_losses(network: keras.Model, x: np.ndarray, y: np.ndarray) -> list[float]:
-    step = _torch_step(TorchTwin(network), x, y, start=0.0)
+    step = _torch_step(TorchTwin(network), x, y, _SMALL)
     return [float(step()) for _ in range(2)]
 
 
@@ -133,7 +135,7 @@ def _torch_step(
     twin: TorchTwin,
     x: np.ndarray,
     y: np.ndarray,
-    start: float = _ATTACK.start_size,
+    attack: StepAttack = _ATTACK,
     compile_it: bool = False,
 ) -> Callable[[], Any]:
     """The step as it is written in PyTorch, without the gradients that crafting does not need."""
@@ -143,7 +145,7 @@ def _torch_step(
         twin.parameters(), LEARNING_RATE, eps=keras.optimizers.Adam().epsilon
     )
     pixels, labels = images(x), torch.tensor(y).long()
-    radius, length = _ATTACK.epsilon, _ATTACK.step_size
+    radius, length, start = attack.epsilon, attack.step_size, attack.start_size
 
     def step() -> Any:
         delta = torch.empty_like(pixels).uniform_(-start, start).requires_grad_()

@@ -41,9 +41,9 @@ class _Noise(nn.Module):
 class _Convolution(nn.Module):
     def __init__(self, layer: Any) -> None:
         super().__init__()
-        if layer.dilation_rate != (1, 1) or layer.groups != 1:
+        if tuple(layer.dilation_rate) != (1, 1) or getattr(layer, "groups", 1) != 1:
             raise ValueError(f"The convolution {layer.name!r} is of a kind that has no twin.")
-        self.kernel = _weights(layer.kernel, (3, 2, 0, 1))
+        self.kernel, self.groups = self._kernel_of(layer)
         self.bias = _weights(layer.bias) if layer.use_bias else None
         self.strides, self.same = layer.strides, layer.padding == "same"
         self.activation = _activation(layer)
@@ -58,7 +58,20 @@ class _Convolution(nn.Module):
                 x = functional.pad(x, (left, left + odd_column, top, top + odd_row))
             else:
                 padding = (top, left)
-        return self.activation(functional.conv2d(x, self.kernel, self.bias, self.strides, padding))
+        return self.activation(
+            functional.conv2d(x, self.kernel, self.bias, self.strides, padding, groups=self.groups)
+        )
+
+    def _kernel_of(self, layer: Any) -> tuple[Any, int]:
+        """The kernel as PyTorch lays it out, and in how many groups the channels are taken."""
+        return _weights(layer.kernel, (3, 2, 0, 1)), 1
+
+
+class _Depthwise(_Convolution):
+    def _kernel_of(self, layer: Any) -> tuple[Any, int]:
+        if layer.depth_multiplier != 1:
+            raise ValueError(f"The convolution {layer.name!r} is of a kind that has no twin.")
+        return _weights(layer.kernel, (2, 3, 0, 1)), layer.kernel.shape[2]
 
 
 def _room(size: int, stride: int, width: int) -> tuple[int, int]:
@@ -108,10 +121,26 @@ class _Sum(nn.Module):
         return total
 
 
+class _Scaled(nn.Module):
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        if np.ndim(layer.scale) or np.ndim(layer.offset):
+            raise ValueError(f"The scaling {layer.name!r} of each channel has no twin.")
+        self.scale, self.offset = float(layer.scale), float(layer.offset)
+
+    def forward(self, x: Any) -> Any:
+        return x * self.scale + self.offset
+
+
+def _padding(layer: Any) -> nn.Module:
+    (top, bottom), (left, right) = layer.padding
+    return nn.ZeroPad2d((left, right, top, bottom))
+
+
 def _relu(layer: Any) -> nn.Module:
-    if layer.max_value is not None or layer.negative_slope or layer.threshold:
+    if layer.max_value not in (None, 6) or layer.negative_slope or layer.threshold:
         raise ValueError(f"The activation {layer.name!r} is of a kind that has no twin.")
-    return nn.ReLU()
+    return nn.ReLU() if layer.max_value is None else nn.ReLU6()
 
 
 def _batch_norm(layer: Any) -> nn.Module:
@@ -128,7 +157,10 @@ def _batch_norm(layer: Any) -> nn.Module:
 
 _TWINS = {
     PNILLayer: _Noise,
+    keras.layers.Rescaling: _Scaled,
+    keras.layers.ZeroPadding2D: _padding,
     keras.layers.Conv2D: _Convolution,
+    keras.layers.DepthwiseConv2D: _Depthwise,
     keras.layers.Flatten: _Flat,
     keras.layers.Dense: _Dense,
     keras.layers.ReLU: _relu,
@@ -146,7 +178,7 @@ class TorchTwin(nn.Module):
 
     Args:
         model: A Keras classifier of convolutions, batch normalization, dense layers, sums, a mean
-            over the image, and PNIL layers.
+            over the image, and PNIL layers; models within it may be so, too.
 
     Raises:
         ValueError: If one of its layers has no twin.
@@ -163,14 +195,16 @@ class TorchTwin(nn.Module):
         for operation, taken, made in calls_of(graph):
             if isinstance(operation, keras.layers.InputLayer):
                 continue
-            if type(operation) not in _TWINS:
+            nested = isinstance(operation, keras.Model)
+            if not nested and type(operation) not in _TWINS:
                 raise ValueError(f"{type(operation).__name__} has no twin in PyTorch here.")
             if isinstance(operation, keras.layers.Dense) and len(taken[0].shape) != 2:
                 raise ValueError(
                     f"The dense layer {operation.name!r}, which takes images, has no twin in "
                     "PyTorch here. Put a Flatten layer or a mean before it."
                 )
-            self.layers.append(_TWINS[type(operation)](operation))
+            twin = TorchTwin if nested else _TWINS[type(operation)]
+            self.layers.append(twin(operation))
             self._taken.append([known.index(id(tensor)) for tensor in taken])
             known.append(id(made[0]))
         self.model = [model]  # in a list: it is no part of this one
@@ -186,7 +220,7 @@ class TorchTwin(nn.Module):
     @property
     def noises(self) -> list[Any]:
         """The noise layers."""
-        return [layer for layer in self.layers if isinstance(layer, _Noise)]
+        return [part for part in self.modules() if isinstance(part, _Noise)]
 
     def differs_by(self, x: np.ndarray) -> float:
         """The largest difference between the logits of the two, all noise off.

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 import pytest
 
+from pnil_tf import rng
+from pnil_tf.keras_internals import all_layers
 from pnil_tf.layers import PNILLayer
 from pnil_tf.models import build_model
 
@@ -85,17 +87,22 @@ def test_batch_normalization_behind_a_dense_layer_has_the_same_logits_in_both_mo
     np.testing.assert_allclose(found, both(x, training=True), atol=1e-4)
 
 
-def test_a_residual_network_has_the_same_logits_in_training_and_inference():
+@pytest.mark.parametrize("name", ["resnet11", "keras_applications:MobileNetV2"])
+def test_a_whole_network_has_the_same_logits_in_training_and_inference(name):
     x = np.random.default_rng(0).uniform(size=(8, 32, 32, 3)).astype(np.float32)
     keras.utils.set_random_seed(0)
-    network = build_model("resnet11", (32, 32, 3), 10, width=4)
-    for layer in network.layers:
+    width = {"width": 4} if name == "resnet11" else {}
+    network = build_model(name, (32, 32, 3), 10, pnil=PNILLayer(), **width)
+    for layer in all_layers(network):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.moving_mean.assign(layer.moving_mean + 0.1)
             layer.gamma.assign(layer.gamma * 1.5)
     twin = TorchTwin(network)
-    assert twin.differs_by(x) < 1e-5
-    expected = keras.ops.convert_to_numpy(network(x, training=True))
+    assert twin.differs_by(x) < 1e-4
+    with rng.noise_off():
+        expected = keras.ops.convert_to_numpy(network(x, training=True))
+    for noise in twin.noises:
+        noise.on = False
     with torch.no_grad():
         found = twin.train()(images(x)).numpy()
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
