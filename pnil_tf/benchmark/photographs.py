@@ -56,11 +56,17 @@ def _enlarged(small: np.ndarray, side: int, generator: np.random.Generator) -> n
     return np.clip(large * light + noise, 0, 255).astype(np.uint8)
 
 
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"Give a whole number from 1 on. Received: {text!r}.")
+    return int(text)
+
+
 def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("count", type=int)
-    parser.add_argument("side", type=int)
+    parser.add_argument("count", type=_positive)
+    parser.add_argument("side", type=_positive)
     asked = parser.parse_args()
     data = load(DataSettings(_SOURCE))
     asked.folder.mkdir(parents=True)

@@ -336,6 +336,11 @@ class CheckedFit(DistributedFit):
         self._tell()
         history = super().fit(x, y, *args, **kwargs)
         self._check_extremes()
+        if history.epoch and not self._calls:
+            raise UserError(
+                f"The data gave no batch in {len(history.epoch)} epochs. Nothing was learned: see "
+                "that a filter or take() leaves images in them."
+            )
         return history
 
     def evaluate(

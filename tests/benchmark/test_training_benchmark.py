@@ -1,12 +1,13 @@
 """The benchmarks of training and of start-up run, and count what they say."""
 
 import functools
+import sys
 import time
 
 import keras
 import pytest
 
-from pnil_tf.benchmark import epoch, memory, precision, real_size, run, startup, train
+from pnil_tf.benchmark import epoch, memory, photographs, precision, real_size, run, startup, train
 from pnil_tf.benchmark.epoch import epoch_benchmark
 from pnil_tf.benchmark.memory import memory_benchmark
 from pnil_tf.benchmark.settings import BenchmarkSettings
@@ -108,8 +109,8 @@ def test_what_starts_processes_is_measured_before_this_one_computes(monkeypatch)
 
 @pytest.mark.slow
 def test_rows_of_images_as_large_as_photographs(monkeypatch):
-    monkeypatch.setattr(real_size, "_SIDE", 32)
-    monkeypatch.setattr(real_size, "_NETWORK", "small_cnn")
+    monkeypatch.setattr(real_size, "_SHAPE", (32, 32, 3))
+    monkeypatch.setattr(real_size, "REAL_SIZE_MODEL", "resnet11")
     read = Reader.images
 
     def read_slowly(reader, places):
@@ -119,13 +120,13 @@ def test_rows_of_images_as_large_as_photographs(monkeypatch):
     monkeypatch.setattr(Reader, "images", read_slowly)
     measured = []
     monkeypatch.setattr(real_size, "peak_mib", lambda name, _: measured.append(name) or 7.0)
-    one_batch_of = real_size.one_batch_of
+    one_batch = real_size.one_batch
 
     def computed_after_the_processes(*how):
         assert len(measured) == 7  # this process now takes a GPU's memory and keeps it
-        return one_batch_of(*how)
+        return one_batch(*how)
 
-    monkeypatch.setattr(real_size, "one_batch_of", computed_after_the_processes)
+    monkeypatch.setattr(real_size, "one_batch", computed_after_the_processes)
     rows = real_size.real_size_benchmark(batch_size=4, steps=2, rounds=1)
     names = ["Keras fit", "none", "rfgsm", "nfgsm", "rfgsm with PNIL", "nfgsm with PNIL"]
     names.append("PGD with EOT, 4 draws")
@@ -140,3 +141,13 @@ def test_rows_of_images_as_large_as_photographs(monkeypatch):
     assert floors["none"] / floors["PGD with EOT, 4 draws"] == pytest.approx(8 / 3)
     assert floors["files alone"] is None
     assert [row["step"] for row in rows if "peak_mib" in row] == measured == names
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "many"])
+def test_photographs_are_counted_from_one_on(count, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "photographs"
+    monkeypatch.setattr(sys, "argv", ["photographs", str(folder), count, "64"])
+    with pytest.raises(SystemExit, match="2"):
+        photographs._main()
+    assert f"from 1 on. Received: {count!r}" in capsys.readouterr().err
+    assert not folder.exists()
