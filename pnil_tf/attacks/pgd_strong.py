@@ -1,6 +1,6 @@
 """PGD with steps that start large and shrink.
 
-A step of 2 eps/50 can hardly leave the basin in which it starts. Steps of a good part of eps
+A step of 2 eps/50 can hardly leave the basin in which it starts. Steps as long as the radius
 cross the ball several times, and shrinking, they still settle.
 """
 
@@ -71,11 +71,9 @@ def shrinking_steps(
 
 
 def _defaults(wishes: Wishes) -> dict[str, Any]:
-    steps = wishes.steps or 100
     return {
-        "steps": steps,
-        # However few the steps, together they must be able to cross the ball.
-        "step_size": min(max(1 / 3, 10 / steps), 1.0) * wishes.epsilon,
+        "steps": wishes.steps or 100,
+        "step_size": wishes.epsilon,
         "step_decay": 0.1,
         "restarts": 2,
         "random_start": True,

@@ -44,7 +44,7 @@ def attack_settings(name: str, epsilon: float, **overrides: Any) -> AttackSettin
     name        steps  step                 restarts  loss                    random start
     ==========  =====  ===================  ========  ======================  ============
     pgd         50     2 eps / steps        1         cross-entropy           yes (not l2)
-    pgd_strong  100    eps / 3 -> eps / 30  2         cross-entropy + margin  yes
+    pgd_strong  100    eps -> eps / 10      2         cross-entropy + margin  yes
     apgd_ce     100    2 eps, adapts        1         cross-entropy           yes
     apgd_dlr    100    2 eps, adapts        1         DLR                     yes
     apgd_t      100    2 eps, adapts        1         targeted DLR            yes

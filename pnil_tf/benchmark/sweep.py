@@ -16,7 +16,7 @@ from pnil_tf.evaluation.trial import AIMING_DRAWS
 from pnil_tf.progress import Progress
 
 # First step over epsilon, and last step over the first. 0.04 is the paper's 2 eps / 50.
-_STEPS = (0.04, 1 / 6, 1 / 3, 2 / 3)
+_STEPS = (0.04, 1 / 6, 1 / 3, 2 / 3, 1.0)
 _DECAYS = (1.0, 0.1)
 _LOSSES = ("cross_entropy", "margin")
 
