@@ -142,6 +142,7 @@ def test_a_run_killed_as_it_began_does_not_block_its_name(tmp_path):
     assert status == 0, err
 
 
+@pytest.mark.slow
 def test_overwrite_names_with_spaces_two_devices_and_the_final_evaluation(tmp_path):
     flags = [*SHORT, f"--runs_dir={tmp_path}", "--name=Läufe mit Raum", "--epochs=1"]
     flags += ["--num_cpu_devices=2", "--epsilon=0.1", "--pnil"]

@@ -89,7 +89,10 @@ def python(code, folder=ROOT):
     [
         ("import pnil_tf, keras", "keras.models.load_model"),
         pytest.param("import keras, pnil_tf", "keras.models.load_model", marks=pytest.mark.slow),
-        ("import pnil_tf, tensorflow as tf", "tf.keras.models.load_model"),
+        pytest.param(
+            *("import pnil_tf, tensorflow as tf", "tf.keras.models.load_model"),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_importing_the_package_is_enough_to_load_what_it_saved(imports, load, saved):

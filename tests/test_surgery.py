@@ -96,7 +96,7 @@ def test_in_front_only_the_noise_is_new(make, tmp_path):
     np.testing.assert_allclose(silent(again, x), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("make", [sequential, subclassed])
+@pytest.mark.parametrize("make", [sequential, pytest.param(subclassed, marks=pytest.mark.slow)])
 def test_training_the_copy_leaves_the_original_alone(make):
     model, x = make(), images(20, 28, 28, 1)
     before = model.get_weights()

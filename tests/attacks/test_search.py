@@ -213,7 +213,10 @@ def test_no_images_is_no_work():
     assert not counting.calls
 
 
-@pytest.mark.parametrize("name", ["pgd", "pgd_strong", "spsa"])
+@pytest.mark.parametrize(
+    "name",
+    ["pgd", *(pytest.param(name, marks=pytest.mark.slow) for name in ("pgd_strong", "spsa"))],
+)
 def test_compaction_changes_no_result(trained, blobs, name):
     """Against the plain loop, on the same images, within sampling error."""
     count = 100 if name == "spsa" else 150

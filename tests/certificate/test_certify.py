@@ -381,6 +381,7 @@ def test_many_images_contradict_their_proofs_where_no_single_one_does(kind):
     assert sides["contradicted"] <= sides["contradicted_by_chance"]
 
 
+@pytest.mark.slow
 def test_a_finished_certificate_is_compared_with_the_evaluation_that_stands_there_now(
     problem, tmp_path, caplog
 ):

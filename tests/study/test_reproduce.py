@@ -116,11 +116,9 @@ def test_the_smoke_budget_is_done_though_it_is_killed(output):
     assert (output / "report.html").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.faults
-@pytest.mark.parametrize(
-    ("number", "expected"),
-    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
-)
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_study_stops_its_job_and_can_go_on(output, number, expected):
     study = ("--study=figure1", "--budget=smoke", "--yes", f"--output={output}")
     cell = output / "cells" / "mnist_eps0.3_nfgsm_pnil_repeat0_fold0"

@@ -486,10 +486,12 @@ def test_a_metric_may_not_take_the_name_of_ours(kind, argument):
 @pytest.mark.parametrize(
     ("loss", "activation", "labels"),
     [
-        (L.BinaryCrossentropy(from_logits=True), None, (0, 1)),
+        pytest.param(
+            *(L.BinaryCrossentropy(from_logits=True), None, (0, 1)), marks=pytest.mark.slow
+        ),
         (L.BinaryCrossentropy(), "sigmoid", (0, 1)),
         ("hinge", None, (-1, 1)),
-        ("hinge", "sigmoid", (-1, 1)),
+        pytest.param(*("hinge", "sigmoid", (-1, 1)), marks=pytest.mark.slow),
     ],
 )
 def test_clean_and_adversarial_accuracy_follow_one_rule(blobs, loss, activation, labels, tmp_path):
