@@ -32,7 +32,7 @@ def test_spsa_is_the_papers():
 def test_pgd_strong_tries_both_losses_with_shrinking_steps():
     strong = attack_settings("pgd_strong", 0.3)
     assert strong.losses == ("cross_entropy", "margin")
-    assert strong.step_size == pytest.approx(0.1)
+    assert strong.step_size == pytest.approx(0.3)
     assert strong.step_decay == 0.1
 
 
