@@ -516,7 +516,8 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         "spsa_samples": (_INTEGER, "Evaluations per step of SPSA."),
         "benchmark_model": (
             _choice(*MODELS, REAL_SIZE_MODEL),
-            "The classifier to measure; the last, on images of 224 pixels, for --peers alone.",
+            "The classifier to measure; the last, on images of 224 pixels, for --peers alone, and "
+            "with --batch_size=8.",
         ),
         "benchmark_width": (_INTEGER, "Its width; the model's default unless given."),
         "batch_size": (_INTEGER, "Images per training step."),

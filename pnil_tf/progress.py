@@ -147,6 +147,7 @@ class Stages:
     def stage_is_over(self, stage: Stage) -> None:
         """Takes note that a stage is finished."""
         self._finished += stage.seconds
+        stage.seconds = 0.0  # or it would count as still to come
         self.stage_is_at(stage, 0.0)
 
     def _show(self, stage: Stage) -> None:

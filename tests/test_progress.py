@@ -67,8 +67,10 @@ def test_a_terminal_has_one_bar_for_the_whole():
     stages.begin("a surprise", 1).close()  # what nobody expected moves nothing
     assert bar.n == 1.0
     stages.expect_more({"third": 4.0})
+    stages._start -= 60  # as if a minute had passed
     stages.begin("third", 2).close()
     assert (bar.n, bar.total) == (5.0, 8.0)
+    assert bar.postfix.startswith("0:36 left (third")  # 3 of 8 are still to come
     stages.close()
     assert "evaluation" in stream.getvalue()
     assert "first: done" in stream.getvalue()

@@ -63,6 +63,7 @@ class CheckedFit(DistributedFit):
     """
 
     classifier: keras.Model
+    steps_taken: keras.Variable
 
     def __init__(
         self,
@@ -81,7 +82,7 @@ class CheckedFit(DistributedFit):
         self._accuracies: list[ClassifierAccuracy] = []
         self._sound = self._rows = self._to_tell = self._free_noise = False
         self._needs_gradients = True
-        self._calls = 0
+        self._calls, self._trained = 0, False
         with self.distribute_strategy.scope():
             self._extremes = Extremes(lows=2, highs=4)
 
@@ -297,7 +298,7 @@ class CheckedFit(DistributedFit):
         before = self.train_function
         super().make_train_function(force)
         if self.train_function is not before:
-            self.train_function = self._watched(self.train_function)
+            self.train_function = self._watched(self.train_function, trains=True)
         return self.train_function
 
     def make_test_function(self, force: bool = False) -> StepFunction:
@@ -305,10 +306,10 @@ class CheckedFit(DistributedFit):
         before = self.test_function
         super().make_test_function(force)
         if self.test_function is not before:
-            self.test_function = self._watched(self.test_function)
+            self.test_function = self._watched(self.test_function, trains=False)
         return self.test_function
 
-    def _watched(self, function: StepFunction) -> StepFunction:
+    def _watched(self, function: StepFunction, trains: bool) -> StepFunction:
         def run(data: Iterator[Batch]) -> Logs:
             try:
                 logs = function(data)
@@ -316,6 +317,7 @@ class CheckedFit(DistributedFit):
                 self._check_extremes()  # a label out of range fails in the loss, on a CPU
                 raise
             self._calls += 1
+            self._trained |= trains
             # A look waits for the device: seldom, then.
             if self._calls & (self._calls - 1) == 0:
                 self._check_extremes()
@@ -331,15 +333,18 @@ class CheckedFit(DistributedFit):
         validation = kwargs.get("validation_data")
         if isinstance(validation, (list, tuple)) and len(validation) >= 2:
             self._check_arrays(*validation[:2])
-        self._calls = 0
+        self._calls, self._trained = 0, False
+        begun_at = int(self.steps_taken.numpy())
         self._to_tell = bool(args[2] if len(args) > 2 else kwargs.get("verbose", "auto"))
         self._tell()
         history = super().fit(x, y, *args, **kwargs)
         self._check_extremes()
-        if history.epoch and not self._calls:
+        # Where batches end within several steps at once, only the steps tell of them.
+        learned = self._trained or int(self.steps_taken.numpy()) > begun_at
+        if history.epoch and not learned:
             raise UserError(
-                f"The data gave no batch in {len(history.epoch)} epochs. Nothing was learned: see "
-                "that a filter or take() leaves images in them."
+                "The data gave no batch, so nothing was learned. See that a filter or take() "
+                "leaves images in them."
             )
         return history
 

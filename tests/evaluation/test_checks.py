@@ -62,7 +62,7 @@ def cells(**change):
 def effort(**change):
     spent = {
         "pgd": {"steps": 50, "reach": 2.0, "starts": 1, "images": N},
-        "pgd_strong": {"steps": 100, "reach": 13.3, "starts": 4, "images": N},
+        "pgd_strong": {"steps": 100, "reach": 39.1, "starts": 4, "images": N},
         "square": {"steps": 5000, "images": N},
         "spsa": {"steps": 100, "samples": 2048, "images": N},
         "the evaluation": {"images": N, "eot_samples": 100, "judge_draws": 100},

@@ -89,7 +89,7 @@ def test_no_attack_is_too_weak_at_its_defaults(attack, norm):
 
 @pytest.mark.parametrize(("step_size", "too_long"), [(None, False), (4, False), (6, True)])
 def test_steps_that_only_hop_from_edge_to_edge_are_too_weak(step_size, too_long):
-    """In radii: those of `pgd_strong` begin with 1/3 and shrink to a tenth."""
+    """In radii: those of `pgd_strong` begin with 1 and shrink to a tenth."""
     step = {} if step_size is None else {"step_size": step_size * 0.03}
     asked = {"epsilon": 0.03, "attacks": ("pgd_strong", "square"), **step}
     found = weak(settings_with("standard", asked))

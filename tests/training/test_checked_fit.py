@@ -699,8 +699,9 @@ def test_data_in_another_form_than_batches_of_images_get_one_sentence(blobs, mak
 
 def test_data_without_a_batch_are_no_training(blobs):
     data = tf.data.Dataset.from_tensor_slices((blobs[0][:4], blobs[1][:4])).batch(2)
-    with pytest.raises(UserError, match="no batch in 2 epochs"):
-        compiled(linear()).fit(data.take(0), epochs=2, verbose=0)
+    for validation in (None, data):
+        with pytest.raises(UserError, match="no batch, so nothing"):
+            compiled(linear()).fit(data.take(0), validation_data=validation, verbose=0)
 
 
 def power(y, p, q):

@@ -27,12 +27,11 @@ from pnil_tf.errors import RunFailedError
 from pnil_tf.layers import PNILLayer
 from pnil_tf.models import build_model
 from pnil_tf.training.model import AdversarialModel
+from pnil_tf.vocabulary import REAL_SIZE_MODEL
 
 logger = logging.getLogger(__name__)
 
 _ATTACK = step_attack("rfgsm", 8 / 255)
-_SMALL = StepAttack(_ATTACK.epsilon / 100, _ATTACK.step_size / 100)
-"""Without a random start, and so short that a deep network does not magnify rounding errors."""
 _OURS, _TORCH, _COMPILED = "pnil_tf", "PyTorch", "PyTorch, compiled"
 _NO_NOISE = -60.0  # its log-variance
 _AGREE = (1e-3, 2e-2)
@@ -45,8 +44,8 @@ def step_peers(
 ) -> list[dict[str, Any]]:
     """Times RFGSM's training steps by Adam on one batch in memory, from equal weights.
 
-    Before that both take two steps of a small radius and without random numbers, from weights and
-    a batch that are the same, and must find the same losses.
+    Before that both take two steps without random numbers (MobileNetV2 of a hundredth of the
+    radius), from weights and a batch that are the same, and must find the same losses.
 
     Args:
         model: Name of the classifier.
@@ -68,9 +67,13 @@ def step_peers(
         layer = PNILLayer() if pnil else None
         network = build_model(model, SHAPES[model], CLASSES, width=width, pnil=layer)
         silent = _silenced(network)
-        losses = {_OURS: _our_losses(silent, x, y), _TORCH: _torch_losses(silent, x, y)}
+        attack = _without_start(model)
+        losses = {
+            _OURS: _our_losses(silent, x, y, attack),
+            _TORCH: _torch_losses(silent, x, y, attack),
+        }
         apart = np.abs(np.subtract(losses[_OURS], losses[_TORCH]))
-        if np.any(apart > np.multiply(_AGREE, losses[_OURS])):
+        if not np.all(apart <= np.multiply(_AGREE, losses[_OURS])):  # nor where one is NaN
             raise RunFailedError(
                 f"The steps of {model} are not the same computation: {losses} are their first "
                 "losses. Report this."
@@ -87,8 +90,16 @@ def step_peers(
     return rows
 
 
-def _our_losses(network: keras.Model, x: np.ndarray, y: np.ndarray) -> list[float]:
-    model = compiled(AdversarialModel(copied(network), _SMALL, validation_attack="none"))
+def _without_start(model: str) -> StepAttack:
+    """The attack without random numbers; a very deep network would magnify rounding errors."""
+    share = 0.01 if model == REAL_SIZE_MODEL else 1.0
+    return StepAttack(share * _ATTACK.epsilon, share * _ATTACK.step_size)
+
+
+def _our_losses(
+    network: keras.Model, x: np.ndarray, y: np.ndarray, attack: StepAttack
+) -> list[float]:
+    model = compiled(AdversarialModel(copied(network), attack, validation_attack="none"))
     losses = []
     for _ in range(2):
         losses.append(float(model.train_on_batch(x, y, return_dict=True)["loss"]))
@@ -96,8 +107,10 @@ def _our_losses(network: keras.Model, x: np.ndarray, y: np.ndarray) -> list[floa
     return losses
 
 
-def _torch_losses(network: keras.Model, x: np.ndarray, y: np.ndarray) -> list[float]:
-    step = _torch_step(TorchTwin(network), x, y, _SMALL)
+def _torch_losses(
+    network: keras.Model, x: np.ndarray, y: np.ndarray, attack: StepAttack
+) -> list[float]:
+    step = _torch_step(TorchTwin(network), x, y, attack)
     return [float(step()) for _ in range(2)]
 
 

@@ -177,8 +177,9 @@ class TorchTwin(nn.Module):
     `requires_grad_()` change that.
 
     Args:
-        model: A Keras classifier of convolutions, batch normalization, dense layers, sums, a mean
-            over the image, and PNIL layers; models within it may be so, too.
+        model: A Keras classifier of convolutions (also by channel), padding, scaling, batch
+            normalization, dense layers, sums, a mean over the image, PNIL layers, and models of
+            these.
 
     Raises:
         ValueError: If one of its layers has no twin.

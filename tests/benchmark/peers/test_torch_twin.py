@@ -98,7 +98,7 @@ def test_a_whole_network_has_the_same_logits_in_training_and_inference(name):
             layer.moving_mean.assign(layer.moving_mean + 0.1)
             layer.gamma.assign(layer.gamma * 1.5)
     twin = TorchTwin(network)
-    assert twin.differs_by(x) < 1e-4
+    assert twin.differs_by(x) < (1e-5 if width else 1e-4)
     with rng.noise_off():
         expected = keras.ops.convert_to_numpy(network(x, training=True))
     for noise in twin.noises:
