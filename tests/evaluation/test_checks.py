@@ -450,7 +450,10 @@ def lines(models):
             for m in models
             if m["sort"] == "fake" and name in m["caught_by"] + m["doubted_by"]
         ]
-        yield (name, what, line, *(f"{min(v):.2f} to {max(v):.2f}" for v in (honest, fakes)))
+        ends = (
+            (round(min(v), 2) + 0.0, round(max(v), 2) + 0.0) for v in (honest, fakes)
+        )  # no -0.00
+        yield (name, what, line, *(f"{low:.2f} to {high:.2f}" for low, high in ends))
 
 
 def searches(one):
