@@ -87,7 +87,13 @@ def test_only_a_layer_at_the_input_is_the_first(make, found):
     assert isinstance(first_pnil(make()), PNILLayer) == found
 
 
-@pytest.mark.parametrize(("channels", "per_channel"), [(1, False), (3, True)])
+@pytest.mark.parametrize(
+    ("channels", "per_channel"),
+    [
+        *((1, False), (3, True)),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in ((1, True), (3, False))),
+    ],
+)
 def test_maps_grow_with_the_images_up_to_six(channels, per_channel, tmp_path):
     model = small_cnn((8, 8, channels), 3, width=2, pnil=PNILLayer(per_channel, initial_sigma=0.3))
     heights = []
