@@ -59,7 +59,7 @@ from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.shards import Crew, Shard, pieces_of, work_off
 from pnil_tf.evaluation.statistics import figure, weakest, wilson
 from pnil_tf.evaluation.store import Store
-from pnil_tf.evaluation.suites import Planned, cascade, gradients_alone, planned
+from pnil_tf.evaluation.suites import Planned, cascade, gradients_alone, identity_of, planned
 from pnil_tf.evaluation.target import (
     Target,
     looked_at,
@@ -281,6 +281,7 @@ def _task(
         "model": model_identity or fingerprint(target, x),
         "pixel_range": target.describe()["pixel_range"],
         "version": __version__,
+        "attacks": identity_of(attacks),
     }
     if given is not None and source is not None:
         identity["transfer_from"] = given.identity or fingerprint(source, x)

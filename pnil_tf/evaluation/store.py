@@ -190,6 +190,8 @@ def _differing(key: str, found: Any, asked: Any) -> tuple[str, str]:
     if key == "settings":
         names = [name for name in {**found, **asked} if found.get(name) != asked.get(name)]
         return settings_text(found, names), settings_text(asked, names)
+    if key == "attacks":
+        return _attacks_text(found, asked)
     if key in _FINGERPRINTED:
         return _mark_text(key, found), _mark_text(key, asked)
     if key == "labels":
@@ -199,6 +201,24 @@ def _differing(key: str, found: Any, asked: Any) -> tuple[str, str]:
     if key == "version":
         return f"version {found} of pnil_tf", f"version {asked}"
     return setting_text(key, found), setting_text(key, asked)
+
+
+def _attacks_text(
+    found: dict[str, dict[str, Any]] | None, asked: dict[str, dict[str, Any]]
+) -> tuple[str, str]:
+    """The first attack that differs in words: as it was, and as it is asked for."""
+    if found is None:
+        return "attacks whose settings an earlier version did not note", "those of this version"
+    name = next(name for name in {**found, **asked} if found.get(name) != asked.get(name))
+    one, other = found.get(name), asked.get(name)
+    if one is None or other is None:
+        return (f"no {name}", name) if one is None else (name, f"no {name}")
+    fields = [field for field in {**one, **other} if one.get(field) != other.get(field)]
+
+    def text(settings: dict[str, Any]) -> str:
+        return f"{name} with {', '.join(f'{field} {settings.get(field)}' for field in fields)}"
+
+    return text(one), text(other)
 
 
 def _generator_text(scheme: str | None) -> str:

@@ -7,6 +7,7 @@ see few.
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,10 +16,11 @@ from pnil_tf.attacks.registry import attack_named, attacks_of_kind
 from pnil_tf.attacks.settings import AttackSettings
 from pnil_tf.attacks.towards import MOST_PROMISING
 from pnil_tf.errors import UserError, argument
+from pnil_tf.evaluation.effort import settings_of_effort
 from pnil_tf.evaluation.probes import configured
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.target import Predict, Target
-from pnil_tf.vocabulary import SUITES, TRANSFER
+from pnil_tf.vocabulary import ATTACKS, SUITES, TRANSFER
 
 PUBLISHED = "autoattack"
 """The suite whose figures are set beside those of papers."""
@@ -118,9 +120,9 @@ def planned(
 
     Raises:
         UserError: If an attack does not allow what was asked for, or belongs to a suite and is
-            named besides, restarts are asked for and no attack begins at random, the class that
-            attacks are to go towards does not exist, or the published ensemble is asked for with
-            settings that make another one of it.
+            named besides, no attack would follow what was asked for, restarts are asked for and
+            none begins at random, the class that attacks are to go towards does not exist, or the
+            published ensemble is asked for with settings that make another one of it.
     """
     plan: dict[str, Planned] = {}
     if PUBLISHED in settings.attacks:
@@ -168,13 +170,39 @@ def planned(
     if source is not None:
         through = configured("pgd_strong", settings.epsilon, settings, source)
         plan[TRANSFER] = Planned(through, settings.images, predict=source.predict)
+    _check_options(settings, plan)
     return plan
+
+
+def identity_of(plan: Mapping[str, Planned]) -> dict[str, dict[str, Any]]:
+    """Returns what results depend on of the attacks' settings, by their names, as JSON types."""
+    identity = {}
+    for name, attack in plan.items():
+        identity[name] = dataclasses.asdict(attack.settings)
+        del identity[name]["max_evaluations_in_flight"], identity[name]["eot"]["chunk"]
+    as_read: dict[str, dict[str, Any]] = json.loads(json.dumps(identity))
+    return as_read
 
 
 def gradients_alone(settings: EvaluationSettings) -> bool:
     """Whether attacks along gradients were asked for, and no other search."""
     asked, following = set(settings.attacks), set(attacks_of_kind(Kind.GRADIENT))
     return bool(asked & following) and asked <= following | set(attacks_of_kind(Kind.SANITY))
+
+
+def _check_options(settings: EvaluationSettings, plan: Mapping[str, Planned]) -> None:
+    """Refuses what was asked for and no attack would follow."""
+    by_effort = settings_of_effort(settings.effort)
+    for option in ("steps", "step_size", "restarts", "loss"):
+        asked = getattr(settings, option)
+        if asked is None or asked == by_effort.get(option):
+            continue
+        followers = [name for name in ATTACKS if option in attack_named(name).options.values()]
+        if not any(attack.settings.name in followers for attack in plan.values()):
+            raise UserError(
+                f"{argument(option, asked)} is for {' and '.join(followers)}, and none of them is "
+                f"run. Received: attacks {', '.join(plan)}. Leave it out, or name one of them."
+            )
 
 
 def _check_restarts(settings: EvaluationSettings, plan: Mapping[str, Planned]) -> None:

@@ -41,6 +41,8 @@ SMALL = {
     "faithful": True,  # quick to trace
 }
 FAST = {**SMALL, "checks": False, "epsilons": ()}
+BY_ITSELF = {**FAST, "steps": None}
+"""For attacks that follow no number of steps."""
 
 
 def noisy_linear():
@@ -135,7 +137,7 @@ def test_nothing_else_is_left(whole):
 @pytest.mark.parametrize(
     "change",
     [
-        {"attacks": ("fgsm", "noise")},
+        {"attacks": ("fgsm", "noise"), "steps": None},
         {"attacks": ("pgd", "noise"), "steps": 30, "faithful": False, "restarts": 2},
     ],
 )
@@ -171,7 +173,7 @@ def test_another_attack_changes_no_number_of_the_others(whole, tmp_path):
     alone = evaluate(
         noisy_linear(),
         *images(),
-        EvaluationSettings(**{**FAST, "attacks": ("fgsm",)}),
+        EvaluationSettings(**{**BY_ITSELF, "attacks": ("fgsm",)}),
         tmp_path / "out",
     )
     assert alone["attacks"]["fgsm"]["value"] == whole[1]["attacks"]["fgsm"]["value"]
@@ -281,7 +283,7 @@ def test_a_loss_that_needs_more_classes_is_refused_before_the_work(tmp_path):
 
 
 def test_adversarial_images_that_were_not_kept_are_asked_for_in_vain(tmp_path):
-    settings = EvaluationSettings(**{**FAST, "attacks": ("noise",)})
+    settings = EvaluationSettings(**{**BY_ITSELF, "attacks": ("noise",)})
     evaluate(noisy_linear(), *images(), settings, tmp_path / "out")
     keep = dataclasses.replace(settings, save_adversarial=True)
     with pytest.raises(UserError, match="has not kept"):
@@ -341,7 +343,10 @@ def test_gradients_that_are_no_numbers_are_a_finding_and_no_crash(tmp_path):
         ({"labels": images()[1] + 0.5}, r"numbers of classes\. Received: \d\.5 among"),
         ({"data": {"num_classes": 10}}, "3 classes, but the data set has 10"),
         ({"model": "runs/mnist"}, "must be a Keras model"),
-        ({"settings": EvaluationSettings(**{**FAST, "norm": "l2", "attacks": ("spsa",)})}, "SPSA"),
+        (
+            {"settings": EvaluationSettings(**{**BY_ITSELF, "norm": "l2", "attacks": ("spsa",)})},
+            "SPSA",
+        ),
     ],
 )
 def test_bad_input_before_the_work_begins(change, said, tmp_path):
@@ -368,7 +373,7 @@ def test_votes_that_memory_cannot_hold_are_refused(tmp_path, monkeypatch):
 
 def test_byte_images_are_scaled_and_all_used_if_there_are_too_few(tmp_path, caplog):
     x, y = images(9)
-    settings = EvaluationSettings(**{**FAST, "attacks": ("noise",)})
+    settings = EvaluationSettings(**{**BY_ITSELF, "attacks": ("noise",)})
     as_bytes = evaluate(noisy_linear(), np.round(255 * x).astype(np.uint8), y, settings, tmp_path)
     assert as_bytes["clean"]["value"] > 0.5
     assert as_bytes["clean"]["images"] == 9
@@ -437,7 +442,9 @@ def test_images_without_an_answer_count_as_wrong_wherever_they_stand(tmp_path):
     def model(x):
         return tf.where(x[:, 0, 0] < np.median(images()[0][:, 0, 0, 0]), np.nan, linear(x))
 
-    settings = EvaluationSettings(**{**FAST, "epsilon": 1e-4, "attacks": ("noise",), "images": 20})
+    settings = EvaluationSettings(
+        **{**BY_ITSELF, "epsilon": 1e-4, "attacks": ("noise",), "images": 20}
+    )
     results = evaluate(model, x, y, settings, tmp_path / "out", outputs="logits")
     assert dark.sum() == 10
     assert results["clean"]["value"] == results["attacks"]["noise"]["value"] == 0.5
@@ -486,7 +493,7 @@ def test_attacks_towards_one_class_say_how_often_it_was_reached(tmp_path):
 
 
 def test_what_another_process_had_room_for_is_gone_on_with(tmp_path, monkeypatch):
-    settings = EvaluationSettings(**{**FAST, "attacks": ("fgsm",), "batch_size": None})
+    settings = EvaluationSettings(**{**BY_ITSELF, "attacks": ("fgsm",), "batch_size": None})
     monkeypatch.setattr("pnil_tf.evaluation.target.room_for", lambda *_: Room(rows=9))
     begun = evaluate(noisy_linear(), *images(), settings, tmp_path)
     assert begun["settings"]["batch_size"] == 8

@@ -111,12 +111,19 @@ def test_a_shared_store_leaves_what_another_process_is_writing(tmp_path):
         ),
         ({"version": "9", "settings": {"seed": 1}}, "version 0.1.0 of pnil_tf", "version 9"),
         ({"labels": False}, "labels", "no labels"),
+        (
+            {"attacks": {"pgd_strong": {"steps": 100, "step_size": 0.3}}},
+            "pgd_strong with step_size 0.1",
+            "pgd_strong with step_size 0.3",
+        ),
+        ({"attacks": {}}, "pgd_strong", "no pgd_strong"),
     ],
 )
 def test_what_differs_is_named_and_nothing_else(change, begun, received, tmp_path):
     settings = {"epsilon": 8 / 255, "seed": 0, "attacks": ["pgd"], "steps": None, "epsilons": []}
     found = {"data": "1" * 64, "settings": settings, "model": "a" * 64, "version": "0.1.0"}
     found |= {"pixel_range": [0.0, 1.0], "labels": True}
+    found |= {"attacks": {"pgd_strong": {"steps": 100, "step_size": 0.1}}}
     asked = {**found, **change, "settings": {**settings, **change.get("settings", {})}}
     check_identity(found, found, tmp_path)
     with speaking_of_flags(), pytest.raises(UserError) as error:
@@ -125,3 +132,9 @@ def test_what_differs_is_named_and_nothing_else(change, begun, received, tmp_pat
     if "transfer_from" in change:  # an entry that is not there any more differs, too
         with pytest.raises(UserError):
             check_identity(asked, found, tmp_path)
+
+
+def test_attacks_whose_settings_were_not_noted_are_not_gone_on_with(tmp_path):
+    asked = {"version": "0.1.0", "attacks": {"pgd": {"steps": 50}}}
+    with pytest.raises(UserError, match="attacks whose settings an earlier version did not note"):
+        check_identity({"version": "0.1.0"}, asked, tmp_path)

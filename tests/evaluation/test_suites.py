@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 from zoo import bare_target, fixed_noise
 
+from pnil_tf.attacks.eot import EOT
 from pnil_tf.attacks.registry import attack_settings
 from pnil_tf.errors import UserError
+from pnil_tf.evaluation.effort import settings_with
 from pnil_tf.evaluation.obfuscation.strength import score_search
 from pnil_tf.evaluation.probes import gather, spent
 from pnil_tf.evaluation.room import UNBOUNDED
 from pnil_tf.evaluation.runner import _judgement, _suites, evaluate
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.store import Store
-from pnil_tf.evaluation.suites import cascade, planned
+from pnil_tf.evaluation.suites import cascade, identity_of, planned
 from pnil_tf.evaluation.target import as_target
 from pnil_tf.evaluation.trial import Trial
 from pnil_tf.vocabulary import ATTACKS, SUITES
@@ -80,6 +82,36 @@ def test_restarts_are_refused_where_no_attack_begins_at_random():
         planned(asked, bare_target())
     both = planned(dataclasses.replace(asked, attacks=("pgd", "pgd_strong")), bare_target())
     assert [attack.settings.restarts for attack in both.values()] == [1, 3]
+
+
+@pytest.mark.parametrize(
+    "option", [{"steps": 7}, {"step_size": 0.1}, {"restarts": 2}, {"loss": "margin"}]
+)
+def test_what_no_attack_follows_is_refused(option):
+    asked = EvaluationSettings(0.3, ("square", "fgsm"), **option)
+    [name] = option
+    with pytest.raises(UserError, match=f"{name}=.* is for pgd and pgd_strong.* square, fgsm"):
+        planned(asked, bare_target())
+    source = bare_target()
+    source.predict = None  # nothing is run
+    planned(asked, bare_target(), source=source)  # which attacks by pgd_strong
+    for attacks in (("auto",), ("square", "pgd")):
+        planned(dataclasses.replace(asked, attacks=attacks), bare_target())
+
+
+def test_what_an_effort_sets_may_find_no_attack_that_follows():
+    planned(settings_with("quick", {"epsilon": 0.3, "attacks": ("square",)}), bare_target())
+
+
+def test_all_that_decides_an_attack_is_in_its_identity_and_nothing_of_the_device():
+    def identity(**settings):
+        plan = planned(EvaluationSettings(0.3, ("pgd_strong",)), bare_target(stochastic=True))
+        changed = dataclasses.replace(plan["pgd_strong"].settings, **settings)
+        return identity_of({"it": dataclasses.replace(plan["pgd_strong"], settings=changed)})["it"]
+
+    assert identity(step_size=0.1) != identity(step_size=0.3)
+    assert identity(eot=EOT(10)) != identity(eot=EOT(20))
+    assert identity(eot=EOT(10, 5), max_evaluations_in_flight=9) == identity(eot=EOT(10, 2))
 
 
 def test_there_are_no_more_targets_than_other_classes():

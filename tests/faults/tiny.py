@@ -26,7 +26,6 @@ LAST_STEP = 80
 EVALUATE = [
     "--images=20",
     "--batch_size=2",
-    "--steps=3",
     "--eot_samples=2",
     "--judge_draws=3",
     "--attacks=fgsm,noise",

@@ -10,7 +10,7 @@ from pnil_tf.errors import UserError, speaking_of_flags
 from pnil_tf.runs import evaluate
 from pnil_tf.runs.evaluate import evaluate_saved, going_on_told
 
-OPTIONS = {"images": 6, "steps": 1, "attacks": ("fgsm",), "checks": False}
+OPTIONS = {"images": 6, "attacks": ("fgsm",), "checks": False}
 
 
 class FakeSet:

@@ -129,7 +129,9 @@ def test_what_was_not_written_by_an_evaluation_is_not_replaced(result, tmp_path)
 
 
 def test_the_temporary_folder_goes_with_the_result():
-    result = pnil_tf.evaluate(softmax_model(), *images(), **{**QUICK, "attacks": "noise"})
+    result = pnil_tf.evaluate(
+        softmax_model(), *images(), **{**QUICK, "attacks": "noise", "steps": None}
+    )
     folder = result.folder
     assert folder.is_dir()
     del result
@@ -219,9 +221,8 @@ def test_mistakes_are_told_before_the_work(change, words):
 @pytest.mark.parametrize("attack", ["noise", pytest.param("square", marks=pytest.mark.slow)])
 def test_without_an_attack_along_gradients_nothing_searches_for_planted_examples(attack):
     result = pnil_tf.evaluate(
-        softmax_model(), *images(), 0.01, attacks=attack, images=12, restarts=1,
-        steps=2, epsilons=(0.01,), verbose=0,
-    )  # fmt: skip
+        softmax_model(), *images(), 0.01, attacks=attack, images=12, epsilons=(0.01,), verbose=0
+    )
     findings = {finding["name"]: finding for finding in result.to_dict()["findings"]}
     assert not {"planted_not_found", "nothing_planted"} & set(findings)
     assert "the search for planted adv" in findings["attacks_missing"]["explanation"]
