@@ -14,7 +14,7 @@ from typing import Any
 import keras
 
 from pnil_tf.errors import UserError
-from pnil_tf.keras_internals import all_layers
+from pnil_tf.keras_internals import Functional, all_layers
 
 
 def copied(layer: Any) -> Any:
@@ -44,8 +44,8 @@ def copied(layer: Any) -> Any:
 
 def as_graph(model: Any) -> keras.Model | None:
     """A model as an uncompiled functional model over the same layers, if it is a graph."""
-    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
-        return None  # a subclassed model has no inputs
+    if not isinstance(model, keras.Sequential | Functional) or not model.inputs:
+        return None  # subclassed, or not built yet
     if isinstance(model, keras.Sequential):
         return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     return keras.Model(model.input, model.output, name=model.name)

@@ -16,6 +16,7 @@ from tensorflow.python.framework import op_def_registry
 from tensorflow.python.saved_model import loader_impl
 
 __all__ = [
+    "Functional",
     "ImagePreprocessing",
     "LossFunctionWrapper",
     "all_layers",

@@ -18,12 +18,12 @@ from pnil_tf import rng
 from pnil_tf.contract.checks import check_beside_others, check_each_alone, check_noise
 from pnil_tf.contract.classifier import Classifier, random_images
 from pnil_tf.contract.trace import Trace, traced_or_none
+from pnil_tf.contract.training_calls import called_to_train
 from pnil_tf.copying import as_graph
 from pnil_tf.errors import UserError
 from pnil_tf.keras_internals import (
     all_layers,
     answers_as_its_graph,
-    called_with,
     is_stateful,
     takers,
 )
@@ -331,17 +331,12 @@ def _check_calls(model: keras.Model) -> None:
     `predict` and an export call the model with `training=False`, which wins over that; a plain
     `model(x)` does not, and would answer otherwise than what is proved.
     """
-    for part in all_layers(model):
-        graph = as_graph(part)
-        calls = [] if graph is None else called_with(graph, "training")
-        for layer, training in calls:
-            if training:
-                raise _void(
-                    f"{layer.name!r} ({type(layer).__name__}) was called with training=True when "
-                    "the model was built, so that the model answers differently when it is called "
-                    "than when it predicts",
-                    "Build the model without it",
-                )
+    for name in called_to_train(model) or ():
+        raise _void(
+            f"{name} was called with training=True when the model was built, so that the model "
+            "answers differently when it is called than when it predicts",
+            "Build the model without it",
+        )
 
 
 def _check_behind(classifier: Classifier) -> None:

@@ -64,7 +64,7 @@ def silent_layers(model: AnyModel) -> Iterator[None]:
             stack.callback(setattr, kind, "call", call)
             setattr(kind, "call", _quiet_for(layers, call))  # noqa: B010
         for layer in layers:
-            if _has_training(layer.call):
+            if takes_training(layer.call):
                 quiet = functools.partial(_as_at_inference, layer.call)
                 stack.enter_context(answering(layer, "call", quiet))
         yield
@@ -115,11 +115,12 @@ def _is_random_kind(kind: type) -> bool:
         kind.__module__.partition(".")[0] == "keras"
         and kind not in (keras.layers.Layer, keras.Model, keras.Sequential)
         and "call" in vars(kind)
-        and _has_training(vars(kind)["call"])
+        and takes_training(vars(kind)["call"])
     )
 
 
-def _has_training(call: Callable[..., Any]) -> bool:
+def takes_training(call: Callable[..., Any]) -> bool:
+    """Whether a layer's `call` is told whether it is training."""
     return "training" in inspect.signature(call).parameters
 
 

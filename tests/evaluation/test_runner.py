@@ -452,6 +452,19 @@ def test_images_without_an_answer_count_as_wrong_wherever_they_stand(tmp_path):
     assert (finding["passed"], finding["value"]) == (False, 0.5)
 
 
+def test_noise_that_predict_undoes_is_told_of(tmp_path):
+    """The idiom of Monte Carlo dropout, which Keras 3 follows in a plain call alone."""
+    inputs = keras.Input((4, 4, 1))
+    noisy = keras.layers.Dropout(0.5, name="drop")(inputs, training=True)
+    model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(noisy)))
+    settings = EvaluationSettings(**{**FAST, "attacks": ("noise",)})
+    results = evaluate(model, *images(), settings, tmp_path / "out", outputs="logits")
+    assert not results["model"]["stochastic"]
+    (finding,) = [f for f in results["findings"] if f["name"] == "predicts_otherwise"]
+    assert (finding["passed"], finding["weight"]) == (False, "note")
+    assert finding["explanation"].startswith("'drop' (Dropout) called with training=True")
+
+
 def test_what_another_model_s_gradients_find_counts(tmp_path):
     """Behind rounding, which has no gradient, through the model without it."""
     x, y = images()

@@ -1,4 +1,4 @@
-"""Whether the model has an answer at all."""
+"""Whether the model has an answer at all, and which."""
 
 from __future__ import annotations
 
@@ -23,4 +23,31 @@ def finite(evidence: Evidence) -> Finding:
     )
 
 
-ANSWER_CHECKS = (finite,)
+def predicts_as_called(evidence: Evidence) -> Finding | None:
+    """Raised if layers were called with `training=True` when a functional model was built.
+
+    The figures are those of `predict`, which takes that back. Noise that was meant to be there is
+    not, and a server that calls `model(x)` has another model.
+    """
+    layers = evidence.called_to_train
+    if layers is None:
+        return None
+    return Finding(
+        name="predicts_otherwise",
+        passed=not layers,
+        value=float(len(layers)),
+        threshold=0.0,
+        explanation=(
+            f"{' and '.join(layers)} called with training=True when the model was built: a plain "
+            "model(x) keeps to that; predict, an export and this evaluation do not, and the "
+            "figures are theirs"
+            if layers
+            else "no layer was called with training=True when the model was built"
+        ),
+        remedy="For noise that stays on in predict, derive the layer, and call the base class with "
+        "training=True in its call; otherwise build the model without it.",
+        weight=Weight.NOTE,
+    )
+
+
+ANSWER_CHECKS = (finite, predicts_as_called)

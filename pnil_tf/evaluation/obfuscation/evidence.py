@@ -137,6 +137,8 @@ class Evidence:
         cells: Attacks on copies of the model without noise, or with one draw of it; None where
             noise can neither be switched off nor held.
         loud: Layers of Keras whose noise cannot be switched off.
+        called_to_train: Layers, each a phrase, that a plain call of the model puts into training;
+            None of what is no Keras model.
         sigma: For each PNIL layer the mean standard deviation of its noise on the images.
     """
 
@@ -164,6 +166,7 @@ class Evidence:
     planted: Planted | NothingPlanted | None = None
     cells: NoiseCells | None = None
     loud: tuple[str, ...] = ()
+    called_to_train: tuple[str, ...] | None = None
     sigma: dict[str, float] = dataclasses.field(default_factory=dict)
 
     @property

@@ -1,0 +1,38 @@
+"""Layers that a functional model calls with `training=True` whenever it is called plainly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from pnil_tf.contract.held_noise import takes_training
+from pnil_tf.copying import as_graph
+from pnil_tf.keras_internals import all_layers, called_with
+
+
+def called_to_train(model: Any) -> tuple[str, ...] | None:
+    """Which layers, as `'name' (Class)`, were called with `training=True` when a model was built.
+
+    A plain `model(x)` keeps to that. Whatever says `training=False`, as `predict`, an export and an
+    evaluation do, takes it back: Keras hands its own `training` to every layer of the graph.
+
+    Args:
+        model: A model, with what is nested in it.
+
+    Returns:
+        Each once, in the order of their depth; `None` of what is no Keras layer. What a subclassed
+        layer does in its `call` cannot be seen, and nothing takes that back. Nor does anything
+        where the model itself takes no `training`.
+    """
+    if not isinstance(model, keras.Layer):
+        return None
+    if not takes_training(model.call):
+        return ()
+    graphs = filter(None, map(as_graph, all_layers(model)))
+    calls = (call for graph in graphs for call in called_with(graph, "training"))
+    return tuple(
+        dict.fromkeys(
+            f"{layer.name!r} ({type(layer).__name__})" for layer, training in calls if training
+        )
+    )
