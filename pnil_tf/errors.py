@@ -35,7 +35,9 @@ def reason(error: BaseException) -> str:
     # TensorFlow says first, and at length, where in the program the operation was made.
     text = re.sub(r"(?m)^Graph execution error:$|^Detected at node .* defined at .*:$", "", text)
     text = re.sub(r"(?m)^ +File .*, line \d+.*$", "", text)
-    # Keras says where it was, too, and with which arguments.
+    # Keras says where it was, too, and with which arguments; of a file that cannot be loaded, all
+    # of its configuration before the cause, and the layer's after it.
+    text = re.sub(r"(?s)^.*\nException encountered: |\s*Full object config: .*", "", text)
     text = re.sub(
         r"(?s)^Exception encountered when calling .*?\n|\n\s*Arguments received by.*", "", text
     )

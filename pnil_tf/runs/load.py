@@ -14,7 +14,7 @@ from pnil_tf import layers  # registers the layer that saved models refer to
 from pnil_tf.checksums import compare_checksums
 from pnil_tf.contract.outputs import LOGIT, LOGITS
 from pnil_tf.contract.pixel_range import UNIT, PixelRange
-from pnil_tf.errors import UserError
+from pnil_tf.errors import UserError, reason
 from pnil_tf.evaluation.transfer import Source
 from pnil_tf.files import read_json, refuse_pipes, sha256_of, understood
 from pnil_tf.runs.graph_safety import refused_operations
@@ -158,10 +158,10 @@ def _load_keras(file: Path) -> Loaded:
     except UserError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
         raise UserError(
-            f"{file} cannot be loaded as a Keras model ({reason}). If it holds layers of your own, "
-            "import them and hand the model to pnil_tf.evaluation from Python."
+            f"{file} cannot be loaded as a Keras model: {reason(error).rstrip('.')}. If it holds "
+            "layers of your own, load it in Python, where they are imported, and hand the model to "
+            "pnil_tf.evaluate, certify or export_saved_model."
         ) from error
     return Loaded(model, "Keras file", file)
 

@@ -122,3 +122,18 @@ def test_a_checkpoint_of_an_adversarial_model(tmp_path):
     loaded = load_model(tmp_path / "kept.keras").model
     assert int(loaded.steps_taken.numpy()) == 1
     np.testing.assert_allclose(loaded.predict(X, verbose=0), model.predict(X, verbose=0), atol=1e-5)
+
+
+def test_of_a_stranger_s_layer_the_cause_is_named(tmp_path):
+    """Keras begins with the whole configuration of the model."""
+
+    class Own(keras.layers.Layer):
+        pass
+
+    keras.Sequential([keras.Input((2, 2, 1)), Own()]).save(tmp_path / "model.keras")
+    with pytest.raises(UserError) as caught:
+        load_model(tmp_path / "model.keras")
+    cause, help_ = str(caught.value).split(" If it holds layers of your own, ")
+    assert "model.keras cannot be loaded as a Keras model: Could not locate class 'Own'" in cause
+    assert "config" not in cause
+    assert "pnil_tf.evaluate" in help_
