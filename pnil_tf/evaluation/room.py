@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pnil_tf.attacks.attack import on_gpu
 from pnil_tf.attacks.settings import AttackSettings
 from pnil_tf.data.memory import available_bytes
+from pnil_tf.errors import argument
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.validation import LARGEST_COUNT
 
@@ -48,11 +49,13 @@ class Room:
         points: Most rows in one pass without a gradient; the same on every machine.
         draws: Draws of an image that share a pass with a gradient, whatever fits: where the noise
             belongs to the pass as a whole, their number decides figures. `None`: as many as fit.
+        together: Most rows in a pass with a gradient of each of several processes, summed up.
     """
 
     rows: int = LARGEST_COUNT
     points: int = LARGEST_COUNT
     draws: int | None = None
+    together: int = LARGEST_COUNT
 
     def images(self, most: int = MOST_AT_ONCE, workers: int = 1) -> int:
         """Images in a batch: `most`, or a power of two where memory asks for fewer.
@@ -61,7 +64,7 @@ class Room:
             most: How many, at most.
             workers: Processes that share the memory.
         """
-        fitting = max(1, self.rows // workers // (self.draws or 1))
+        fitting = max(1, min(self.rows, self.together // workers) // (self.draws or 1))
         return most if fitting >= most else 2 ** int(math.log2(fitting))
 
 
@@ -80,14 +83,14 @@ def room_for(values: int, image_shape: Sequence[int], by_pass: bool = False) -> 
     pixels = math.prod(image_shape)
     available = None if on_gpu() else available_bytes()
     most = _MOST_BYTES_OF_GPU if on_gpu() else _MOST_BYTES
-    if available is not None:
-        most = min(most, int(_SHARE * available))
     row = _FLOAT * (_HELD * values + _OF_PIXELS * pixels)
     point = _FLOAT * (_HELD_FORWARD * values + pixels)
+    together = LARGEST_COUNT if available is None else max(1, int(_SHARE * available // row))
     return Room(
-        max(1, int(most // row)),
+        max(1, min(int(most // row), together)),
         max(1, int(_MOST_BYTES_FORWARD // point)),
         _DRAWS_OF_OTHERS if by_pass else None,
+        together,
     )
 
 
@@ -109,6 +112,16 @@ def with_batch_size(
             "%d of these images share a batch, not %d as usual: more would not fit into memory.",
             images,
             MOST_AT_ONCE,
+        )
+    alone = room.images()
+    if images < alone:  # other random numbers, which nobody asked for
+        logger.warning(
+            "The memory of %d processes holds batches of %d images, and not of %d. The random "
+            "numbers follow from that: one process gives the same figures with %s.",
+            workers,
+            images,
+            alone,
+            argument("batch_size", images),
         )
     return dataclasses.replace(settings, batch_size=images)
 

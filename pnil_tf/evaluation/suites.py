@@ -25,8 +25,8 @@ from pnil_tf.vocabulary import ATTACKS, SUITES, TRANSFER
 PUBLISHED = "autoattack"
 """The suite whose figures are set beside those of papers."""
 
-_BESIDE_AUTO = ("fgsm", "noise")
-"""What it has to beat."""
+_TO_BEAT = ("fgsm", "noise")
+"""What attacks along gradients have to beat: the checks compare with them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +110,7 @@ def planned(
 ) -> dict[str, Planned]:
     """Returns the attacks that an evaluation runs, in their order.
 
-    Beside `auto` run the attacks that any other must beat: the checks compare with them.
+    Where there are checks, and beside `auto`, run the attacks that any other must beat, too.
 
     Args:
         settings: The evaluation's settings.
@@ -162,13 +162,23 @@ def planned(
                 continue  # it would choose other classes
             add(part, stage, after)
             after = part
-    if "auto" in settings.attacks:
-        for name in _BESIDE_AUTO:
+    along_gradients = any(
+        attack_named(attack.settings.name).kind is Kind.GRADIENT for attack in plan.values()
+    )
+    if "auto" in settings.attacks or (settings.checks and along_gradients):
+        for name in _TO_BEAT:
             if name not in plan:
                 add(name, SuiteStage(name))
     _check_restarts(settings, plan)
     if source is not None:
-        through = configured("pgd_strong", settings.epsilon, settings, source)
+        towards = settings.targeted or settings.target_class is not None
+        through = configured(
+            "pgd_strong",
+            settings.epsilon,
+            settings,
+            source,
+            **({"targeted": True} if towards else {}),
+        )
         plan[TRANSFER] = Planned(through, settings.images, predict=source.predict)
     _check_options(settings, plan)
     return plan

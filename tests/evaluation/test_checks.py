@@ -203,6 +203,23 @@ def test_one_step_that_overshoots_is_no_collapse():
     assert (finding.passed, finding.weight) == (False, Weight.DOUBT)
 
 
+def test_a_comparison_with_weak_attacks_is_no_more_than_a_doubt_where_pgd_strong_finds_more():
+    weak = changed(
+        attacks={"pgd": share(0.86), "pgd_strong": None, "square": share(0.7)},
+        effort=effort(pgd={"starts": 2}),
+    )
+    hidden = dataclasses.replace(weak, unchanged=share(0.86))
+    assert told("score_search_stronger", hidden).weight is Weight.HIDES
+    finding = told("score_search_stronger", dataclasses.replace(weak, unchanged=share(0.71)))
+    assert (finding.passed, finding.weight) == (False, Weight.DOUBT)
+    # Where it was among the attacks, it has shown what it can do.
+    same = changed(
+        attacks={"pgd": None, "pgd_strong": share(0.86), "square": share(0.7)},
+        unchanged=share(0.71),
+    )
+    assert told("score_search_stronger", same).weight is Weight.HIDES
+
+
 def told(name, evidence):
     (finding,) = [f for f in run_checks(evidence) if f.name == name]
     return finding

@@ -60,7 +60,7 @@ def cheap(monkeypatch):
     """Has `auto` be that suite."""
     for module in (suites, runner):
         monkeypatch.setattr(module, "cascade", lambda *_: CHEAP)
-    monkeypatch.setattr(suites, "_BESIDE_AUTO", ())
+    monkeypatch.setattr(suites, "_TO_BEAT", ())
 
 
 def test_more_than_a_tenth_of_what_gradients_left_is_much(tmp_path):

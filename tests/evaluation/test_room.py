@@ -63,7 +63,8 @@ def test_a_process_that_may_use_little_takes_fewer_at_once(monkeypatch):
     for available in (None, 64 * GIB, 3 * GIB, GIB, 2**20):
         monkeypatch.setattr(room_module, "available_bytes", lambda given=available: given)
         found[available] = room_for(30_000_000, (224, 224, 3))
-    assert found[None] == found[64 * GIB]
+    assert found[None].images() == found[64 * GIB].images()
+    assert found[None].rows == found[64 * GIB].rows
     rows = [found[available].rows for available in (64 * GIB, 3 * GIB, GIB, 2**20)]
     assert rows == sorted(rows, reverse=True)
     assert rows[0] > rows[2] > rows[3] == 1
@@ -117,9 +118,25 @@ def test_of_noise_that_belongs_to_a_pass_no_memory_decides_how_many_draws_share_
     assert images[0] == 100 > images[1] > images[2] == 1
 
 
-def test_workers_share_the_memory():
-    assert Room(rows=64).images(workers=4) == 16
-    assert with_batch_size(EvaluationSettings(epsilon=0.1), Room(rows=64), 4).batch_size == 16
+def test_workers_change_the_batch_only_where_memory_does_not_hold_theirs_together(caplog):
+    settings = EvaluationSettings(epsilon=0.1)
+    assert with_batch_size(settings, Room(rows=64), 4).batch_size == 64  # of a GPU for each
+    assert with_batch_size(settings, Room(rows=64, together=256), 4).batch_size == 64
+    assert not caplog.messages
+    assert with_batch_size(settings, Room(rows=64, together=255), 4).batch_size == 32
+    [warning] = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert "4 processes holds batches of 32 images, and not of 64" in warning
+    assert warning.endswith("the same figures with batch_size=32.")
+
+
+@pytest.mark.parametrize(("gib", "workers", "images"), [(64, 8, 100), (8, 2, 100), (8, 4, 64)])
+def test_each_of_several_processes_has_the_room_of_one_while_memory_lasts(
+    monkeypatch, gib, workers, images
+):
+    monkeypatch.setattr(room_module, "on_gpu", lambda: False)
+    monkeypatch.setattr(room_module, "available_bytes", lambda: gib * GIB)
+    room = room_for(values=11_000_000, image_shape=(8, 8, 3))
+    assert (room.images(), room.images(workers=workers)) == (100, images)
 
 
 def test_a_batch_below_the_usual_is_told(caplog):

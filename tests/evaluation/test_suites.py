@@ -21,7 +21,7 @@ from pnil_tf.evaluation.store import Store
 from pnil_tf.evaluation.suites import cascade, identity_of, planned
 from pnil_tf.evaluation.target import as_target
 from pnil_tf.evaluation.trial import Trial
-from pnil_tf.vocabulary import ATTACKS, SUITES
+from pnil_tf.vocabulary import ATTACKS, SUITES, TRANSFER
 
 SHAPE = (6, 6, 1)
 
@@ -60,7 +60,8 @@ def test_auto_looks_for_the_nearest_boundary_in_l2():
 
 def test_autoattack_is_the_published_ensemble_in_its_order():
     assert names("autoattack") == ["apgd_ce", "apgd_t", "fab_t", "square"]
-    plan = planned(EvaluationSettings(epsilon=0.3, attacks=("autoattack",)), bare_target())
+    asked = EvaluationSettings(epsilon=0.3, attacks=("autoattack",), checks=False)
+    plan = planned(asked, bare_target())
     assert [attack.after for attack in plan.values()] == [None, "apgd_ce", "apgd_t", "fab_t"]
     settings = {name: attack.settings for name, attack in plan.items()}
     assert settings["apgd_ce"].steps == settings["apgd_t"].steps == settings["fab_t"].steps == 100
@@ -77,7 +78,7 @@ def test_autoattack_for_stochastic_models_is_more_than_the_published_one():
 
 
 def test_restarts_are_refused_where_no_attack_begins_at_random():
-    asked = EvaluationSettings(epsilon=0.3, norm="l2", restarts=3, attacks=("pgd",))
+    asked = EvaluationSettings(0.3, ("pgd",), norm="l2", restarts=3, checks=False)
     with pytest.raises(UserError, match="restarts=3"):
         planned(asked, bare_target())
     both = planned(dataclasses.replace(asked, attacks=("pgd", "pgd_strong")), bare_target())
@@ -274,6 +275,25 @@ def test_a_suite_leaves_less_with_every_attack_and_its_figure_has_its_name(tmp_p
     assert results["effective_robustness"]["value"] == values[-1]
     # Of a linear model gradients find all there is (in l2, but for the edges of the range).
     assert values[0] - values[-1] <= (0 if norm == "linf" else 1 / 30)
+
+
+@pytest.mark.parametrize("attacks", [("autoattack",), ("pgd_strong", "square"), ("pgd",)])
+def test_what_attacks_along_gradients_have_to_beat_runs_beside_them_where_there_are_checks(attacks):
+    asked = EvaluationSettings(0.1, attacks)
+    assert {"fgsm", "noise"} <= set(planned(asked, bare_target()))
+    assert not {"fgsm", "noise"} & set(
+        planned(dataclasses.replace(asked, checks=False), bare_target())
+    )
+    assert list(planned(EvaluationSettings(0.1, ("square",)), bare_target())) == ["square"]
+
+
+@pytest.mark.parametrize("towards", [{"targeted": True}, {"target_class": 3}])
+def test_a_transfer_goes_towards_a_class_with_the_others(towards):
+    source = bare_target()
+    source.predict = None  # nothing is run
+    for settings in (towards, {}):
+        plan = planned(EvaluationSettings(0.1, **settings), bare_target(), source)
+        assert plan[TRANSFER].settings.targeted is bool(settings)
 
 
 def test_towards_one_class_go_the_attacks_that_can_be_sent_there():

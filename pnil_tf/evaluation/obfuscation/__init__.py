@@ -15,6 +15,7 @@ from pnil_tf.attacks.attack import Kind
 from pnil_tf.attacks.registry import attacks_of_kind
 from pnil_tf.evaluation.finding import Finding, Weight
 from pnil_tf.evaluation.obfuscation.answers import ANSWER_CHECKS
+from pnil_tf.evaluation.obfuscation.compare import beyond, drop
 from pnil_tf.evaluation.obfuscation.effort import EFFORT_CHECKS, planted_found
 from pnil_tf.evaluation.obfuscation.evidence import Evidence
 from pnil_tf.evaluation.obfuscation.floors import FLOOR_CHECKS, too_weak
@@ -65,14 +66,19 @@ def run_checks(evidence: Evidence) -> list[Finding]:
 def _too_weak_to_compare(evidence: Evidence, found: Mapping[_Check, Finding | None]) -> bool:
     """Whether the attacks with gradients may lose for want of effort.
 
-    So they may where a setting is below its floor, where none of them was run, and where they miss
-    planted examples although the gradients are those of the function, over long moves, too.
+    So they may where a setting is below its floor, where none of them was run, where pgd_strong
+    does better that was left out, and where they miss planted examples although the gradients are
+    those of the function, over long moves, too.
     """
 
     def fails(check: _Check) -> bool:
         finding = found[check]
         return finding is not None and not finding.passed
 
-    if fails(too_weak) or evidence.strongest(attacks_of_kind(Kind.GRADIENT)) is None:
+    strongest = evidence.strongest(attacks_of_kind(Kind.GRADIENT))
+    if fails(too_weak) or strongest is None:
+        return True
+    better = None if "pgd_strong" in evidence.attacks else evidence.unchanged
+    if better is not None and beyond(drop(strongest[1], better)):
         return True
     return fails(planted_found) and not any(map(fails, (absent, direction, of_some, far, jumps)))

@@ -16,8 +16,8 @@ from pnil_tf.vocabulary import TRANSFER
 _INTACT, _BROKEN = 0.5, 0.1
 _STANDING = 0.75  # of clean accuracy, at half the radius
 
-# Of honest models Square takes up to 0.07 (docs/results/autoattack.json: MNIST, seed 3, from 0.780
-# to 0.712 of 1,000 images), of fakes whose gradients mislead more (docs/checks.md: the lines).
+# Of honest models Square takes up to 0.075 (docs/results/autoattack.json: MNIST, seed 3, trained
+# again, 1,000 images), of fakes whose gradients mislead more (docs/checks.md: the lines).
 _MUCH_BY_SCORES = 0.08
 
 # Where gradients leave little, points tell little. Of what they left Square takes up to 0.23 from
