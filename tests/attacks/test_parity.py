@@ -53,6 +53,7 @@ def both():
 
 THEIRS = {
     "apgd_ce": ("APGD", {"steps": 50, "loss": "ce"}, {"steps": 50}),
+    "apgd_dlr": ("APGD", {"steps": 50, "loss": "dlr"}, {"steps": 50}),
     "apgd_t": ("APGDT", {"steps": 50, "n_classes": CLASSES}, {"steps": 50, "targets": 5}),
     "fab_t": (
         "FAB",

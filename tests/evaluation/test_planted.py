@@ -235,10 +235,13 @@ def test_the_decoy_is_found_out_on_a_small_budget(plain, evaluated):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("norm", [{}, {"norm": "l2", "epsilon": 1.0, "epsilons": (0.5, 1.0)}])
-def test_a_decoy_for_some_classes_alone_is_found_out(norm, plain, evaluated):
+@pytest.mark.parametrize(
+    ("sigma", "norm"),
+    [(0, {}), (0, {"norm": "l2", "epsilon": 1.0, "epsilons": (0.5, 1.0)}), (0.1, {})],
+)
+def test_a_decoy_for_some_classes_alone_is_found_out(sigma, norm, plain, evaluated):
     fake = keras.Sequential([keras.Input((8, 8, 1)), DecoyForSome(plain, network(seed=99))])
-    results, failed = evaluated(fake, attacks=("auto",), **norm)
+    results, failed = evaluated(noisy(fake, sigma) if sigma else fake, attacks=("auto",), **norm)
     assert "gradients_wrong_for_some" in failed
     assert results["verdict"] != "credible"
 

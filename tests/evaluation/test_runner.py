@@ -457,7 +457,7 @@ def test_noise_that_predict_undoes_is_told_of(tmp_path):
     inputs = keras.Input((4, 4, 1))
     noisy = keras.layers.Dropout(0.5, name="drop")(inputs, training=True)
     model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(noisy)))
-    settings = EvaluationSettings(**{**FAST, "attacks": ("noise",)})
+    settings = EvaluationSettings(**{**BY_ITSELF, "attacks": ("noise",)})
     results = evaluate(model, *images(), settings, tmp_path / "out", outputs="logits")
     assert not results["model"]["stochastic"]
     (finding,) = [f for f in results["findings"] if f["name"] == "predicts_otherwise"]
