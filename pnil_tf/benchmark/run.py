@@ -78,6 +78,10 @@ def _measured(settings: BenchmarkSettings, results: dict[str, Any]) -> Iterator[
             batch_size=settings.batch_size, steps=settings.steps, rounds=settings.rounds
         )
         yield "real_size", rows
+    # Before the work: it refuses what cannot be attacked.
+    with_peers = bool(settings.peers and settings.benchmark_run)
+    attacks = with_peers or any(getattr(settings, name) for name in ATTACKS)
+    attacked = _attacked(settings) if attacks else None
     of_steps = (
         ("train", settings.train, train_benchmark),
         ("precision", settings.precision, precision_benchmark),
@@ -98,9 +102,8 @@ def _measured(settings: BenchmarkSettings, results: dict[str, Any]) -> Iterator[
             width=settings.benchmark_width, batch_size=settings.batch_size, rounds=settings.rounds
         )
         yield "epoch", rows
-    with_peers = settings.peers and settings.benchmark_run
-    if with_peers or any(getattr(settings, name) for name in ATTACKS):
-        saved, target, x, y = _attacked(settings)
+    if attacked is not None:
+        saved, target, x, y = attacked
         results |= {"epsilon": saved.epsilon, "data": saved.dataset.describe()}
         yield from _attacks(settings, target.predict, x, y, saved.epsilon)
         if with_peers:
@@ -135,8 +138,9 @@ def _attacked(settings: BenchmarkSettings) -> tuple[Saved, Target, np.ndarray, n
     target = as_target(loaded.model, x, pixel_range=loaded.pixel_range, outputs=loaded.outputs)
     if not target.stochastic:
         raise UserError(
-            f"EOT is for stochastic classifiers. Received: {settings.benchmark_run}, which has no "
-            f"noise at inference. Name a run that was trained with {argument('pnil')}."
+            f"EOT is for stochastic classifiers. Received: {settings.benchmark_run}, whose answers "
+            "show no noise at inference. Name a run that has learned its data with "
+            f"{argument('pnil')}."
         )
     return saved, target, x, y
 

@@ -15,7 +15,7 @@ from pnil_tf.benchmark.startup import first_step, startup_benchmark
 from pnil_tf.benchmark.table import markdown
 from pnil_tf.benchmark.train import train_benchmark
 from pnil_tf.data.image_files import Reader
-from pnil_tf.errors import RunFailedError
+from pnil_tf.errors import RunFailedError, UserError
 from pnil_tf.training.precision import chosen_precision
 
 
@@ -105,6 +105,16 @@ def test_what_starts_processes_is_measured_before_this_one_computes(monkeypatch)
     results = run.run_benchmarks(BenchmarkSettings(**asked, benchmark_run="runs/x"))
     assert called == ["startup", "memory", "real_size", "train", "epoch"]
     assert set(called) <= set(results)
+
+
+def test_a_run_that_cannot_be_attacked_is_refused_before_the_training_steps(monkeypatch):
+    def refused(settings):
+        raise UserError("no noise")
+
+    monkeypatch.setattr(run, "_attacked", refused)
+    monkeypatch.setattr(run, "train_benchmark", None)  # is not called
+    with pytest.raises(UserError, match="no noise"):
+        run.run_benchmarks(BenchmarkSettings(train=True, evaluate=True, benchmark_run="runs/x"))
 
 
 @pytest.mark.slow
