@@ -133,7 +133,7 @@ def _homes() -> dict[str, ModuleType]:
 def _built(home: ModuleType, name: str, size: tuple[int, int]) -> keras.Model:
     make: Callable[..., keras.Model] = getattr(home, name)
     try:
-        return make(include_top=False, weights=None, input_shape=(*size, 3), pooling="avg")
+        network = make(include_top=False, weights=None, input_shape=(*size, 3), pooling="avg")
     except ValueError as error:
         if "at least" not in str(error):
             raise
@@ -141,6 +141,10 @@ def _built(home: ModuleType, name: str, size: tuple[int, int]) -> keras.Model:
             f"The images are too small for {name}. {reason(error).rstrip('.')}. Make them "
             f"larger with {argument('image_size')}."
         ) from error
+    for layer in all_layers(network):
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.synchronized = True  # several replicas are to train as one device does
+    return network
 
 
 def _load(network: keras.Model, name: str, file: str) -> None:

@@ -90,6 +90,13 @@ def test_a_classifier_takes_its_own_pixels_and_answers_with_logits(tmp_path, cha
     assert len(again.weights) == len(model.weights)
 
 
+def test_replicas_share_the_batch_statistics():
+    layers = all_layers(backbone(NAME, (32, 32, 3), 2))
+    normalizations = [x for x in layers if isinstance(x, keras.layers.BatchNormalization)]
+    assert normalizations
+    assert all(layer.synchronized for layer in normalizations)
+
+
 def test_what_a_step_keeps_is_counted_within_the_network():
     small, large = (kept_values(backbone(NAME, (side, side, 3), 2)) for side in (32, 64))
     assert 3.5 < large / small < 4.5

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 from pnil_tf.errors import UserError
@@ -11,6 +13,8 @@ from pnil_tf.errors import UserError
 # Sorting the images and handing them to TensorFlow each hold a second copy for a moment.
 COPIES = 2
 SHARE = 0.7
+
+_CGROUPS = Path("/sys/fs/cgroup")
 
 
 def available_bytes() -> int | None:
@@ -20,16 +24,7 @@ def available_bytes() -> int | None:
     for line in meminfo.splitlines():
         if line.startswith("MemAvailable:"):
             limits.append(int(line.split()[1]) * 1024)
-    group = Path("/sys/fs/cgroup")
-    maximum, current = _read(group / "memory.max"), _read(group / "memory.current")
-    if maximum.strip().isdigit() and current.strip().isdigit():
-        # What files that were read have left in memory gives way.
-        given_up = [
-            int(line.split()[1])
-            for line in _read(group / "memory.stat").splitlines()
-            if line.startswith("inactive_file ")
-        ]
-        limits.append(int(maximum) - int(current) + sum(given_up))
+    limits += [left for left in map(_left_in, _groups()) if left is not None]
     status = _read(Path("/proc/self/status"))
     for kind, used in ((resource.RLIMIT_AS, "VmSize:"), (resource.RLIMIT_DATA, "VmData:")):
         limit, _ = resource.getrlimit(kind)
@@ -37,6 +32,48 @@ def available_bytes() -> int | None:
             if line.startswith(used) and limit != resource.RLIM_INFINITY:
                 limits.append(limit - int(line.split()[1]) * 1024)
     return min(limits, default=None)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Accounts:
+    """A control group's folder, and how its version calls what memory it allows and has given."""
+
+    folder: Path
+    most: str
+    taken: str
+    of_files: str
+
+
+def _groups() -> Iterator[_Accounts]:
+    """The control groups that this process is in, its own first; of version 2 and of version 1."""
+    for line in _read(Path("/proc/self/cgroup")).splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            home, names = _CGROUPS, ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            home = _CGROUPS / "memory"
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        else:
+            continue
+        own = home / path.lstrip("/")
+        for folder in (own, *own.parents):
+            yield _Accounts(folder, *names)
+            if folder == home:
+                break
+
+
+def _left_in(group: _Accounts) -> int | None:
+    """The memory that is left in a control group; None where it says of no limit."""
+    most, taken = _read(group.folder / group.most), _read(group.folder / group.taken)
+    if not (most.strip().isdigit() and taken.strip().isdigit()):
+        return None
+    # What files that were read have left in memory gives way.
+    given_up = [
+        int(line.split()[1])
+        for line in _read(group.folder / "memory.stat").splitlines()
+        if line.startswith(f"{group.of_files} ")
+    ]
+    return int(most) - int(taken) + sum(given_up)
 
 
 def fits(images: int, shape: tuple[int, int, int]) -> bool:

@@ -74,7 +74,7 @@ def certify_saved(
     if workers > 1:
         leave_room_on_gpus()
     saved = settled.load(given)
-    test = saved.dataset.test.rows(slice(settings.images))
+    test = saved.first_images(settings.images, workers)
     chosen = given or saved.loaded.pixel_range
     images = own_pixels(saved.loaded.model, test.images, chosen, outputs)
     own = Path(model) / EVALUATION

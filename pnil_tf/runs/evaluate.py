@@ -17,6 +17,8 @@ from pnil_tf.certificate.result import Certificate
 from pnil_tf.certificate.withdrawn import RefutedError, stated_arrays
 from pnil_tf.contract.pixel_range import UNIT, PixelRange
 from pnil_tf.data import Dataset, DataSettings, load
+from pnil_tf.data.image_set import ImageSet
+from pnil_tf.data.memory import check_room
 from pnil_tf.data.settings import about
 from pnil_tf.errors import RunFailedError, UserError, argument, repeated_with
 from pnil_tf.evaluation.beside import Beside, take_away
@@ -34,6 +36,9 @@ from pnil_tf.vocabulary import NORMS
 
 logger = logging.getLogger(__name__)
 
+# As bytes, twice while they are read, and as float32 with one attack's images beside them.
+_BYTES_OF_A_PIXEL = 2 + 2 * 4
+
 
 @dataclasses.dataclass(frozen=True)
 class Saved:
@@ -50,6 +55,28 @@ class Saved:
     epsilon: float
     norm: str
     dataset: Dataset
+
+    def first_images(self, images: int, workers: int = 1) -> ImageSet:
+        """The first test images with their classes, in memory.
+
+        Args:
+            images: How many, at most.
+            workers: Processes that hold them.
+
+        Raises:
+            UserError: If memory would not hold them and what attacks make of them.
+        """
+        test = self.dataset.test
+        images = min(images, len(test))
+        height, width, channels = self.dataset.input_shape
+        processes = f", in {workers} processes" if workers > 1 else ""
+        check_room(
+            f"{argument('images', images)}",
+            workers * images * height * width * channels * _BYTES_OF_A_PIXEL,
+            f"{images:,} images of {height} x {width} x {channels}{processes}",
+            "Ask for fewer images, or for smaller ones with an image size.",
+        )
+        return test.rows(slice(images))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,7 +239,7 @@ def evaluate_saved(
         leave_room_on_gpus()
     source = None if transfer_from is None else load_source(transfer_from)
     saved = settled.load(given)
-    test = saved.dataset.test.rows(slice(settings.images))
+    test = saved.first_images(settings.images, workers)
     chosen, outputs = given or saved.loaded.pixel_range, outputs or saved.loaded.outputs
     images = own_pixels(saved.loaded.model, test.images, chosen, outputs)
     shown = {Path(output), Path(model) / EVALUATION}

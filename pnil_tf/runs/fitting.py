@@ -137,8 +137,8 @@ def fit(job: TrainingJob, directory: RunDirectory, record: dict[str, Any], rate:
         if model.distribute_strategy.cluster_resolver is None:
             raise
         raise WorkerLostError(
-            f"A worker of this training is gone: {reason(error)}. The checkpoints "
-            f"are kept. Start all workers again with {argument('resume')}."
+            f"A worker of this training is gone: {data.failure or reason(error)}. The "
+            f"checkpoints are kept. Start all workers again with {argument('resume')}."
         ) from error
     except tf.errors.OpError as error:
         if data.failure is None:
@@ -186,4 +186,5 @@ def _guard(
         action=settings.attack.guard,
         directory=directory.checkpoints,
         writes=job.chief,
+        batch_size=settings.optimization.batch_size,
     )

@@ -6,6 +6,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
+
 from pnil_tf.data import training_stream
 from pnil_tf.errors import RunFailedError, argument
 from pnil_tf.runs.model import compiled
@@ -66,7 +68,12 @@ def _range_test(job: TrainingJob) -> LRRange:
         training_stream(job.data.train, optimization.batch_size, optimization.seed)
     )
     model, _ = compiled(job, 1e-3)
-    found = lr_range_test(model, stream)
+    try:
+        found = lr_range_test(model, stream)
+    except tf.errors.OpError as error:
+        if job.data.failure is None:
+            raise
+        raise RunFailedError(f"The LR range test cannot go on: {job.data.failure}") from error
     logger.info("LR range test: peak learning rate %.4g", found.suggested_max)
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import warnings
 from collections.abc import Callable
@@ -19,14 +20,14 @@ from pnil_tf.attacks.eot import EOT
 from pnil_tf.attacks.one_step import StepAttack, step_attack
 from pnil_tf.contract.batches import check_array
 from pnil_tf.errors import UserError
-from pnil_tf.tensors import Images, Labels, PerImage
+from pnil_tf.tensors import Images, Labels, Scalar, Seed
 from pnil_tf.training.types import EpochLogs, State
 
 ACTIONS = ("warn", "stop", "rollback")
 _FILE = "guard_best.npz"
 _NAME = "arr_{}"
 
-_Check: TypeAlias = Callable[[Images, Labels], tuple[PerImage, PerImage]]
+_Check: TypeAlias = Callable[[Images, Labels, Seed], tuple[Scalar, Scalar]]
 
 Event: TypeAlias = dict[str, int | float | str]
 """What happened and when, ready for JSON."""
@@ -71,6 +72,8 @@ class OverfittingGuard(keras.callbacks.Callback):
         directory: Where `"rollback"` keeps the best state, for a run that is resumed.
         writes: Whether this process writes to `directory`; of several workers the chief alone
             should, and all must be able to read it.
+        batch_size: Most images attacked in one pass; `None` for all of them. Large ones take as
+            much memory as in a training step.
         seed: Seed of the attacks' random numbers.
 
     Attributes:
@@ -98,6 +101,7 @@ class OverfittingGuard(keras.callbacks.Callback):
         max_rollbacks: int = 3,
         directory: str | os.PathLike[str] | None = None,
         writes: bool = True,
+        batch_size: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -112,6 +116,8 @@ class OverfittingGuard(keras.callbacks.Callback):
             raise UserError(f"every_steps is at least 1. Received: {every_steps!r}.")
         if max_rollbacks < 1:
             raise UserError(f"max_rollbacks is at least 1. Received: {max_rollbacks!r}.")
+        if batch_size is not None and batch_size < 1:
+            raise UserError(f"batch_size is at least 1. Received: {batch_size!r}.")
         self._x = tf.convert_to_tensor(x, tf.float32)
         self._y = tf.convert_to_tensor(y)
         if not len(self._x) or len(self._x) != len(self._y):
@@ -124,6 +130,7 @@ class OverfittingGuard(keras.callbacks.Callback):
         self.pgd_share, self.one_step_share = pgd_share, one_step_share
         self.every_steps = every_steps
         self.max_rollbacks = max_rollbacks
+        self.batch_size = batch_size
         self.seed = seed
         self.collapsed = False
         self.events: list[Event] = []
@@ -159,10 +166,9 @@ class OverfittingGuard(keras.callbacks.Callback):
         )
 
         @tf.function
-        def check(x: Images, y: Labels) -> tuple[PerImage, PerImage]:
-            seed = rng.make_seed(self.seed)
+        def check(x: Images, y: Labels, seed: Seed) -> tuple[Scalar, Scalar]:
             hits = [model.attack_outcome(x, y, attack, seed)[1] for attack in (pgd, one_step)]
-            return tf.reduce_mean(hits[0]), tf.reduce_mean(hits[1])
+            return tf.reduce_sum(hits[0]), tf.reduce_sum(hits[1])
 
         self._check = check
         if model.classifier.built:
@@ -233,8 +239,7 @@ class OverfittingGuard(keras.callbacks.Callback):
     def _watch(self, step: int) -> None:
         if not self._pixels_checked:  # the classifier was not built before
             self._check_pixels()
-        assert self._check is not None  # Keras sets the model first
-        pgd, one_step = (float(value) for value in self._check(self._x, self._y))
+        pgd, one_step = self._accuracies()
         self._checked = (step, pgd, one_step)
         lost = self._best.known and pgd < self.pgd_share * self._best.pgd_accuracy
         found = lost and one_step >= self.one_step_share * self._best.one_step_accuracy
@@ -249,6 +254,19 @@ class OverfittingGuard(keras.callbacks.Callback):
         if pgd > max(self._best.pgd_accuracy, self._armed_at):
             self._best = _Best(pgd, one_step, step)
             self._keep()
+
+    def _accuracies(self) -> tuple[float, float]:
+        """The accuracy under PGD and under the training attack."""
+        assert self._check is not None  # Keras sets the model first
+        count = len(self._x)
+        parts = math.ceil(count / (self.batch_size or count))  # of one size: one graph
+        hits = np.zeros(2)
+        for number, rows in enumerate(np.array_split(np.arange(count), parts)):
+            part = slice(rows[0], rows[-1] + 1)
+            seed = rng.fold(rng.make_seed(self.seed), number)
+            hits += [float(sum_) for sum_ in self._check(self._x[part], self._y[part], seed)]
+        pgd, one_step = hits / count
+        return float(pgd), float(one_step)
 
     def _report(self, step: int, pgd: float, one_step: float) -> None:
         self._note("collapse", step, pgd, one_step)

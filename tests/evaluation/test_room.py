@@ -147,11 +147,42 @@ def test_a_batch_below_the_usual_is_told(caplog):
     assert caplog.messages[0].startswith("8 of these images share a batch, not 100")
 
 
-def test_the_files_that_were_read_do_not_count_as_taken(monkeypatch):
-    group = {
-        "memory.max": "4000000000",
-        "memory.current": "3900000000",
-        "memory.stat": "anon 1000000000\ninactive_file 2000000000\nactive_file 5\n",
-    }
-    monkeypatch.setattr(memory, "_read", lambda path: group.get(path.name, ""))
-    assert memory.available_bytes() == 2_100_000_000
+V2 = {
+    "/proc/self/cgroup": "0::/user/job",
+    "/sys/fs/cgroup/memory.max": "max",
+    "/sys/fs/cgroup/memory.current": "1",
+    "/sys/fs/cgroup/user/job/memory.max": "4000000000",
+    "/sys/fs/cgroup/user/job/memory.current": "3900000000",
+    "/sys/fs/cgroup/user/job/memory.stat": "anon 5\ninactive_file 2000000000\nactive_file 5\n",
+}
+V1 = {
+    "/proc/self/cgroup": "3:cpuset:/\n2:cpu,memory:/job\n0::/",
+    "/sys/fs/cgroup/memory/memory.limit_in_bytes": str(2**63 - 4096),
+    "/sys/fs/cgroup/memory/memory.usage_in_bytes": "5000000000",
+    "/sys/fs/cgroup/memory/job/memory.limit_in_bytes": "4000000000",
+    "/sys/fs/cgroup/memory/job/memory.usage_in_bytes": "3900000000",
+    "/sys/fs/cgroup/memory/job/memory.stat": "inactive_file 1\ntotal_inactive_file 2000000000\n",
+}
+OUTER = {
+    **V2,
+    "/sys/fs/cgroup/user/memory.max": "3000000000",
+    "/sys/fs/cgroup/user/memory.current": "2900000000",
+}
+
+
+# The files that were read do not count as taken: they give way.
+@pytest.mark.parametrize(
+    ("files", "left"),
+    [
+        pytest.param(V2, 2_100_000_000, id="version 2"),
+        pytest.param(V1, 2_100_000_000, id="version 1"),
+        pytest.param(OUTER, 100_000_000, id="a group around its own"),
+        pytest.param({}, None, id="no group"),
+    ],
+)
+def test_what_control_groups_leave_of_memory(files, left, monkeypatch):
+    monkeypatch.setattr(memory, "_read", lambda path: files.get(str(path), ""))
+    monkeypatch.setattr(
+        memory.resource, "getrlimit", lambda kind: (memory.resource.RLIM_INFINITY,) * 2
+    )
+    assert memory.available_bytes() == left

@@ -1,4 +1,5 @@
 import json
+import types
 
 import keras
 import numpy as np
@@ -6,9 +7,11 @@ import pytest
 from command import run as command
 from jpeg_folder import write_jpegs
 
+from pnil_tf.data import memory
+from pnil_tf.data.image_set import ImageSet
 from pnil_tf.errors import UserError, speaking_of_flags
 from pnil_tf.runs import evaluate
-from pnil_tf.runs.evaluate import evaluate_saved, going_on_told
+from pnil_tf.runs.evaluate import Saved, evaluate_saved, going_on_told
 
 OPTIONS = {"images": 6, "attacks": ("fgsm",), "checks": False}
 
@@ -22,13 +25,11 @@ class FakeSet:
         self.images = generator.integers(0, 256, (10, 4, 4, 1)).astype(np.uint8)
         self.labels = np.arange(10, dtype=np.int32) % 3
 
+    input_shape = (4, 4, 1)
+
     @property
     def test(self):
-        return self
-
-    def rows(self, rows):
-        self.images, self.labels = self.images[rows], self.labels[rows]
-        return self
+        return ImageSet(self.images, self.labels)
 
     def describe(self):
         return {"name": self.settings.dataset, "num_classes": 3, "class_names": ["a", "b", "c"]}
@@ -218,3 +219,16 @@ def test_whoever_interrupts_is_promised_only_what_is_there(begun, said, tmp_path
     with speaking_of_flags(), pytest.raises(KeyboardInterrupt), going_on_told(str(folder)):
         raise KeyboardInterrupt
     assert caplog.messages[-1].endswith(said.format(folder))
+
+
+@pytest.mark.parametrize(("workers", "fitting"), [(1, 10), (2, 5)])
+def test_images_that_memory_does_not_hold_are_refused_before_they_are_read(
+    workers, fitting, monkeypatch
+):
+    test = ImageSet(np.zeros((20, 8, 8, 3), np.uint8), np.zeros(20, np.int32))
+    data = types.SimpleNamespace(test=test, input_shape=(8, 8, 3))
+    saved = Saved(loaded=None, epsilon=0.1, norm="linf", dataset=data)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 10 * 8 * 8 * 3 * 10 / memory.SHARE)
+    assert len(saved.first_images(fitting, workers)) == fitting
+    with pytest.raises(UserError, match=r"images=20 is too large .*20 images of 8 x 8 x 3.*fewer"):
+        saved.first_images(1_000, workers)

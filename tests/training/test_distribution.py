@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from pnil_tf import rng
+from pnil_tf.backbones import backbone
 from pnil_tf.layers import PNILLayer
 from pnil_tf.training.model import AdversarialModel
 from pnil_tf.training.settings import DeviceSettings
@@ -59,6 +60,29 @@ def test_two_replicas_match_one_device(blobs, two_replicas, attack, steps_per_ex
     # Keras logs the metrics of the last execution; the losses are means over the epoch.
     for name in ("val_loss", "val_adversarial_loss"):
         np.testing.assert_allclose(history_one[name], history_two[name], rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_a_network_of_keras_has_the_batch_statistics_of_one_device(two_replicas):
+    """What one step of plain gradient descent leaves: of unsynchronized statistics another."""
+    x = np.random.default_rng(0).random((8, 32, 32, 3)).astype(np.float32)
+    y = np.arange(8, dtype=np.int32) % 3
+    trained = []
+    for strategy in (tf.distribute.get_strategy(), two_replicas):
+        with strategy.scope():
+            keras.utils.set_random_seed(0)
+            model = AdversarialModel(
+                backbone("keras_applications:MobileNetV2", (32, 32, 3), 3), "none", 0.1
+            )
+            model.compile(
+                keras.optimizers.SGD(0.01),
+                keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            )
+        data = tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
+        model.fit(data, epochs=1, verbose=0)
+        trained.append(model.classifier)
+    for a, b in zip(*(model.weights for model in trained), strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-3, err_msg=a.path)
 
 
 @pytest.mark.slow

@@ -261,6 +261,32 @@ def test_images_in_another_range_than_the_models_are_refused():
         guard.set_model(model)
 
 
+def test_no_pass_holds_more_images_than_it_may():
+    model = AdversarialModel(
+        keras.Sequential([keras.Input((2, 2, 1)), keras.layers.Flatten(), keras.layers.Dense(10)]),
+        "fgsm",
+        0.1,
+    )
+    model.compile("sgd", LOSS)
+    outcome, passes = model.attack_outcome, []
+
+    def noted(x, y, attack, seed):
+        passes.append(x.shape[0])
+        return outcome(x, y, attack, seed)
+
+    model.attack_outcome = noted
+    found = []
+    for size in (None, 7):
+        guard = OverfittingGuard(X, Y, pgd=step_attack("fgsm", 0.1), batch_size=size)
+        guard.set_model(model)
+        guard.on_epoch_end(0, logs := {})
+        found.append(logs)
+        assert max(passes) == (size or len(X))
+        passes.clear()
+    assert found[0] == found[1]  # this attack follows no seed
+    assert 0 < found[0]["guard_pgd_accuracy"] < 1
+
+
 def test_a_model_without_an_attack_is_refused():
     guard = OverfittingGuard(X, Y)
     with pytest.raises(UserError, match="attack=None"):
