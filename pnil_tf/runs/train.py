@@ -20,6 +20,7 @@ from pnil_tf.runs.settings import TrainSettings
 from pnil_tf.runs.training_job import TrainingJob, prepare
 from pnil_tf.training.checkpoints import saved_steps
 from pnil_tf.training.precision import Precision
+from pnil_tf.training.strategy import same_on_all_workers
 from pnil_tf.validation import require
 
 logger = logging.getLogger(__name__)
@@ -110,6 +111,12 @@ def _begun(
     job: TrainingJob, directory: RunDirectory, record: dict[str, Any] | None
 ) -> dict[str, Any]:
     """Begins the run's folder, or takes it over; returns what `run.json` says."""
+    require(
+        same_on_all_workers(job.strategy, job.data.sha256),
+        "The workers of this training have read different images, or have shared them out "
+        f"differently; this one {sum(job.data.counts.values()):,} of {job.data.name}. Give every "
+        "worker the same files.",
+    )
     if record is None:
         record = first_record(job)
         if job.chief:

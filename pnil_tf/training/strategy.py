@@ -69,6 +69,21 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     )
 
 
+def same_on_all_workers(strategy: tf.distribute.Strategy, digest: str) -> bool:
+    """Whether every worker calls this with the same digest; each of them has to call it.
+
+    Args:
+        strategy: The strategy of the training; without several workers the answer is yes.
+        digest: Hexadecimal digits, of which the first 15 are compared.
+    """
+    resolver = strategy.cluster_resolver
+    if resolver is None or not resolver.cluster_spec():
+        return True
+    number = int(digest[:15], 16)
+    own = strategy.run(lambda: tf.constant([number], tf.int64))
+    return len(set(strategy.gather(own, axis=0).numpy().tolist())) == 1
+
+
 def _make_cpu_devices(count: int) -> None:
     if count == 1:
         return

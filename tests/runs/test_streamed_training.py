@@ -1,5 +1,6 @@
 """What a training and an evaluation make of images in files is what they make of them in memory."""
 
+import shutil
 import signal
 import time
 
@@ -161,3 +162,27 @@ def test_two_workers_of_which_one_is_killed_go_on_to_the_weights_of_one(place, o
 
 def checkpoints(directory):
     return (directory / "checkpoints" / "last").glob("step-*.index")
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+def test_workers_that_have_read_different_images_are_refused(place):
+    shutil.copytree(place / "pets", place / "others")
+    (place / "others" / "train" / "dog" / "5.jpg").unlink()
+    arguments = [*FLAGS, *flags(place, "apart", *SHARED, "--data_in_memory=false")]
+    folders = [place / "pets", place / "others"]
+    workers = [
+        start("train.py", *arguments, f"--dataset=folder:{folder}", env=env)
+        for folder, env in zip(folders, tf_config_environments(), strict=True)
+    ]
+    try:
+        for worker, count in zip(workers, (136, 135), strict=True):
+            _, err = worker.communicate(timeout=120)
+            assert worker.returncode == 2, err
+            assert "The workers of this training have read different images" in err
+            assert f"this one {count} of folder" in err
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.communicate()
+    assert not (place / "apart").exists()
