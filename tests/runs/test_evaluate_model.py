@@ -221,8 +221,9 @@ def test_mistakes_are_told_before_the_work(change, words):
 @pytest.mark.parametrize("attack", ["noise", pytest.param("square", marks=pytest.mark.slow)])
 def test_without_an_attack_along_gradients_nothing_searches_for_planted_examples(attack):
     result = pnil_tf.evaluate(
-        softmax_model(), *images(), 0.01, attacks=attack, images=12, epsilons=(0.01,), verbose=0
-    )
+        softmax_model(), *images(), 0.01, attacks=attack, images=12, check_images=2,
+        epsilons=(0.01,), verbose=0,
+    )  # fmt: skip
     findings = {finding["name"]: finding for finding in result.to_dict()["findings"]}
     assert not {"planted_not_found", "nothing_planted"} & set(findings)
     assert "the search for planted adv" in findings["attacks_missing"]["explanation"]
