@@ -125,6 +125,8 @@ def planned(
             published ensemble is asked for with settings that make another one of it.
     """
     plan: dict[str, Planned] = {}
+    sent = settings.targeted or settings.target_class is not None
+    towards = {"targeted": True} if sent else {}
     if PUBLISHED in settings.attacks:
         _check_published(settings, target)
     if settings.target_class is not None and settings.target_class >= target.num_classes:
@@ -146,8 +148,8 @@ def planned(
                 f"The attack {name!r} chooses its classes itself, so it cannot follow "
                 f"{argument('target_class', settings.target_class)}. Leave one of them out."
             )
-        if attack.towards and (settings.targeted or settings.target_class is not None):
-            own["targeted"] = True
+        if attack.towards:
+            own |= towards
         chosen = configured(stage.attack, settings.epsilon, settings, target, **own)
         images = getattr(settings, attack.images)
         plan[name] = Planned(chosen, images, after, if_much_by=stage.if_much_by)
@@ -171,14 +173,7 @@ def planned(
                 add(name, SuiteStage(name))
     _check_restarts(settings, plan)
     if source is not None:
-        towards = settings.targeted or settings.target_class is not None
-        through = configured(
-            "pgd_strong",
-            settings.epsilon,
-            settings,
-            source,
-            **({"targeted": True} if towards else {}),
-        )
+        through = configured("pgd_strong", settings.epsilon, settings, source, **towards)
         plan[TRANSFER] = Planned(through, settings.images, predict=source.predict)
     _check_options(settings, plan)
     return plan

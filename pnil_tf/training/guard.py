@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import warnings
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from pnil_tf import rng
 from pnil_tf.arrays import read_sealed, write_arrays
 from pnil_tf.attacks.eot import EOT
 from pnil_tf.attacks.one_step import StepAttack, step_attack
+from pnil_tf.batching import batches_of
 from pnil_tf.contract.batches import check_array
 from pnil_tf.errors import UserError
 from pnil_tf.tensors import Images, Labels, Scalar, Seed
@@ -259,12 +259,10 @@ class OverfittingGuard(keras.callbacks.Callback):
         """The accuracy under PGD and under the training attack."""
         assert self._check is not None  # Keras sets the model first
         count = len(self._x)
-        parts = math.ceil(count / (self.batch_size or count))  # of one size: one graph
         hits = np.zeros(2)
-        for number, rows in enumerate(np.array_split(np.arange(count), parts)):
-            part = slice(rows[0], rows[-1] + 1)
+        for number, rows in enumerate(batches_of(count, self.batch_size or count)):
             seed = rng.fold(rng.make_seed(self.seed), number)
-            hits += [float(sum_) for sum_ in self._check(self._x[part], self._y[part], seed)]
+            hits += [float(total) for total in self._check(self._x[rows], self._y[rows], seed)]
         pgd, one_step = hits / count
         return float(pgd), float(one_step)
 

@@ -59,9 +59,9 @@ def _slurm_tasks() -> int:
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
     """Whether this process writes the run's files: the first worker, or the only one."""
-    resolver = strategy.cluster_resolver
-    if resolver is None or not resolver.cluster_spec():
+    if _is_alone(strategy):
         return True
+    resolver = strategy.cluster_resolver
     return resolver.task_type in (None, "chief") or (
         resolver.task_type == "worker"
         and resolver.task_id == 0
@@ -76,12 +76,16 @@ def same_on_all_workers(strategy: tf.distribute.Strategy, digest: str) -> bool:
         strategy: The strategy of the training; without several workers the answer is yes.
         digest: Hexadecimal digits, of which the first 15 are compared.
     """
-    resolver = strategy.cluster_resolver
-    if resolver is None or not resolver.cluster_spec():
+    if _is_alone(strategy):
         return True
     number = int(digest[:15], 16)
     own = strategy.run(lambda: tf.constant([number], tf.int64))
     return len(set(strategy.gather(own, axis=0).numpy().tolist())) == 1
+
+
+def _is_alone(strategy: tf.distribute.Strategy) -> bool:
+    resolver = strategy.cluster_resolver
+    return resolver is None or not resolver.cluster_spec()
 
 
 def _make_cpu_devices(count: int) -> None:

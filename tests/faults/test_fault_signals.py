@@ -11,7 +11,7 @@ from tiny import EVALUATE, numbers, steps
 
 pytestmark = pytest.mark.faults
 
-SECONDS = 45.0  # on a crowded machine; one step and one checkpoint take a fraction of one
+SECONDS = 15.0  # on a busy machine; one step and one checkpoint take a fraction of one
 
 
 def interrupted(process, ready, number: int) -> tuple[int, str]:
