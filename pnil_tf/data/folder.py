@@ -63,12 +63,14 @@ def load(
         size = _size(list(headers.values()), given, image_size)
         # Whatever size is asked for, an image is decoded whole: a small file can be a vast image.
         largest = max(headers.values(), key=lambda header: header.height * header.width)
+        decoded = _DECODED_BYTES * largest.height * largest.width
         memory.check_room(
             f"folder:{given}",
-            THREADS * _DECODED_BYTES * largest.height * largest.width,
-            f"its largest images, of {largest.height} x {largest.width} pixels,",
-            "Remove or shrink them.",
+            decoded,
+            f"the pixels of its largest image ({largest.height} x {largest.width})",
+            "Remove or shrink images of such a size.",
         )
+        look.threads = memory.at_once(decoded, THREADS)
         shape = (*size, 1 if all(header.grey for header in headers.values()) else 3)
         if held_in_memory(f"folder:{given}", len(headers), shape, data_in_memory):
             images, traits = _read(look, shape)
@@ -130,6 +132,7 @@ def _looked_through(
         labels[places],
         np.array([found for found, _ in seen.values()]),
         shape,
+        look.threads,
     )
     return ImageFiles(reader, np.arange(len(places))), [traits for _, traits in seen.values()]
 
@@ -140,6 +143,7 @@ class _Look:
     def __init__(self, found: layout.Layout, given: str, skip_damaged: bool) -> None:
         self.found = found
         self._given, self._skip = given, skip_damaged
+        self.threads = THREADS
 
     @property
     def paths(self) -> list[Path]:
@@ -182,7 +186,7 @@ class _Look:
 
         progress = None if title is None else Progress(title, len(paths), "file")
         results: dict[int, _Result] = {}
-        pool = ThreadPoolExecutor(THREADS)
+        pool = ThreadPoolExecutor(self.threads)
         try:
             for place, result in enumerate(pool.map(attempt, range(len(paths)))):
                 if result is not None:

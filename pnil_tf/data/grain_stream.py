@@ -12,11 +12,11 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf.data import memory, pictures
-from pnil_tf.data.image_files import THREADS, ImageFiles
+from pnil_tf.data.image_files import ImageFiles
 from pnil_tf.errors import UserError, argument
 from pnil_tf.logs import errors_only
 
-# Batches of bytes that wait, so that the step does not.
+# Batches of bytes that wait, at the least, so that the step does not.
 _WAITING_BATCHES = 4
 _ENDLESS = sys.maxsize
 
@@ -93,7 +93,9 @@ def file_batches(
     def read() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         grain = _grain()
         numbers = grain.MapDataset.range(first, _ENDLESS if last is None else last)
-        options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=_WAITING_BATCHES)
+        threads = files.reader.threads
+        # Each thread decodes one of the batches that wait.
+        options = grain.ReadOptions(threads, max(threads, _WAITING_BATCHES))
         iterator = iter(numbers.map(batch_of).to_iter_dataset(options))
         with pictures.no_limits(), contextlib.closing(iterator):
             yield from iterator

@@ -17,7 +17,10 @@ from pnil_tf.data.image_set import ImageSet
 from pnil_tf.data.resizing import resize
 from pnil_tf.errors import RunFailedError, UserError
 
-THREADS = min(4, os.cpu_count() or 1)
+# Beyond some, a disk is what decoders wait for.
+_MOST_THREADS = 16
+THREADS = min(_MOST_THREADS, os.cpu_count() or 1)
+"""How many images, or batches of them, are decoded at once where memory allows."""
 
 
 class Reader(abc.ABC):
@@ -27,13 +30,19 @@ class Reader(abc.ABC):
         labels: int32 `(n,)`, class indices from 0.
         digests: of each image and its label, see `digests.digest`.
         image_shape: `(height, width, channels)` that each is brought to.
+        threads: how many images may be decoded at once.
         failure: why an image could not be read, since TensorFlow forgets what an error was.
     """
 
     def __init__(
-        self, labels: np.ndarray, digests: np.ndarray, image_shape: tuple[int, int, int]
+        self,
+        labels: np.ndarray,
+        digests: np.ndarray,
+        image_shape: tuple[int, int, int],
+        threads: int = THREADS,
     ) -> None:
         self.labels, self.digests, self.image_shape = labels, digests, image_shape
+        self.threads = threads
         self.failure: str | None = None
 
     @abc.abstractmethod
@@ -82,7 +91,7 @@ class FileReader(Reader):
     Args:
         paths: the files.
         names: what messages call them.
-        labels, digests, image_shape: of `Reader`.
+        labels, digests, image_shape, threads: of `Reader`.
     """
 
     def __init__(
@@ -92,8 +101,9 @@ class FileReader(Reader):
         labels: np.ndarray,
         digests: np.ndarray,
         image_shape: tuple[int, int, int],
+        threads: int = THREADS,
     ) -> None:
-        super().__init__(labels, digests, image_shape)
+        super().__init__(labels, digests, image_shape, threads)
         self._paths, self._names = paths, names
 
     def decode(self, place: int) -> np.ndarray:
@@ -164,8 +174,9 @@ class ImageFiles:
     def rows(self, rows: slice) -> ImageSet:
         """The images of a slice, read into memory."""
         places = self.places[rows]
-        with pictures.no_limits(), ThreadPoolExecutor(THREADS) as pool:
-            parts = list(pool.map(self.reader.images, np.array_split(places, THREADS)))
+        threads = self.reader.threads
+        with pictures.no_limits(), ThreadPoolExecutor(threads) as pool:
+            parts = list(pool.map(self.reader.images, np.array_split(places, threads)))
         return ImageSet(np.concatenate(parts), self.reader.labels[places])
 
     @property

@@ -26,6 +26,28 @@ logger = logging.getLogger(__name__)
 HELD_OUT = 0.2
 
 
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Some images of a set, not yet copied.
+
+    Args:
+        images: The set.
+        indices: Which of them, in which order.
+    """
+
+    images: Images
+    indices: np.ndarray
+
+    def split(self, share: float, seed: int) -> tuple[Part, Part]:
+        """A share of them and the rest, stratified by class."""
+        first, second = stratified_split(self.images.labels[self.indices], share, seed)
+        return Part(self.images, self.indices[first]), Part(self.images, self.indices[second])
+
+    def selected(self) -> Images:
+        """The images themselves."""
+        return self.images.select(self.indices)
+
+
 def load(settings: DataSettings, pixel_range: PixelRange = UNIT) -> Dataset:
     """Load the images of an experiment, into memory or as files to be read.
 
@@ -64,9 +86,9 @@ def load(settings: DataSettings, pixel_range: PixelRange = UNIT) -> Dataset:
         splitting += f"; trained on half {settings.fold} of repeat {settings.repeat}"
     dataset = Dataset(
         name=settings.dataset,
-        train=train,
-        validation=validation,
-        test=test,
+        train=train.selected(),
+        validation=validation.selected(),
+        test=test.selected(),
         class_names=data.class_names,
         source=source,
         source_detail=data.detail,
@@ -98,8 +120,11 @@ def _resized(data: SourceData, size: tuple[int, int], name: str) -> SourceData:
     )
 
 
-def _split(data: SourceData, settings: DataSettings) -> tuple[Images, Images, Images, str]:
-    """Training, validation and test images, and where the latter two came from."""
+def _split(data: SourceData, settings: DataSettings) -> tuple[Part, Part, Part, str]:
+    """Training, validation and test images, and where the latter two came from.
+
+    Nothing is copied here, so that what `load` selects in the end is the only second copy.
+    """
     train = _ordered(data.train)
     if data.validation is not None and data.test is not None:
         sets = _ordered(data.validation), _ordered(data.test)
@@ -110,34 +135,27 @@ def _split(data: SourceData, settings: DataSettings) -> tuple[Images, Images, Im
         pool = _ordered(data.validation)
         splitting = "a half of the validation images each, as there are no test images"
     else:
-        held_out, kept = stratified_split(train.labels, HELD_OUT, settings.split_seed)
-        train, pool = train.select(kept), train.select(held_out)
+        pool, train = train.split(HELD_OUT, settings.split_seed)
         splitting = "a tenth of all images each, held out by class, as there are no test images"
-    first, second = _halves(settings.dataset, pool, settings.split_seed)
+    if len(pool.indices) < 2:
+        raise UserError(
+            f"'{settings.dataset}' is too small: validation and testing need at least one image "
+            f"each. Received: {len(pool.indices)} for both. Add images."
+        )
+    first, second = pool.split(0.5, settings.split_seed)
     # A fold swaps the roles of the halves.
     validation, test = (second, first) if settings.fold == 1 else (first, second)
     return train, validation, test, splitting
 
 
-def _ordered(images: Images) -> Images:
-    return images.select(canonical_order(images))
+def _ordered(images: Images) -> Part:
+    return Part(images, canonical_order(images))
 
 
-def _halves(name: str, pool: Images, seed: int) -> tuple[Images, Images]:
-    if len(pool) < 2:
-        raise UserError(
-            f"'{name}' is too small: validation and testing need at least one image each. "
-            f"Received: {len(pool)} for both. Add images."
-        )
-    first, second = stratified_split(pool.labels, 0.5, seed)
-    return pool.select(first), pool.select(second)
-
-
-def _training_half(train: Images, settings: DataSettings) -> Images:
+def _training_half(train: Part, settings: DataSettings) -> Part:
     # NumPy promises that this mixture of two seeds never changes.
     sequence = np.random.SeedSequence([settings.split_seed, settings.repeat or 0])
-    halves = stratified_split(train.labels, 0.5, int(sequence.generate_state(1)[0]))
-    return train.select(halves[settings.fold or 0])
+    return train.split(0.5, int(sequence.generate_state(1)[0]))[settings.fold or 0]
 
 
 def _from_sources(settings: DataSettings, pixel_range: PixelRange) -> tuple[str, SourceData]:

@@ -13,6 +13,8 @@ from pnil_tf.errors import UserError
 # Sorting the images and handing them to TensorFlow each hold a second copy for a moment.
 COPIES = 2
 SHARE = 0.7
+# What is made for a moment, beside the work itself.
+_SHARE_AT_ONCE = 0.25
 
 _CGROUPS = Path("/sys/fs/cgroup")
 
@@ -132,6 +134,14 @@ def check_room(what: str, needed: int, holding: str, advice: str) -> None:
             f"{what} is too large for this machine's memory: {holding} need about "
             f"{needed / 2**30:.1f} GiB, {available / 2**30:.1f} GiB are available. {advice}"
         )
+
+
+def at_once(bytes_of_one: int, most: int) -> int:
+    """How many of a kind memory lets be worked on at once: from one to `most`."""
+    available = available_bytes()
+    if available is None:
+        return most
+    return max(1, min(most, int(_SHARE_AT_ONCE * available / bytes_of_one)))
 
 
 def _read(path: Path) -> str:

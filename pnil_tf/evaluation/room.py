@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+import subprocess
 from collections.abc import Sequence
 
 from pnil_tf.attacks.attack import on_gpu
@@ -81,8 +82,9 @@ def room_for(values: int, image_shape: Sequence[int], by_pass: bool = False) -> 
             and not to each draw.
     """
     pixels = math.prod(image_shape)
+    # Processes share a machine's memory, but each has a GPU to itself.
     available = None if on_gpu() else available_bytes()
-    most = _MOST_BYTES_OF_GPU if on_gpu() else _MOST_BYTES
+    most = _bytes_of_a_gpu() if on_gpu() else _MOST_BYTES
     row = _FLOAT * (_HELD * values + _OF_PIXELS * pixels)
     point = _FLOAT * (_HELD_FORWARD * values + pixels)
     together = LARGEST_COUNT if available is None else max(1, int(_SHARE * available // row))
@@ -92,6 +94,17 @@ def room_for(values: int, image_shape: Sequence[int], by_pass: bool = False) -> 
         _DRAWS_OF_OTHERS if by_pass else None,
         together,
     )
+
+
+def _bytes_of_a_gpu() -> float:
+    """Bytes of a GPU for one pass: a part of the smallest one's, where its driver says."""
+    asked = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=True)
+        smallest = min(int(line) for line in answer.stdout.split()) * 2**20
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return _MOST_BYTES_OF_GPU
+    return min(_MOST_BYTES_OF_GPU, _SHARE * smallest)
 
 
 def with_batch_size(

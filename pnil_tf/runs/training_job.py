@@ -8,18 +8,20 @@ import logging
 import keras
 import tensorflow as tf
 
+from pnil_tf.attacks.attack import on_gpu
 from pnil_tf.attacks.eot import EOT
 from pnil_tf.attacks.one_step import StepAttack, step_attack
 from pnil_tf.backbones import check_backbone, is_backbone, kept_values
 from pnil_tf.contract.pixel_range import PixelRange
 from pnil_tf.data import Dataset, load
+from pnil_tf.data.image_set import ImageSet
 from pnil_tf.data.memory import check_room
 from pnil_tf.errors import UserError, argument
 from pnil_tf.models import build_model, hidden_weights
 from pnil_tf.runs.settings import TrainSettings
 from pnil_tf.surgery import add_pnil
 from pnil_tf.training.precision import Precision, chosen_precision, configure_precision
-from pnil_tf.training.strategy import is_chief, make_strategy
+from pnil_tf.training.strategy import is_chief, machines, make_strategy
 from pnil_tf.validation import require
 
 logger = logging.getLogger(__name__)
@@ -113,16 +115,27 @@ def prepare(settings: TrainSettings, precision: Precision | None = None) -> Trai
         f"A batch must not be larger than the training set of {len(data.train)} images, as "
         f"{argument('batch_size', settings.optimization.batch_size)} is. Make it smaller.",
     )
-    _check_model(settings, data)
+    _check_model(settings, data, precision, machines(strategy))
     return TrainingJob(settings, attack, strategy, data, precision)
 
 
-def _check_model(settings: TrainSettings, data: Dataset) -> None:
-    """Refuses a network that cannot be built for these images, or would fill the memory."""
+def _check_model(
+    settings: TrainSettings, data: Dataset, precision: Precision, processes: int
+) -> None:
+    """Refuses a network that cannot be built for these images, or would fill the memory.
+
+    Args:
+        settings: Everything that was asked for.
+        data: The images.
+        precision: What the training computes in.
+        processes: How many share a batch, each with a memory of its own.
+    """
     height, width, channels = data.input_shape
-    batch, asked = settings.optimization.batch_size, settings.model
+    asked = settings.model
+    batch = -(-settings.optimization.batch_size // processes)
+    needed = _FLOAT_BYTES * batch * height * width * channels * _BATCH_COPIES
     weights = hidden_weights(str(asked.model), data.input_shape, asked.width)
-    values = batch * height * width * channels * _BATCH_COPIES
+    kept = 0
     if is_backbone(str(asked.model)):
         # Built to be looked at: a file of weights that does not fit is known before a run begins.
         network = build_model(
@@ -135,15 +148,22 @@ def _check_model(settings: TrainSettings, data: Dataset) -> None:
                 said = argument("pnil_before", asked.pnil_before)
                 raise UserError(f"{said} cannot be followed. {error}") from error
         weights = network.count_params()
-        values += batch * kept_values(network)
+        kept = batch * kept_values(network)
+    if not on_gpu():  # which has a memory of its own
+        needed += precision.bytes_of_a_number * kept + _FLOAT_BYTES * _WEIGHT_COPIES * weights
+    stream = (
+        f", or read the images from their files by {argument('data_in_memory', False)}"
+        if data.source == "folder" and isinstance(data.train, ImageSet)
+        else ""
+    )
     check_room(
         f"A training on images of {height} x {width} x {channels}",
-        _FLOAT_BYTES * (values + _WEIGHT_COPIES * weights),
+        needed,
         f"batches of {batch} and a classifier of some {weights:,} weights"
         if weights
         else f"batches of {batch}",
         f"Ask for smaller images with {argument('image_size')}, or for smaller batches with "
-        f"{argument('batch_size')}.",
+        f"{argument('batch_size')}{stream}.",
     )
 
 

@@ -34,6 +34,11 @@ class Precision:
         if self.policy not in _POLICIES:
             raise ValueError(f"There is no policy {self.policy!r} here.")
 
+    @property
+    def bytes_of_a_number(self) -> int:
+        """Of what a network keeps of a pass for the gradient."""
+        return 4 if self.policy == "float32" else 2
+
 
 def chosen_precision(mixed_precision: str) -> Precision:
     """Follows the setting `mixed_precision`, and decides where it is `"auto"`.

@@ -69,6 +69,13 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     )
 
 
+def machines(strategy: tf.distribute.Strategy) -> int:
+    """How many processes share the work, each with a memory of its own."""
+    if _is_alone(strategy):
+        return 1
+    return sum(map(len, strategy.cluster_resolver.cluster_spec().as_dict().values()))
+
+
 def same_on_all_workers(strategy: tf.distribute.Strategy, digest: str) -> bool:
     """Whether every worker calls this with the same digest; each of them has to call it.
 

@@ -13,7 +13,7 @@ from jpeg_folder import write_jpegs
 
 from pnil_tf.data import DataSettings, batches, load, memory, training_stream
 from pnil_tf.data import grain_stream as grain_stream_module
-from pnil_tf.data.image_files import ImageFiles
+from pnil_tf.data.image_files import THREADS, ImageFiles
 from pnil_tf.data.image_set import ImageSet
 from pnil_tf.data.resizing import resize
 from pnil_tf.errors import RunFailedError, UserError
@@ -183,6 +183,16 @@ def test_a_file_that_changes_meanwhile_is_named(tmp_path, harm, why):
     assert data.failure is not None
     with pytest.raises(tf.errors.OpError):
         list(training_stream(data.train, 8, seed=0).take(4))
+
+
+@pytest.mark.parametrize(("available", "threads"), [(None, THREADS), (2**40, THREADS), (2**18, 1)])
+def test_as_many_are_decoded_at_once_as_memory_lets(folder, available, threads, monkeypatch):
+    both = loaded(folder, "false").train
+    monkeypatch.setattr(memory, "available_bytes", lambda: available)
+    files = loaded(folder, "false").train
+    assert files.reader.threads == threads
+    assert_same_batches(training_stream(files, 7, 3), training_stream(both, 7, 3), 4)
+    assert np.array_equal(files.rows(slice(None)).images, both.rows(slice(None)).images)
 
 
 def test_streams_that_overlap_put_the_limits_of_pillow_back(folder):

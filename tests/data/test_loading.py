@@ -1,7 +1,10 @@
+import itertools
 import logging
+import tracemalloc
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pnil_tf.data import (
     DataSettings,
@@ -145,6 +148,27 @@ def test_a_set_that_memory_cannot_hold_is_refused(monkeypatch):
         memory.check_fits("large", 1_000_000, (32, 32, 3))
     monkeypatch.setattr(memory, "available_bytes", lambda: None)
     memory.check_fits("unknown", 10**9, (999, 999, 3))
+
+
+@pytest.mark.parametrize("splits", [["."], ["train", "test"], ["train", "val"]])
+@pytest.mark.parametrize("fold", [{}, {"repeat": 0, "fold": 1}])
+def test_images_are_held_twice_at_most(splits, fold, tmp_path):
+    side, count = 64, 40
+    for split, name, i in itertools.product(splits, "ab", range(count)):
+        file = tmp_path / split / name / f"{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(i).integers(0, 256, (side, side, 3), np.uint8)
+        Image.fromarray(noise).save(file)
+    settings = DataSettings(f"folder:{tmp_path}", **fold)
+    load(settings)  # whatever is imported or made once
+    tracemalloc.start()
+    try:
+        load(settings)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    whole = len(splits) * 2 * count * side * side * 3
+    assert whole < peak < (memory.COPIES + 0.3) * whole
 
 
 def test_images_that_would_be_vast_are_refused_before_they_are_made(bare, monkeypatch):

@@ -1,6 +1,7 @@
 """Batches follow from what a network computes for an image, and shrink where memory is small."""
 
 import dataclasses
+import subprocess
 
 import keras
 import numpy as np
@@ -58,6 +59,36 @@ def test_small_images_are_worked_on_as_ever():
 @pytest.mark.parametrize(("rows", "images"), [(1, 1), (3, 2), (31, 16), (99, 64), (100, 100)])
 def test_a_batch_is_a_power_of_two_that_fits(rows, images):
     assert Room(rows=rows).images() == images
+
+
+@pytest.mark.parametrize(
+    ("said", "fewer"),
+    [
+        ("4096\n", True),
+        ("81559\n4096\n", True),
+        ("81559\n", False),
+        ("[N/A]", False),
+        (None, False),
+    ],
+)
+def test_a_small_gpu_takes_fewer_at_once(said, fewer, monkeypatch):
+    monkeypatch.setattr(room_module, "on_gpu", lambda: True)
+
+    def room():
+        return room_for(30_000_000, (224, 224, 3))
+
+    monkeypatch.setenv("PATH", "")  # no driver says anything
+    usual = room()
+
+    def asked(command, **_):
+        if said is None:
+            raise subprocess.CalledProcessError(9, command)
+        return subprocess.CompletedProcess(command, 0, said)
+
+    monkeypatch.setattr(subprocess, "run", asked)
+    assert (room().rows < usual.rows) == fewer
+    # Each of several processes has a GPU of its own.
+    assert room().images(workers=8) == room().images()
 
 
 def test_a_process_that_may_use_little_takes_fewer_at_once(monkeypatch):
