@@ -30,7 +30,10 @@ def continued(
     Raises:
         UserError: If one of them is another than the stored run's.
     """
-    free = {name: getattr(settings.data, name) for name in _WAYS_TO_IMAGES}
+    ways = list(_WAYS_TO_IMAGES)
+    if _may_have_moved(stored["data"]["dataset"], settings.data.dataset):
+        ways.append("dataset")
+    free = {name: getattr(settings.data, name) for name in ways}
     groups = {
         name: type(getattr(settings, name))(**stored[name])
         for name in ("model", "attack", "optimization", "device")
@@ -45,13 +48,19 @@ def continued(
     # Not what was stored: an older version may have said the same in another way.
     before = {k: v for group in dataclasses.asdict(found).values() for k, v in group.items()}
     for name, value in given.items():
-        if name not in FREE_ON_RESUME and value != before.get(name):
+        if name not in FREE_ON_RESUME | set(ways) and value != before.get(name):
             raise UserError(
                 f"The run was begun with {setting_text(name, before.get(name))} and cannot go on "
                 f"with {setting_text(name, value)}. Leave it out, or begin another run under "
                 f"another {argument('name')}."
             )
     return found
+
+
+def _may_have_moved(before: str, now: str) -> bool:
+    """Whether two names are of files of the user's own, which may be the same in another place."""
+    first, second = DataSettings(before), DataSettings(now)
+    return bool((first.folder and second.folder) or (first.npz and second.npz))
 
 
 def same_images(record: Mapping[str, Any], data: Dataset) -> bool:

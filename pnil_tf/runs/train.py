@@ -124,8 +124,14 @@ def _begun(
         return record
     with understood(directory.description):
         check_images(record, job.data)
+    moved = job.settings.data.dataset != record["settings"]["data"]["dataset"]
+    if moved:
+        record["settings"]["data"]["dataset"] = job.settings.data.dataset
+        record["data"] = job.data.describe()
     if job.chief:
         directory.lock()
+        if moved:
+            directory.write(record)
     return record
 
 

@@ -244,10 +244,7 @@ class CheckedFit(DistributedFit):
         x, y = tf.cast(x, tf.float32), tf.convert_to_tensor(y)
         known = self._known_shape()
         if y.shape.rank == 0 or (known is not None and x.shape.rank == len(known)):
-            raise UserError(
-                f"The data come image by image. Received: images of shape {tuple(x.shape)}. Put "
-                "them into batches, for example by data.batch(32)."
-            )
+            raise UserError(_image_by_image(f"images of shape {tuple(x.shape)}"))
         if x.shape.rank is None:
             x = self._with_known_rank(x)
         if not (self._replicated and self._sound):
@@ -337,7 +334,8 @@ class CheckedFit(DistributedFit):
         begun_at = int(self.steps_taken.numpy())
         self._to_tell = bool(args[2] if len(args) > 2 else kwargs.get("verbose", "auto"))
         self._tell()
-        history = super().fit(x, y, *args, **kwargs)
+        with _told_of_single_images():
+            history = super().fit(x, y, *args, **kwargs)
         self._check_extremes()
         # Where batches end within several steps at once, only the steps tell of them.
         learned = self._trained or int(self.steps_taken.numpy()) > begun_at
@@ -354,7 +352,8 @@ class CheckedFit(DistributedFit):
         """As `keras.Model.evaluate`; refuses images and labels that `fit` refuses."""
         self._check_arrays(x, y)
         self._check_extremes()
-        result = super().evaluate(x, y, *args, **kwargs)
+        with _told_of_single_images():
+            result = super().evaluate(x, y, *args, **kwargs)
         self._check_extremes()
         return result
 
@@ -404,6 +403,24 @@ class CheckedFit(DistributedFit):
             self._labels.check_form(y)
             low, high, odd = (float(value) for value in self._labels.extremes(tf.constant(y)))
             self._labels.check_values(are_rows(y, self._labels.count), low, high, odd > 0)
+
+
+@contextlib.contextmanager
+def _told_of_single_images() -> Iterator[None]:
+    """Says what to do about loaders whose single images Keras refuses before a step sees them."""
+    try:
+        yield
+    except ValueError as error:
+        if "must be at least rank 1" not in str(error):
+            raise
+        raise UserError(_image_by_image("a loader of single images")) from error
+
+
+def _image_by_image(received: str) -> str:
+    return (
+        f"The data come image by image. Received: {received}. Put them into batches, for example "
+        "by data.batch(32)."
+    )
 
 
 def _check_single(part: Batch, what: str) -> None:

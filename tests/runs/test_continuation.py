@@ -37,6 +37,26 @@ def test_another_data_set_is_named_though_no_radius_is_preset_for_it():
     )
 
 
+def test_files_of_ones_own_may_have_moved_but_are_no_other_kind():
+    for before, now, free in (
+        ("folder:old", "folder:new", True),
+        ("npz:old.npz", "npz:new.npz", True),
+        ("folder:old", "npz:new.npz", False),
+        ("mnist", "folder:new", False),
+        ("folder:old", "mnist", False),
+    ):
+        begun = dataclasses.replace(BEGUN, data=DataSettings(before))
+        asked = TrainSettings(DataSettings(now), run=GOING_ON)
+        if free:
+            found = continued(asked, dataclasses.asdict(begun), {"dataset": now})
+            assert found.data.dataset == now
+            unsaid = continued(asked, dataclasses.asdict(begun), {})
+            assert unsaid.data.dataset == before
+        else:
+            with pytest.raises(UserError, match="cannot go on with"):
+                continued(asked, dataclasses.asdict(begun), {"dataset": now})
+
+
 def test_whether_damaged_files_are_left_out_is_asked_of_the_runs_own_folder():
     values = FlagValues()
     flags.define("data", "model", "attack", "optimization", "device", "run", flag_values=values)

@@ -1,5 +1,7 @@
 """What a training and an evaluation make of images in files is what they make of them in memory."""
 
+import json
+import re
 import shutil
 import signal
 import time
@@ -9,6 +11,8 @@ import pytest
 from command import assert_nearly_same, assert_same, run, start
 from jpeg_folder import write_jpegs
 from workers import tf_config_environments, train_together
+
+from pnil_tf.data.types import READ_WHEN_NEEDED
 
 FLAGS = [
     "--image_size=16x12",
@@ -111,6 +115,79 @@ def test_a_file_that_vanishes_during_a_training_is_named_and_the_run_can_go_on(p
     status, _, err = run("train.py", *arguments)
     assert status == 0, err
     assert_same(in_memory, directory)
+
+
+# Images that take 190 MiB, in a process that may take little more than its libraries do.
+LARGE = ["--image_size=128", "--model=resnet11", "--width=4", "--attack=fgsm", "--nopnil"]
+LARGE += ["--epochs=1", "--batch_size=50", "--augment=none"]
+LIMITED = ("sh", "-c", 'ulimit -d 1000000; exec "$@"', "sh")
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    return write_jpegs(tmp_path_factory.mktemp("many"), train=1000, test=3000)
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+def test_data_larger_than_the_memory_of_a_process_are_streamed_killed_and_resumed(place, many):
+    arguments = [*FLAGS, *LARGE, *flags(place, "limited"), f"--dataset=folder:{many}"]
+    status, _, err = run("train.py", *arguments, "--data_in_memory=true", prefix=LIMITED)
+    assert status == 2, err
+    assert re.search("too large for this machine's memory: 4,000 images .* read them from", err)
+    assert not (place / "limited").exists()
+    process = start("train.py", *arguments, prefix=LIMITED)
+    while not any(int(step.stem[5:]) >= 10 for step in checkpoints(place / "limited")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    status, _, err = run(
+        "train.py", "--resume", f"--runs_dir={place}", "--name=limited", prefix=LIMITED
+    )
+    assert status == 0, err
+    assert "Going on after step" in err
+    assert READ_WHEN_NEEDED in err
+    held = train(place, "held", *LARGE, f"--dataset=folder:{many}", "--data_in_memory=true")
+    assert_same(held, place / "limited")
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+@pytest.mark.parametrize("asked", ["true", "false"])
+def test_a_run_that_skips_damaged_files_goes_on_without_them(place, asked):
+    harmed = place / f"harmed_{asked}"
+    shutil.copytree(place / "pets", harmed)
+    file = harmed / "train" / "dog" / "5.jpg"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    common = [f"--dataset=folder:{harmed}", f"--data_in_memory={asked}"]
+    name = f"skips_{asked}"
+    status, _, err = run("train.py", *FLAGS, *flags(place, name, *common))
+    assert status == 2, err
+    assert not (place / name).exists()
+    undisturbed = train(place, f"{name}_undisturbed", *common, "--skip_damaged")
+    process = start("train.py", *FLAGS, *flags(place, name, *common, "--skip_damaged"))
+    while not any(int(step.stem[5:]) >= 15 for step in checkpoints(place / name)):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    again = ["--resume", f"--runs_dir={place}", f"--name={name}"]
+    file.write_bytes(whole)  # then it is another set of images
+    status, _, err = run("train.py", *again)
+    assert status == 2, err
+    assert "other images" in err
+    file.write_bytes(whole[: len(whole) // 2])
+    moved = harmed.rename(place / f"moved_{asked}")
+    status, _, err = run("train.py", *again)
+    assert status == 2, err
+    assert f"no folder of images at folder:{harmed}" in err
+    status, _, err = run("train.py", *again, f"--dataset=folder:{moved}")
+    assert status == 0, err
+    assert "5.jpg" in err
+    assert_same(undisturbed, place / name)
+    assert json.loads((place / name / "run.json").read_text())["data"]["name"] == f"folder:{moved}"
 
 
 # What two workers add up in another order than one device, and as exactly.

@@ -78,6 +78,11 @@ def test_a_loader_of_grain_trains(blobs, kind):
     assert int(model.steps_taken.numpy()) == 2
     with pytest.raises(UserError, match=r"look like \[0, 255\]: pass pixel_range=\(0, 255\)"):
         compiled(linear(), pixel_range=(0, 1)).fit(loaders[kind], verbose=0)
+    for use in (model.fit, model.evaluate):
+        with pytest.raises(
+            UserError, match=r"image by image\. Received: a loader of single images"
+        ):
+            use(grain.MapDataset.source(source), verbose=0)
 
 
 def test_data_of_unknown_size_take_the_steps_and_the_noise_of_known(blobs):
