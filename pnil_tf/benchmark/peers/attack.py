@@ -1,4 +1,4 @@
-"""PGD with EOT beside ART's and Foolbox' PGD on the same network in PyTorch."""
+"""PGD with EOT beside the same in PyTorch: written plainly, ART's and Foolbox'."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from foolbox import PyTorchModel
 from foolbox.attacks import LinfProjectedGradientDescentAttack
 from foolbox.criteria import Misclassification
 from torch import nn
+from torch.nn import functional
 
 from pnil_tf.attacks.eot import Predict
 from pnil_tf.benchmark.evaluate import attacked_in_turn, our_pgd
@@ -70,6 +71,7 @@ def attack_peers(
     judge = Judge(predict, AIMING_DRAWS)
     ways = our_pgd(predict, judge, x, y, epsilon, steps, draws)
     length = 2.0 * epsilon / steps
+    ways["PyTorch"] = _plain(averaged, x, y, epsilon, length, steps)
     ways["ART"] = _art(averaged, x, y, epsilon, length, steps)
     ways["Foolbox"] = _foolbox(averaged, x, y, epsilon, length, steps)
     timings, left = attacked_in_turn(ways, {}, judge, x, y, epsilon, rounds, "PGD of the peers")
@@ -92,6 +94,26 @@ class _Averaged(nn.Module):
         stacked = x.repeat(self.draws, *(1 for _ in x.shape[1:]))
         logits = self.twin(stacked)
         return logits.log_softmax(1).reshape(self.draws, len(x), -1).mean(0)
+
+
+def _plain(
+    averaged: _Averaged, x: np.ndarray, y: np.ndarray, epsilon: float, length: float, steps: int
+) -> Callable[[int], np.ndarray]:
+    """The attack as it is written in PyTorch, without the gradients that it does not need."""
+    pixels, labels = images(x), torch.tensor(y).long()
+    low, high = (pixels - epsilon).clamp(min=0.0), (pixels + epsilon).clamp(max=1.0)
+
+    def run(seed: int) -> np.ndarray:
+        torch.manual_seed(seed)
+        point = (pixels + torch.empty_like(pixels).uniform_(-epsilon, epsilon)).clamp(low, high)
+        for _ in range(steps):
+            point.requires_grad_()
+            loss = functional.nll_loss(averaged(point), labels, reduction="sum")
+            (gradient,) = torch.autograd.grad(loss, point)
+            point = (point.detach() + length * gradient.sign()).clamp(low, high)
+        return np.moveaxis(point.numpy(), 1, -1)
+
+    return run
 
 
 def _art(

@@ -36,7 +36,7 @@ def test_the_step_and_the_attack_beside_theirs(tmp_path):
     steps = {(row["step"], row["pnil"]) for row in found["peers_step"]}
     assert steps >= {(way, pnil) for way in ("pnil_tf", "PyTorch") for pnil in (False, True)}
     ways = {row["way"]: row for row in found["peers_attack"]}
-    assert list(ways) == ["faithful", "default", "ART", "Foolbox"]
+    assert list(ways) == ["faithful", "default", "PyTorch", "ART", "Foolbox"]
     lefts = [row["accuracy"] for row in ways.values()]
     assert max(lefts) - min(lefts) < 0.2
     assert "| Foolbox |" in out
