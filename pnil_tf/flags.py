@@ -111,11 +111,18 @@ def _parse_switch(text: str) -> str:
     return known[text.lower()]
 
 
+def _parse_integer(text: str) -> int:
+    try:
+        return int(flags.IntegerParser().parse(text))
+    except ValueError as error:
+        raise ValueError("expected a whole number such as 100") from error
+
+
 def _parse_size(text: str) -> tuple[int, int]:
-    sides = [int(side) for side in text.lower().split("x")]
-    if len(sides) not in (1, 2) or min(sides) < 1:
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.strip().isdecimal() and int(side) for side in sides):
         raise ValueError("expected pixels such as 32 or 96x128 (height x width)")
-    return sides[0], sides[-1]
+    return int(sides[0]), int(sides[-1])
 
 
 def _parse_numbers(text: str) -> tuple[float, ...]:
@@ -123,8 +130,10 @@ def _parse_numbers(text: str) -> tuple[float, ...]:
 
 
 def _parse_range(text: str) -> tuple[float, float]:
-    low, high = _parse_numbers(text)  # another count is a ValueError, too
-    return low, high
+    numbers = _parse_numbers(text)
+    if len(numbers) != 2:
+        raise ValueError("expected two numbers such as 0,255")
+    return numbers[0], numbers[1]
 
 
 def _parse_names(text: str) -> tuple[str, ...]:
@@ -174,7 +183,7 @@ def _switch(name: str, default: Any, text: str, flag_values: flags.FlagValues) -
 
 _STRING = _parsed(_TEXT)
 # absl's functions are overloaded on their defaults; here they serve as plain functions.
-_INTEGER: Callable[..., Any] = flags.DEFINE_integer
+_INTEGER = _parsed(_Parser(_parse_integer, "integer"))
 _BOOLEAN: Callable[..., Any] = flags.DEFINE_boolean
 
 _WORKERS = (

@@ -247,9 +247,9 @@ class PNILLayer(keras.layers.Layer):
             log_variance = self._start() + tf.cast(self.from_context(unit), tf.float32)
             return factor * tf.broadcast_to(log_variance, tf.shape(x))
         if self.kernel is None:
-            return tf.broadcast_to(factor * self.bias, tf.shape(x))
+            return tf.broadcast_to(factor * tf.cast(self.bias, tf.float32), tf.shape(x))
         # W and B are as large as one image; multiplying them spares a pass over the batch.
-        slope, start = factor * self.kernel, factor * self.bias
+        slope, start = (factor * tf.cast(w, tf.float32) for w in (self.kernel, self.bias))
         if not self.pixel_range.is_unit:
             slope = slope / self.pixel_range.width
             start = start - self.pixel_range.low * slope

@@ -24,6 +24,9 @@ from pnil_tf.errors import failure
         (["--flagfile=/does/not/exist.cfg"], "exist.cfg"),
         (["--seed=99999999999999999999"], "--seed must lie"),
         (["--schedule=triangular", "--min_lr=1", "--max_lr=0.1"], "--min_lr must not exceed"),
+        (["--epochs=abc"], "flag --epochs=abc: expected a whole number such as 100"),
+        (["--image_size=axb"], "flag --image_size=axb: expected pixels such as 32 or 96x128"),
+        (["--pixel_range=3"], "flag --pixel_range=3: expected two numbers such as 0,255"),
         (["--recipe=bset"], "Did you mean 'best'? There are: paper, fast, best, certified."),
     ],
 )

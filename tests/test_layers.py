@@ -280,6 +280,18 @@ def test_under_a_global_seed_training_repeats_and_inference_does_not():
     assert not np.isclose(*drawn[False]).any()
 
 
+@pytest.mark.parametrize("options", [{}, {"use_kernel": False}, {"sigma_floor": 0.1}], ids=str)
+def test_float64_computes_noise_in_float32(options):
+    layer, usual = (PNILLayer(dtype=dtype, **options) for dtype in ("float64", "float32"))
+    x = images(4, 6)
+    with rng.noise_scope(3):
+        found = layer(x)
+    with rng.noise_scope(3):
+        expected = usual(x)
+    assert found.dtype == "float64"
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_computes_noise_in_float32(policy):
     layer, x = random_layer(dtype=policy), images(4, 6)

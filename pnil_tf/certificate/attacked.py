@@ -77,6 +77,18 @@ class Attacked:
         return self.mark.items() <= sides.items()
 
 
+def require_evaluation(folder: Path) -> Path:
+    """Returns the file of an evaluation's results.
+
+    Raises:
+        UserError: If the folder holds none.
+    """
+    file = folder / RESULTS
+    if not file.is_file():
+        raise UserError(f"There is no evaluation at {folder}. Check the path.")
+    return file
+
+
 def attacked_in(folder: Path, certified: Subject) -> Attacked:
     """Reads what the attacks of an evaluation left, if a certificate is about the same.
 
@@ -88,9 +100,7 @@ def attacked_in(folder: Path, certified: Subject) -> Attacked:
         UserError: If there is no evaluation, its files are damaged, or it is about another model,
             other images or another norm.
     """
-    file = folder / RESULTS
-    if not file.is_file():
-        raise UserError(f"There is no evaluation at {folder}. Check the path.")
+    file = require_evaluation(folder)
     results = read_json(file)
     with understood(file):
         sha256 = results["arrays"]["sha256"]

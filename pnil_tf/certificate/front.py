@@ -15,7 +15,12 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf import rng
-from pnil_tf.contract.checks import check_beside_others, check_each_alone, check_noise
+from pnil_tf.contract.checks import (
+    OTHERS,
+    check_beside_others,
+    check_each_alone,
+    check_noise,
+)
 from pnil_tf.contract.classifier import Classifier, random_images
 from pnil_tf.contract.trace import Trace, traced_or_none
 from pnil_tf.contract.training_calls import called_to_train
@@ -31,6 +36,8 @@ from pnil_tf.layers import PNILLayer
 
 # The layer computes in float32, in which its exponential is off by less than a tenth of this.
 _ROUNDING = 1e-5
+# Up to which that is so: its logarithm is rounded by 2^-24 of the numbers it is a sum of.
+_MOST_LOG_VARIANCE = 80.0
 _RANDOM = (
     *("Random", "Multinomial", "TruncatedNormal", "Rng", "Dropout", "Sample", "Shuffle"),
     *("StatelessParameterized", "Gamma", "Poisson", "Binomial"),
@@ -147,9 +154,10 @@ def noise_in_front(classifier: Classifier) -> FrontNoise:
     model = classifier.model
     graph = as_graph(model)
     if graph is None:
+        shown = type(model).__name__ if isinstance(model, keras.Model) else "a function"
         raise _void(
-            f"{type(model).__name__} does not show how its layers are connected, so nothing says "
-            "that all of the image passes through the noise",
+            f"{shown} does not show how its layers are connected, so nothing says that all of the "
+            "image passes through the noise",
             "Pass a Sequential or functional Keras model, or the run or .keras file of one; an "
             "export cannot be looked into",
         )
@@ -172,6 +180,7 @@ def noise_in_front(classifier: Classifier) -> FrontNoise:
     if not found:
         raise _void("the image never passes through the noise layer", "Put it in front")
     _check_layer(passed.layer)
+    _check_rounding(passed)
     _check_calls(model)
     _check_behind(classifier)
     return passed
@@ -193,12 +202,36 @@ def provable(classifier: Classifier, unit: np.ndarray) -> FrontNoise:
     unit = np.concatenate([unit, random_images(unit.shape[1:])])
     if check_noise(classifier, unit):
         raise _void("the network behind the noise is random itself", _TAKE_OUT)
-    half = any(layer.compute_dtype in _HALF for layer in all_layers(classifier.model))
-    tolerance = _ALONE_IN_HALF if half else _ALONE
-    _check_noise_hides(classifier, found, unit, tolerance)
+    _check_noise_hides(classifier, found, unit)
     check_beside_others(classifier, unit)
-    check_each_alone(classifier, unit, tolerance)
+    check_each_alone(classifier, unit, _tolerance(classifier))
     return found
+
+
+def check_passes(classifier: Classifier, unit: np.ndarray, size: int) -> None:
+    """Tries a classifier once more, on as many images as share a pass when its draws are counted.
+
+    A network might mix its images in large batches alone.
+
+    Args:
+        classifier: A classifier that is `provable`.
+        unit: A few images in [0, 1], float32 `(n, height, width, channels)`, n >= 1.
+        size: Images in a pass.
+
+    Raises:
+        UserError: If the answer to an image depends on the others of a batch of that size.
+    """
+    few = np.concatenate([unit, random_images(unit.shape[1:])])
+    many = np.resize(few, (size, *unit.shape[1:]))  # over and over
+    if size > OTHERS:
+        check_beside_others(classifier, many[: size - OTHERS])
+    check_each_alone(classifier, many, _tolerance(classifier))
+
+
+def _tolerance(classifier: Classifier) -> float:
+    """By how much an answer may change with the size of a batch, as a share of the spread."""
+    half = any(layer.compute_dtype in _HALF for layer in all_layers(classifier.model))
+    return _ALONE_IN_HALF if half else _ALONE
 
 
 def _walk(graph: keras.Model, seen: FrontNoise) -> tuple[bool, FrontNoise]:
@@ -316,6 +349,16 @@ def _check_layer(layer: PNILLayer) -> None:
     _check_precision(layer)
 
 
+def _check_rounding(found: FrontNoise) -> None:
+    most = sum(float(np.abs(part).max()) for part in found.line())
+    if most > _MOST_LOG_VARIANCE:
+        raise _void(
+            f"the logarithm of the noise's variance is a sum of numbers as large as {most:.3g}, "
+            "and float32 rounds its exponential by more than the proof allows for",
+            "Retrain it with a sigma_floor, or with a penalty on its weights",
+        )
+
+
 def _check_precision(layer: Any) -> None:
     if layer.compute_dtype not in _EXACT:
         raise _void(
@@ -396,9 +439,7 @@ def _check_behind(classifier: Classifier) -> None:
         )
 
 
-def _check_noise_hides(
-    classifier: Classifier, found: FrontNoise, unit: np.ndarray, tolerance: float
-) -> None:
+def _check_noise_hides(classifier: Classifier, found: FrontNoise, unit: np.ndarray) -> None:
     """Refuses a classifier that sees the image otherwise than through the noise.
 
     Noise that carries every image to one point must leave the answers that this point has. If it
@@ -406,7 +447,8 @@ def _check_noise_hides(
     """
     (point,) = random_images(unit.shape[1:], 1)
     sigma = np.stack([found.sigma(image) for image in unit])
-    to_point = tf.constant((point - unit) / sigma, tf.float32)
+    # Where the scaling in front turns pixels round, the noise goes the other way.
+    to_point = tf.constant((point - unit) / (sigma * np.sign(found.scale)), tf.float32)
     with rng.noise_from(lambda shape, call: to_point):
         hidden = classifier.predict(unit).numpy()
     with rng.noise_off():
@@ -419,9 +461,10 @@ def _check_noise_hides(
             "Find what makes it so",
         )
     usual = np.where(np.isfinite(usual), usual, expected)  # some images may have no answer
-    # Honest networks differ by some millionths of the spread, in bfloat16 by 1e-4.
-    allowed = tolerance * float(np.ptp(usual)) + 1e-4 * float(np.abs(usual).max()) + 1e-6
-    if not np.abs(hidden - expected).max() <= allowed:
+    # Honest networks differ by some millionths of the spread, in bfloat16 by 1e-4. What all logits
+    # share (a large bias) says nothing; of so small a share of it float32 cannot tell.
+    size = max(float(np.ptp(usual)), 1e-4 * float(np.abs(usual).max()), 1e-30)
+    if not np.abs(hidden - expected).max() <= _tolerance(classifier) * size:
         raise _void(
             "its answers tell images apart that the noise has made alike, so that the network sees "
             "the image beside the noise, or other noise than it seems",

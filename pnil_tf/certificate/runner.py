@@ -20,7 +20,7 @@ from pnil_tf.certificate import bounds
 from pnil_tf.certificate.attacked import Attacked, Subject, attacked_in
 from pnil_tf.certificate.both_sides import both_sides
 from pnil_tf.certificate.counting import Counting
-from pnil_tf.certificate.front import FrontNoise, provable
+from pnil_tf.certificate.front import FrontNoise, check_passes, provable
 from pnil_tf.certificate.output import (
     ARRAYS,
     REPORT,
@@ -33,7 +33,7 @@ from pnil_tf.certificate.output import (
 from pnil_tf.certificate.proofs import Proofs, figures, proofs_of
 from pnil_tf.certificate.report import render
 from pnil_tf.certificate.result import Certificate
-from pnil_tf.certificate.sampling import SCHEME, Sampler
+from pnil_tf.certificate.sampling import SCHEME, Sampler, whole_blocks
 from pnil_tf.certificate.settings import CertificateSettings
 from pnil_tf.certificate.withdrawn import RefutedError, refuse_withdrawn, withdraw
 from pnil_tf.contract.pixel_range import PixelRangeLike, check_reach
@@ -211,9 +211,14 @@ class _Task:
 
     def counting(self, settings: CertificateSettings, store: Store) -> Counting:
         classifier = self.target.classifier
-        at_once = min(settings.batch_size, self.target.room.points)
+        at_once = _at_once(self.target, settings)
         sampler = Sampler(classifier.predict, self.x.shape[1:], classifier.classes, at_once)
         return Counting(sampler, self.x, settings, store)
+
+
+def _at_once(target: Target, settings: CertificateSettings) -> int:
+    """Draws in one pass."""
+    return whole_blocks(min(settings.batch_size, target.room.points))
 
 
 def _task(
@@ -233,6 +238,7 @@ def _task(
     x = unit_images(images, classifier.pixel_range)
     front = provable(classifier, x[:16])
     target = target_of(classifier, x)
+    check_passes(classifier, x[:16], _at_once(target, settings))
     identity = {
         "settings": {**settings.to_json(), "batch_size": None, "epsilons": None},
         "data": digest_of(x, y),

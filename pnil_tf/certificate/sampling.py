@@ -67,6 +67,11 @@ def _uniform(size: Any, key: Any, stream: Any, block: Any, dtype: Any) -> Any:
     )
 
 
+def whole_blocks(draws: int) -> int:
+    """As many draws or more, a multiple of `DRAWS_OF_A_BLOCK`."""
+    return -(-draws // DRAWS_OF_A_BLOCK) * DRAWS_OF_A_BLOCK
+
+
 class Sampler:
     """Draws answers of one classifier.
 
@@ -75,8 +80,7 @@ class Sampler:
             `PNILLayer`, called once.
         image_shape: `(height, width, channels)`.
         classes: How many there are.
-        batch_size: Draws in one pass, which bounds the memory; rounded up to a multiple of
-            `DRAWS_OF_A_BLOCK`.
+        batch_size: Draws in one pass, which bounds the memory; rounded up to `whole_blocks`.
         draw: What the noise of a block is; a benchmark has ready noise.
     """
 
@@ -89,7 +93,7 @@ class Sampler:
         draw: Callable[[Any, Any, Any, Any], Any] = gaussian,
     ) -> None:
         self._predict, self._classes, self._draw = predict, classes, draw
-        self._blocks = -(-batch_size // DRAWS_OF_A_BLOCK)
+        self._blocks = whole_blocks(batch_size) // DRAWS_OF_A_BLOCK
         image = tf.TensorSpec(image_shape, tf.float32)
         long, whole = (tf.TensorSpec([], kind) for kind in (tf.int64, tf.int32))
         signature = [image, long, long, whole, whole]

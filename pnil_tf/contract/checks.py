@@ -30,6 +30,8 @@ _ALONE = 0.02
 _BESIDE_OTHERS = 1e-5
 # What is no proof may depend on how a device adds up this time.
 _BESIDE_IMAGES = 1e-3
+OTHERS = 4
+"""Images that `check_beside_others` puts beside those that it is asked about."""
 # Images of a batch that are asked about alone.
 _PLACES = 4
 # Of noise that is averaged, and by how many standard errors two means may differ.
@@ -164,7 +166,7 @@ def check_beside_others(classifier: Classifier, unit: Batch) -> None:
     Raises:
         UserError: If so.
     """
-    others, half = random_images(unit.shape[1:], 4), 2
+    others, half = random_images(unit.shape[1:], OTHERS), OTHERS // 2
     # A maximum over the batch is the same beside pixels from 0 to 1; noisy ones lie beyond.
     with _quiet(classifier):
         first, second = (

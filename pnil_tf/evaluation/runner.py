@@ -62,6 +62,7 @@ from pnil_tf.evaluation.store import Store
 from pnil_tf.evaluation.suites import Planned, cascade, gradients_alone, identity_of, planned
 from pnil_tf.evaluation.target import (
     Target,
+    check_batch,
     looked_at,
     range_is_known,
     target_of,
@@ -272,6 +273,7 @@ def _task(
     given = None if transfer_from is None else Source.of(transfer_from)
     source = None if given is None else given.target(images, y, target)
     settings = with_batch_size(settings, target.room, workers)
+    check_batch(target, x[: settings.batch_size])
     attacks = planned(settings, target, source)
     _check_draws(target, settings, len(attacks), len(x))
     _check_losses(target, attacks)

@@ -232,6 +232,20 @@ def target_of(classifier: Classifier, images: np.ndarray, kind: str | None = Non
     )
 
 
+def check_batch(target: Target, images: np.ndarray) -> None:
+    """Tries a target on as many images as share a batch, since it might mix large batches alone.
+
+    Args:
+        target: The classifier. Noise that cannot be switched off would hide the difference.
+        images: Images in [0, 1] `(batch, height, width, channels)`.
+
+    Raises:
+        UserError: If the answer to an image depends on the others of the batch.
+    """
+    if len(images) > _EXAMPLES and (target.noise_is_ours or not target.stochastic):
+        check_each_alone(target.classifier, images)
+
+
 def range_is_known(model: Any, pixel_range: PixelRangeLike | None) -> bool:
     """Whether the range of the pixels was said, or held in a training, which checks every batch."""
     if pixel_range is not None or not isinstance(model, AdversarialModel):

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pnil_tf.certificate.output import REPORT, sides_in
+from pnil_tf.certificate.attacked import require_evaluation
+from pnil_tf.certificate.output import REPORT, refuse_existing, sides_in
 from pnil_tf.certificate.result import Certificate
 from pnil_tf.certificate.runner import certify
 from pnil_tf.certificate.settings import CertificateSettings
@@ -71,6 +72,12 @@ def certify_saved(
     settings = CertificateSettings(epsilon=settled.epsilon, norm=settled.norm, **(options or {}))
     output = settled.folder(output, CERTIFICATE)
     given = None if pixel_range is None else PixelRange.of(pixel_range)
+    named = [Path(folder) for folder in dict.fromkeys(evaluation)]
+    # Before the images are read; whether they fit is seen then.
+    if not (resume or overwrite):
+        refuse_existing(Path(output))
+    for folder in named:
+        require_evaluation(folder)
     if workers > 1:
         leave_room_on_gpus()
     saved = settled.load(given)
@@ -78,7 +85,6 @@ def certify_saved(
     chosen = given or saved.loaded.pixel_range
     images = own_pixels(saved.loaded.model, test.images, chosen, outputs)
     own = Path(model) / EVALUATION
-    named = [Path(folder) for folder in dict.fromkeys(evaluation)]
     refuted = refuted_taken_away({*named, own}, Path(output))
     with failure_told(output), going_on_told(output), refuted:
         certificate = certify(

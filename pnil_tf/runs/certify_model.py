@@ -95,6 +95,7 @@ def certify(
         given["images"] = images
     asked = CertificateSettings(epsilon=epsilon, **given)
     require_crew(workers, engine)
+    several = _several(evaluation)
     name = identity = None
     if rng.in_noise_scope():
         raise UserError(
@@ -110,8 +111,7 @@ def certify(
         pixels, labels, source = np.asarray(x)[: asked.images], None, "arrays"
     else:
         pixels, labels, source = gathered(x, y, asked.images)
-    several = [evaluation] if isinstance(evaluation, (Evaluation, str, Path)) else evaluation
-    folders = [one.folder if isinstance(one, Evaluation) else Path(one) for one in several or ()]
+    folders = [one.folder if isinstance(one, Evaluation) else Path(one) for one in several]
     keeper = tempfile.TemporaryDirectory(prefix="pnil_tf_")
     found = runner.certify(
         model,
@@ -129,3 +129,18 @@ def certify(
         crew=crew_of(given_model, pixels, labels, asked, workers, engine),
     )
     return Certificate(found.folder, found.results, keeper)
+
+
+def _several(evaluation: Any) -> list[Evaluation | str | Path]:
+    """One evaluation, several or none as a list."""
+    if evaluation is None:
+        return []
+    kinds = (Evaluation, str, Path)
+    several = list(evaluation) if isinstance(evaluation, (list, tuple)) else [evaluation]
+    for one in several:
+        if not isinstance(one, kinds):
+            raise UserError(
+                "An evaluation is what evaluate returned, or its folder. Received: "
+                f"evaluation={one!r}. Pass one of these, or a list of them."
+            )
+    return several

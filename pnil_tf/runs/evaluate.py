@@ -22,7 +22,7 @@ from pnil_tf.data.memory import check_room
 from pnil_tf.data.settings import about
 from pnil_tf.errors import RunFailedError, UserError, argument, repeated_with
 from pnil_tf.evaluation.beside import Beside, take_away
-from pnil_tf.evaluation.output import REPORT
+from pnil_tf.evaluation.output import REPORT, refuse_existing
 from pnil_tf.evaluation.runner import evaluate
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.target import looked_at
@@ -235,6 +235,8 @@ def evaluate_saved(
     output = settled.folder(output, EVALUATION)
     given = None if pixel_range is None else PixelRange.of(pixel_range)
     proved = proved_of(model, settings)
+    if not (resume or overwrite):
+        refuse_existing(Path(output))  # before the images are read
     if workers > 1:
         leave_room_on_gpus()
     source = None if transfer_from is None else load_source(transfer_from)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -25,6 +25,11 @@ SELECTION_DRAWS = CertificateSettings.selection_draws
 
 _MOST_AT_ONCE = 500  # images with their noise; more make no pass quicker
 _MOST_VALUES = 2**21  # pixels of them, where the batch itself has no more
+
+
+def most_at_once(image_shape: Sequence[int]) -> int:
+    """Images with their noise that share a pass, if a request has no more."""
+    return max(1, min(_MOST_AT_ONCE, _MOST_VALUES // math.prod(image_shape)))
 
 
 def described(front: FrontNoise) -> dict[str, Any]:
@@ -86,9 +91,8 @@ def _votes(
 
     Draws whose logits are not finite count for none.
     """
-    pixels = math.prod(images.shape[1:])
     batch = tf.shape(images)[0]
-    each = tf.maximum(min(_MOST_AT_ONCE, _MOST_VALUES // pixels) // batch, 1)
+    each = tf.maximum(most_at_once(images.shape[1:]) // batch, 1)
     many = tf.repeat(images, each, axis=0)
 
     def add(first: Any, votes: Any) -> tuple[Any, Any]:

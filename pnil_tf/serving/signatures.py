@@ -12,14 +12,14 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf import rng
-from pnil_tf.certificate.front import FrontNoise, provable
+from pnil_tf.certificate.front import FrontNoise, check_passes, provable
 from pnil_tf.certificate.in_graph import Radii, radii_of
 from pnil_tf.contract.classifier import image_shape_of
 from pnil_tf.contract.outputs import INDEPENDENT
 from pnil_tf.contract.pixel_range import BYTES, PixelRange, PixelRangeLike
 from pnil_tf.errors import UserError, argument
 from pnil_tf.evaluation.target import Target, as_target, range_is_known, unwrapped
-from pnil_tf.serving.certified import MOST_DRAWS, certified
+from pnil_tf.serving.certified import MOST_DRAWS, certified, most_at_once
 from pnil_tf.serving.decoding import DECODABLE_CHANNELS, MAX_PIXELS, decode
 from pnil_tf.serving.monte_carlo import MAX_DRAWS, decided, monte_carlo
 
@@ -79,9 +79,11 @@ class Servable:
         """The noise by which its answers can be proved, or why they cannot."""
         unit = np.random.default_rng(2).random((2, *self.image_shape), np.float32)
         try:
-            return provable(self.target.classifier, unit)
+            found = provable(self.target.classifier, unit)
+            check_passes(self.target.classifier, unit, most_at_once(self.image_shape))
         except UserError as error:
             return error
+        return found
 
     def predict(self, images: Any) -> Any:
         """Returns float32 logits `(batch, classes)`, with the noise that its surroundings decide.

@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pnil_tf.certificate.front import noise_in_front, provable
+import pnil_tf
+from pnil_tf.certificate.front import check_passes, noise_in_front, provable
 from pnil_tf.contract.checks import check_each_alone
 from pnil_tf.contract.classifier import classifier_of
 from pnil_tf.errors import UserError
 from pnil_tf.layers import PNILLayer
 from pnil_tf.models import resnet11, small_cnn
+from pnil_tf.serving.signatures import servable
 from pnil_tf.surgery import add_pnil
 
 D = keras.layers
@@ -231,12 +233,17 @@ def test_a_call_of_its_own_may_show_the_image_beside_the_noise(make):
 
 
 @pytest.mark.parametrize("spoil", ["beside", "smaller"])
-def test_an_image_that_noise_does_not_hide_is_found_by_the_answers(spoil):
-    model = sequential(random_pnil())
+@pytest.mark.parametrize("shared", [0.0, 1e4])
+@pytest.mark.parametrize("in_front", [(), (-1.0, 1.0), ([-0.5, 2.0], 0.0)], ids=str)
+def test_an_image_that_noise_does_not_hide_is_found_by_the_answers(spoil, shared, in_front):
+    before = [D.Rescaling(*in_front)] if in_front else []
+    model = sequential(*before, random_pnil())
+    model.layers[-1].bias.assign(np.full(3, shared))
     classifier = classifier_of(model, image_shape=SHAPE, pixel_range=(0, 1))
     unit = np.random.default_rng(0).random((3, *SHAPE), np.float32)
     provable(classifier, unit)
-    layer, call = model.layers[0], model.layers[0].call
+    layer = model.layers[len(before)]
+    call = layer.call
     if spoil == "beside":
         layer.call = lambda x, training=None: call(x, training=training) + 0.2 * x
     else:
@@ -340,6 +347,53 @@ def test_an_answer_that_depends_on_the_place_in_the_batch_is_refused():
 
     with pytest.raises(UserError, match="depends on the other images"):
         behind(D.Lambda(moved))
+
+
+def ensemble(x):
+    """Answers alike, of whatever was asked about in one large batch."""
+    return tf.cond(tf.shape(x)[0] >= 50, lambda: 0 * x + tf.reduce_mean(x, 0, keepdims=True),
+                   lambda: x)  # fmt: skip
+
+
+def ghost_norm(x):
+    """Batch normalization of every 50 images, where they come by the 50."""
+
+    def normalized():
+        groups = tf.reshape(x, (-1, 50, *SHAPE))
+        return tf.reshape(groups - tf.reduce_mean(groups, axis=1, keepdims=True), tf.shape(x))
+
+    if x.shape[0] is not None and x.shape[0] % 50:  # TensorFlow would refuse the other branch
+        return x
+    return tf.cond(tf.shape(x)[0] % 50 == 0, normalized, lambda: x)
+
+
+@pytest.mark.parametrize("mix", [ensemble, ghost_norm])
+def test_a_network_that_mixes_its_images_in_passes_of_draws_alone_is_refused(mix):
+    model = sequential(PNILLayer(use_kernel=False), D.Lambda(mix))
+    unit = np.random.default_rng(3).random((4, *SHAPE), np.float32)
+    classifier = classifier_of(model, image_shape=SHAPE, pixel_range=(0, 1))
+    provable(classifier, unit)
+    check_passes(classifier, unit, 40)
+    for size in (50, 500):
+        with pytest.raises(UserError, match="depends on the other images"):
+            check_passes(classifier, unit, size)
+    with pytest.raises(UserError, match="depends on the other images"):
+        pnil_tf.certify(model, unit, epsilon=0.01, draws=60, pixel_range=(0, 1), verbose=0)
+    assert isinstance(servable(model, pixel_range=(0, 1)).noise_in_front, UserError)
+
+
+def test_noise_that_float32_cannot_follow_is_refused():
+    model = sequential(PNILLayer())
+    model.layers[0].kernel.assign(np.full(SHAPE, 70.0))
+    assert not found_in(model).fixed
+    model.layers[0].kernel.assign(np.full(SHAPE, 90.0))
+    with pytest.raises(UserError, match="float32 rounds its exponential by more"):
+        found_in(model)
+
+
+def test_a_function_is_called_one():
+    with pytest.raises(UserError, match="model: a function does not show how its layers"):
+        noise_in_front(classifier_of(lambda x: x[:, 0, 0], image_shape=SHAPE, outputs="logits"))
 
 
 @pytest.mark.parametrize(("scale", "offset"), [([1.0] * 3, 0.0), (1.0, [0.0] * 3)])

@@ -67,6 +67,25 @@ def test_of_1000_images_the_drawn_bound_fails_no_more_often_than_alpha_says(line
     assert failed >= 10  # a bound that never fails would be far too low
 
 
+def test_every_image_has_draws_of_its_own_to_choose_its_class_and_others_to_prove_it(tmp_path):
+    taken = []
+
+    class Recording:
+        def counts(self, image, seed, stream, draws, progress=None):
+            taken.append((seed, stream, draws))
+            # The class that most of the choosing draws answer with is not that of the others.
+            return np.array([draws, 0, 0] if draws == 20 else [60, 140, 0])
+
+    asked = CertificateSettings(epsilon=0.1, draws=200, selection_draws=20, seed=9)
+    store = Store(tmp_path / "pieces", {}, resume=False)
+    found = Counting(Recording(), np.zeros((7, *SHAPE), np.float32), asked, store).of_all()
+    assert [draws for _, _, draws in taken] == 7 * [20, 200]
+    assert len({stream for _, stream, _ in taken}) == 14
+    assert {seed for seed, _, _ in taken} == {9}
+    assert found["selected"].tolist() == 7 * [0]
+    assert found["hits"].tolist() == 7 * [60]
+
+
 def test_answers_that_are_not_finite_are_counted_apart():
     layer = PNILLayer(use_kernel=False, initial_sigma=1.0)
     layer.build((None, *SHAPE))

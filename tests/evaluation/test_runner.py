@@ -290,6 +290,28 @@ def test_adversarial_images_that_were_not_kept_are_asked_for_in_vain(tmp_path):
         evaluate(noisy_linear(), *images(), keep, tmp_path / "out", resume=True)
 
 
+@pytest.mark.parametrize("noisy", [False, True])
+def test_a_model_that_mixes_the_images_of_large_batches_alone_is_refused(noisy, tmp_path):
+    def ensemble(x):
+        among = x.shape[0] is not None and x.shape[0] >= 20
+        return x - tf.reduce_mean(x, axis=0, keepdims=True) if among else x
+
+    linear = noisy_linear()
+    layers = linear.layers if noisy else linear.layers[1:]
+    model = keras.Sequential([keras.Input((4, 4, 1)), *layers[:-2], keras.layers.Lambda(ensemble)])
+    for layer in layers[-2:]:
+        model.add(layer)
+    asked = {**BY_ITSELF, "attacks": ("noise",), "images": 40}
+    for batch in (10, 19):
+        settings = EvaluationSettings(**{**asked, "batch_size": batch})
+        evaluate(model, *images(40), settings, tmp_path / str(batch))
+    for batch in (20, None):
+        settings = EvaluationSettings(**{**asked, "batch_size": batch})
+        with pytest.raises(UserError, match="depends on the other images"):
+            evaluate(model, *images(40), settings, tmp_path / str(batch))
+        assert not (tmp_path / str(batch)).exists()
+
+
 def test_a_stochastic_callable_is_not_taken_for_another(tmp_path):
     model = noisy_linear()
     settings = EvaluationSettings(**FAST)

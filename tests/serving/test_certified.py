@@ -5,10 +5,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from linear_models import SHAPE, exact, linear, weakest
+from scipy import stats
 from served_models import noise_layer, noisy, offered, sequential
 
+from pnil_tf.certificate import bounds
+from pnil_tf.layers import PNILLayer
 from pnil_tf.serving.card import model_card
-from pnil_tf.serving.certified import ALPHA, MOST_DRAWS
+from pnil_tf.serving.certified import ALPHA, MOST_DRAWS, SELECTION_DRAWS
 from pnil_tf.serving.record import Record
 from pnil_tf.serving.saved_model import export_saved_model
 from pnil_tf.serving.signatures import build_signatures, descriptions, servable
@@ -87,6 +90,47 @@ def test_noise_that_moves_with_the_image_is_certified_by_the_other_theorem():
     assert "Cohen" in card(model)
     fixed = proved(offered(model), images, 1000)
     assert 0 < moving["radius_linf"][0] < fixed["radius_linf"][0]
+
+
+@pytest.mark.parametrize("pixel_range", [(0, 1), (0, 255)])
+def test_radii_follow_from_the_share_and_the_noise_in_shares_of_the_range(pixel_range):
+    sigma, weights, bias, x = weakest()
+    model = linear(sigma, weights, bias, pixel_range)
+    layer = PNILLayer(pixel_range=pixel_range)
+    moving = keras.Sequential([keras.Input(SHAPE), layer, *model.layers[1:]])
+    layer.bias.assign(model.layers[0].bias)
+    kernel = np.random.default_rng(5).normal(0.0, 1.5, SHAPE)
+    layer.kernel.assign(kernel)
+    found = proved(offered(moving, pixel_range=pixel_range), x * pixel_range[1], 700)
+    assert (found["p_low"] > 0.55).sum() >= 3
+    for norm in ("linf", "l2"):
+        told = [
+            bounds.any_radius(
+                p, np.abs(kernel), sigma.reshape(SHAPE) * np.exp(kernel * image / 2), norm
+            )
+            for p, image in zip(found["p_low"], x, strict=True)
+        ]
+        np.testing.assert_allclose(found[f"radius_{norm}"], told, rtol=1e-4)
+
+
+def test_the_draws_that_choose_a_class_are_not_those_that_prove_it():
+    """Ten classes that are all alike: the one that came most often would look too good."""
+    model = keras.Sequential(
+        [
+            keras.Input((2, 5, 1)),
+            noise_layer(0.5),
+            keras.layers.Flatten(),
+            keras.layers.Dense(10, use_bias=False, kernel_initializer="identity"),
+        ]
+    )
+    images = np.full((2000, 2, 5, 1), 0.5)
+    found = proved(offered(model, pixel_range=(0, 1)), images, SELECTION_DRAWS)
+    hits = np.arange(SELECTION_DRAWS + 1)
+    known = bounds.lower_confidence(hits, SELECTION_DRAWS, ALPHA)
+    chance = stats.binom.pmf(hits, SELECTION_DRAWS, 0.1)
+    mean = (chance * known).sum()
+    error = np.sqrt((chance * (known - mean) ** 2).sum() / len(images))
+    assert abs(found["p_low"].mean() - mean) < 5 * error
 
 
 @pytest.mark.parametrize("draws", [0, -1, MOST_DRAWS + 1])
