@@ -47,7 +47,7 @@ class Progress:
                 file=_where_the_cursor_moves(self._stream),
                 leave=False,
                 bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total} "
-                "[{elapsed}<{remaining}, {rate_fmt}]",
+                "[{elapsed}<{remaining}, {rate_fmt}{postfix}]",
             )
 
     def advance_to(self, done: float) -> None:
@@ -59,6 +59,15 @@ class Progress:
         if self._bar is None and now - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = now
             self._line(now - self._start)
+
+    def meanwhile(self, text: str) -> None:
+        """Shows what is being done between two units; an empty text takes that away."""
+        now = time.monotonic()
+        if self._bar is not None:
+            self._bar.set_postfix_str(text)
+        elif text and now - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            print(f"{self._title}: {text}", file=self._stream, flush=True)
 
     def say(self, text: str) -> None:
         """Prints a line without disturbing the bar."""

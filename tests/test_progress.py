@@ -33,6 +33,15 @@ def test_a_log_has_a_line_now_and_then_with_the_time_left_of_the_whole(monkeypat
     ]
 
 
+def test_what_is_done_between_two_units_is_shown_now_and_then(monkeypatch):
+    clock, stream = Clock(monkeypatch), io.StringIO()
+    shown = Progress("training", 4, "step", stream=stream)
+    for now, text in ((1.0, "too early"), (11.0, "guard: 8 of 20 images"), (30.0, "")):
+        clock.now = now
+        shown.meanwhile(text)
+    assert stream.getvalue().splitlines() == ["training: guard: 8 of 20 images"]
+
+
 def test_a_slow_beginning_does_not_foretell_the_whole(monkeypatch):
     """Making graphs takes long before the first images are done."""
     clock, stream = Clock(monkeypatch), io.StringIO()

@@ -102,6 +102,8 @@ def fit(job: TrainingJob, directory: RunDirectory, record: dict[str, Any], rate:
     callbacks += [kept, history, save]
     if progress is not None:
         callbacks.append(ShowProgress(progress, optimization.epochs))
+        if guard is not None:
+            guard.told = progress.meanwhile
     if settings.run.tensorboard and chief:
         callbacks.append(keras.callbacks.TensorBoard(str(directory.tensorboard)))
     replicas = model.distribute_strategy.num_replicas_in_sync

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from pnil_tf.data import training_stream
 from pnil_tf.errors import RunFailedError, argument
+from pnil_tf.progress import Progress
 from pnil_tf.runs.model import compiled
 from pnil_tf.runs.settings import TrainSettings
 from pnil_tf.runs.training_job import TrainingJob, prepare
@@ -18,6 +22,8 @@ from pnil_tf.training.schedules import OneCycle, Triangular
 from pnil_tf.training.settings import DEFAULT_MAX_LR
 
 logger = logging.getLogger(__name__)
+
+_STEPS = 200
 
 
 def find_learning_rate(settings: TrainSettings) -> tuple[LRRange, Path]:
@@ -60,16 +66,35 @@ def found_peak_rate(job: TrainingJob, folder: Path) -> float:
     return found.suggested_max
 
 
+@contextlib.contextmanager
+def _shown(chief: bool) -> Iterator[list[keras.callbacks.Callback]]:
+    """Within it, these callbacks show how far the test is; of several workers, one does."""
+    if not chief:
+        yield []
+        return
+    progress, done = Progress("LR range test", _STEPS, "step"), 0
+
+    def advance(batch: int, logs: Any = None) -> None:
+        nonlocal done
+        done = batch + 1
+        progress.advance_to(done)
+
+    try:
+        yield [keras.callbacks.LambdaCallback(on_train_batch_end=advance)]
+    finally:
+        progress.close(f"{done} steps")
+
+
 def _range_test(job: TrainingJob) -> LRRange:
     """Runs the LR range test of a training, on a model of its own."""
     optimization = job.settings.optimization
-    logger.info("LR range test ...")
     stream = job.in_range(
         training_stream(job.data.train, optimization.batch_size, optimization.seed)
     )
     model, _ = compiled(job, 1e-3)
     try:
-        found = lr_range_test(model, stream)
+        with _shown(job.chief) as callbacks:
+            found = lr_range_test(model, stream, steps=_STEPS, callbacks=callbacks)
     except tf.errors.OpError as error:
         if job.data.failure is None:
             raise

@@ -77,6 +77,8 @@ class OverfittingGuard(keras.callbacks.Callback):
         seed: Seed of the attacks' random numbers.
 
     Attributes:
+        told: Called in every check after each batch with a line on how far it is, and with an empty
+            one at the end; `None` for silence.
         collapsed: Whether the last check found a collapse; after a rollback still, until the next.
         events: What happened, JSON-able: dicts of `epoch` and `step` (optimizer steps) from 0,
             `what` (`"collapse"`, `"rollback"`, `"stop"`, `"recovery"`), `pgd_accuracy`,
@@ -132,6 +134,7 @@ class OverfittingGuard(keras.callbacks.Callback):
         self.max_rollbacks = max_rollbacks
         self.batch_size = batch_size
         self.seed = seed
+        self.told: Callable[[str], None] | None = None
         self.collapsed = False
         self.events: list[Event] = []
         self._writes = writes
@@ -263,6 +266,9 @@ class OverfittingGuard(keras.callbacks.Callback):
         for number, rows in enumerate(batches_of(count, self.batch_size or count)):
             seed = rng.fold(rng.make_seed(self.seed), number)
             hits += [float(total) for total in self._check(self._x[rows], self._y[rows], seed)]
+            if self.told is not None:
+                done = min(rows.stop, count)
+                self.told(f"guard: {done} of {count} images" if done < count else "")
         pgd, one_step = hits / count
         return float(pgd), float(one_step)
 

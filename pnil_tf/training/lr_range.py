@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -55,6 +56,7 @@ def lr_range_test(
     smoothing: float = 0.9,
     diverged: float = 2.0,
     safety: float = 10.0,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> LRRange:
     """Trains for some steps while the learning rate grows, and watches the loss.
 
@@ -86,6 +88,7 @@ def lr_range_test(
         smoothing: Share of the past in the moving average, in [0, 1).
         diverged: See above; larger than 1.
         safety: See above; at least 1.
+        callbacks: Further ones for its training, to show how far it is for example.
 
     Raises:
         UndecidedError: If the loss never fell (by a hundredth at least, and by more than it differs
@@ -107,7 +110,11 @@ def lr_range_test(
         if warmup:
             model.epsilon_warmup_steps = 0
         model.fit(
-            dataset.repeat(), steps_per_epoch=steps, callbacks=[probe], shuffle=False, verbose=0
+            dataset.repeat(),
+            steps_per_epoch=steps,
+            callbacks=[probe, *callbacks],
+            shuffle=False,
+            verbose=0,
         )
     finally:
         model.optimizer, model.train_function = optimizer, None

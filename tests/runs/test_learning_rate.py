@@ -1,6 +1,7 @@
 """`--max_lr=auto`: the rate that the curve suggests, or the default where it decides nothing."""
 
 import logging
+import re
 
 import keras
 import numpy as np
@@ -37,9 +38,10 @@ def black_images(tmp_path):
     )
 
 
-def test_a_curve_that_decides_nothing_leaves_the_default_and_says_so(black_images, caplog):
+def test_a_curve_that_decides_nothing_leaves_the_default_and_says_so(black_images, caplog, capfd):
     with caplog.at_level(logging.WARNING):
         record = train(black_images)
+    assert re.search(r"LR range test: \d+ steps \(\d:\d\d\)", capfd.readouterr().err)
     assert record["max_lr"] == DEFAULT_MAX_LR
     assert "the curve decides nothing" in caplog.text
     assert f"default, {DEFAULT_MAX_LR}" in caplog.text

@@ -275,15 +275,19 @@ def test_no_pass_holds_more_images_than_it_may():
         return outcome(x, y, attack, seed)
 
     model.attack_outcome = noted
-    found = []
+    found, said = [], []
     for size in (None, 7):
         guard = OverfittingGuard(X, Y, pgd=step_attack("fgsm", 0.1), batch_size=size)
+        guard.told = said.append
         guard.set_model(model)
         guard.on_epoch_end(0, logs := {})
         found.append(logs)
         assert max(passes) == (size or len(X))
         passes.clear()
     assert found[0] == found[1]  # this attack follows no seed
+    count = len(X)
+    done = [f"guard: {n} of {count} images" for n in range(7, count, 7)]
+    assert said == ["", *done, ""]
     assert 0 < found[0]["guard_pgd_accuracy"] < 1
 
 
