@@ -509,8 +509,8 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         ),
         "peers": (
             _BOOLEAN,
-            "Set a training step beside PyTorch's, and, with --benchmark_run, PGD beside ART's and "
-            "Foolbox', all on the CPU (needs the extra peers).",
+            "Set a training step beside PyTorch's, and, with --benchmark_run, PGD beside "
+            "PyTorch's, ART's and Foolbox', all on the CPU (needs the extra peers).",
         ),
         "evaluate": (_BOOLEAN, "Measure the evaluation's attacks."),
         "eot": (_BOOLEAN, "Measure PGD over draws, batch and chunk sizes."),

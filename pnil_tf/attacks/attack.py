@@ -60,9 +60,14 @@ def gradient_draws(faithful: bool) -> EOT:
     return EOT(100, 20 if on_gpu() else 5, antithetic=not faithful)
 
 
+def gpu_count() -> int:
+    """How many GPUs there are."""
+    return len(tf.config.list_physical_devices("GPU"))
+
+
 def on_gpu() -> bool:
     """Whether the work is done on a GPU."""
-    return bool(tf.config.list_physical_devices("GPU"))
+    return gpu_count() > 0
 
 
 OF_AVERAGED_GRADIENTS = {"draws": "eot_samples", "average": "average"}

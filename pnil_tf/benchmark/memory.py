@@ -20,9 +20,10 @@ _STEPS = 2  # every step needs the same memory
 # A new process counts the memory of the one that started it as its own. This one is small.
 _LAUNCHER = """
 import resource, subprocess, sys
+unit = 1024 if sys.platform == "darwin" else 1  # of bytes, or of KiB
 quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 status = subprocess.run(sys.argv[1:], **quiet).returncode
-print(status, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+print(status, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // unit)
 """
 
 

@@ -22,7 +22,7 @@ from pnil_tf.contract.checks import (
     check_noise,
 )
 from pnil_tf.contract.classifier import Classifier, random_images
-from pnil_tf.contract.trace import Trace, traced_or_none
+from pnil_tf.contract.trace import Trace, examples_within, traced_or_none
 from pnil_tf.contract.training_calls import called_to_train
 from pnil_tf.copying import as_graph
 from pnil_tf.errors import UserError
@@ -34,7 +34,7 @@ from pnil_tf.keras_internals import (
 )
 from pnil_tf.layers import PNILLayer
 
-# The layer computes in float32, in which its exponential is off by less than a tenth of this.
+# The layer computes in float32, in which its exponential is off by less than this.
 _ROUNDING = 1e-5
 # Up to which that is so: its logarithm is rounded by 2^-24 of the numbers it is a sum of.
 _MOST_LOG_VARIANCE = 80.0
@@ -199,12 +199,14 @@ def provable(classifier: Classifier, unit: np.ndarray) -> FrontNoise:
             depends on the others.
     """
     found = noise_in_front(classifier)
-    unit = np.concatenate([unit, random_images(unit.shape[1:])])
+    trace = traced_or_none(classifier.predict, unit.shape[1:])
+    few = examples_within(0 if trace is None else trace.values)
+    unit = np.concatenate([unit[:few], random_images(unit.shape[1:])])
     if check_noise(classifier, unit):
         raise _void("the network behind the noise is random itself", _TAKE_OUT)
     _check_noise_hides(classifier, found, unit)
     check_beside_others(classifier, unit)
-    check_each_alone(classifier, unit, _tolerance(classifier))
+    check_each_alone(classifier, unit, _tolerance(classifier), in_graph=True)
     return found
 
 
@@ -225,7 +227,7 @@ def check_passes(classifier: Classifier, unit: np.ndarray, size: int) -> None:
     many = np.resize(few, (size, *unit.shape[1:]))  # over and over
     if size > OTHERS:
         check_beside_others(classifier, many[: size - OTHERS])
-    check_each_alone(classifier, many, _tolerance(classifier))
+    check_each_alone(classifier, many, _tolerance(classifier), in_graph=True)
 
 
 def _tolerance(classifier: Classifier) -> float:

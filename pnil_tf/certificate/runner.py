@@ -37,6 +37,7 @@ from pnil_tf.certificate.sampling import SCHEME, Sampler, whole_blocks
 from pnil_tf.certificate.settings import CertificateSettings
 from pnil_tf.certificate.withdrawn import RefutedError, refuse_withdrawn, withdraw
 from pnil_tf.contract.pixel_range import PixelRangeLike, check_reach
+from pnil_tf.contract.trace import EXAMPLES
 from pnil_tf.errors import UserError, argument
 from pnil_tf.evaluation.described import described
 from pnil_tf.evaluation.images import (
@@ -236,9 +237,9 @@ def _task(
     classifier = looked_at(model, images.shape[1:], pixel_range, outputs)
     check_reach(settings.epsilon, settings.norm, images.shape[1:])
     x = unit_images(images, classifier.pixel_range)
-    front = provable(classifier, x[:16])
+    front = provable(classifier, x[:EXAMPLES])
     target = target_of(classifier, x)
-    check_passes(classifier, x[:16], _at_once(target, settings))
+    check_passes(classifier, x[:EXAMPLES], _at_once(target, settings))
     identity = {
         "settings": {**settings.to_json(), "batch_size": None, "epsilons": None},
         "data": digest_of(x, y),

@@ -129,7 +129,9 @@ def check_input_gradient(classifier: Classifier, unit: Batch, training: bool = F
         )
 
 
-def check_each_alone(classifier: Classifier, unit: Batch, tolerance: float = _ALONE) -> None:
+def check_each_alone(
+    classifier: Classifier, unit: Batch, tolerance: float = _ALONE, *, in_graph: bool = False
+) -> None:
     """Refuses a classifier whose answer to an image depends on the others of its batch.
 
     Args:
@@ -138,20 +140,34 @@ def check_each_alone(classifier: Classifier, unit: Batch, tolerance: float = _AL
             over the batch, are asked about alone: the first one would not tell of noise that
             never changes, of which every place in a batch has its own.
         tolerance: By how much an answer may change, as a share of how far the logits differ.
+        in_graph: Whether the classifier works as a graph, which holds less of a large batch in
+            memory. Noise of Python would be a constant of it.
 
     Raises:
         UserError: If so, for example by the statistics of the batch.
     """
-    with _quiet(classifier):
-        among, again = (classifier.predict(unit).numpy() for _ in range(2))
-        if differ(among, again):
-            return  # noise that cannot be switched off hides the difference
-        try:
-            places = np.unique(np.linspace(0, len(unit) - 1, _PLACES).astype(int))
-            each = [classifier.predict(unit[i : i + 1]).numpy() for i in places]
-        except (tf.errors.InvalidArgumentError, ValueError):
-            return  # a model of a fixed batch size
+    predict = _predict(classifier, in_graph)
+    among, again = (predict(unit) for _ in range(2))
+    if differ(among, again):
+        return  # noise that cannot be switched off hides the difference
+    try:
+        places = np.unique(np.linspace(0, len(unit) - 1, _PLACES).astype(int))
+        each = [predict(unit[i : i + 1]) for i in places]
+    except (tf.errors.InvalidArgumentError, ValueError):
+        return  # a model of a fixed batch size
     _check_same(among[places], np.concatenate(each), among, tolerance)
+
+
+def _predict(classifier: Classifier, in_graph: bool) -> Callable[[Batch], np.ndarray]:
+    """The classifier's logits, quietly; in a graph of its own for each size of a batch."""
+
+    def quietly(unit: Images) -> Logits:
+        with _quiet(classifier):
+            return classifier.predict(unit)
+
+    if in_graph and classifier.in_graph:
+        quietly = tf.function(quietly, autograph=False)
+    return lambda unit: np.asarray(quietly(tf.constant(unit, tf.float32)))
 
 
 def check_beside_others(classifier: Classifier, unit: Batch) -> None:
@@ -167,12 +183,12 @@ def check_beside_others(classifier: Classifier, unit: Batch) -> None:
         UserError: If so.
     """
     others, half = random_images(unit.shape[1:], OTHERS), OTHERS // 2
+    predict = _predict(classifier, in_graph=True)
     # A maximum over the batch is the same beside pixels from 0 to 1; noisy ones lie beyond.
-    with _quiet(classifier):
-        first, second = (
-            classifier.predict(np.concatenate([beside[:half], unit, beside[half:]])).numpy()
-            for beside in (others, 4.0 * others[::-1] - 1.5)
-        )
+    first, second = (
+        predict(np.concatenate([beside[:half], unit, beside[half:]]))
+        for beside in (others, 4.0 * others[::-1] - 1.5)
+    )
     kept = slice(half, half + len(unit))
     _check_same(first[kept], second[kept], first, _BESIDE_OTHERS)
 

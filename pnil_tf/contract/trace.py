@@ -63,6 +63,11 @@ class Trace:
         return sum(math.prod(abs(size) for size in shape) for shape in of_images)
 
 
+EXAMPLES = 16
+"""Images that a model is tried on, at the most."""
+# Numbers that a network may compute for them all together: an eager gradient keeps every one.
+_VALUES_OF_EXAMPLES = 2**27
+
 SAME_VALUES = frozenset(
     (
         *("Cast", "CheckNumerics", "EnsureShape", "ExpandDims", "Identity"),
@@ -70,6 +75,15 @@ SAME_VALUES = frozenset(
     )
 )
 """Operations whose result holds the numbers of their first input, in the same order."""
+
+
+def examples_within(values: int) -> int:
+    """How many images a model is tried on, at least two, so that memory holds what it computes.
+
+    Args:
+        values: `Trace.values` of the model.
+    """
+    return min(EXAMPLES, max(2, _VALUES_OF_EXAMPLES // max(values, 1)))
 
 
 def traced(function: Callable[[Pixels], Answers], image_shape: Sequence[int | None]) -> Trace:

@@ -12,15 +12,13 @@ import numpy as np
 from pnil_tf.data import layout, memory, pictures
 from pnil_tf.data.digests import digest
 from pnil_tf.data.grain_stream import held_in_memory, require_grain
-from pnil_tf.data.image_files import THREADS, FileReader, ImageFiles, fitted
+from pnil_tf.data.image_files import DECODED_BYTES, THREADS, FileReader, ImageFiles, fitted
 from pnil_tf.data.image_set import ImageSet
 from pnil_tf.data.looked_through import LookedThrough, Seen
 from pnil_tf.data.types import READ_WHEN_NEEDED, Images, SourceData
 from pnil_tf.errors import UserError, argument
 from pnil_tf.progress import Progress
 
-# For each pixel of an image: four channels, its bytes, twice with 16 bits, and floats to resize.
-_DECODED_BYTES = 4 * (1 + 2 * 2 + 4)
 _NAMED = 5
 _LOWEST_FULL_RANGE = 32768
 
@@ -62,12 +60,13 @@ def load(
         headers = look.at_each(lambda place, path: pictures.inspect(path))
         size = _size(list(headers.values()), given, image_size)
         # Whatever size is asked for, an image is decoded whole: a small file can be a vast image.
-        largest = max(headers.values(), key=lambda header: header.height * header.width)
-        decoded = _DECODED_BYTES * largest.height * largest.width
+        sizes = {place: header.height * header.width for place, header in headers.items()}
+        vast = max(sizes, key=sizes.__getitem__)
+        decoded = DECODED_BYTES * sizes[vast]
         memory.check_room(
             f"folder:{given}",
             decoded,
-            f"the pixels of its largest image ({largest.height} x {largest.width})",
+            f"the pixels of {look.shown(vast)} ({headers[vast].height} x {headers[vast].width})",
             "Remove or shrink images of such a size.",
         )
         look.threads = memory.at_once(decoded, THREADS)
@@ -144,11 +143,16 @@ class _Look:
         self.found = found
         self._given, self._skip = given, skip_damaged
         self.threads = THREADS
+        self._begun_with = self.paths
 
     @property
     def paths(self) -> list[Path]:
         """The images, without those that have been left out."""
         return list(self.found.images)
+
+    def shown(self, place: int) -> str:
+        """What messages call one of the paths of the beginning."""
+        return self.found.shown(self._begun_with[place])
 
     @property
     def labels(self) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import math
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,7 +17,7 @@ from pnil_tf.data.image_files import ImageFiles
 from pnil_tf.errors import UserError, argument
 from pnil_tf.logs import errors_only
 
-# Batches of bytes that wait, at the least, so that the step does not.
+# Batches of bytes that wait where memory allows, so that the step does not.
 _WAITING_BATCHES = 4
 _ENDLESS = sys.maxsize
 
@@ -85,6 +86,7 @@ def file_batches(
     Returns:
         Batches `(x, y)`: uint8 `(b, h, w, c)`, int32 `(b,)`.
     """
+    batch_bytes = (batch_size or len(files)) * math.prod(files.shape[1:])
 
     def batch_of(number: int) -> tuple[np.ndarray, np.ndarray]:
         chosen = files.select(indices_of(number))
@@ -93,9 +95,9 @@ def file_batches(
     def read() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         grain = _grain()
         numbers = grain.MapDataset.range(first, _ENDLESS if last is None else last)
-        threads = files.reader.threads
         # Each thread decodes one of the batches that wait.
-        options = grain.ReadOptions(threads, max(threads, _WAITING_BATCHES))
+        waiting = memory.at_once(batch_bytes, max(files.reader.threads, _WAITING_BATCHES))
+        options = grain.ReadOptions(min(files.reader.threads, waiting), waiting)
         iterator = iter(numbers.map(batch_of).to_iter_dataset(options))
         with pictures.no_limits(), contextlib.closing(iterator):
             yield from iterator

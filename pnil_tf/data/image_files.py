@@ -17,9 +17,13 @@ from pnil_tf.data.image_set import ImageSet
 from pnil_tf.data.resizing import resize
 from pnil_tf.errors import RunFailedError, UserError
 
+# Four channels, their bytes, twice with 16 bits, and floats to resize.
+DECODED_BYTES = 4 * (1 + 2 * 2 + 4)
+"""Memory that each pixel of an image takes while it is decoded."""
 # Beyond some, a disk is what decoders wait for.
 _MOST_THREADS = 16
-THREADS = min(_MOST_THREADS, os.cpu_count() or 1)
+_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+THREADS = min(_MOST_THREADS, _CORES or 1)
 """How many images, or batches of them, are decoded at once where memory allows."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import resource
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,8 @@ def available_bytes() -> int | None:
     for line in meminfo.splitlines():
         if line.startswith("MemAvailable:"):
             limits.append(int(line.split()[1]) * 1024)
+    if not limits and "SC_PHYS_PAGES" in os.sysconf_names:  # as on macOS: all that there is
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     limits += [left for left in map(_left_in, _groups()) if left is not None]
     status = _read(Path("/proc/self/status"))
     for kind, used in ((resource.RLIMIT_AS, "VmSize:"), (resource.RLIMIT_DATA, "VmData:")):

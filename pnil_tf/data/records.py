@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from pnil_tf.data import memory
 from pnil_tf.data.digests import digest
-from pnil_tf.data.image_files import THREADS, Reader, fitted
+from pnil_tf.data.image_files import DECODED_BYTES, THREADS, Reader, fitted
 from pnil_tf.data.pictures import UnusableImageError
 from pnil_tf.errors import UserError, reason
 from pnil_tf.progress import Progress
@@ -107,7 +108,7 @@ class Records:
 
         digests = []
         progress = Progress(f"looking through the {self.split} images", len(self), "image")
-        pool = ThreadPoolExecutor(THREADS)
+        pool = ThreadPoolExecutor(_threads(shape))
         try:
             for found in pool.map(read, range(len(self))):
                 digests.append(found)
@@ -121,6 +122,11 @@ class Records:
             pool.shutdown(cancel_futures=True)  # an interrupted command ends at once
         progress.close(f"{len(self):,} images")
         return images, labels, np.array(digests)
+
+
+def _threads(shape: tuple[int, int, int]) -> int:
+    """How many are decoded at once; how large one is before it is resized is not known."""
+    return memory.at_once(DECODED_BYTES * shape[0] * shape[1], THREADS)
 
 
 class RecordReader(Reader):
@@ -138,7 +144,7 @@ class RecordReader(Reader):
         digests: np.ndarray,
         image_shape: tuple[int, int, int],
     ) -> None:
-        super().__init__(labels, digests, image_shape)
+        super().__init__(labels, digests, image_shape, _threads(image_shape))
         self._records = records
 
     def decode(self, place: int) -> np.ndarray:

@@ -24,7 +24,7 @@ from pnil_tf.contract.classifier import (
 )
 from pnil_tf.contract.held_noise import drawing_still, one_draw, silent_layers
 from pnil_tf.contract.pixel_range import PixelRange, PixelRangeLike
-from pnil_tf.contract.trace import traced_or_none
+from pnil_tf.contract.trace import EXAMPLES, examples_within, traced_or_none
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.features import penultimate
 from pnil_tf.evaluation.room import UNBOUNDED, Room, room_for
@@ -35,9 +35,6 @@ from pnil_tf.training.model import AdversarialModel
 Predict = Callable[[Any], Any]
 """Images in [0, 1] `(batch, height, width, channels)` -> logits `(batch, classes)`, float32."""
 
-_EXAMPLES = 16
-# Numbers that a network may compute for them all together: an eager gradient keeps every one.
-_VALUES_OF_EXAMPLES = 2**27
 _TRIES = 8
 # Images by which noisy answers are held against those in other company.
 _NOISY = 8
@@ -178,7 +175,7 @@ def target_of(classifier: Classifier, images: np.ndarray, kind: str | None = Non
     """Tries a classifier on images, and makes a `Target` of it; see `as_target`."""
     trace = traced_or_none(classifier.predict, images.shape[1:]) if classifier.in_graph else None
     values = 0 if trace is None else trace.values
-    count = min(_EXAMPLES, max(2, _VALUES_OF_EXAMPLES // max(values, 1)))
+    count = examples_within(values)
     model, examples = classifier.model, tf.constant(images[:count], tf.float32)
     layers: tuple[PNILLayer, ...] = ()
     if isinstance(model, keras.Layer):
@@ -242,8 +239,8 @@ def check_batch(target: Target, images: np.ndarray) -> None:
     Raises:
         UserError: If the answer to an image depends on the others of the batch.
     """
-    if len(images) > _EXAMPLES and (target.noise_is_ours or not target.stochastic):
-        check_each_alone(target.classifier, images)
+    if len(images) > EXAMPLES and (target.noise_is_ours or not target.stochastic):
+        check_each_alone(target.classifier, images, in_graph=True)
 
 
 def range_is_known(model: Any, pixel_range: PixelRangeLike | None) -> bool:

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 _GUARD_IMAGES = 200
 # What TensorFlow raises in a worker when another one ends.
-_WORKER_LOST = (
+WORKER_LOST = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
     tf.errors.CancelledError,
@@ -135,7 +135,7 @@ def fit(job: TrainingJob, directory: RunDirectory, record: dict[str, Any], rate:
             epoch, stopped = epoch + 1, model.stop_training
         if epoch < optimization.epochs and not stopped:
             train(epoch, optimization.epochs, steps_per_epoch)
-    except _WORKER_LOST as error:
+    except WORKER_LOST as error:
         if model.distribute_strategy.cluster_resolver is None:
             raise
         raise WorkerLostError(
@@ -188,5 +188,6 @@ def _guard(
         action=settings.attack.guard,
         directory=directory.checkpoints,
         writes=job.chief,
-        batch_size=settings.optimization.batch_size,
+        # The guard works on one device, which has room for what a replica trains on.
+        batch_size=settings.optimization.batch_size // job.strategy.num_replicas_in_sync,
     )

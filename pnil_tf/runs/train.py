@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pnil_tf.errors import argument, repeated_with
-from pnil_tf.files import understood
+from pnil_tf.files import understood, write_text
 from pnil_tf.interruption import interruption_alone, interruption_told
 from pnil_tf.runs.continuation import FREE_ON_RESUME, check_images, continued
 from pnil_tf.runs.description import first_record, flagfile, say_result
 from pnil_tf.runs.directory import RunDirectory
 from pnil_tf.runs.finish import finish
-from pnil_tf.runs.fitting import WorkerLostError, fit
+from pnil_tf.runs.fitting import WORKER_LOST, WorkerLostError, fit
 from pnil_tf.runs.learning_rate import found_peak_rate, schedule
 from pnil_tf.runs.settings import TrainSettings
 from pnil_tf.runs.training_job import TrainingJob, prepare
@@ -111,8 +111,15 @@ def _begun(
     job: TrainingJob, directory: RunDirectory, record: dict[str, Any] | None
 ) -> dict[str, Any]:
     """Begins the run's folder, or takes it over; returns what `run.json` says."""
+    try:
+        same = same_on_all_workers(job.strategy, job.data.sha256)
+    except WORKER_LOST as error:
+        raise WorkerLostError(
+            "A worker of this training ended before its first step. Look for the reason in what it "
+            "said, and start all workers again."
+        ) from error
     require(
-        same_on_all_workers(job.strategy, job.data.sha256),
+        same,
         "The workers of this training have read different images, or have shared them out "
         f"differently; this one {sum(job.data.counts.values()):,} of {job.data.name}. Give every "
         "worker the same files.",
@@ -132,6 +139,7 @@ def _begun(
         directory.lock()
         if moved:
             directory.write(record)
+            write_text(directory.flagfile, flagfile(job.settings))
     return record
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 
 import keras
 import tensorflow as tf
@@ -132,8 +133,10 @@ def _check_model(
     """
     height, width, channels = data.input_shape
     asked = settings.model
+    # Every process reads whole batches, and computes with its own part.
+    needed = _FLOAT_BYTES * settings.optimization.batch_size * math.prod(data.input_shape)
+    needed *= _BATCH_COPIES
     batch = -(-settings.optimization.batch_size // processes)
-    needed = _FLOAT_BYTES * batch * height * width * channels * _BATCH_COPIES
     weights = hidden_weights(str(asked.model), data.input_shape, asked.width)
     kept = 0
     if is_backbone(str(asked.model)):

@@ -49,6 +49,8 @@ from pnil_tf.training.types import (
     UserMetrics,
 )
 
+# Of Keras' own sentence about data that have no batch axis.
+_SINGLE_IMAGES = "When passing a dataset to a Keras model, the arrays must be at least rank 1"
 _NO_LABELS = (math.inf, -math.inf, -math.inf)
 """Smallest and largest label of a batch without any, and that none of them names no class."""
 
@@ -411,7 +413,7 @@ def _told_of_single_images() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        if "must be at least rank 1" not in str(error):
+        if _SINGLE_IMAGES not in str(error):
             raise
         raise UserError(_image_by_image("a loader of single images")) from error
 

@@ -113,7 +113,7 @@ def test_auto_holds_what_fits_and_reads_what_does_not(folder, monkeypatch):
     assert isinstance(loaded(folder, "auto").train, ImageSet)
     needed = memory.COPIES * 36 * 16 * 12 * 3
     monkeypatch.setattr(memory, "available_bytes", lambda: needed)
-    monkeypatch.setattr("pnil_tf.data.folder._DECODED_BYTES", 1)
+    monkeypatch.setattr("pnil_tf.data.folder.DECODED_BYTES", 1)
     assert isinstance(loaded(folder, "auto").train, ImageFiles)
     with pytest.raises(UserError, match=r"too large .*let data_in_memory='auto' read them"):
         loaded(folder, "true")
@@ -123,7 +123,7 @@ def test_without_grain_one_sentence_says_what_to_install(folder, monkeypatch):
     monkeypatch.setattr(grain_stream_module, "grain_is_there", lambda: False)
     with pytest.raises(UserError, match=r"pip install 'pnil_tf\[streaming\]'"):
         loaded(folder, "false")
-    monkeypatch.setattr("pnil_tf.data.folder._DECODED_BYTES", 1)
+    monkeypatch.setattr("pnil_tf.data.folder.DECODED_BYTES", 1)
     monkeypatch.setattr(memory, "available_bytes", lambda: 20_000)
     with pytest.raises(UserError, match=r"too large .*pip install 'pnil_tf\[streaming\]'"):
         loaded(folder, "auto")

@@ -72,9 +72,11 @@ def test_a_batch_is_a_power_of_two_that_fits(rows, images):
     ],
 )
 def test_a_small_gpu_takes_fewer_at_once(said, fewer, monkeypatch):
-    monkeypatch.setattr(room_module, "on_gpu", lambda: True)
+    gpus = 2 if said and said.count("\n") == 2 else 1
+    monkeypatch.setattr(room_module, "gpu_count", lambda: gpus)
 
     def room():
+        room_module._bytes_of_a_gpu.cache_clear()
         return room_for(30_000_000, (224, 224, 3))
 
     monkeypatch.setenv("PATH", "")  # no driver says anything
@@ -87,8 +89,12 @@ def test_a_small_gpu_takes_fewer_at_once(said, fewer, monkeypatch):
 
     monkeypatch.setattr(subprocess, "run", asked)
     assert (room().rows < usual.rows) == fewer
-    # Each of several processes has a GPU of its own.
-    assert room().images(workers=8) == room().images()
+    # As many processes as GPUs have one each.
+    assert room().images(workers=gpus) == room().images()
+    shared = room().images(workers=8 * gpus)
+    assert shared < room().images() or not fewer
+    monkeypatch.undo()
+    room_module._bytes_of_a_gpu.cache_clear()
 
 
 def test_a_process_that_may_use_little_takes_fewer_at_once(monkeypatch):
@@ -166,7 +172,7 @@ def test_workers_change_the_batch_only_where_memory_does_not_hold_theirs_togethe
 def test_each_of_several_processes_has_the_room_of_one_while_memory_lasts(
     monkeypatch, gib, workers, images
 ):
-    monkeypatch.setattr(room_module, "on_gpu", lambda: False)
+    monkeypatch.setattr(room_module, "gpu_count", lambda: 0)
     monkeypatch.setattr(room_module, "available_bytes", lambda: gib * GIB)
     room = room_for(values=11_000_000, image_shape=(8, 8, 3))
     assert (room.images(), room.images(workers=workers)) == (100, images)
@@ -218,4 +224,8 @@ def test_what_control_groups_leave_of_memory(files, left, monkeypatch):
     monkeypatch.setattr(
         memory.resource, "getrlimit", lambda kind: (memory.resource.RLIM_INFINITY,) * 2
     )
+    # Where nothing tells what is available, as on macOS, there is what the machine has.
+    has = memory.os.sysconf("SC_PHYS_PAGES") * memory.os.sysconf("SC_PAGE_SIZE")
+    assert memory.available_bytes() == (has if left is None else left)
+    monkeypatch.setattr(memory.os, "sysconf_names", {})
     assert memory.available_bytes() == left

@@ -187,6 +187,7 @@ def test_a_run_that_skips_damaged_files_goes_on_without_them(place, asked):
     assert status == 0, err
     assert "5.jpg" in err
     assert_same(undisturbed, place / name)
+    assert f"--dataset=folder:{moved}\n" in (place / name / "flags.cfg").read_text()
     assert json.loads((place / name / "run.json").read_text())["data"]["name"] == f"folder:{moved}"
 
 

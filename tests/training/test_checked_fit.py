@@ -78,6 +78,10 @@ def test_a_loader_of_grain_trains(blobs, kind):
     assert int(model.steps_taken.numpy()) == 2
     with pytest.raises(UserError, match=r"look like \[0, 255\]: pass pixel_range=\(0, 255\)"):
         compiled(linear(), pixel_range=(0, 1)).fit(loaders[kind], verbose=0)
+    model.compile("sgd", CROSS_ENTROPY, metrics=[lambda *_: tf.gather(tf.constant(1.0), 0)])
+    with pytest.raises(ValueError, match="rank 1") as error:  # another error of a like name
+        model.fit(loaders[kind], verbose=0)
+    assert not isinstance(error.value, UserError)
     for use in (model.fit, model.evaluate):
         with pytest.raises(
             UserError, match=r"image by image\. Received: a loader of single images"
