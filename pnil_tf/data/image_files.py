@@ -112,7 +112,10 @@ class FileReader(Reader):
 
     def decode(self, place: int) -> np.ndarray:
         """The image of one file, as it is shown."""
-        return pictures.decode(self._paths[place])[0]
+        path = self._paths[place]
+        if not path.parent.is_dir():
+            raise pictures.UnusableImageError(f"is gone, and with it its folder {path.parent}")
+        return pictures.decode(path)[0]
 
     def name(self, place: int) -> str:
         """The file, within its folder."""

@@ -135,7 +135,8 @@ def check_room(what: str, needed: int, holding: str, advice: str) -> None:
     if available is not None and needed > SHARE * available:
         raise UserError(
             f"{what} is too large for this machine's memory: {holding} need about "
-            f"{needed / 2**30:.1f} GiB, {available / 2**30:.1f} GiB are available. {advice}"
+            f"{needed / 2**30:.2g} GiB, and of the {available / 2**30:.2g} GiB that are left to "
+            f"this process they may take {SHARE:.0%}. {advice}"
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from pnil_tf.errors import argument, repeated_with
@@ -50,6 +51,7 @@ def train(settings: TrainSettings, given: Mapping[str, Any] | None = None) -> di
                 say_result(record)
                 return record
             precision = _precision(record)
+        _require_images(settings)
     job = prepare(settings, precision)
     record = _begun(job, directory, record)
     with (
@@ -99,6 +101,16 @@ def _found(
     )
     logger.info("There is no run %s yet: it is begun.", directory.path)
     return None
+
+
+def _require_images(settings: TrainSettings) -> None:
+    """Says how a run goes on whose own images are no longer where they were."""
+    place = settings.data.folder or settings.data.npz
+    require(
+        place is None or Path(place).expanduser().exists(),
+        f"The images of this run are no longer at {place}. Bring them back, or say where they are "
+        f"now: {argument('dataset', settings.data.dataset.partition(':')[0] + ':NEW')}.",
+    )
 
 
 def _precision(record: dict[str, Any]) -> Precision | None:

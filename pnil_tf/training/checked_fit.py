@@ -236,6 +236,12 @@ class CheckedFit(DistributedFit):
     def _checked_batch(self, data: Batch) -> tuple[Pixels, Tensor, PerImage | None]:
         """Takes a batch apart (images float32, labels, weights), and notes what it holds."""
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+        if y is None and isinstance(x, dict):
+            image, label = [*x, "image", "label"][:2]
+            raise UserError(
+                f"The data yield dictionaries of {', '.join(map(repr, x))}. Let them yield "
+                f"(images, labels), for example by data.map(lambda d: (d[{image!r}], d[{label!r}]))."
+            )
         _check_single(x, "images")
         if y is None:
             raise UserError(

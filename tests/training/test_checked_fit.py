@@ -696,8 +696,9 @@ def test_a_layer_that_no_graph_can_hold_is_said_or_run_eagerly(blobs):
         (lambda x, y: (x, y), r"image by image.*\(8, 8, 1\).*data.batch\(32\)"),
         (lambda x, y: (x, tf.one_hot(y, 4)), r"image by image"),
         (lambda x, y: ({"pixels": x[None]}, y[None]), r"lambda x, y: \(x\['pixels'\], y\)"),
+        (lambda x, y: {"image": x[None], "label": y[None]}, r"d: \(d\['image'\], d\['label'\]\)"),
     ],
-    ids=["numbers", "one-hot", "dict"],
+    ids=["numbers", "one-hot", "dict", "dict of both"],
 )
 def test_data_in_another_form_than_batches_of_images_get_one_sentence(blobs, make, words):
     x, y = blobs[0][:40] / blobs[0].max(), blobs[1][:40]
