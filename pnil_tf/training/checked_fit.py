@@ -240,7 +240,7 @@ class CheckedFit(DistributedFit):
             image, label = [*x, "image", "label"][:2]
             raise UserError(
                 f"The data yield dictionaries of {', '.join(map(repr, x))}. Let them yield "
-                f"(images, labels), for example by data.map(lambda d: (d[{image!r}], d[{label!r}]))."
+                f"(images, labels), say by data.map(lambda d: (d[{image!r}], d[{label!r}]))."
             )
         _check_single(x, "images")
         if y is None:
