@@ -129,6 +129,7 @@ def check_input_gradient(classifier: Classifier, unit: Batch, training: bool = F
         )
 
 
+@errors_only("tensorflow")
 def check_each_alone(
     classifier: Classifier, unit: Batch, tolerance: float = _ALONE, *, in_graph: bool = False
 ) -> None:
@@ -146,30 +147,35 @@ def check_each_alone(
     Raises:
         UserError: If so, for example by the statistics of the batch.
     """
-    predict = _predict(classifier, in_graph)
-    among, again = (predict(unit) for _ in range(2))
-    if differ(among, again):
-        return  # noise that cannot be switched off hides the difference
-    try:
-        places = np.unique(np.linspace(0, len(unit) - 1, _PLACES).astype(int))
-        each = [predict(unit[i : i + 1]) for i in places]
-    except (tf.errors.InvalidArgumentError, ValueError):
-        return  # a model of a fixed batch size
+    with _quietly(classifier, in_graph) as predict:
+        among, again = (predict(unit) for _ in range(2))
+        if differ(among, again):
+            return  # noise that cannot be switched off hides the difference
+        try:
+            places = np.unique(np.linspace(0, len(unit) - 1, _PLACES).astype(int))
+            each = [predict(unit[i : i + 1]) for i in places]
+        except (tf.errors.InvalidArgumentError, ValueError):
+            return  # a model of a fixed batch size
     _check_same(among[places], np.concatenate(each), among, tolerance)
 
 
-def _predict(classifier: Classifier, in_graph: bool) -> Callable[[Batch], np.ndarray]:
-    """The classifier's logits, quietly; in a graph of its own for each size of a batch."""
+@contextlib.contextmanager
+def _quietly(classifier: Classifier, in_graph: bool) -> Iterator[Callable[[Batch], np.ndarray]]:
+    """What gives the classifier's logits quietly; in a graph for each size of a batch if asked."""
+    if not (in_graph and classifier.in_graph):
+        with _quiet(classifier):
+            yield lambda unit: np.asarray(classifier.predict(unit))
+        return
 
-    def quietly(unit: Images) -> Logits:
+    @tf.function(autograph=False)
+    def graph(unit: Images) -> Logits:
         with _quiet(classifier):
             return classifier.predict(unit)
 
-    if in_graph and classifier.in_graph:
-        quietly = tf.function(quietly, autograph=False)
-    return lambda unit: np.asarray(quietly(tf.constant(unit, tf.float32)))
+    yield lambda unit: np.asarray(graph(tf.constant(unit, tf.float32)))
 
 
+@errors_only("tensorflow")
 def check_beside_others(classifier: Classifier, unit: Batch) -> None:
     """Refuses a classifier whose answers change, however little, with the others of a batch.
 
@@ -183,12 +189,12 @@ def check_beside_others(classifier: Classifier, unit: Batch) -> None:
         UserError: If so.
     """
     others, half = random_images(unit.shape[1:], OTHERS), OTHERS // 2
-    predict = _predict(classifier, in_graph=True)
     # A maximum over the batch is the same beside pixels from 0 to 1; noisy ones lie beyond.
-    first, second = (
-        predict(np.concatenate([beside[:half], unit, beside[half:]]))
-        for beside in (others, 4.0 * others[::-1] - 1.5)
-    )
+    with _quietly(classifier, in_graph=True) as predict:
+        first, second = (
+            predict(np.concatenate([beside[:half], unit, beside[half:]]))
+            for beside in (others, 4.0 * others[::-1] - 1.5)
+        )
     kept = slice(half, half + len(unit))
     _check_same(first[kept], second[kept], first, _BESIDE_OTHERS)
 

@@ -86,7 +86,8 @@ def file_batches(
     Returns:
         Batches `(x, y)`: uint8 `(b, h, w, c)`, int32 `(b,)`.
     """
-    batch_bytes = (batch_size or len(files)) * math.prod(files.shape[1:])
+    rows = batch_size or len(indices_of(first))  # the last one may be smaller
+    batch_bytes = max(rows, 1) * math.prod(files.shape[1:])
 
     def batch_of(number: int) -> tuple[np.ndarray, np.ndarray]:
         chosen = files.select(indices_of(number))

@@ -113,9 +113,13 @@ class FileReader(Reader):
     def decode(self, place: int) -> np.ndarray:
         """The image of one file, as it is shown."""
         path = self._paths[place]
-        if not path.parent.is_dir():
-            raise pictures.UnusableImageError(f"is gone, and with it its folder {path.parent}")
-        return pictures.decode(path)[0]
+        try:
+            return pictures.decode(path)[0]
+        except pictures.UnusableImageError as error:
+            if os.path.isdir(path.parent):
+                raise
+            why = f"is gone, and with it its folder {path.parent}"
+            raise pictures.UnusableImageError(why) from error
 
     def name(self, place: int) -> str:
         """The file, within its folder."""

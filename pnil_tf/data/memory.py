@@ -135,9 +135,14 @@ def check_room(what: str, needed: int, holding: str, advice: str) -> None:
     if available is not None and needed > SHARE * available:
         raise UserError(
             f"{what} is too large for this machine's memory: {holding} need about "
-            f"{needed / 2**30:.2g} GiB, and of the {available / 2**30:.2g} GiB that are left to "
-            f"this process they may take {SHARE:.0%}. {advice}"
+            f"{_gib(needed)}, and of the {_gib(available)} that are left to this process they may "
+            f"take {SHARE:.0%}. {advice}"
         )
+
+
+def _gib(count: float) -> str:
+    gib = count / 2**30
+    return f"{gib:.1f} GiB" if gib >= 1 else f"{gib:.2g} GiB"
 
 
 def at_once(bytes_of_one: int, most: int) -> int:

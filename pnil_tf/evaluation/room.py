@@ -14,7 +14,7 @@ import math
 import subprocess
 from collections.abc import Sequence
 
-from pnil_tf.attacks.attack import gpu_count
+from pnil_tf.attacks.attack import on_gpu
 from pnil_tf.attacks.settings import AttackSettings
 from pnil_tf.data.memory import available_bytes
 from pnil_tf.errors import argument
@@ -32,6 +32,7 @@ _FLOAT = 4
 _MOST_BYTES, _MOST_BYTES_OF_GPU = 2 * 2**30, 8 * 2**30
 # Of the memory that is left: the images themselves and what attacks make of them want theirs.
 _SHARE = 0.5
+_OF_MEMORY = ("query-gpu=memory.total", "format=csv,noheader,nounits")
 # Of all that a graph computes, what a gradient holds at once. Measured at 224 pixels: a tenth
 # (ResNet50, EfficientNetB0) to a fifth (MobileNetV2).
 _HELD = 1 / 3
@@ -51,26 +52,22 @@ class Room:
         points: Most rows in one pass without a gradient; the same on every machine.
         draws: Draws of an image that share a pass with a gradient, whatever fits: where the noise
             belongs to the pass as a whole, their number decides figures. `None`: as many as fit.
-        together: Most rows in a pass with a gradient of each of the processes that share a memory,
-            summed up.
-        memories: How many memories there are for processes to share: the machine's, or its GPUs'.
+        together: Most rows in a pass with a gradient of each of several processes, summed up.
     """
 
     rows: int = LARGEST_COUNT
     points: int = LARGEST_COUNT
     draws: int | None = None
     together: int = LARGEST_COUNT
-    memories: int = 1
 
     def images(self, most: int = MOST_AT_ONCE, workers: int = 1) -> int:
         """Images in a batch: `most`, or a power of two where memory asks for fewer.
 
         Args:
             most: How many, at most.
-            workers: Processes that share the memories.
+            workers: Processes that share the memory.
         """
-        sharing = -(-workers // self.memories)
-        fitting = max(1, min(self.rows, self.together // sharing) // (self.draws or 1))
+        fitting = max(1, min(self.rows, self.together // workers) // (self.draws or 1))
         return most if fitting >= most else 2 ** int(math.log2(fitting))
 
 
@@ -86,9 +83,11 @@ def room_for(values: int, image_shape: Sequence[int], by_pass: bool = False) -> 
         by_pass: Whether it has noise that belongs to a pass as a whole, as that of Keras' layers,
             and not to each draw.
     """
-    pixels, gpus = math.prod(image_shape), gpu_count()
-    available = _bytes_of_a_gpu() if gpus else available_bytes()
-    most = _MOST_BYTES_OF_GPU if gpus else _MOST_BYTES
+    pixels = math.prod(image_shape)
+    # Processes share a machine's memory. Each is given a GPU; more processes than GPUs are not
+    # reckoned with.
+    available = None if on_gpu() else available_bytes()
+    most = _bytes_of_a_gpu() if on_gpu() else _MOST_BYTES
     row = _FLOAT * (_HELD * values + _OF_PIXELS * pixels)
     point = _FLOAT * (_HELD_FORWARD * values + pixels)
     together = LARGEST_COUNT if available is None else max(1, int(_SHARE * available // row))
@@ -97,19 +96,19 @@ def room_for(values: int, image_shape: Sequence[int], by_pass: bool = False) -> 
         max(1, int(_MOST_BYTES_FORWARD // point)),
         _DRAWS_OF_OTHERS if by_pass else None,
         together,
-        max(1, gpus),
     )
 
 
 @functools.cache
-def _bytes_of_a_gpu() -> int | None:
-    """The memory of the smallest GPU; None where its driver does not say."""
-    asked = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+def _bytes_of_a_gpu() -> float:
+    """Bytes of a GPU for one pass: a part of the smallest one's, where its driver says."""
+    asked = ["nvidia-smi", *("-" * 2 + what for what in _OF_MEMORY)]
     try:
         answer = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=True)
-        return min(int(line) for line in answer.stdout.split()) * 2**20
+        smallest = min(int(line) for line in answer.stdout.split()) * 2**20
     except (OSError, subprocess.SubprocessError, ValueError):
-        return None
+        return _MOST_BYTES_OF_GPU
+    return min(_MOST_BYTES_OF_GPU, _SHARE * smallest)
 
 
 def with_batch_size(

@@ -108,8 +108,8 @@ def _require_images(settings: TrainSettings) -> None:
     place = settings.data.folder or settings.data.npz
     require(
         place is None or Path(place).expanduser().exists(),
-        f"The images of this run are no longer at {place}. Bring them back, or say where they are "
-        f"now: {argument('dataset', settings.data.dataset.partition(':')[0] + ':NEW')}.",
+        f"The images of this run are not at {place}. Bring them there, or say where they are: "
+        f"{argument('dataset', settings.data.dataset.partition(':')[0] + ':NEW')}.",
     )
 
 

@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 _FLOAT_BYTES = 4
 # Of a batch at the least: images, start, adversarial images, and what each pass keeps of them.
 _BATCH_COPIES = 8
+# Of these, as they are read and handed on.
+_READ_COPIES = 2
 # Of each weight: itself, its gradient, and Adam's two means.
 _WEIGHT_COPIES = 4
 
@@ -133,10 +135,11 @@ def _check_model(
     """
     height, width, channels = data.input_shape
     asked = settings.model
+    whole = settings.optimization.batch_size
+    batch = -(-whole // processes)
     # Every process reads whole batches, and computes with its own part.
-    needed = _FLOAT_BYTES * settings.optimization.batch_size * math.prod(data.input_shape)
-    needed *= _BATCH_COPIES
-    batch = -(-settings.optimization.batch_size // processes)
+    copies = _READ_COPIES * whole + (_BATCH_COPIES - _READ_COPIES) * batch
+    needed = _FLOAT_BYTES * copies * math.prod(data.input_shape)
     weights = hidden_weights(str(asked.model), data.input_shape, asked.width)
     kept = 0
     if is_backbone(str(asked.model)):
@@ -154,6 +157,7 @@ def _check_model(
         kept = batch * kept_values(network)
     if not on_gpu():  # which has a memory of its own
         needed += precision.bytes_of_a_number * kept + _FLOAT_BYTES * _WEIGHT_COPIES * weights
+    shared = f" over {processes} processes" if processes > 1 else ""
     stream = (
         f", or read the images from their files by {argument('data_in_memory', False)}"
         if data.source == "folder" and isinstance(data.train, ImageSet)
@@ -162,9 +166,8 @@ def _check_model(
     check_room(
         f"A training on images of {height} x {width} x {channels}",
         needed,
-        f"batches of {batch} and a classifier of some {weights:,} weights"
-        if weights
-        else f"batches of {batch}",
+        f"batches of {whole}{shared}"
+        + (f" and a classifier of some {weights:,} weights" if weights else ""),
         f"Ask for smaller images with {argument('image_size')}, or for smaller batches with "
         f"{argument('batch_size')}{stream}.",
     )

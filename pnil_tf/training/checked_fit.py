@@ -237,10 +237,9 @@ class CheckedFit(DistributedFit):
         """Takes a batch apart (images float32, labels, weights), and notes what it holds."""
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
         if y is None and isinstance(x, dict):
-            image, label = [*x, "image", "label"][:2]
             raise UserError(
                 f"The data yield dictionaries of {', '.join(map(repr, x))}. Let them yield "
-                f"(images, labels), say by data.map(lambda d: (d[{image!r}], d[{label!r}]))."
+                "(images, labels), for example by data.map(lambda d: (d['image'], d['label']))."
             )
         _check_single(x, "images")
         if y is None:

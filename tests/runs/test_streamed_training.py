@@ -182,7 +182,7 @@ def test_a_run_that_skips_damaged_files_goes_on_without_them(place, asked):
     moved = harmed.rename(place / f"moved_{asked}")
     status, _, err = run("train.py", *again)
     assert status == 2, err
-    assert f"no longer at {harmed}. Bring them back, or say where they are now: --dataset" in err
+    assert f"not at {harmed}. Bring them there, or say where they are: --dataset" in err
     status, _, err = run("train.py", *again, f"--dataset=folder:{moved}")
     assert status == 0, err
     assert "5.jpg" in err
