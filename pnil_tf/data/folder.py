@@ -56,17 +56,19 @@ def load(
         require_grain()
     found = layout.find(root, given)
     look = _Look(found, given, skip_damaged)
+    paths = look.paths  # of which some may be left out
     with pictures.no_limits():
         headers = look.at_each(lambda place, path: pictures.inspect(path))
         size = _size(list(headers.values()), given, image_size)
         # Whatever size is asked for, an image is decoded whole: a small file can be a vast image.
         sizes = {place: header.height * header.width for place, header in headers.items()}
         vast = max(sizes, key=sizes.__getitem__)
+        name, header = found.shown(paths[vast]), headers[vast]
         decoded = DECODED_BYTES * sizes[vast]
         memory.check_room(
             f"folder:{given}",
             decoded,
-            f"the pixels of {look.shown(vast)} ({headers[vast].height} x {headers[vast].width})",
+            f"the pixels of {name} ({header.height} x {header.width})",
             "Remove or shrink images of such a size.",
         )
         look.threads = memory.at_once(decoded, THREADS)
@@ -143,16 +145,11 @@ class _Look:
         self.found = found
         self._given, self._skip = given, skip_damaged
         self.threads = THREADS
-        self._begun_with = self.paths
 
     @property
     def paths(self) -> list[Path]:
         """The images, without those that have been left out."""
         return list(self.found.images)
-
-    def shown(self, place: int) -> str:
-        """What messages call one of the paths of the beginning."""
-        return self.found.shown(self._begun_with[place])
 
     @property
     def labels(self) -> np.ndarray:
