@@ -79,7 +79,8 @@ class PNILLayer(keras.layers.Layer):
         ValueError: If the shape of a feature is unknown when the layer is built (and
             `per_channel` does not make it unnecessary).
         UserError: If `initial_sigma`, `pixel_range`, `sigma_floor` or `log_variance` is not
-            valid, or `log_variance` returns another shape.
+            valid, `log_variance` returns another shape, or a `SensitivityRegularizer` does not
+            fit the layer.
 
     Examples:
         >>> layer = PNILLayer(initial_sigma=0.25, pixel_range=(0, 255))
@@ -135,12 +136,7 @@ class PNILLayer(keras.layers.Layer):
             )
         self.sigma_floor: float = float(sigma_floor)
         self.use_kernel: bool = use_kernel
-        if use_kernel and isinstance(self.bias_regularizer, SensitivityRegularizer):
-            raise UserError(
-                "SensitivityRegularizer is about noise that no image changes: with a kernel the "
-                "noise is louder or quieter than B alone says, and D is not all that a proof "
-                "depends on. Pass use_kernel=False, or another bias_regularizer."
-            )
+        self._check_sensitivity()
         self.pixel_range: PixelRange = PixelRange.of(pixel_range)
         self.from_context: keras.layers.Layer | None = self._checked(log_variance)
         self.supports_masking = True
@@ -179,6 +175,23 @@ class PNILLayer(keras.layers.Layer):
             autocast=False,
         )
         self.built = True
+
+    def _check_sensitivity(self) -> None:
+        penalty = self.bias_regularizer
+        if not isinstance(penalty, SensitivityRegularizer):
+            return
+        if self.use_kernel:
+            raise UserError(
+                "SensitivityRegularizer is about noise that no image changes: with a kernel the "
+                "noise is louder or quieter than B alone says, and D is not all that a proof "
+                "depends on. Pass use_kernel=False, or another bias_regularizer."
+            )
+        if penalty.sigma_floor != self.sigma_floor:
+            raise UserError(
+                "SensitivityRegularizer and its layer have one floor, or it would reward other "
+                f"noise than there is. Received: {penalty.sigma_floor:g} in the regularizer, "
+                f"sigma_floor={self.sigma_floor:g} in the layer. Pass the layer's to both."
+            )
 
     def _checked(self, log_variance: Any) -> keras.layers.Layer | None:
         if log_variance is None:
@@ -306,10 +319,10 @@ class SensitivityRegularizer(keras.regularizers.Regularizer):
 
     Args:
         factor: Weight beside the loss, >= 0; 0.2 to 0.3 did well on MNIST.
-        sigma_floor: That of the layer.
+        sigma_floor: That of the layer, which refuses another.
 
     Raises:
-        UserError: If `factor` is not valid.
+        UserError: If `factor` or `sigma_floor` is not valid.
     """
 
     def __init__(self, factor: float, sigma_floor: float = 0.0) -> None:
@@ -317,6 +330,11 @@ class SensitivityRegularizer(keras.regularizers.Regularizer):
             raise UserError(
                 f"The penalty's weight is a number of at least 0. Received: factor={factor!r}. "
                 "Pass for example 0.2."
+            )
+        if not (isinstance(sigma_floor, numbers.Real) and 0.0 <= sigma_floor < math.inf):
+            raise UserError(
+                "The noise's floor is a standard deviation of at least 0. Received: "
+                f"sigma_floor={sigma_floor!r}. Pass that of the layer."
             )
         self.factor: float = float(factor)
         self.sigma_floor: float = float(sigma_floor)

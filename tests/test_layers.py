@@ -391,6 +391,10 @@ def test_the_penalty_is_the_logarithm_of_the_sensitivity():
     assert len(layer.losses) == 1
     with pytest.raises(UserError, match=r"no image changes.*Pass use_kernel=False"):
         PNILLayer(bias_regularizer=SensitivityRegularizer(0.3))
+    with pytest.raises(UserError, match=r"0\.1 in the regularizer, sigma_floor=0 in the layer"):
+        PNILLayer(use_kernel=False, bias_regularizer=SensitivityRegularizer(0.3, 0.1))
+    with pytest.raises(UserError, match=r"sigma_floor=-0\.1"):
+        SensitivityRegularizer(0.3, -0.1)
 
 
 def test_a_layer_without_a_kernel_is_saved_and_loaded(tmp_path):
