@@ -142,6 +142,23 @@ def require_known(what: str, value: Any, names: Collection[str]) -> None:
         raise UserError(f"No {what} has this name. Received: {value!r}. {' '.join(said)}")
 
 
+def require_fields(what: str, kind: Any, given: Collection[str], others: Collection[str]) -> None:
+    """Refuses the name of a setting that there is not.
+
+    Args:
+        what: What has the settings, to begin a sentence with.
+        kind: Their dataclass.
+        given: The names.
+        others: Further arguments that the caller has, to be named where a name is unknown.
+    """
+    settings = [field.name for field in dataclasses.fields(kind)]
+    known = list(dict.fromkeys([*settings, *others]))
+    for name in given:
+        if name not in settings:
+            [hint] = meant(name, known) or [f"There are {', '.join(known)}."]
+            raise UserError(f"{what} has no setting {name!r}. {hint}")
+
+
 def meant(value: Any, names: Collection[str]) -> list[str]:
     """The question whether the nearest of some names was meant, if one is near."""
     near = difflib.get_close_matches(value, names, 1) if isinstance(value, str) else []

@@ -1,6 +1,6 @@
-"""The table and the pictures of docs/certificate.md, made from the records in `docs/results`.
+"""The tables and the pictures of docs/certificate.md, made from the records in `docs/results`.
 
-`python tests/certificate_table.py` prints the table and writes the pictures.
+`python tests/certificate_table.py` prints the tables and writes the pictures.
 `python tests/certificate_table.py --record=RUN` prints a run's record, to go into one of the files
 `docs/results/certificate_*.json`: below `learned`, or below `same_everywhere_SIGMA`.
 """
@@ -11,14 +11,17 @@ import io
 import json
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, PngImagePlugin
 
-from pnil_tf.certificate.output import RESULTS, sides_in
+from pnil_tf.certificate.output import ARRAYS, RESULTS, sides_in
 from pnil_tf.evaluation.plots import accuracy_curves
+from pnil_tf.evaluation.statistics import wilson
 
 ROOT = Path(__file__).resolve().parent.parent
 _RESULTS = ROOT / "docs" / "results"
 _EVERYWHERE = "same_everywhere_"
+_COMPARED = 500  # images of every certificate that the comparison is about
 
 # Title, file of records, radii in 255ths or (in l_2) as they are, and what others published.
 ROWS = [
@@ -32,7 +35,6 @@ _COLUMNS = (
     "certified, at least",
     "single draws, at least",
     "other seeds",
-    "same noise everywhere",
     "majority attacked, at most",
     "the paper, attacked",
 )
@@ -76,14 +78,13 @@ def percent(figure: dict, interval: bool = False) -> str:
     )
 
 
-def _of_others(others: list[tuple[str, dict]], epsilon: float, images: int) -> str:
+def _of_others(others: list[dict], epsilon: float, images: int) -> str:
     cells = []
-    for name, record in others:
+    for record in others:
         point = at(record["curve"], epsilon)
         if point is not None:
-            fewer = "" if record["images"] == images else f"{record['images']} images"
-            said = ", ".join(filter(None, (name, fewer)))
-            cells.append(percent(point) + (f" ({said})" if said else ""))
+            fewer = "" if record["images"] == images else f" ({record['images']} images)"
+            cells.append(percent(point) + fewer)
     return "; ".join(cells)
 
 
@@ -102,7 +103,7 @@ def table() -> list[str]:
         records = records_of(name)
         if not records:
             continue
-        (first, *seeds), everywhere = groups(records)
+        (first, *seeds), _ = groups(records)
         unit = _unit(first)
         for number, radius in enumerate(radii):
             epsilon = radius / unit
@@ -110,18 +111,50 @@ def table() -> list[str]:
             assert point is not None, f"{name}: no radius {radius}"
             cells = (
                 "" if number else title,
-                f"{radius:g}/255" if unit != 1 and radius else f"{radius:g}",
+                _said(radius, unit),
                 percent(point, interval=True),
                 percent(point["single_draw"]),
-                _of_others([("", one) for one in seeds], epsilon, first["images"]),
-                _of_others(
-                    [(f"sigma {s}", one) for s, one in everywhere], epsilon, first["images"]
-                ),
+                _of_others(seeds, epsilon, first["images"]),
                 _attacked(first, epsilon),
                 published.get(radius, ""),
             )
             lines.append("| " + " | ".join(cells) + " |")
     return lines
+
+
+def comparisons() -> dict[str, list[str]]:
+    """By data set the lines of its table of learned noise beside the same noise everywhere."""
+    named = {title: (groups(records_of(name)), radii) for title, name, radii, _ in ROWS}
+    return {
+        title: _comparison(learned, everywhere, radii)
+        for title, ((learned, everywhere), radii) in named.items()
+        if everywhere
+    }
+
+
+def _comparison(
+    learned: list[dict], everywhere: list[tuple[str, dict]], radii: tuple[float, ...]
+) -> list[str]:
+    """Means and seeds, all on the same images, the first that every certificate has."""
+    columns = {"learned": learned}
+    for sigma, record in everywhere:
+        columns.setdefault(f"{sigma} everywhere", []).append(record)
+    unit = _unit(learned[0])
+    lines = ["| radius | " + " | ".join(columns) + " |", "|" + " --- |" * (1 + len(columns))]
+    for radius in radii:
+        cells = []
+        for seeds in columns.values():
+            points = [at(one.get("first_500", one)["curve"], radius / unit) for one in seeds]
+            shares = [100 * point["value"] for point in points if point is not None]
+            each = ", ".join(f"{share:.1f}" for share in shares)
+            mean = f"**{np.mean(shares):.1f}%**"
+            cells.append(mean + (f" ({each})" if len(shares) > 1 else ""))
+        lines.append(f"| {_said(radius, unit)} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _said(radius: float, unit: int) -> str:
+    return f"{radius:g}/255" if unit != 1 and radius else f"{radius:g}"
 
 
 def _unit(record: dict) -> int:
@@ -134,7 +167,8 @@ def lines_of(records: dict[str, list[dict]]) -> dict:
     learned, everywhere = groups(records)
     first, unit = learned[0], _unit(learned[0])
     name = "learned noise" if "learned" in records else "proved"
-    solid = {name: first, **{f"{sigma} everywhere": one for sigma, one in everywhere}}
+    # Of each noise the first seed.
+    solid = {name: first} | {f"{sigma} everywhere": one for sigma, one in reversed(everywhere)}
 
     def line(points: list[dict]) -> list[dict]:
         kept = ("value", "low", "high")
@@ -177,7 +211,21 @@ def record_of(run: Path) -> dict:
     proved = json.loads((run / "certificate" / RESULTS).read_text("utf-8"))
     about = {name: trained[name] for name in ("seed", "training_seconds", "kept")}
     about["training"] = trained["settings"]
-    return about | {name: proved[name] for name in _OF_CERTIFICATE}
+    about |= {name: proved[name] for name in _OF_CERTIFICATE}
+    if proved["images"] > _COMPARED:
+        about["first_500"] = {"curve": _curve_of_first(run / "certificate" / ARRAYS, proved)}
+    return about
+
+
+def _curve_of_first(arrays: Path, proved: dict) -> list[dict]:
+    """The curve over the first images alone, for a certificate of more."""
+    with np.load(arrays) as kept:
+        radius = kept[f"radius_{proved['settings']['norm']}"][:_COMPARED]
+        right = kept["answer"][:_COMPARED] == kept["labels"][:_COMPARED]
+    return [
+        {"epsilon": epsilon, **wilson(right & ((radius > epsilon) | (epsilon == 0))).to_json()}
+        for epsilon in (point["epsilon"] for point in proved["curve"])
+    ]
 
 
 def main() -> None:
@@ -189,6 +237,8 @@ def main() -> None:
         print(json.dumps(record_of(asked.record), indent=1))
         return
     print("\n".join(table()))
+    for title, lines in comparisons().items():
+        print("\n".join(["", title, "", *lines]))
     for _, name, _, _ in ROWS:
         if records_of(name):
             draw(name)

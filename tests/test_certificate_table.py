@@ -3,15 +3,17 @@
 import json
 
 import certificate_table as made
+import numpy as np
 import pytest
 from PIL import Image
 
 MEASURED = [name for _, name, _, _ in made.ROWS if made.records_of(name)]
 
 
-def test_the_table_of_certificates_is_what_the_records_say():
+def test_the_tables_of_certificates_are_what_the_records_say():
     text = (made.ROOT / "docs" / "certificate.md").read_text("utf-8")
-    for line in made.table():
+    compared = [line for lines in made.comparisons().values() for line in lines]
+    for line in made.table() + compared:
         assert line in text, "python tests/certificate_table.py prints the table as it should be"
 
 
@@ -42,20 +44,32 @@ def record(value, images=100, norm="l2", sides=()):
 
 
 def test_learned_noise_stands_beside_the_same_everywhere_and_attacks(tmp_path, monkeypatch):
-    records = {"learned": [record(0.8, sides=[0.9]), record(0.7)]}
-    records["same_everywhere_0.25"] = [record(0.6, images=20)]
+    first = {**record(0.8, sides=[0.9]), "first_500": record(0.75)}
+    records = {"learned": [first, record(0.7, images=30)]}
+    records["same_everywhere_0.25"] = [record(0.6, images=20), record(0.5, images=20)]
+    records["same_everywhere_0.4"] = [record(0.4)]
     (tmp_path / "some.json").write_text(json.dumps(records))
     monkeypatch.setattr(made, "_RESULTS", tmp_path)
     monkeypatch.setattr(
         made, "ROWS", [("SOME", "some", (0, 0.5), {0.5: "1%"}), ("", "none", (), {})]
     )
     assert made.table()[2:] == [
-        "| SOME | 0 | 80.0% (70.0 to 90.0) | 60.0% | 70.0% | 60.0% (sigma 0.25, 20 images) |  |  |",
-        "|  | 0.5 | 80.0% (70.0 to 90.0) | 60.0% | 70.0% | 60.0% (sigma 0.25, 20 images) "
-        "| 90.0% (50 images) | 1% |",
+        "| SOME | 0 | 80.0% (70.0 to 90.0) | 60.0% | 70.0% (30 images) |  |  |",
+        "|  | 0.5 | 80.0% (70.0 to 90.0) | 60.0% | 70.0% (30 images) | 90.0% (50 images) | 1% |",
     ]
+    assert made.comparisons() == {
+        "SOME": [
+            "| radius | learned | 0.25 everywhere | 0.4 everywhere |",
+            "| --- | --- | --- | --- |",
+            "| 0 | **72.5%** (75.0, 70.0) | **55.0%** (60.0, 50.0) | **40.0%** |",
+            "| 0.5 | **72.5%** (75.0, 70.0) | **55.0%** (60.0, 50.0) | **40.0%** |",
+        ]
+    }
     drawn = made.lines_of(records)
-    assert list(drawn["lines"]) == ["learned noise", "0.25 everywhere (20 images)"]
+    shown = {name: points[0]["value"] for name, points in drawn["lines"].items()}
+    assert shown == {
+        "learned noise": 0.8, "0.25 everywhere (20 images)": 0.6, "0.4 everywhere": 0.4
+    }  # fmt: skip
     assert [point["radius"] for point in drawn["dashed"]["attacked (50 images)"]] == [0.5]
     assert made.digest(drawn) != made.digest(made.lines_of({"learned": records["learned"]}))
 
@@ -72,3 +86,19 @@ def test_a_run_s_record_is_of_its_training_and_its_certificate(tmp_path):
     found = made.record_of(tmp_path)
     assert (found["seed"], found["training"], found["curve"]) == (3, {"attack": {}}, 7)
     assert {"more", "model_name"}.isdisjoint(found)
+
+
+def test_the_record_of_many_images_has_the_curve_of_the_first_500(tmp_path):
+    (tmp_path / "certificate").mkdir()
+    run = {"seed": 3, "training_seconds": 60.0, "kept": {}, "settings": {}}
+    of_all = dict.fromkeys(made._OF_CERTIFICATE, 7) | record(0.5, images=600, norm="linf")
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    (tmp_path / "certificate" / "certificate.json").write_text(json.dumps(of_all))
+    radius, labels = np.zeros(600), np.zeros(600, np.int64)
+    radius[:300] = 0.6
+    answers = labels.copy()
+    answers[:100] = 1
+    arrays = {"radius_linf": radius, "answer": answers, "labels": labels}
+    np.savez(tmp_path / "certificate" / "certificate.npz", **arrays)
+    curve = made.record_of(tmp_path)["first_500"]["curve"]
+    assert [point["value"] for point in curve] == [400 / 500, 200 / 500]

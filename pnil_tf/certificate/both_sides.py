@@ -60,7 +60,7 @@ def comparison(
             raise UserError(f"{sentence} Choose another certificate, or none.")
         logger.info("%s", sentence)
         return None
-    labels, settings = found.labels, found.results["settings"]
+    labels, settings = found.recorded["labels"], found.results["settings"]
     assert labels is not None
 
     def compare(votes: np.ndarray) -> dict[str, Any]:
@@ -98,13 +98,13 @@ def beside(found: Certificate, epsilon: float, norm: str, must_fit: bool = False
 
 
 def _misfit(found: Certificate, attacked: Subject) -> str | None:
-    if found.labels is None:
+    if "labels" not in found.recorded:
         return "it was made without labels"
     settings = found.results["settings"]
     certified = Subject(
         found.results["identity"],
-        found.image_digests,
-        found.labels,
+        found.recorded.get("image_sha256"),
+        found.recorded["labels"],
         settings["norm"],
     )
     return certified.misfit(attacked)

@@ -38,6 +38,8 @@ from pnil_tf.layers import PNILLayer
 _ROUNDING = 1e-5
 # Up to which that is so: its logarithm is rounded by 2^-24 of the numbers it is a sum of.
 _MOST_LOG_VARIANCE = 80.0
+# Steps, as a share of the pixel range, to which scaling may round an image before the noise.
+_COARSE = 1e-5
 _RANDOM = (
     *("Random", "Multinomial", "TruncatedNormal", "Rng", "Dropout", "Sample", "Shuffle"),
     *("StatelessParameterized", "Gamma", "Poisson", "Binomial"),
@@ -321,9 +323,17 @@ def _scaled(layer: Any, shape: tuple[int | None, ...], seen: FrontNoise) -> Fron
             "one number for each channel",
             "Scale all pixels by one number, or each channel of the images by one",
         )
-    return dataclasses.replace(
+    after = dataclasses.replace(
         seen, scale=seen.scale * scale, offset=seen.offset * scale + np.asarray(offset, np.float64)
     )
+    largest = np.maximum(np.abs(after.offset), np.abs(after.offset + after.scale))
+    if np.any(np.spacing(largest.astype(np.float32)) > _COARSE * np.abs(after.scale)):
+        raise _void(
+            f"{layer.name!r} makes numbers as large as {largest.max():.3g} of the pixels, and "
+            "float32 rounds the image to steps that count before the noise hides them",
+            "Scale the pixels to a range near 0",
+        )
+    return after
 
 
 def _check_layer(layer: PNILLayer) -> None:
@@ -371,16 +381,16 @@ def _check_precision(layer: Any) -> None:
 
 
 def _check_calls(model: keras.Model) -> None:
-    """Refuses layers that were called with `training=True` once and for all.
+    """Refuses layers that are called with `training=True` once and for all.
 
     `predict` and an export call the model with `training=False`, which wins over that; a plain
     `model(x)` does not, and would answer otherwise than what is proved.
     """
     for name in called_to_train(model) or ():
         raise _void(
-            f"{name} was called with training=True when the model was built, so that the model "
-            "answers differently when it is called than when it predicts",
-            "Build the model without it",
+            f"{name} is called with training=True, as it was built or by its own default, so that "
+            "model(x) answers differently from model.predict(x)",
+            "Leave the layer out, or build the model with training=False in its call",
         )
 
 

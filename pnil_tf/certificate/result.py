@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +16,15 @@ from pnil_tf.certificate.withdrawn import refuse_withdrawn
 from pnil_tf.evaluation.saved import SavedResults
 from pnil_tf.evaluation.statistics import Interval, wilson
 from pnil_tf.evaluation.summary import text_table
-from pnil_tf.files import understood
+from pnil_tf.validation import is_number, require, require_one_of
 from pnil_tf.vocabulary import NORMS
 
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
 class Certificate(SavedResults):
     """Robustness that is proved; `print` shows it as a table, a notebook as a page's part.
+
+    What it says of single images is in the order in which they were given.
 
     Args:
         folder: Where its files lie.
@@ -58,49 +59,61 @@ class Certificate(SavedResults):
         return Interval.of(self.results["certified"]["single_draw"])
 
     def accuracy_at(self, epsilon: float) -> Interval:
-        """The certified accuracy at another radius in the certificate's norm."""
+        """The certified accuracy at another radius, >= 0, in the certificate's norm.
+
+        Raises:
+            UserError: If it is none.
+        """
+        require(
+            is_number(epsilon) and epsilon >= 0,
+            f"epsilon must be a number of at least 0. Received: {epsilon!r}.",
+        )
         right = self.answers != -1
-        if self.results["labels"]:
-            right = right & (self.answers == self._arrays["labels"])
+        if self.labels is not None:
+            right = right & (self.answers == self.labels)
         return wilson(right & (self.radii(self.results["settings"]["norm"]) > epsilon))
 
     @property
     def selected(self) -> np.ndarray:
         """The class of each image that its own draws chose, int `(n,)`, proved or not."""
-        return self._arrays["selected"]
+        return self._of("selected")
 
     @property
     def hits(self) -> np.ndarray:
         """How many of the other draws answered with it, int `(n,)`."""
-        return self._arrays["hits"]
+        return self._of("hits")
 
     @property
     def answers(self) -> np.ndarray:
         """The class proved to be the majority's at each image, int `(n,)`; -1 where it abstains."""
-        return self._arrays["answer"]
+        return self._of("answer")
 
     def radii(self, norm: str = "linf") -> np.ndarray:
         """The radius in which each answer stays, float64 `(n,)`, a share of the pixel range.
 
         Args:
             norm: `"linf"` or `"l2"`; both are known.
+
+        Raises:
+            UserError: For another norm.
         """
-        return self._arrays[f"radius_{norm}"]
+        require_one_of("norm", norm, NORMS)
+        return self._of(f"radius_{norm}")
 
     @property
     def single_draws(self) -> np.ndarray:
         """The least share of draws that keep the answer within epsilon, float64 `(n,)`."""
-        return self._arrays["single_draw"]
+        return self._of("single_draw")
 
     @property
     def labels(self) -> np.ndarray | None:
         """The classes of the images, int `(n,)`; `None` where answers are proved to stay alone."""
-        return self._arrays.get("labels")
+        return self._of("labels") if "labels" in self.recorded else None
 
     @property
     def image_digests(self) -> np.ndarray | None:
         """The sha256 of each image, uint8 `(n, 32)`; `None` where an earlier version wrote none."""
-        return self._arrays.get("image_sha256")
+        return self._of("image_sha256") if "image_sha256" in self.recorded else None
 
     @property
     def mark(self) -> dict[str, str | None]:
@@ -116,20 +129,21 @@ class Certificate(SavedResults):
         }
 
     def proofs(self) -> Proofs:
-        """What is proved of each image.
+        """What is proved of each image, in the order of `recorded`.
 
         Of single draws, where the noise moves with the image, another radius than the
         certificate's own would need the model: there the bound is a weaker one.
         """
-        arrays, settings = self._arrays, self.results["settings"]
+        arrays, settings = self.recorded, self.results["settings"]
         sensitivity = self.results["noise"]["sensitivity"]
+        radius = {norm: arrays[f"radius_{norm}"] for norm in NORMS}
 
         def single_draw(epsilon: float) -> np.ndarray:
             if epsilon == settings["epsilon"]:
                 return arrays["single_draw"]
             if sensitivity is not None:
                 return bounds.fixed_single_draw(arrays["share"], epsilon, sensitivity)
-            stays = np.where(self.radii(settings["norm"]) > epsilon, 0.5, 0.0)
+            stays = np.where(radius[settings["norm"]] > epsilon, 0.5, 0.0)
             wider = epsilon > settings["epsilon"]
             return stays if wider else np.maximum(stays, arrays["single_draw"])
 
@@ -138,15 +152,12 @@ class Certificate(SavedResults):
             answer=arrays["answer"],
             hits=arrays["hits"],
             share=arrays["share"],
-            radius={norm: self.radii(norm) for norm in NORMS},
+            radius=radius,
             single_draw=single_draw,
         )
 
-    @functools.cached_property
-    def _arrays(self) -> dict[str, np.ndarray]:
-        file = self.folder / ARRAYS
-        with understood(file), np.load(file, allow_pickle=False) as arrays:
-            return dict(arrays)
+    def _of(self, name: str) -> np.ndarray:
+        return self._in_order(self.recorded[name])
 
     def __repr__(self) -> str:
         settings = self.results["settings"]

@@ -47,6 +47,7 @@ from pnil_tf.evaluation.images import (
     unit_images,
     warn_of_copies,
 )
+from pnil_tf.evaluation.output import PLACE
 from pnil_tf.evaluation.output import RESULTS as EVALUATED
 from pnil_tf.evaluation.runner import digest_of, fingerprint, name_of
 from pnil_tf.evaluation.shards import Crew, Shard
@@ -82,6 +83,7 @@ def certify(
     resume: bool = False,
     overwrite: bool = False,
     data: Mapping[str, Any] | None = None,
+    places: np.ndarray | None = None,
     model_identity: str | None = None,
     pixel_range: PixelRangeLike | None = None,
     outputs: str | None = None,
@@ -102,6 +104,7 @@ def certify(
         resume: Whether to go on with a certificate of the same that was cut off.
         overwrite: Whether to replace what `output` holds.
         data: As for `evaluate`.
+        places: As for `evaluate`.
         model_identity: As for `evaluate`.
         pixel_range: As for `evaluate`.
         outputs: As for `evaluate`.
@@ -145,12 +148,21 @@ def certify(
         stay = [] if must_fit else [sides for sides in known if not _among(sides, evaluations)]
         stay += [sides for sides in known if any(one.is_of(sides) for one in attacked)]
         new = [one for one in attacked if not any(map(one.is_of, known))]
-        if not new and len(stay) == len(known):
+        radii = [point["epsilon"] for point in found.results["curve"]]
+        redrawn = bool(settings.epsilons) and radii != list(settings.curve())
+        if not new and len(stay) == len(known) and not redrawn:
             return found
-        proofs = _proofs(front, x, found.selected, found.hits, settings)
+        drawn = found.recorded
+        proofs = _proofs(front, x, drawn["selected"], drawn["hits"], settings)
+        results = dict(found.results)
+        if redrawn:
+            results |= figures(
+                proofs, None if labels is None else y, settings.curve(), settings.norm
+            )
+            results["settings"] = {**results["settings"], "epsilons": list(settings.epsilons)}
         with lock_folder(output):
             sides = _compared(proofs, y, settings, new, output, found.results, stay)
-            _write(output, {**found.results, "both_sides": sides})
+            _write(output, {**results, "both_sides": sides})
         return Certificate.load(output)
     make_folder(argument("output"), output)
     with lock_folder(output):
@@ -180,7 +192,11 @@ def certify(
         }
         write_arrays(
             output / ARRAYS,
-            _arrays(proofs, digests, None if labels is None else y, settings.epsilon),
+            {
+                **_arrays(proofs, None if labels is None else y, settings.epsilon),
+                "image_sha256": digests,
+                PLACE: np.arange(len(x)) if places is None else places[: len(x)],
+            },
         )
         results["arrays"] = {"file": ARRAYS, "sha256": sha256_of(output / ARRAYS)}
         results["both_sides"] = _compared(proofs, y, settings, attacked, output, results)
@@ -391,10 +407,9 @@ def _compared(
     return sorted(sides, key=operator.itemgetter("epsilon"))
 
 
-def _arrays(proofs: Proofs, digests: np.ndarray, y: np.ndarray | None, epsilon: float) -> Arrays:
-    """What is known of each image."""
+def _arrays(proofs: Proofs, y: np.ndarray | None, epsilon: float) -> Arrays:
+    """What is proved of each image."""
     arrays = {
-        "image_sha256": digests,
         "selected": proofs.selected,
         "answer": proofs.answer,
         "hits": proofs.hits,

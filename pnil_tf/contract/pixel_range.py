@@ -135,7 +135,7 @@ def check_epsilon(
     """
     if not is_number(epsilon) or epsilon <= 0:
         raise UserError(
-            f"An attack needs epsilon > 0, a number. Received: {epsilon!r}."
+            f"{argument(name)} must be a number above 0. Received: {epsilon!r}."
             f"{without_quotes(epsilon)}"
         )
     if norm == "linf" and epsilon > 1:

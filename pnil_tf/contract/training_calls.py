@@ -10,11 +10,14 @@ from pnil_tf.contract.held_noise import takes_training
 from pnil_tf.copying import as_graph
 from pnil_tf.keras_internals import all_layers, called_with
 
+_PREPROCESSING = "keras.src.layers.preprocessing."
+
 
 def called_to_train(model: Any) -> tuple[str, ...] | None:
     """Which layers, as `'name' (Class)`, were called with `training=True` when a model was built.
 
-    A plain `model(x)` keeps to that. Whatever says `training=False`, as `predict`, an export and an
+    A plain `model(x)` keeps to that, and to what a layer takes for `training` by itself (Keras'
+    random preprocessing: True). Whatever says `training=False`, as `predict`, an export and an
     evaluation do, takes it back: Keras hands its own `training` to every layer of the graph.
 
     Args:
@@ -33,6 +36,17 @@ def called_to_train(model: Any) -> tuple[str, ...] | None:
     calls = (call for graph in graphs for call in called_with(graph, "training"))
     return tuple(
         dict.fromkeys(
-            f"{layer.name!r} ({type(layer).__name__})" for layer, training in calls if training
+            f"{layer.name!r} ({type(layer).__name__})"
+            for layer, training in calls
+            if training and not _indifferent(layer)
         )
     )
+
+
+def _indifferent(layer: Any) -> bool:
+    """Whether it is preprocessing of Keras' own without chance, as `Resizing` and `CenterCrop`.
+
+    It takes `training`, True by itself, from a base class, and makes no use of it: what is random
+    keeps the state of a generator among its variables.
+    """
+    return type(layer).__module__.startswith(_PREPROCESSING) and not layer.variables

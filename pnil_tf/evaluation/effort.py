@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import fields
 from typing import Any
 
-from pnil_tf.errors import UserError
 from pnil_tf.evaluation.settings import EvaluationSettings
-from pnil_tf.validation import meant, require_one_of
+from pnil_tf.validation import require_fields, require_one_of
 from pnil_tf.vocabulary import EFFORTS
 
 # Quick settings lie below the floors on which a verdict can rest (obfuscation/floors.py): what a
@@ -61,10 +59,5 @@ def settings_with(
     Raises:
         UserError: If there is no such effort or setting, or a value cannot be right.
     """
-    settings = [field.name for field in fields(EvaluationSettings)]
-    known = list(dict.fromkeys([*settings, *others]))
-    for name in given:
-        if name not in settings:
-            [hint] = meant(name, known) or [f"There are {', '.join(known)}."]
-            raise UserError(f"An evaluation has no setting {name!r}. {hint}")
+    require_fields("An evaluation", EvaluationSettings, given, others)
     return EvaluationSettings(**{**settings_of_effort(effort), **given})

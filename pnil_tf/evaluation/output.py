@@ -24,6 +24,7 @@ RESULTS, ARRAYS, ADVERSARIAL, REPORT = (
     "report.html",
 )
 STATE = "state"
+PLACE = "place"  # the array that says which of the images given each of them is
 _OURS = (b'"verdict"', b'"identity"', b'"sha256"')
 
 logger = logging.getLogger(__name__)

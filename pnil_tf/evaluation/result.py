@@ -121,7 +121,9 @@ class Evaluation(SavedResults):
         """The adversarial images of each attack, and of all together as `"worst_case"`.
 
         They are float32 `(n, height, width, channels)` in [0, 1], whatever the model's pixels.
-        Images that no attack has harmed are among them.
+        Images that no attack has harmed are among them. They are in the order in which the images
+        were given, of which `places` says which were taken. An attack of fewer images took the
+        first `n` of those that `recorded["place"]` names.
 
         Raises:
             UserError: If the evaluation has not kept them: with `save_adversarial` it
@@ -134,7 +136,8 @@ class Evaluation(SavedResults):
                 "with save_adversarial to have them."
             )
         with understood(file), np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays if name not in _IMAGES_AND_LABELS}
+            kept = {name: arrays[name] for name in arrays if name not in _IMAGES_AND_LABELS}
+        return {name: self._in_order(images) for name, images in kept.items()}
 
     def plot(self, axes: Axes | None = None) -> Axes:
         """Draws the accuracies and their intervals as bars.

@@ -43,6 +43,7 @@ from pnil_tf.evaluation.obfuscation.evidence import Evidence
 from pnil_tf.evaluation.output import (
     ADVERSARIAL,
     ARRAYS,
+    PLACE,
     REPORT,
     RESULTS,
     STATE,
@@ -103,6 +104,7 @@ def evaluate(
     resume: bool = False,
     overwrite: bool = False,
     data: Mapping[str, Any] | None = None,
+    places: np.ndarray | None = None,
     model_identity: str | None = None,
     kind: str | None = None,
     pixel_range: PixelRangeLike | None = None,
@@ -129,6 +131,8 @@ def evaluate(
         overwrite: Whether to replace what `output` holds.
         data: Where the images come from, JSON types; its `num_classes`, if there is one, must
             be the model's.
+        places: int, at least as many as there are images: which image each of them was where they
+            came from. By default they are the first.
         model_identity: Fingerprint of the model's file. A stochastic callable without one cannot
             be told from others, so its evaluation cannot be resumed.
         kind: What the model was on the disk, one phrase.
@@ -237,7 +241,11 @@ def evaluate(
 
         with contextlib.closing(stages):
             have_done(first)
-            _work(trial, attacks, digests, output / STATE, about, compare, go_further)
+            whose = {
+                "image_sha256": digests,
+                PLACE: np.arange(len(x)) if places is None else places[: len(x)],
+            }
+            _work(trial, attacks, whose, output / STATE, about, compare, go_further)
         put_in_place(output)
         store.remove()
     return read_json(output / RESULTS)
@@ -425,7 +433,7 @@ def _attacked(
 def _work(
     trial: Trial,
     attacks: Mapping[str, Planned],
-    digests: np.ndarray,
+    whose: Arrays,
     folder: Path,
     about: dict[str, Any],
     compare: Compare | None,
@@ -465,7 +473,7 @@ def _work(
         results["both_sides"] = dict(sides)
     arrays = {
         "labels": y,
-        "image_sha256": digests,
+        **whose,
         "clean_votes": clean,
         "worst_case_votes": worst_votes,
     }

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+import numpy as np
+
 from pnil_tf.errors import UserError
-from pnil_tf.evaluation.output import check_files
+from pnil_tf.evaluation.output import PLACE, check_files
 from pnil_tf.files import make_folder, read_json, refuse_file_in_the_way, replacing, understood
 
 ASaved = TypeVar("ASaved", bound="SavedResults")
@@ -33,7 +36,7 @@ class SavedResults(abc.ABC):
     _what: ClassVar[tuple[str, str]]
     """What it is, without and with its article."""
     _files: ClassVar[tuple[str, ...]]
-    """Names of all its files. The record comes last: it names the others."""
+    """Names of all its files. The arrays come first; the record comes last: it names the others."""
 
     @staticmethod
     @abc.abstractmethod
@@ -59,6 +62,32 @@ class SavedResults(abc.ABC):
         """The content of the record: figures, settings, versions and more; JSON types."""
         return dict(self.results)
 
+    @functools.cached_property
+    def recorded(self) -> dict[str, np.ndarray]:
+        """The arrays as their file has them: images that were sorted by class are mixed there.
+
+        Its `place` says which of the images given each of them is.
+        """
+        file = self.folder / self._files[0]
+        with understood(file), np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
+
+    @property
+    def places(self) -> np.ndarray:
+        """Which of the images given these results are about, int `(n,)`, increasing."""
+        return np.sort(self._recorded_places)
+
+    @property
+    def _recorded_places(self) -> np.ndarray:
+        arrays = self.recorded
+        if PLACE in arrays:
+            return arrays[PLACE]
+        return np.arange(len(next(iter(arrays.values()))))  # what an earlier version wrote
+
+    def _in_order(self, values: np.ndarray) -> np.ndarray:
+        """Values of the images as recorded, or of the first of them, in the order of `places`."""
+        return values[np.argsort(self._recorded_places[: len(values)])]
+
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
         """Writes all files: the record, its arrays and the report.
 
@@ -82,7 +111,7 @@ class SavedResults(abc.ABC):
                 "overwrite=True."
             )
         self._refuse_foreign(folder)
-        make_folder("The place to save to", folder)
+        make_folder("folder", folder)
         for name in self._files:
             if (self.folder / name).is_file():
                 with replacing(folder / name) as temporary:

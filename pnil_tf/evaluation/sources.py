@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -21,7 +21,23 @@ logger = logging.getLogger(__name__)
 _NAMES = (("image", "label"), ("images", "labels"), ("x", "y"))
 
 
-def gathered(x: Any, y: Any, count: int) -> tuple[np.ndarray, np.ndarray, str]:
+class Gathered(NamedTuple):
+    """Images, and where they came from.
+
+    Args:
+        images: `(n, ...)`.
+        labels: `(n,)`; `None` where there are none.
+        source: What they came from, one phrase.
+        places: int `(n,)`, which of the images given each of them is.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray | None
+    source: str
+    places: np.ndarray
+
+
+def gathered(x: Any, y: Any, count: int, labelled: bool = True) -> Gathered:
     """Reads no more images than are needed.
 
     Args:
@@ -31,36 +47,36 @@ def gathered(x: Any, y: Any, count: int) -> tuple[np.ndarray, np.ndarray, str]:
         y: Labels, where `x` has none: class numbers, or rows of which one number is 1.
         count: How many images, at most; the first ones, unless they are sorted by class: then
             they are mixed before, in an order that depends on their number alone.
-
-    Returns:
-        Images and labels `(n,)`, and what they came from, one phrase.
+        labelled: Whether there must be labels; elements of a data set may be images alone
+            otherwise.
 
     Raises:
         UserError: If labels are missing, or given twice, or there are no images; or if a data set
             is sorted by class and not read to its end, or begins again before there are enough.
     """
     if isinstance(x, tf.data.Dataset):
-        found = "tf.data", _of_dataset(x)
+        found = "tf.data", _of_dataset(x, labelled)
     elif isinstance(x, keras.utils.PyDataset):
         found = "PyDataset", (x[i] for i in range(_batches(x)))
     else:
         images = _array(x, "images", "x")
-        if y is None:
+        if y is None and labelled:
             raise UserError("Labels are missing: pass y, the class number of each image.")
+        if y is None:
+            return _chosen(images[:count], None, "arrays", count)
         labels = _array(y, "labels", "y")
         if images.shape[:1] != labels.shape[:1]:
             raise mispaired(images, labels)
-        images, labels = _mixed(images, class_numbers(labels))
-        return images[:count], labels[:count], "arrays"
+        return _chosen(images, class_numbers(labels), "arrays", count)
     source, batches = found
     if y is not None:
         raise UserError(
             f"A {type(x).__name__} holds the labels itself, so y says them twice. Leave y out."
         )
-    images, labels, ended = _first(batches, count)
-    if _in_blocks(labels) and not ended:
+    images, found_labels, ended = _first(batches, count, labelled)
+    if found_labels is not None and _in_blocks(found_labels) and not ended:
         raise UserError(
-            f"The data set is sorted by class, so its first {len(labels)} images say nothing of "
+            f"The data set is sorted by class, so its first {len(images)} images say nothing of "
             "the others. Shuffle it (image_dataset_from_directory does with shuffle=True and a "
             "seed), or ask for all of its images."
         )
@@ -71,7 +87,7 @@ def gathered(x: Any, y: Any, count: int) -> tuple[np.ndarray, np.ndarray, str]:
                 f"The data set begins again after some images, and copies count once. Received: "
                 f"{different} different ones among {len(images)}. Leave repeat() out."
             )
-    return *_mixed(images, labels), source
+    return _chosen(images, found_labels, source, count)
 
 
 def _in_blocks(labels: np.ndarray) -> bool:
@@ -82,13 +98,14 @@ def _in_blocks(labels: np.ndarray) -> bool:
     return changes + 1 == len(np.unique(labels))
 
 
-def _mixed(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Images that stand class by class in another order: some of them are to stand for all."""
-    if len(images) != len(labels) or not _in_blocks(labels):
-        return images, labels
+def _chosen(images: np.ndarray, labels: np.ndarray | None, source: str, count: int) -> Gathered:
+    """The first images; of those that stand class by class some that are to stand for all."""
+    if labels is None or not _in_blocks(labels):
+        labels = None if labels is None else labels[:count]
+        return Gathered(images[:count], labels, source, np.arange(min(count, len(images))))
     logger.info("The images are sorted by class: they are mixed before any are chosen.")
-    order = np.random.default_rng(0).permutation(len(images))
-    return images[order], labels[order]
+    places = np.random.default_rng(0).permutation(len(images))[:count]
+    return Gathered(images[places], labels[places], source, places)
 
 
 def _array(values: Any, what: str, name: str) -> np.ndarray:
@@ -114,14 +131,17 @@ def class_numbers(labels: Any) -> np.ndarray:
     return labels
 
 
-def _first(batches: Iterator[Any], count: int) -> tuple[np.ndarray, np.ndarray, bool]:
+def _first(
+    batches: Iterator[Any], count: int, labelled: bool
+) -> tuple[np.ndarray, np.ndarray | None, bool]:
     """The first images and labels, and whether there are no more (asked of sorted ones alone)."""
     images, labels, found = [], [], 0
     for batch in batches:
-        x, y = (np.asarray(part) for part in _pair(batch))
-        images.append(x)
-        labels.append(class_numbers(y))
-        found += len(x)
+        x, y = _pair(batch, labelled)
+        images.append(np.asarray(x))
+        if y is not None:
+            labels.append(class_numbers(y))
+        found += len(images[-1])
         if found >= count:
             break
     if not found:
@@ -132,13 +152,15 @@ def _first(batches: Iterator[Any], count: int) -> tuple[np.ndarray, np.ndarray, 
             "The images of an evaluation have one size. Received: images of the shapes "
             f"{shapes[0]} and {shapes[1]}. Resize them, for example by tf.image.resize."
         )
+    if not labels:
+        return np.concatenate(images)[:count], None, False
     numbers = np.concatenate(labels)
     ended = found <= count and _in_blocks(numbers) and next(batches, None) is None
     return np.concatenate(images)[:count], numbers[:count], ended
 
 
-def _of_dataset(dataset: tf.data.Dataset) -> Iterator[Any]:
-    image, _ = _pair(dataset.element_spec)
+def _of_dataset(dataset: tf.data.Dataset, labelled: bool) -> Iterator[Any]:
+    image, _ = _pair(dataset.element_spec, labelled)
     rank = getattr(getattr(image, "shape", None), "rank", None)
     if rank not in (3, 4):
         raise UserError(
@@ -158,8 +180,10 @@ def _batches(dataset: keras.utils.PyDataset) -> int:
     return int(batches)
 
 
-def _pair(element: Any) -> tuple[Any, Any]:
-    """Images and labels of one element."""
+def _pair(element: Any, labelled: bool) -> tuple[Any, Any]:
+    """Images and labels of one element; no labels where it is images alone and may be."""
+    if not labelled and not isinstance(element, (dict, tuple, list)):
+        return element, None
     if isinstance(element, dict):
         for image, label in _NAMES:
             if image in element and label in element:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import keras
-import numpy as np
-import tensorflow as tf
 
 from pnil_tf import rng
 from pnil_tf.certificate import runner
@@ -22,6 +19,7 @@ from pnil_tf.evaluation.sources import gathered
 from pnil_tf.files import sha256_of
 from pnil_tf.runs.crew import crew_of, require_crew
 from pnil_tf.runs.load import load_model
+from pnil_tf.validation import require_fields
 
 
 def certify(
@@ -59,16 +57,17 @@ def certify(
         model: A Sequential or functional Keras model that begins with a `PNILLayer`, after fixed
             scaling at most; an `AdversarialModel` around one; the path of a run's folder or of a
             `.keras` file.
-        x: Images, or images with labels, as for `evaluate`.
-        y: The classes `(n,)` of images in an array. Without them, answers are proved to stay, not
-            to be right.
+        x: Images, or images with labels, as for `evaluate`; a data set may be of images alone.
+        y: The classes `(n,)` of images in an array. Without classes, answers are proved to stay,
+            not to be right.
         epsilon: Radius, > 0, a share of the pixel range: 8/255 is 8 of 255, whatever the range.
         norm: `"linf"` or `"l2"`. Radii of both are known afterwards.
         draws: Draws of the noise for each image. With n of them no share above `alpha ** (1 / n)`
             is proved, so that they bound the radius.
         alpha: For each image, the proof is wrong with no more than this probability.
-        images: How many images to take, the first ones; 1000, or all if there are fewer, unless
-            given.
+        images: How many images to take, as for `evaluate`; 1000, or all if there are fewer, unless
+            given. The certificate's arrays are in the order of `x`; its `places` say which images
+            of `x` they are about.
         pixel_range: As for `evaluate`.
         outputs: As for `evaluate`.
         seed: Every draw follows from it; fresh ones unless given, which the results note. Figures
@@ -93,6 +92,7 @@ def certify(
     given = {"norm": norm, "draws": draws, "alpha": alpha, "seed": seed, **settings}
     if images is not None:
         given["images"] = images
+    require_fields("A certificate", CertificateSettings, given, _OWN)
     asked = CertificateSettings(epsilon=epsilon, **given)
     require_crew(workers, engine)
     several = _several(evaluation)
@@ -107,10 +107,7 @@ def certify(
         loaded = load_model(model)
         name, identity = str(model), sha256_of(loaded.file)
         model, pixel_range = loaded.model, pixel_range or loaded.pixel_range
-    if y is None and not isinstance(x, (tf.data.Dataset, keras.utils.PyDataset)):
-        pixels, labels, source = np.asarray(x)[: asked.images], None, "arrays"
-    else:
-        pixels, labels, source = gathered(x, y, asked.images)
+    pixels, labels, source, places = gathered(x, y, asked.images, labelled=False)
     folders = [one.folder if isinstance(one, Evaluation) else Path(one) for one in several]
     keeper = tempfile.TemporaryDirectory(prefix="pnil_tf_")
     found = runner.certify(
@@ -120,6 +117,7 @@ def certify(
         asked,
         keeper.name,
         data={"source": source},
+        places=places,
         model_identity=identity,
         pixel_range=pixel_range,
         outputs=outputs,
@@ -129,6 +127,14 @@ def certify(
         crew=crew_of(given_model, pixels, labels, asked, workers, engine),
     )
     return Certificate(found.folder, found.results, keeper)
+
+
+_OWN = [
+    name
+    for name, parameter in inspect.signature(certify).parameters.items()
+    if parameter.kind is parameter.KEYWORD_ONLY
+]
+"""What may be said by its name alone, beside the fields of the settings."""
 
 
 def _several(evaluation: Any) -> list[Evaluation | str | Path]:

@@ -117,7 +117,8 @@ def evaluate(
     proved = None
     if certificate is not None:
         proved = beside(certificate, asked.epsilon, asked.norm, must_fit=True)
-    pixels, labels, source = gathered(x, y, asked.images)
+    pixels, labels, source, places = gathered(x, y, asked.images)
+    assert labels is not None
     keeper = tempfile.TemporaryDirectory(prefix="pnil_tf_")
     results = runner.evaluate(
         model,
@@ -126,6 +127,7 @@ def evaluate(
         asked,
         keeper.name,
         data={"source": source},
+        places=places,
         model_identity=identity,
         kind=kind,
         pixel_range=pixel_range or recorded,

@@ -167,6 +167,13 @@ class ModelSettings:
             f"{argument('pnil_penalty', self.pnil_penalty)} without "
             f"{argument('pnil_kernel', False)}. Add that, or leave the penalty out.",
         )
+        require(
+            not self.pnil_penalty or (self.pnil and self.pnil_trainable),
+            f"{argument('pnil_penalty')} is about noise that is learned. Received: "
+            f"{argument('pnil_penalty', self.pnil_penalty)} with "
+            f"{argument(*(('pnil_trainable', False) if self.pnil else ('pnil', False)))}. Leave "
+            "one of the two out.",
+        )
         if self.width is not None:
             _require_positive(self, "width")
         self._check_model()

@@ -634,6 +634,89 @@ def test_a_certificate_that_took_the_place_of_a_refuted_one_stays(problem, tmp_p
     assert pnil_tf.Certificate.load(tmp_path).results["settings"]["seed"] == 1
 
 
+def by_class(images=24):
+    """Grey images from dark to bright, sorted by class; the exact radius of each is known."""
+    model = linear(np.full(16, 0.3), np.ones(16), -8.0)
+    grey = np.linspace(0.0, 1.0, images)
+    x = np.broadcast_to(grey[:, None, None, None], (images, *SHAPE)).astype(np.float32)
+    return model, x, (grey > 0.5).astype(int), np.abs(grey - 0.5)
+
+
+@pytest.mark.parametrize("images", [24, 10])
+def test_images_sorted_by_class_keep_their_places(tmp_path, images):
+    model, x, y, exact_radius = by_class()
+    attack = {"images": images, "attacks": "pgd", "steps": 2, "checks": False, "verbose": 0}
+    attacked = pnil_tf.evaluate(model, x, y, 0.05, eot_samples=2, **attack)
+    found = pnil_tf.certify(model, x, y, 0.05, images=images, evaluation=attacked, **QUICK)
+    found.save(tmp_path / "kept")
+    for one in (found, pnil_tf.Certificate.load(tmp_path / "kept")):
+        there = one.places
+        assert (np.diff(there) > 0).all()
+        np.testing.assert_array_equal(one.labels, y[there])
+        assert set(one.labels) == {0, 1}
+        proved = one.answers != -1
+        np.testing.assert_array_equal(one.answers[proved], y[there][proved])
+        np.testing.assert_array_equal(one.image_digests, digests_of(x[there]))
+        assert (one.radii() <= exact_radius[there]).all()
+        far = exact_radius[there] > 0.15
+        assert (one.single_draws[far] > 0.5).all()
+        assert (one.hits[far] > 250).all()
+        np.testing.assert_array_equal(one.selected[far], y[there][far])
+    np.testing.assert_array_equal(attacked.places, there)
+    (sides,) = found.to_dict()["both_sides"]
+    assert sides["images"] == images
+    for change in attacked.adversarial.values():
+        assert np.abs(change - x[there]).max() <= 0.05 + 1e-6
+    again = pnil_tf.evaluate(model, x, y, 0.05, eot_samples=2, certificate=found, **attack)
+    assert again.to_dict()["both_sides"]["images"] == images
+
+
+def test_a_finished_certificate_gets_another_curve_without_drawing(problem, tmp_path):
+    sigma, weights, bias, x = problem
+    work = (linear(sigma, weights, bias), x, exact(problem)[0])
+    settings = CertificateSettings(epsilon=0.01, draws=500, batch_size=100, seed=0)
+    first = certify_into(*work, settings, tmp_path, verbose=0)
+    wanted = dataclasses.replace(settings, epsilons=(0.0, 0.002, 0.02))
+    found = certify_into(*work, wanted, tmp_path, resume=True, verbose=0)
+    curve = found.results["curve"]
+    assert [point["epsilon"] for point in curve] == [0.0, 0.002, 0.01, 0.02]
+    for point in curve[1:]:
+        assert point["value"] == found.accuracy_at(point["epsilon"]).value
+    assert found.results["settings"]["epsilons"] == [0.0, 0.002, 0.02]
+    assert found.results["arrays"] == first.results["arrays"]
+    assert "0.002" in (tmp_path / "certificate.html").read_text()
+    # Without a wish the curve stays as it is.
+    same = certify_into(*work, settings, tmp_path, resume=True, verbose=0)
+    assert same.results["curve"] == curve
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda model, x: pnil_tf.certify(model, None), "come as an array"),
+        (lambda model, x: pnil_tf.certify(model, {"x": x}), "come as an array"),
+        (lambda model, x: pnil_tf.certify(model, [x, x[:1]]), "come as an array"),
+        (lambda model, x: pnil_tf.certify(model, x, batchsize=3), "Did you mean 'batch_size'"),
+        (lambda model, x: pnil_tf.certify(model, x, epsilon=0), "epsilon must be a number above 0"),
+    ],
+    ids=["none", "dict", "ragged", "setting", "epsilon"],
+)
+def test_a_mistake_gets_one_clear_sentence(problem, call, says):
+    sigma, weights, bias, x = problem
+    with pytest.raises(UserError, match=says):
+        call(linear(sigma, weights, bias), x)
+
+
+def test_questions_that_a_certificate_cannot_answer_are_refused(problem):
+    sigma, weights, bias, x = problem
+    found = pnil_tf.certify(linear(sigma, weights, bias), x, epsilon=0.01, **QUICK)
+    with pytest.raises(UserError, match="norm must be one of linf, l2"):
+        found.radii("l1")
+    for epsilon in (-1.0, np.nan, "a"):
+        with pytest.raises(UserError, match="epsilon must be a number of at least 0"):
+            found.accuracy_at(epsilon)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("moving", [False, True])

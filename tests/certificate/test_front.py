@@ -267,8 +267,35 @@ def test_layers_called_with_training_once_and_for_all_are_refused(layer, nested)
     inputs = keras.Input(SHAPE)
     flat = D.Flatten()(PNILLayer(use_kernel=False)(inputs))
     behind = called(flat) if nested else layer(flat, training=True)
-    with pytest.raises(UserError, match=r"called with training=True when the model was built"):
+    with pytest.raises(UserError, match=r"called with training=True, as .* model\.predict\(x\)"):
         found_in(keras.Model(inputs, D.Dense(3)(behind)))
+
+
+@pytest.mark.parametrize(
+    "layer", [D.Resizing(4, 4), D.CenterCrop(4, 4), D.AutoContrast()], ids=lambda one: one.name
+)
+def test_preprocessing_without_chance_behind_the_noise_is_no_hindrance(layer):
+    assert found_in(sequential(PNILLayer(), layer)).fixed
+
+
+@pytest.mark.parametrize("layer", [D.RandomFlip(), D.RandomRotation(0.1)], ids=lambda one: one.name)
+def test_random_preprocessing_that_a_plain_call_runs_is_refused(layer):
+    with pytest.raises(UserError, match=r"by its own default, .*training=False in its call"):
+        found_in(sequential(PNILLayer(), layer))
+
+
+@pytest.mark.parametrize(("offset", "fits"), [(50.0, True), (1e4, False), (1e9, False)])
+def test_scaling_that_rounds_the_image_before_the_noise_is_refused(offset, fits):
+    model = sequential(
+        D.Rescaling(1.0, offset=offset),
+        PNILLayer(),
+        D.Rescaling(1.0, offset=-offset),
+    )
+    if fits:
+        assert found_in(model, pixel_range=(0, 1)).fixed
+    else:
+        with pytest.raises(UserError, match="rounds the image to steps that count"):
+            found_in(model, pixel_range=(0, 1))
 
 
 def test_noise_of_python_that_a_graph_repeats_is_refused():

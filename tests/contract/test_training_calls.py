@@ -64,3 +64,12 @@ def test_what_takes_no_training_keeps_its_noise_when_it_predicts():
 def test_nothing_is_found_where_nothing_was_called_so():
     assert called_to_train(keras.Sequential([keras.Input(SHAPE), layers.Dropout(0.5)])) == ()
     assert called_to_train(lambda x: x) is None
+
+
+def test_what_keras_trains_by_default_is_found_where_it_is_random():
+    crop, flip = layers.CenterCrop(2, 2), layers.RandomFlip(name="flip")
+    model = keras.Sequential([keras.Input(SHAPE), crop, flip])
+    assert called_to_train(model) == ("'flip' (RandomFlip)",)
+    x = np.random.default_rng(0).random((8, *SHAPE), np.float32)
+    assert np.ptp([np.asarray(model(x)) for _ in range(8)], axis=0).max() > 0
+    assert np.ptp([model.predict(x, verbose=0) for _ in range(4)], axis=0).max() == 0

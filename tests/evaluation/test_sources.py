@@ -19,6 +19,14 @@ class Batches(keras.utils.PyDataset):
         return X[3 * i : 3 * i + 3], Y[3 * i : 3 * i + 3], np.ones(3)
 
 
+class ImagesAlone(keras.utils.PyDataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, i):
+        return X[3 * i : 3 * i + 3]
+
+
 def dataset():
     return tf.data.Dataset.from_tensor_slices((X, Y))
 
@@ -42,13 +50,29 @@ SOURCES = {
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_the_first_images_come_from_anything(source):
-    images, labels, _ = gathered(*SOURCES[source](), 7)
+    images, labels, _, _ = gathered(*SOURCES[source](), 7)
     np.testing.assert_array_equal(images, X[:7])
     np.testing.assert_array_equal(labels, Y[:7])
 
 
+@pytest.mark.parametrize("source", ["array", "tf.data", "PyDataset"])
+def test_images_may_be_alone_where_nothing_is_said_of_right_and_wrong(source):
+    x = {
+        "array": X,
+        "tf.data": dataset().map(lambda x, y: x).batch(4),
+        "PyDataset": ImagesAlone(),
+    }[source]
+    images, labels, _, places = gathered(x, None, 7, labelled=False)
+    np.testing.assert_array_equal(images, X[:7])
+    np.testing.assert_array_equal(places, np.arange(7))
+    assert labels is None
+    with pytest.raises(UserError, match=r"[Ll]abels"):
+        gathered(x, None, 7)
+    assert gathered(dataset().batch(4), None, 7, labelled=False).labels is not None
+
+
 def test_fewer_images_are_all_of_them():
-    images, labels, source = gathered(dataset().batch(4), None, 100)
+    images, labels, source, _ = gathered(dataset().batch(4), None, 100)
     assert (len(images), len(labels), source) == (10, 10, "tf.data")
 
 
@@ -106,8 +130,9 @@ def test_images_that_are_sorted_by_class_are_mixed_before_some_are_chosen(source
     images, labels = by_class()
     batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(8)
     if source == "arrays":
-        found, numbers, _ = gathered(images, labels, 30)
-        again, _, _ = gathered(images, labels, 30)
+        found, numbers, _, places = gathered(images, labels, 30)
+        np.testing.assert_array_equal(found, images[places])
+        again, _, _, _ = gathered(images, labels, 30)
         np.testing.assert_array_equal(found, again)
         assert len(found) == 30
     elif source == "tf.data":
@@ -115,7 +140,7 @@ def test_images_that_are_sorted_by_class_are_mixed_before_some_are_chosen(source
             gathered(batches, None, 30)
         return
     else:
-        found, numbers, _ = gathered(batches, None, 60)
+        found, numbers, _, _ = gathered(batches, None, 60)
     assert len(np.unique(numbers[:20])) == 3
     np.testing.assert_array_equal(np.floor(found[:, 0, 0, 0]), numbers)
 
@@ -123,7 +148,8 @@ def test_images_that_are_sorted_by_class_are_mixed_before_some_are_chosen(source
 def test_images_in_a_mixed_order_keep_it():
     images, labels = by_class()
     order = np.random.default_rng(1).permutation(60)
-    found, numbers, _ = gathered(images[order], labels[order], 30)
+    found, numbers, _, places = gathered(images[order], labels[order], 30)
+    np.testing.assert_array_equal(places, np.arange(30))
     np.testing.assert_array_equal(found, images[order][:30])
     np.testing.assert_array_equal(numbers, labels[order][:30])
 

@@ -24,7 +24,7 @@ def finite(evidence: Evidence) -> Finding:
 
 
 def predicts_as_called(evidence: Evidence) -> Finding | None:
-    """Raised if layers were called with `training=True` when a functional model was built.
+    """Raised if a functional model calls layers with `training=True` once and for all.
 
     The figures are those of `predict`, which takes that back. Noise that was meant to be there is
     not, and a server that calls `model(x)` has another model.
@@ -38,14 +38,14 @@ def predicts_as_called(evidence: Evidence) -> Finding | None:
         value=float(len(layers)),
         threshold=0.0,
         explanation=(
-            f"{' and '.join(layers)} called with training=True when the model was built: a plain "
-            "model(x) keeps to that; predict, an export and this evaluation do not, and the "
-            "figures are theirs"
+            f"{' and '.join(layers)} called with training=True, as the model was built or by the "
+            "layer's own default: a plain model(x) keeps to that; predict, an export and this "
+            "evaluation do not, and the figures are theirs"
             if layers
-            else "no layer was called with training=True when the model was built"
+            else "no layer is called with training=True once and for all"
         ),
         remedy="For noise that stays on in predict, derive the layer, and call the base class with "
-        "training=True in its call; otherwise build the model without it.",
+        "training=True in its call; otherwise build the model with training=False in that call.",
         weight=Weight.NOTE,
     )
 
