@@ -88,7 +88,7 @@ def test_a_radius_in_pixels_is_refused_with_the_share():
         check_epsilon(8, "linf", lambda: BYTES)
     with pytest.raises(UserError, match=r"write epsilon=8/255\."):
         check_epsilon(8, "linf")
-    with pytest.raises(UserError, match="epsilon > 0"):
+    with pytest.raises(UserError, match="epsilon must be a number above 0"):
         check_epsilon(0, "linf")
     check_epsilon(8, "l2")
     check_epsilon(1, "linf")
