@@ -186,7 +186,7 @@ class PNILLayer(keras.layers.Layer):
                 "noise is louder or quieter than B alone says, and D is not all that a proof "
                 "depends on. Pass use_kernel=False, or another bias_regularizer."
             )
-        if penalty.sigma_floor != self.sigma_floor:
+        if not math.isclose(penalty.sigma_floor, self.sigma_floor, rel_tol=1e-6):
             raise UserError(
                 "SensitivityRegularizer and its layer have one floor, or it would reward other "
                 f"noise than there is. Received: {penalty.sigma_floor:g} in the regularizer, "

@@ -140,12 +140,16 @@ def _comparison(
     for sigma, record in everywhere:
         columns.setdefault(f"{sigma} everywhere", []).append(record)
     unit = _unit(learned[0])
+    for seeds in columns.values():
+        for one in seeds:
+            assert "first_500" in one or one["images"] == _COMPARED, "they share the first images"
     lines = ["| radius | " + " | ".join(columns) + " |", "|" + " --- |" * (1 + len(columns))]
     for radius in radii:
         cells = []
         for seeds in columns.values():
             points = [at(one.get("first_500", one)["curve"], radius / unit) for one in seeds]
             shares = [100 * point["value"] for point in points if point is not None]
+            assert shares, f"no radius {radius}"
             each = ", ".join(f"{share:.1f}" for share in shares)
             mean = f"**{np.mean(shares):.1f}%**"
             cells.append(mean + (f" ({each})" if len(shares) > 1 else ""))
@@ -167,8 +171,9 @@ def lines_of(records: dict[str, list[dict]]) -> dict:
     learned, everywhere = groups(records)
     first, unit = learned[0], _unit(learned[0])
     name = "learned noise" if "learned" in records else "proved"
-    # Of each noise the first seed.
-    solid = {name: first} | {f"{sigma} everywhere": one for sigma, one in reversed(everywhere)}
+    solid = {name: first}
+    for sigma, one in everywhere:
+        solid.setdefault(f"{sigma} everywhere", one)  # of each noise the first seed
 
     def line(points: list[dict]) -> list[dict]:
         kept = ("value", "low", "high")

@@ -162,8 +162,9 @@ def both_sides(
         named = ", ".join(map(str, which[:_NAMED])) + (" and more" if contradicted > _NAMED else "")
         raise RefutedError(
             f"An error of ours: on {contradicted} of {count} images an attack leaves less than is "
-            f"proved to be left (chance alone would explain {allowed}). They are, counted from 0: "
-            f"{named}. {_COUNT_NEITHER}"
+            f"proved to be left (chance alone would explain {allowed}). They are, counted from 0 "
+            f"as the files have them ('place' there says which images they were): {named}. "
+            f"{_COUNT_NEITHER}"
         )
     for kind, bound in (("single draws", single), ("majorities", np.where(proved, 0.5, 0.0))):
         _refuse_contradicted_mean(kind, bound, right, alpha)

@@ -159,6 +159,7 @@ def certify(
             results |= figures(
                 proofs, None if labels is None else y, settings.curve(), settings.norm
             )
+            results["certified"] = _own(results["curve"], settings)
             results["settings"] = {**results["settings"], "epsilons": list(settings.epsilons)}
         with lock_folder(output):
             sides = _compared(proofs, y, settings, new, output, found.results, stay)
@@ -175,7 +176,7 @@ def certify(
         proofs = _proofs(front, x, drawn["selected"], drawn["hits"], settings)
         said = figures(proofs, None if labels is None else y, settings.curve(), settings.norm)
         results = {
-            "certified": next(p for p in said["curve"] if p["epsilon"] == settings.epsilon),
+            "certified": _own(said["curve"], settings),
             **said,
             "images": len(x),
             "labels": labels is not None,
@@ -203,6 +204,11 @@ def certify(
         _write(output, results)
         store.remove()
     return Certificate(output, read_json(output / RESULTS))
+
+
+def _own(curve: Sequence[dict[str, Any]], settings: CertificateSettings) -> dict[str, Any]:
+    """The point of the curve at the certificate's own radius."""
+    return next(point for point in curve if point["epsilon"] == settings.epsilon)
 
 
 def _among(sides: Mapping[str, Any], evaluations: Sequence[Path]) -> bool:

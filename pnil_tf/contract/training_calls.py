@@ -10,7 +10,8 @@ from pnil_tf.contract.held_noise import takes_training
 from pnil_tf.copying import as_graph
 from pnil_tf.keras_internals import all_layers, called_with
 
-_PREPROCESSING = "keras.src.layers.preprocessing."
+# They take `training`, True by itself, from their base class, and make no use of it.
+_INDIFFERENT = (keras.layers.CenterCrop, keras.layers.Resizing)
 
 
 def called_to_train(model: Any) -> tuple[str, ...] | None:
@@ -38,15 +39,6 @@ def called_to_train(model: Any) -> tuple[str, ...] | None:
         dict.fromkeys(
             f"{layer.name!r} ({type(layer).__name__})"
             for layer, training in calls
-            if training and not _indifferent(layer)
+            if training and type(layer) not in _INDIFFERENT
         )
     )
-
-
-def _indifferent(layer: Any) -> bool:
-    """Whether it is preprocessing of Keras' own without chance, as `Resizing` and `CenterCrop`.
-
-    It takes `training`, True by itself, from a base class, and makes no use of it: what is random
-    keeps the state of a generator among its variables.
-    """
-    return type(layer).__module__.startswith(_PREPROCESSING) and not layer.variables

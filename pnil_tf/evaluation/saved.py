@@ -74,7 +74,11 @@ class SavedResults(abc.ABC):
 
     @property
     def places(self) -> np.ndarray:
-        """Which of the images given these results are about, int `(n,)`, increasing."""
+        """Which of the images given these results are about, int `(n,)`, increasing.
+
+        Of files that an earlier version wrote, it is not known where images were sorted by class:
+        they count as the first ones, in the order of the files.
+        """
         return np.sort(self._recorded_places)
 
     @property

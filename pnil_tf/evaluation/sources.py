@@ -71,7 +71,8 @@ def gathered(x: Any, y: Any, count: int, labelled: bool = True) -> Gathered:
     source, batches = found
     if y is not None:
         raise UserError(
-            f"A {type(x).__name__} holds the labels itself, so y says them twice. Leave y out."
+            f"A {type(x).__name__} holds the labels itself, beside its images, and y would say "
+            "them twice. Leave y out."
         )
     images, found_labels, ended = _first(batches, count, labelled)
     if found_labels is not None and _in_blocks(found_labels) and not ended:
@@ -184,6 +185,8 @@ def _pair(element: Any, labelled: bool) -> tuple[Any, Any]:
     """Images and labels of one element; no labels where it is images alone and may be."""
     if not labelled and not isinstance(element, (dict, tuple, list)):
         return element, None
+    if not labelled and isinstance(element, (tuple, list)) and len(element) == 1:
+        return element[0], None
     if isinstance(element, dict):
         for image, label in _NAMES:
             if image in element and label in element:

@@ -170,9 +170,10 @@ class ModelSettings:
         require(
             not self.pnil_penalty or (self.pnil and self.pnil_trainable),
             f"{argument('pnil_penalty')} is about noise that is learned. Received: "
-            f"{argument('pnil_penalty', self.pnil_penalty)} with "
-            f"{argument(*(('pnil_trainable', False) if self.pnil else ('pnil', False)))}. Leave "
-            "one of the two out.",
+            f"{argument('pnil_penalty', self.pnil_penalty)} "
+            + (f"with {argument('pnil_trainable', False)}" if self.pnil else "without noise")
+            + f". Train with {argument('pnil', True)}, and learn the noise, or set "
+            f"{argument('pnil_penalty', 0)}.",
         )
         if self.width is not None:
             _require_positive(self, "width")

@@ -55,11 +55,12 @@ def test_the_first_images_come_from_anything(source):
     np.testing.assert_array_equal(labels, Y[:7])
 
 
-@pytest.mark.parametrize("source", ["array", "tf.data", "PyDataset"])
+@pytest.mark.parametrize("source", ["array", "tf.data", "alone in a tuple", "PyDataset"])
 def test_images_may_be_alone_where_nothing_is_said_of_right_and_wrong(source):
     x = {
         "array": X,
         "tf.data": dataset().map(lambda x, y: x).batch(4),
+        "alone in a tuple": dataset().map(lambda x, y: (x,)).batch(4),
         "PyDataset": ImagesAlone(),
     }[source]
     images, labels, _, places = gathered(x, None, 7, labelled=False)

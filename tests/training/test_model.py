@@ -296,8 +296,11 @@ def test_mixed_precision_attacks_do_not_underflow(blobs, policy):
     ("make", "words"),
     [
         (lambda: AdversarialModel(classifier(), "nfgsm"), "needs a radius"),
-        (lambda: AdversarialModel(classifier(), "nfgsm", -1.0), "epsilon > 0"),
-        (lambda: AdversarialModel(classifier(), "nfgsm", "8/255"), "epsilon > 0"),
+        (lambda: AdversarialModel(classifier(), "nfgsm", -1.0), "epsilon must be a number above 0"),
+        (
+            lambda: AdversarialModel(classifier(), "nfgsm", "8/255"),
+            "epsilon must be a number above 0",
+        ),
         (lambda: AdversarialModel(classifier(), "mfgsm", 0.1), "No attack has this name"),
         (lambda: AdversarialModel(lambda x: x, "fgsm", 0.1), "trains a keras.Model"),
         (lambda: AdversarialModel(classifier(), "fgsm", 0.1, clean_weight=2.0), "clean_weight"),
