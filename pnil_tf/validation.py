@@ -6,11 +6,12 @@ import contextlib
 import dataclasses
 import difflib
 import fractions
+import inspect
 import math
 import numbers
 import types
 import typing
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from pnil_tf.errors import UserError, argument
@@ -140,6 +141,12 @@ def require_known(what: str, value: Any, names: Collection[str]) -> None:
     if value not in names:
         said = [*meant(value, names), f"Choose from {', '.join(names)}."]
         raise UserError(f"No {what} has this name. Received: {value!r}. {' '.join(said)}")
+
+
+def keyword_names(function: Callable[..., Any]) -> list[str]:
+    """The arguments of a function that can be passed by their name alone."""
+    parameters = inspect.signature(function).parameters.values()
+    return [one.name for one in parameters if one.kind is one.KEYWORD_ONLY]
 
 
 def require_fields(what: str, kind: Any, given: Collection[str], others: Collection[str]) -> None:

@@ -61,7 +61,6 @@ def comparison(
         logger.info("%s", sentence)
         return None
     labels, settings = found.recorded["labels"], found.results["settings"]
-    assert labels is not None
 
     def compare(votes: np.ndarray) -> dict[str, Any]:
         try:

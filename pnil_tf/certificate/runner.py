@@ -47,8 +47,8 @@ from pnil_tf.evaluation.images import (
     unit_images,
     warn_of_copies,
 )
-from pnil_tf.evaluation.output import PLACE
 from pnil_tf.evaluation.output import RESULTS as EVALUATED
+from pnil_tf.evaluation.output import which_images
 from pnil_tf.evaluation.runner import digest_of, fingerprint, name_of
 from pnil_tf.evaluation.shards import Crew, Shard
 from pnil_tf.evaluation.store import Store, check_identity, identity_in
@@ -195,8 +195,7 @@ def certify(
             output / ARRAYS,
             {
                 **_arrays(proofs, None if labels is None else y, settings.epsilon),
-                "image_sha256": digests,
-                PLACE: np.arange(len(x)) if places is None else places[: len(x)],
+                **which_images(digests, places),
             },
         )
         results["arrays"] = {"file": ARRAYS, "sha256": sha256_of(output / ARRAYS)}

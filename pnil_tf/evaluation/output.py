@@ -7,6 +7,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pnil_tf.errors import UserError, argument
 from pnil_tf.evaluation.store import (
     IDENTITY,
@@ -28,6 +30,20 @@ PLACE = "place"  # the array that says which of the images given each of them is
 _OURS = (b'"verdict"', b'"identity"', b'"sha256"')
 
 logger = logging.getLogger(__name__)
+
+
+def which_images(digests: np.ndarray, places: np.ndarray | None) -> dict[str, np.ndarray]:
+    """The arrays that tell which images results are about.
+
+    Args:
+        digests: As `digests_of` has them.
+        places: At least as many: which of the images given each is; `None` for the first ones.
+    """
+    count = len(digests)
+    return {
+        "image_sha256": digests,
+        PLACE: np.arange(count) if places is None else places[:count],
+    }
 
 
 def refuse_existing(

@@ -43,7 +43,6 @@ from pnil_tf.evaluation.obfuscation.evidence import Evidence
 from pnil_tf.evaluation.output import (
     ADVERSARIAL,
     ARRAYS,
-    PLACE,
     REPORT,
     RESULTS,
     STATE,
@@ -52,6 +51,7 @@ from pnil_tf.evaluation.output import (
     put_in_place,
     refuse_existing,
     refuse_foreign,
+    which_images,
 )
 from pnil_tf.evaluation.probes import announced, curve_epsilons, gather
 from pnil_tf.evaluation.report import write_report
@@ -241,10 +241,7 @@ def evaluate(
 
         with contextlib.closing(stages):
             have_done(first)
-            whose = {
-                "image_sha256": digests,
-                PLACE: np.arange(len(x)) if places is None else places[: len(x)],
-            }
+            whose = which_images(digests, places)
             _work(trial, attacks, whose, output / STATE, about, compare, go_further)
         put_in_place(output)
         store.remove()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from pnil_tf.evaluation.sources import gathered
 from pnil_tf.files import sha256_of
 from pnil_tf.runs.crew import crew_of, require_crew
 from pnil_tf.runs.load import load_model
-from pnil_tf.validation import require_fields
+from pnil_tf.validation import keyword_names, require_fields
 
 
 def certify(
@@ -129,11 +128,7 @@ def certify(
     return Certificate(found.folder, found.results, keeper)
 
 
-_OWN = [
-    name
-    for name, parameter in inspect.signature(certify).parameters.items()
-    if parameter.kind is parameter.KEYWORD_ONLY
-]
+_OWN = keyword_names(certify)
 """What may be said by its name alone, beside the fields of the settings."""
 
 

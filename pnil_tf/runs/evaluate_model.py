@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from pnil_tf.evaluation.transfer import Source
 from pnil_tf.files import sha256_of
 from pnil_tf.runs.crew import crew_of, require_crew
 from pnil_tf.runs.load import load_model, load_source
+from pnil_tf.validation import keyword_names
 
 
 def evaluate(
@@ -142,11 +142,7 @@ def evaluate(
     return Evaluation(Path(keeper.name), results, keeper)
 
 
-_OWN = [
-    name
-    for name, parameter in inspect.signature(evaluate).parameters.items()
-    if parameter.kind is parameter.KEYWORD_ONLY
-]
+_OWN = keyword_names(evaluate)
 """What may be said by its name alone, beside the fields of the settings."""
 
 
