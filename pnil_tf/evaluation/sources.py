@@ -101,7 +101,7 @@ def _in_blocks(labels: np.ndarray) -> bool:
 
 def _chosen(images: np.ndarray, labels: np.ndarray | None, source: str, count: int) -> Gathered:
     """The first images; of those that stand class by class some that are to stand for all."""
-    if labels is None or not _in_blocks(labels):
+    if labels is None or len(images) != len(labels) or not _in_blocks(labels):
         labels = None if labels is None else labels[:count]
         return Gathered(images[:count], labels, source, np.arange(min(count, len(images))))
     logger.info("The images are sorted by class: they are mixed before any are chosen.")

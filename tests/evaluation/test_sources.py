@@ -146,6 +146,13 @@ def test_images_that_are_sorted_by_class_are_mixed_before_some_are_chosen(source
     np.testing.assert_array_equal(np.floor(found[:, 0, 0, 0]), numbers)
 
 
+def test_labels_of_another_number_than_the_images_are_left_to_be_refused():
+    images, labels = by_class()
+    batches = tf.data.Dataset.from_tensors((images, labels[:40]))
+    found, numbers, _, _ = gathered(batches, None, 100)
+    assert (len(found), len(numbers)) == (60, 40)
+
+
 def test_images_in_a_mixed_order_keep_it():
     images, labels = by_class()
     order = np.random.default_rng(1).permutation(60)
