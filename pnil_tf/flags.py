@@ -137,7 +137,10 @@ def _parse_range(text: str) -> tuple[float, float]:
 
 
 def _parse_names(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    if text.strip() and not names:  # commas alone
+        raise ValueError(text)
+    return names
 
 
 class _SwitchFlag(flags.Flag):

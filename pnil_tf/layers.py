@@ -135,6 +135,11 @@ class PNILLayer(keras.layers.Layer):
                 "smaller, or let the noise start louder."
             )
         self.sigma_floor: float = float(sigma_floor)
+        if not isinstance(use_kernel, bool):
+            raise UserError(
+                "Whether the noise depends on the image is True or False. Received: "
+                f"use_kernel={use_kernel!r}. Pass use_kernel=False for noise that no image changes."
+            )
         self.use_kernel: bool = use_kernel
         self._check_sensitivity()
         self.pixel_range: PixelRange = PixelRange.of(pixel_range)

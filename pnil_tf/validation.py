@@ -43,8 +43,8 @@ def use_plain_numbers(settings: Any) -> None:
 def check_types(settings: Any) -> None:
     """Refuses a value of another type than its field's: they may come from a file, or from Python.
 
-    Numbers of NumPy's become Python's, see `use_plain_numbers`; a list becomes a tuple where the
-    field is one.
+    Numbers of NumPy's become Python's, see `use_plain_numbers`; a list or an array becomes a tuple
+    where the field is one.
 
     Args:
         settings: An instance of a dataclass; its name stands for the flags of this name.
@@ -55,6 +55,8 @@ def check_types(settings: Any) -> None:
     use_plain_numbers(settings)
     for name, kind in typing.get_type_hints(type(settings)).items():
         value = getattr(settings, name)
+        if hasattr(value, "tolist"):  # an array
+            value = value.tolist()
         if isinstance(value, list) and _is(tuple(value), kind):
             object.__setattr__(settings, name, tuple(value))
         elif not _is(value, kind):

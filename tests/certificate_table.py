@@ -2,7 +2,8 @@
 
 `python tests/certificate_table.py` prints the tables and writes the pictures.
 `python tests/certificate_table.py --record=RUN` prints a run's record, to go into one of the files
-`docs/results/certificate_*.json`: below `learned`, or below `same_everywhere_SIGMA`.
+`docs/results/certificate_*.json`: below `learned`, `learned_penalty_PENALTY` where that is not the
+recipe's, or `same_everywhere_SIGMA`.
 """
 
 import argparse
@@ -16,11 +17,12 @@ from PIL import Image, PngImagePlugin
 
 from pnil_tf.certificate.output import ARRAYS, RESULTS, sides_in
 from pnil_tf.evaluation.plots import accuracy_curves
-from pnil_tf.evaluation.statistics import wilson
+from pnil_tf.evaluation.statistics import Interval, paired_difference, wilson
 
 ROOT = Path(__file__).resolve().parent.parent
 _RESULTS = ROOT / "docs" / "results"
 _EVERYWHERE = "same_everywhere_"
+_PENALTY = "learned_penalty_"
 _COMPARED = 500  # images of every certificate that the comparison is about
 
 # Title, file of records, radii in 255ths or (in l_2) as they are, and what others published.
@@ -29,6 +31,8 @@ ROWS = [
     ("Fashion-MNIST", "certificate_fashion_mnist", (0, 2, 4, 8), {4: "70 ± 0%"}),
     ("CIFAR-10", "certificate_cifar10", (0, 0.25, 0.5, 0.75), {}),
 ]
+# Certificates of so many draws that no radius of the table is cut off by their number.
+MANY_DRAWS = ("certificate_fashion_mnist_100000", (0, 2, 4, 6, 8, 10, 12))
 _COLUMNS = (
     "data",
     "radius",
@@ -157,6 +161,50 @@ def _comparison(
     return lines
 
 
+def many_draws() -> list[str]:
+    """The lines of the table of certificates with many draws, each of one seed.
+
+    Beside them stand the paired differences of learned noise from that noise everywhere which
+    proves most at the radius.
+    """
+    name, radii = MANY_DRAWS
+    records = {kind: found[0] for kind, found in records_of(name).items()}
+    if not records:
+        return []
+    learned = [kind for kind in records if not kind.startswith(_EVERYWHERE)]
+    columns = ["radius", *map(_titled, records), *(f"{_titled(k)}, ahead by" for k in learned)]
+    lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+    for radius in radii:
+        epsilon = radius / 255
+        proved = {kind: _proved(record, epsilon) for kind, record in records.items()}
+        best = max(
+            (proved[kind] for kind in records if kind.startswith(_EVERYWHERE)),
+            key=lambda shares: shares.mean(),
+        )
+        cells = [f"{shares.mean():.1%}" for shares in proved.values()]
+        cells += [_points(paired_difference(proved[kind], best)) for kind in learned]
+        lines.append(f"| {_said(radius, 255)} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _titled(kind: str) -> str:
+    """What a column calls a kind of record."""
+    if kind.startswith(_EVERYWHERE):
+        return f"{kind.removeprefix(_EVERYWHERE)} everywhere"
+    return f"penalty {kind.removeprefix(_PENALTY)}" if kind.startswith(_PENALTY) else kind
+
+
+def _proved(record: dict, epsilon: float) -> np.ndarray:
+    """Of each image whether it is proved right at a radius (at 0: answered rightly), 0.0 or 1.0."""
+    radius = np.asarray(record["radius_of_each"])
+    return np.asarray((radius > epsilon) | ((epsilon == 0) & (radius >= 0)), np.float64)
+
+
+def _points(difference: Interval) -> str:
+    value, low, high = (100 * one for one in (difference.value, difference.low, difference.high))
+    return f"{value:+.1f} ({low:.1f} to {high:.1f})"
+
+
 def _said(radius: float, unit: int) -> str:
     return f"{radius:g}/255" if unit != 1 and radius else f"{radius:g}"
 
@@ -217,20 +265,20 @@ def record_of(run: Path) -> dict:
     about = {name: trained[name] for name in ("seed", "training_seconds", "kept")}
     about["training"] = trained["settings"]
     about |= {name: proved[name] for name in _OF_CERTIFICATE}
-    if proved["images"] > _COMPARED:
-        about["first_500"] = {"curve": _curve_of_first(run / "certificate" / ARRAYS, proved)}
-    return about
-
-
-def _curve_of_first(arrays: Path, proved: dict) -> list[dict]:
-    """The curve over the first images alone, for a certificate of more."""
-    with np.load(arrays) as kept:
+    with np.load(run / "certificate" / ARRAYS) as kept:
         radius = kept[f"radius_{proved['settings']['norm']}"][:_COMPARED]
         right = kept["answer"][:_COMPARED] == kept["labels"][:_COMPARED]
-    return [
-        {"epsilon": epsilon, **wilson(right & ((radius > epsilon) | (epsilon == 0))).to_json()}
-        for epsilon in (point["epsilon"] for point in proved["curve"])
-    ]
+    # Of the first images, rounded down; -1 where the answer is wrong, or there is none.
+    rounded = np.floor(np.asarray(radius, np.float64) * 1e6) / 1e6
+    about["radius_of_each"] = np.where(right, rounded, -1.0).tolist()
+    if proved["images"] > _COMPARED:
+        about["first_500"] = {
+            "curve": [
+                {"epsilon": epsilon, **wilson(_proved(about, epsilon)).to_json()}
+                for epsilon in (point["epsilon"] for point in proved["curve"])
+            ]
+        }
+    return about
 
 
 def main() -> None:
@@ -244,6 +292,7 @@ def main() -> None:
     print("\n".join(table()))
     for title, lines in comparisons().items():
         print("\n".join(["", title, "", *lines]))
+    print("\n".join(["", "Many draws", "", *many_draws()]))
     for _, name, _, _ in ROWS:
         if records_of(name):
             draw(name)

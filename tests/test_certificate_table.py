@@ -13,7 +13,7 @@ MEASURED = [name for _, name, _, _ in made.ROWS if made.records_of(name)]
 def test_the_tables_of_certificates_are_what_the_records_say():
     text = (made.ROOT / "docs" / "certificate.md").read_text("utf-8")
     compared = [line for lines in made.comparisons().values() for line in lines]
-    for line in made.table() + compared:
+    for line in made.table() + compared + made.many_draws():
         assert line in text, "python tests/certificate_table.py prints the table as it should be"
 
 
@@ -79,28 +79,58 @@ def test_learned_noise_stands_beside_the_same_everywhere_and_attacks(tmp_path, m
     assert made.table()[2].startswith("| SOME | 0 | 60.0% (50.0 to 70.0) | 40.0% |  |  |")
 
 
-def test_a_run_s_record_is_of_its_training_and_its_certificate(tmp_path):
-    (tmp_path / "certificate").mkdir()
+def certified_run(folder, proved, radius, answers):
+    """The files of a run, whose certificate has these radii and answers; all labels are 0."""
+    (folder / "certificate").mkdir()
     run = {"seed": 3, "training_seconds": 60.0, "kept": {}, "settings": {"attack": {}}, "more": 1}
-    proved = {**record(0.5), **dict.fromkeys(made._OF_CERTIFICATE, 7), "model_name": "runs/a"}
-    (tmp_path / "run.json").write_text(json.dumps(run))
-    (tmp_path / "certificate" / "certificate.json").write_text(json.dumps(proved))
+    (folder / "run.json").write_text(json.dumps(run))
+    (folder / "certificate" / "certificate.json").write_text(json.dumps(proved))
+    arrays = {"radius_linf": radius, "answer": answers, "labels": np.zeros_like(answers)}
+    np.savez(folder / "certificate" / "certificate.npz", **arrays)
+
+
+def test_a_run_s_record_is_of_its_training_and_its_certificate(tmp_path):
+    proved = {**dict.fromkeys(made._OF_CERTIFICATE, 7), "model_name": "runs/a"}
+    proved |= {"images": 4, "settings": {"norm": "linf"}}
+    certified_run(tmp_path, proved, np.array([0.25, 0.5, 0, 0.1239999]), np.array([0, 1, -1, 0]))
     found = made.record_of(tmp_path)
     assert (found["seed"], found["training"], found["curve"]) == (3, {"attack": {}}, 7)
-    assert {"more", "model_name"}.isdisjoint(found)
+    assert {"more", "model_name", "first_500"}.isdisjoint(found)
+    # Wrong and abstained images have no radius; a radius is never rounded up.
+    assert found["radius_of_each"] == [0.25, -1, -1, 0.123999]
 
 
 def test_the_record_of_many_images_has_the_curve_of_the_first_500(tmp_path):
-    (tmp_path / "certificate").mkdir()
-    run = {"seed": 3, "training_seconds": 60.0, "kept": {}, "settings": {}}
     of_all = dict.fromkeys(made._OF_CERTIFICATE, 7) | record(0.5, images=600, norm="linf")
-    (tmp_path / "run.json").write_text(json.dumps(run))
-    (tmp_path / "certificate" / "certificate.json").write_text(json.dumps(of_all))
-    radius, labels = np.zeros(600), np.zeros(600, np.int64)
+    radius, answers = np.zeros(600), np.zeros(600, np.int64)
     radius[:300] = 0.6
-    answers = labels.copy()
     answers[:100] = 1
-    arrays = {"radius_linf": radius, "answer": answers, "labels": labels}
-    np.savez(tmp_path / "certificate" / "certificate.npz", **arrays)
+    certified_run(tmp_path, of_all, radius, answers)
     curve = made.record_of(tmp_path)["first_500"]["curve"]
     assert [point["value"] for point in curve] == [400 / 500, 200 / 500]
+
+
+def test_certificates_of_many_draws_are_compared_in_pairs_with_the_best_everywhere(
+    tmp_path, monkeypatch
+):
+    def of(*radii):
+        return [{"radius_of_each": radii}]
+
+    records = {
+        "learned": of(0.1, 0.1, 0.1, 0),
+        "learned_penalty_0.2": of(0.1, 0.01, -1, -1),
+        "same_everywhere_0.25": of(0.01, 0.01, 0.01, 0.01),
+        "same_everywhere_0.35": of(0.1, 0.0, 0.0, -1),
+    }
+    (tmp_path / "many.json").write_text(json.dumps(records))
+    monkeypatch.setattr(made, "_RESULTS", tmp_path)
+    monkeypatch.setattr(made, "MANY_DRAWS", ("many", (0, 8)))
+    head, _, at_0, at_8 = made.many_draws()
+    assert head == (
+        "| radius | learned | penalty 0.2 | 0.25 everywhere | 0.35 everywhere "
+        "| learned, ahead by | penalty 0.2, ahead by |"
+    )
+    assert at_0.startswith("| 0 | 100.0% | 50.0% | 100.0% | 75.0% | +0.0 (")
+    assert at_8.startswith("| 8/255 | 75.0% | 25.0% | 0.0% | 25.0% | +50.0 (")
+    monkeypatch.setattr(made, "MANY_DRAWS", ("none", ()))
+    assert made.many_draws() == []

@@ -166,6 +166,8 @@ def test_a_certificate_is_put_beside_several_evaluations():
 
     assert named("--evaluation=runs/a/at_4,runs/a/at_8") == ("runs/a/at_4", "runs/a/at_8")
     assert named() == ()
+    with pytest.raises(absl_flags.IllegalFlagValueError, match="evaluation"):
+        named("--evaluation=,")
 
 
 def test_evaluation_flags_have_the_settings_defaults():

@@ -363,6 +363,11 @@ def test_without_a_kernel_the_noise_is_the_same_for_every_image():
     assert layer.kernel is None
 
 
+def test_whether_there_is_a_kernel_is_said_by_true_or_false():
+    with pytest.raises(UserError, match=r"use_kernel='no'. Pass use_kernel=False"):
+        PNILLayer(use_kernel="no")
+
+
 @pytest.mark.parametrize("use_kernel", [False, True])
 @pytest.mark.parametrize("pixel_range", [(0, 1), (-3, 7)])
 def test_a_floor_is_added_to_the_variance_and_leaves_the_start(use_kernel, pixel_range):

@@ -60,10 +60,12 @@ def test_a_whole_number_in_the_place_of_a_real_one_becomes_one():
     assert settings.real == 10**400
 
 
-def test_a_list_in_the_place_of_a_tuple_becomes_one():
-    settings = Settings(pair=[1, 2])
+@pytest.mark.parametrize("pair", [[1, 2], np.array([1, 2])], ids=["list", "array"])
+def test_a_list_or_an_array_in_the_place_of_a_tuple_becomes_one(pair):
+    settings = Settings(pair=pair)
     check_types(settings)
     assert settings.pair == (1, 2)
+    assert type(settings.pair[0]) is int
 
 
 @pytest.mark.parametrize(

@@ -287,7 +287,12 @@ def _scaled(layer: Any, shape: tuple[int | None, ...], seen: FrontNoise) -> Fron
     """
     if type(layer) is keras.layers.Rescaling:
         scale, offset = np.asarray(layer.scale), np.asarray(layer.offset)
-    elif type(layer) is keras.layers.Normalization and not layer.invert:
+    elif type(layer) is keras.layers.Normalization:
+        if layer.invert:
+            raise _void(
+                f"{layer.name!r} undoes a scaling (invert=True) in front of the noise",
+                "Use Rescaling with the same numbers",
+            )
         if any(axis % len(shape) != len(shape) - 1 for axis in layer.axis):
             raise _void(
                 f"{layer.name!r} scales the pixels along the axes {layer.axis}, not each channel "
@@ -326,7 +331,10 @@ def _scaled(layer: Any, shape: tuple[int | None, ...], seen: FrontNoise) -> Fron
     after = dataclasses.replace(
         seen, scale=seen.scale * scale, offset=seen.offset * scale + np.asarray(offset, np.float64)
     )
-    largest = np.maximum(np.abs(after.offset), np.abs(after.offset + after.scale))
+    ends = seen.offset, seen.offset + seen.scale
+    # Of the pixels multiplied, before the offset is added, and of what comes out.
+    reached = [end * scale for end in ends] + [after.offset, after.offset + after.scale]
+    largest = np.max(np.abs(np.broadcast_arrays(*reached)), axis=0)
     if np.any(np.spacing(largest.astype(np.float32)) > _COARSE * np.abs(after.scale)):
         raise _void(
             f"{layer.name!r} makes numbers as large as {largest.max():.3g} of the pixels, and "

@@ -71,8 +71,8 @@ def gathered(x: Any, y: Any, count: int, labelled: bool = True) -> Gathered:
     source, batches = found
     if y is not None:
         raise UserError(
-            f"A {type(x).__name__} holds the labels itself, beside its images, and y would say "
-            "them twice. Leave y out."
+            f"Labels of a {type(x).__name__} come in its elements, beside their images, and not "
+            "as y. Leave y out; zip the data set with its labels if it has images alone."
         )
     images, found_labels, ended = _first(batches, count, labelled)
     if found_labels is not None and _in_blocks(found_labels) and not ended:
@@ -191,6 +191,8 @@ def _pair(element: Any, labelled: bool) -> tuple[Any, Any]:
         for image, label in _NAMES:
             if image in element and label in element:
                 return element[image], element[label]
+            if image in element and not labelled:
+                return element[image], None
         raise UserError(
             "An element must have an 'image' and a 'label'. Received: "
             f"{', '.join(map(repr, element))}. Map the data set to pairs (image, label)."

@@ -300,6 +300,19 @@ def test_scaling_that_rounds_the_image_before_the_noise_is_refused(offset, fits)
             found_in(model, pixel_range=(0, 1))
 
 
+def test_scaling_whose_product_is_rounded_is_refused_where_its_result_is_small():
+    # Pixels around 10,000 of a range of 1: float32 keeps of 3.3 of them steps of 0.002.
+    model = sequential(D.Rescaling(3.3, offset=-33_000.0), PNILLayer())
+    with pytest.raises(UserError, match=r"numbers as large as 3\.3e\+04"):
+        found_in(model, pixel_range=(10_000, 10_001))
+
+
+def test_a_normalization_that_is_undone_is_told_apart():
+    undone = D.Normalization(mean=0.5, variance=0.25, invert=True)
+    with pytest.raises(UserError, match=r"undoes a scaling \(invert=True\).*Use Rescaling"):
+        found_in(sequential(undone, PNILLayer()), pixel_range=(0, 1))
+
+
 def test_noise_of_python_that_a_graph_repeats_is_refused():
     def noisy(x):
         return x + float(np.random.default_rng().normal())

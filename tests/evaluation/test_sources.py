@@ -55,19 +55,20 @@ def test_the_first_images_come_from_anything(source):
     np.testing.assert_array_equal(labels, Y[:7])
 
 
-@pytest.mark.parametrize("source", ["array", "tf.data", "alone in a tuple", "PyDataset"])
+@pytest.mark.parametrize("source", ["array", "tf.data", "alone in a tuple", "by name", "PyDataset"])
 def test_images_may_be_alone_where_nothing_is_said_of_right_and_wrong(source):
     x = {
         "array": X,
         "tf.data": dataset().map(lambda x, y: x).batch(4),
         "alone in a tuple": dataset().map(lambda x, y: (x,)).batch(4),
+        "by name": dataset().map(lambda x, y: {"image": x, "name": "a"}).batch(4),
         "PyDataset": ImagesAlone(),
     }[source]
     images, labels, _, places = gathered(x, None, 7, labelled=False)
     np.testing.assert_array_equal(images, X[:7])
     np.testing.assert_array_equal(places, np.arange(7))
     assert labels is None
-    with pytest.raises(UserError, match=r"[Ll]abels"):
+    with pytest.raises(UserError, match=r"[Ll]abel"):
         gathered(x, None, 7)
     assert gathered(dataset().batch(4), None, 7, labelled=False).labels is not None
 
