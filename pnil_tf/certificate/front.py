@@ -17,6 +17,7 @@ import tensorflow as tf
 from pnil_tf import rng
 from pnil_tf.contract.checks import (
     OTHERS,
+    check_among_draws,
     check_beside_others,
     check_each_alone,
     check_noise,
@@ -208,14 +209,14 @@ def provable(classifier: Classifier, unit: np.ndarray) -> FrontNoise:
         raise _void("the network behind the noise is random itself", _TAKE_OUT)
     _check_noise_hides(classifier, found, unit)
     check_beside_others(classifier, unit)
-    check_each_alone(classifier, unit, _tolerance(classifier), in_graph=True)
+    _check_each_alone(classifier, unit)
     return found
 
 
 def check_passes(classifier: Classifier, unit: np.ndarray, size: int) -> None:
     """Tries a classifier once more, on as many images as share a pass when its draws are counted.
 
-    A network might mix its images in large batches alone.
+    A network might mix its images in large batches alone, or where they are alike.
 
     Args:
         classifier: A classifier that is `provable`.
@@ -229,7 +230,18 @@ def check_passes(classifier: Classifier, unit: np.ndarray, size: int) -> None:
     many = np.resize(few, (size, *unit.shape[1:]))  # over and over
     if size > OTHERS:
         check_beside_others(classifier, many[: size - OTHERS])
-    check_each_alone(classifier, many, _tolerance(classifier), in_graph=True)
+    _check_each_alone(classifier, many)
+    for image in (few[0], few[-1]):
+        check_among_draws(classifier, image, size)
+
+
+def _check_each_alone(classifier: Classifier, unit: np.ndarray) -> None:
+    if not check_each_alone(classifier, unit, _tolerance(classifier), in_graph=True):
+        raise _void(
+            "the network cannot be asked about one image alone, so that nothing tells whether it "
+            "answers each by itself",
+            "Let it take batches of any size",
+        )
 
 
 def _tolerance(classifier: Classifier) -> float:

@@ -1,7 +1,7 @@
 """The bounds of `bounds` within a graph, for exported models that prove while they serve.
 
-float64 operations of TensorFlow alone. Where they could round up they keep a margin, so that
-nothing is claimed that `bounds` would not prove.
+float64 operations of TensorFlow alone. Where they could round up by more than the last digits of
+float64 they keep a margin, so that nothing is claimed that `bounds` would not prove.
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ def check_input_gradient(classifier: Classifier, unit: Batch, training: bool = F
 @errors_only("tensorflow")
 def check_each_alone(
     classifier: Classifier, unit: Batch, tolerance: float = _ALONE, *, in_graph: bool = False
-) -> None:
+) -> bool:
     """Refuses a classifier whose answer to an image depends on the others of its batch.
 
     Args:
@@ -144,19 +144,23 @@ def check_each_alone(
         in_graph: Whether the classifier works as a graph, which holds less of a large batch in
             memory. Noise of Python would be a constant of it.
 
+    Returns:
+        Whether it could be told.
+
     Raises:
         UserError: If so, for example by the statistics of the batch.
     """
     with _quietly(classifier, in_graph) as predict:
         among, again = (predict(unit) for _ in range(2))
         if differ(among, again):
-            return  # noise that cannot be switched off hides the difference
+            return False  # noise that cannot be switched off hides the difference
         try:
             places = np.unique(np.linspace(0, len(unit) - 1, _PLACES).astype(int))
             each = [predict(unit[i : i + 1]) for i in places]
         except (tf.errors.InvalidArgumentError, ValueError):
-            return  # a model of a fixed batch size
+            return False  # a model of a fixed batch size
     _check_same(among[places], np.concatenate(each), among, tolerance)
+    return True
 
 
 @contextlib.contextmanager
@@ -197,6 +201,35 @@ def check_beside_others(classifier: Classifier, unit: Batch) -> None:
         )
     kept = slice(half, half + len(unit))
     _check_same(first[kept], second[kept], first, _BESIDE_OTHERS)
+
+
+@errors_only("tensorflow")
+def check_among_draws(classifier: Classifier, image: np.ndarray, draws: int) -> None:
+    """Refuses a classifier that answers draws of one image otherwise beside other images.
+
+    A layer might mix those rows of a batch that are alike, which different images never are.
+
+    Args:
+        classifier: The classifier, whose noise is that of one `PNILLayer`, called once.
+        image: In [0, 1], float32 `(height, width, channels)`.
+        draws: Of the image in a batch, each with noise of its own.
+
+    Raises:
+        UserError: If so.
+    """
+
+    @tf.function(autograph=False)
+    def answers(unit: Images, noise: Images) -> Logits:
+        with rng.noise_from(lambda shape, call: noise):
+            return classifier.predict(unit)
+
+    generator = np.random.default_rng(0)
+    noise = tf.constant(generator.standard_normal((draws, *image.shape), np.float32))
+    alike = np.repeat(image[np.newaxis], draws, axis=0)
+    beside = alike.copy()
+    beside[1::2] = random_images(image.shape, draws // 2)
+    first, second = (answers(tf.constant(unit), noise).numpy() for unit in (alike, beside))
+    _check_same(first[::2], second[::2], first, _BESIDE_OTHERS)
 
 
 def check_beside_images(predict: Callable[[Any], Any], unit: Batch, noisy: bool) -> None:

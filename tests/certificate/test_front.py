@@ -189,6 +189,27 @@ def test_a_callable_such_as_a_saved_model_is_refused():
         found_in(lambda x: model(x), image_shape=SHAPE)
 
 
+def test_the_folder_of_a_saved_model_is_refused(tmp_path):
+    sequential(PNILLayer()).export(str(tmp_path / "served"), verbose=False)
+    x = np.zeros((2, *SHAPE), np.float32)
+    with pytest.raises(UserError, match="does not show how its layers are connected"):
+        pnil_tf.certify(tmp_path / "served", x, epsilon=0.01, pixel_range=(0, 1), verbose=0)
+
+
+class OfTheBatch(D.Layer):
+    """Normalizes by the statistics of the batch, and keeps none of them."""
+
+    def call(self, x):
+        return tf.raw_ops.FusedBatchNormV3(
+            x=x, scale=[1.0, 1.0], offset=[0.0, 0.0], mean=[], variance=[], is_training=True
+        ).y
+
+
+def test_statistics_of_the_batch_are_refused():
+    with pytest.raises(UserError, match="uses the statistics of the batch at inference"):
+        found_in(sequential(PNILLayer(), OfTheBatch()))
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "float16", "bfloat16"])
 def test_an_input_that_rounds_the_image_is_refused(dtype):
     inputs = keras.Input(SHAPE, dtype=dtype)
@@ -422,6 +443,46 @@ def test_a_network_that_mixes_its_images_in_passes_of_draws_alone_is_refused(mix
     with pytest.raises(UserError, match="depends on the other images"):
         pnil_tf.certify(model, unit, epsilon=0.01, draws=60, pixel_range=(0, 1), verbose=0)
     assert isinstance(servable(model, pixel_range=(0, 1)).noise_in_front, UserError)
+
+
+def alike(x):
+    """Answers in the mean of rows that are as bright as each other, as draws of one image are."""
+    near = tf.math.reduce_std(tf.reduce_mean(x, axis=[1, 2, 3])) < 0.02
+    return tf.where(near, 0 * x + tf.reduce_mean(x, 0, keepdims=True), x)
+
+
+def neighbours(x):
+    """Mixes each row with the next one, where the two are near."""
+    after = tf.roll(x, -1, axis=0)
+    near = tf.reduce_mean((x - after) ** 2, axis=[1, 2, 3], keepdims=True) < 0.05
+    return tf.where(near, (x + after) / 2, x)
+
+
+@pytest.mark.parametrize("mix", [alike, neighbours])
+def test_a_network_that_mixes_draws_of_one_image_alone_is_refused(mix):
+    noise = PNILLayer(use_kernel=False, initial_sigma=0.1)
+    model = sequential(noise, D.Lambda(mix))
+    unit = np.linspace(0.0, 1.0, 4, dtype=np.float32).reshape(-1, 1, 1, 1) + np.zeros(SHAPE)
+    unit = unit.astype(np.float32)
+    classifier = classifier_of(model, image_shape=SHAPE, pixel_range=(0, 1))
+    provable(classifier, unit)
+    with pytest.raises(UserError, match="depends on the other images"):
+        check_passes(classifier, unit, 50)
+    with pytest.raises(UserError, match="depends on the other images"):
+        pnil_tf.certify(model, unit, epsilon=0.01, draws=60, pixel_range=(0, 1), verbose=0)
+
+
+def test_a_network_that_cannot_be_asked_about_one_image_is_refused():
+    def several(x):
+        with tf.control_dependencies([tf.debugging.assert_greater(tf.shape(x)[0], 1)]):
+            return tf.identity(x)
+
+    model = sequential(PNILLayer(use_kernel=False), D.Lambda(several))
+    with pytest.raises(UserError, match="one image alone, so that nothing tells"):
+        provable(
+            classifier_of(model, image_shape=SHAPE, pixel_range=(0, 1)),
+            np.random.default_rng(3).random((4, *SHAPE), np.float32),
+        )
 
 
 def test_noise_that_float32_cannot_follow_is_refused():

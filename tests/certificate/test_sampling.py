@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 from scipy import special, stats
 
+from pnil_tf.certificate import sampling
 from pnil_tf.certificate.bounds import lower_confidence
 from pnil_tf.certificate.counting import Counting
 from pnil_tf.certificate.sampling import DRAWS_OF_A_BLOCK, Sampler, gaussian
@@ -123,6 +124,20 @@ def test_the_noise_is_normal_in_the_middle_and_in_the_tails():
     pairs = np.corrcoef(drawn[:200_000], drawn[200_001:])[0, 1]  # cosine and sine of one pair
     serial = np.corrcoef(drawn[:-1], drawn[1:])[0, 1]
     assert max(abs(pairs), abs(serial)) < 5 / np.sqrt(200_000)
+
+
+def test_the_tails_reach_8_5_standard_deviations(monkeypatch):
+    """Of 10^7 draws none is expected beyond 5.65, where the noise of training ends."""
+    numbers = sampling._uniform(tf.constant(1000), 6, 0, 0, tf.float64).numpy()
+    steps = numbers * 2.0**52
+    assert (steps == np.floor(steps)).all()
+    assert (steps % 2 == 1).any()  # as fine as it looks: numbers next to 1 are 1 - 2**-52
+
+    def farthest(size, key, stream, block, dtype):
+        return tf.fill([size], tf.constant(1.0 - 2.0**-52 if dtype == tf.float64 else 0.0, dtype))
+
+    monkeypatch.setattr(sampling, "_uniform", farthest)
+    assert gaussian(tf.constant([2]), 6, 0, 0).numpy()[0] == pytest.approx(8.49, abs=0.01)
 
 
 @pytest.mark.slow
