@@ -55,7 +55,7 @@ def check_types(settings: Any) -> None:
     use_plain_numbers(settings)
     for name, kind in typing.get_type_hints(type(settings)).items():
         value = getattr(settings, name)
-        if hasattr(value, "tolist"):  # an array
+        if getattr(value, "ndim", 0):  # an array
             value = value.tolist()
         if isinstance(value, list) and _is(tuple(value), kind):
             object.__setattr__(settings, name, tuple(value))

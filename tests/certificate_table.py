@@ -168,7 +168,7 @@ def many_draws() -> list[str]:
     proves most at the radius.
     """
     name, radii = MANY_DRAWS
-    records = {kind: found[0] for kind, found in records_of(name).items()}
+    records = {kind: record for kind, (record,) in records_of(name).items()}
     if not records:
         return []
     learned = [kind for kind in records if not kind.startswith(_EVERYWHERE)]
@@ -269,7 +269,7 @@ def record_of(run: Path) -> dict:
         radius = kept[f"radius_{proved['settings']['norm']}"][:_COMPARED]
         right = kept["answer"][:_COMPARED] == kept["labels"][:_COMPARED]
     # Of the first images, rounded down; -1 where the answer is wrong, or there is none.
-    rounded = np.floor(np.asarray(radius, np.float64) * 1e6) / 1e6
+    rounded = np.floor(np.asarray(radius, np.float64) * 1e9) / 1e9
     about["radius_of_each"] = np.where(right, rounded, -1.0).tolist()
     if proved["images"] > _COMPARED:
         about["first_500"] = {

@@ -92,12 +92,12 @@ def certified_run(folder, proved, radius, answers):
 def test_a_run_s_record_is_of_its_training_and_its_certificate(tmp_path):
     proved = {**dict.fromkeys(made._OF_CERTIFICATE, 7), "model_name": "runs/a"}
     proved |= {"images": 4, "settings": {"norm": "linf"}}
-    certified_run(tmp_path, proved, np.array([0.25, 0.5, 0, 0.1239999]), np.array([0, 1, -1, 0]))
+    certified_run(tmp_path, proved, np.array([0.25, 0.5, 0, 0.1239999999]), np.array([0, 1, -1, 0]))
     found = made.record_of(tmp_path)
     assert (found["seed"], found["training"], found["curve"]) == (3, {"attack": {}}, 7)
     assert {"more", "model_name", "first_500"}.isdisjoint(found)
     # Wrong and abstained images have no radius; a radius is never rounded up.
-    assert found["radius_of_each"] == [0.25, -1, -1, 0.123999]
+    assert found["radius_of_each"] == [0.25, -1, -1, 0.123999999]
 
 
 def test_the_record_of_many_images_has_the_curve_of_the_first_500(tmp_path):

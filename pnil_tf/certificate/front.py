@@ -231,6 +231,7 @@ def check_passes(classifier: Classifier, unit: np.ndarray, size: int) -> None:
     if size > OTHERS:
         check_beside_others(classifier, many[: size - OTHERS])
     _check_each_alone(classifier, many)
+    del many
     for image in (few[0], few[-1]):
         check_among_draws(classifier, image, size)
 

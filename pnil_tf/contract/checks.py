@@ -217,19 +217,21 @@ def check_among_draws(classifier: Classifier, image: np.ndarray, draws: int) -> 
     Raises:
         UserError: If so.
     """
+    shape = (draws, *image.shape)
+    # Any two rows, however far apart, may be those that are mixed.
+    others = np.random.default_rng(0).permutation(draws) < draws // 2
 
     @tf.function(autograph=False)
-    def answers(unit: Images, noise: Images) -> Logits:
+    def answers(mixed: Tensor) -> Logits:
+        place = tf.reshape(tf.constant(others), (draws, *[1] * image.ndim))
+        beside = tf.random.stateless_uniform(shape, seed=(0, 1))
+        unit = tf.where(mixed & place, beside, tf.constant(image, tf.float32))
+        noise = tf.random.stateless_normal(shape, seed=(0, 2))
         with rng.noise_from(lambda shape, call: noise):
             return classifier.predict(unit)
 
-    generator = np.random.default_rng(0)
-    noise = tf.constant(generator.standard_normal((draws, *image.shape), np.float32))
-    alike = np.repeat(image[np.newaxis], draws, axis=0)
-    beside = alike.copy()
-    beside[1::2] = random_images(image.shape, draws // 2)
-    first, second = (answers(tf.constant(unit), noise).numpy() for unit in (alike, beside))
-    _check_same(first[::2], second[::2], first, _BESIDE_OTHERS)
+    first, second = (answers(tf.constant(mixed)).numpy() for mixed in (False, True))
+    _check_same(first[~others], second[~others], first, _BESIDE_OTHERS)
 
 
 def check_beside_images(predict: Callable[[Any], Any], unit: Batch, noisy: bool) -> None:

@@ -72,7 +72,7 @@ def gathered(x: Any, y: Any, count: int, labelled: bool = True) -> Gathered:
     if y is not None:
         raise UserError(
             f"Labels of a {type(x).__name__} come in its elements, beside their images, and not "
-            "as y. Leave y out; zip the data set with its labels if it has images alone."
+            "as y. Leave y out, and let the elements be pairs (images, labels)."
         )
     images, found_labels, ended = _first(batches, count, labelled)
     if found_labels is not None and _in_blocks(found_labels) and not ended:
@@ -191,8 +191,9 @@ def _pair(element: Any, labelled: bool) -> tuple[Any, Any]:
         for image, label in _NAMES:
             if image in element and label in element:
                 return element[image], element[label]
-            if image in element and not labelled:
-                return element[image], None
+        alone = [image for image, _ in _NAMES if image in element]
+        if not labelled and len(alone) == 1 and not any(label in element for _, label in _NAMES):
+            return element[alone[0]], None
         raise UserError(
             "An element must have an 'image' and a 'label'. Received: "
             f"{', '.join(map(repr, element))}. Map the data set to pairs (image, label)."

@@ -451,14 +451,17 @@ def alike(x):
     return tf.where(near, 0 * x + tf.reduce_mean(x, 0, keepdims=True), x)
 
 
-def neighbours(x):
-    """Mixes each row with the next one, where the two are near."""
-    after = tf.roll(x, -1, axis=0)
-    near = tf.reduce_mean((x - after) ** 2, axis=[1, 2, 3], keepdims=True) < 0.05
-    return tf.where(near, (x + after) / 2, x)
+def neighbours(distance):
+    def mixed(x):
+        """Mixes each row with another one, where the two are near."""
+        after = tf.roll(x, -distance, axis=0)
+        near = tf.reduce_mean((x - after) ** 2, axis=[1, 2, 3], keepdims=True) < 0.05
+        return tf.where(near, (x + after) / 2, x)
+
+    return mixed
 
 
-@pytest.mark.parametrize("mix", [alike, neighbours])
+@pytest.mark.parametrize("mix", [alike, neighbours(1), neighbours(2), neighbours(25)])
 def test_a_network_that_mixes_draws_of_one_image_alone_is_refused(mix):
     noise = PNILLayer(use_kernel=False, initial_sigma=0.1)
     model = sequential(noise, D.Lambda(mix))

@@ -73,6 +73,12 @@ def test_images_may_be_alone_where_nothing_is_said_of_right_and_wrong(source):
     assert gathered(dataset().batch(4), None, 7, labelled=False).labels is not None
 
 
+def test_labels_of_another_name_are_not_left_out_without_a_word():
+    odd = dataset().map(lambda x, y: {"image": x, "labels": y}).batch(4)
+    with pytest.raises(UserError, match="must have an 'image' and a 'label'"):
+        gathered(odd, None, 7, labelled=False)
+
+
 def test_fewer_images_are_all_of_them():
     images, labels, source, _ = gathered(dataset().batch(4), None, 100)
     assert (len(images), len(labels), source) == (10, 10, "tf.data")
