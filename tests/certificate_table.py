@@ -128,22 +128,22 @@ def table() -> list[str]:
 
 def comparisons() -> dict[str, list[str]]:
     """By data set the lines of its table of learned noise beside the same noise everywhere."""
-    named = {title: (groups(records_of(name)), radii) for title, name, radii, _ in ROWS}
-    return {
-        title: _comparison(learned, everywhere, radii)
-        for title, ((learned, everywhere), radii) in named.items()
-        if everywhere
-    }
+    compared = {}
+    for title, name, radii, _ in ROWS:
+        records = records_of(name)
+        kinds = [
+            *(kind for kind in records if kind == "learned"),
+            *(kind for kind in records if kind.startswith(_PENALTY)),
+            *(kind for kind in records if kind.startswith(_EVERYWHERE)),
+        ]
+        if len(kinds) > 1:
+            compared[title] = _comparison({_titled(k): records[k] for k in kinds}, radii)
+    return compared
 
 
-def _comparison(
-    learned: list[dict], everywhere: list[tuple[str, dict]], radii: tuple[float, ...]
-) -> list[str]:
+def _comparison(columns: dict[str, list[dict]], radii: tuple[float, ...]) -> list[str]:
     """Means and seeds, all on the same images, the first that every certificate has."""
-    columns = {"learned": learned}
-    for sigma, record in everywhere:
-        columns.setdefault(f"{sigma} everywhere", []).append(record)
-    unit = _unit(learned[0])
+    unit = _unit(next(iter(columns.values()))[0])
     for seeds in columns.values():
         for one in seeds:
             assert "first_500" in one or one["images"] == _COMPARED, "they share the first images"

@@ -48,6 +48,8 @@ def test_learned_noise_stands_beside_the_same_everywhere_and_attacks(tmp_path, m
     records = {"learned": [first, record(0.7, images=500)]}
     records["same_everywhere_0.25"] = [record(0.6, images=500), record(0.5, images=500)]
     records["same_everywhere_0.4"] = [record(0.4, images=500)]
+    records["learned_penalty_0.2"] = [record(0.3, images=500)]
+    records["learned_otherwise"] = [record(0.2, images=500)]
     (tmp_path / "some.json").write_text(json.dumps(records))
     monkeypatch.setattr(made, "_RESULTS", tmp_path)
     monkeypatch.setattr(
@@ -59,10 +61,10 @@ def test_learned_noise_stands_beside_the_same_everywhere_and_attacks(tmp_path, m
     ]
     assert made.comparisons() == {
         "SOME": [
-            "| radius | learned | 0.25 everywhere | 0.4 everywhere |",
-            "| --- | --- | --- | --- |",
-            "| 0 | **72.5%** (75.0, 70.0) | **55.0%** (60.0, 50.0) | **40.0%** |",
-            "| 0.5 | **72.5%** (75.0, 70.0) | **55.0%** (60.0, 50.0) | **40.0%** |",
+            "| radius | learned | penalty 0.2 | 0.25 everywhere | 0.4 everywhere |",
+            "| --- | --- | --- | --- | --- |",
+            "| 0 | **72.5%** (75.0, 70.0) | **30.0%** | **55.0%** (60.0, 50.0) | **40.0%** |",
+            "| 0.5 | **72.5%** (75.0, 70.0) | **30.0%** | **55.0%** (60.0, 50.0) | **40.0%** |",
         ]
     }
     drawn = made.lines_of(records)
