@@ -290,9 +290,8 @@ def main() -> None:
         print(json.dumps(record_of(asked.record), indent=1))
         return
     print("\n".join(table()))
-    for title, lines in comparisons().items():
+    for title, lines in {**comparisons(), "Many draws": many_draws()}.items():
         print("\n".join(["", title, "", *lines]))
-    print("\n".join(["", "Many draws", "", *many_draws()]))
     for _, name, _, _ in ROWS:
         if records_of(name):
             draw(name)
