@@ -232,8 +232,7 @@ def check_passes(classifier: Classifier, unit: np.ndarray, size: int) -> None:
         check_beside_others(classifier, many[: size - OTHERS])
     _check_each_alone(classifier, many)
     del many
-    for image in (few[0], few[-1]):
-        check_among_draws(classifier, image, size)
+    check_among_draws(classifier, few[[0, -1]], size)
 
 
 def _check_each_alone(classifier: Classifier, unit: np.ndarray) -> None:

@@ -204,34 +204,35 @@ def check_beside_others(classifier: Classifier, unit: Batch) -> None:
 
 
 @errors_only("tensorflow")
-def check_among_draws(classifier: Classifier, image: np.ndarray, draws: int) -> None:
+def check_among_draws(classifier: Classifier, unit: np.ndarray, draws: int) -> None:
     """Refuses a classifier that answers draws of one image otherwise beside other images.
 
     A layer might mix those rows of a batch that are alike, which different images never are.
 
     Args:
         classifier: The classifier, whose noise is that of one `PNILLayer`, called once.
-        image: In [0, 1], float32 `(height, width, channels)`.
-        draws: Of the image in a batch, each with noise of its own.
+        unit: Images in [0, 1], float32 `(n, height, width, channels)`; each is tried.
+        draws: Of an image in a batch, each with noise of its own.
 
     Raises:
         UserError: If so.
     """
-    shape = (draws, *image.shape)
+    shape = (draws, *unit.shape[1:])
     # Any two rows, however far apart, may be those that are mixed.
     others = np.random.default_rng(0).permutation(draws) < draws // 2
 
     @tf.function(autograph=False)
-    def answers(mixed: Tensor) -> Logits:
-        place = tf.reshape(tf.constant(others), (draws, *[1] * image.ndim))
+    def answers(image: Tensor, mixed: Tensor) -> Logits:
+        place = tf.reshape(tf.constant(others), (draws, *[1] * (unit.ndim - 1)))
         beside = tf.random.stateless_uniform(shape, seed=(0, 1))
-        unit = tf.where(mixed & place, beside, tf.constant(image, tf.float32))
+        batch = tf.where(mixed & place, beside, image)
         noise = tf.random.stateless_normal(shape, seed=(0, 2))
         with rng.noise_from(lambda shape, call: noise):
-            return classifier.predict(unit)
+            return classifier.predict(batch)
 
-    first, second = (answers(tf.constant(mixed)).numpy() for mixed in (False, True))
-    _check_same(first[~others], second[~others], first, _BESIDE_OTHERS)
+    for image in tf.constant(unit, tf.float32):
+        first, second = (answers(image, tf.constant(mixed)).numpy() for mixed in (False, True))
+        _check_same(first[~others], second[~others], first, _BESIDE_OTHERS)
 
 
 def check_beside_images(predict: Callable[[Any], Any], unit: Batch, noisy: bool) -> None:
