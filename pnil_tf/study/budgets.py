@@ -26,6 +26,7 @@ class Effort:
         spsa_samples: Evaluations for each of SPSA's gradients.
         spsa_steps: Steps of SPSA.
         pgd_strong: Whether the stronger PGD runs, too.
+        auto_images: Test images, the first ones again, that the suite `auto` attacks; 0 for none.
         figure_images: Test images for each point of figures 4 and 5.
         eot_curve: Draws per gradient over which figure 4 is drawn.
         epsilon_curve: Multiples of epsilon over which figure 5 is drawn.
@@ -47,6 +48,7 @@ class Effort:
     schedule: str = "one_cycle"
     validation_images: int = 500
     pgd_strong: bool = True
+    auto_images: int = 0
     epsilon_curve: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
     pgd_steps: int = 50
     batch_size: int = 50
@@ -57,7 +59,7 @@ class Budget:
     """A share of the experiment.
 
     Args:
-        name: `"smoke"`, `"cpu"` or `"full"`.
+        name: Its name.
         says: What it is for, one sentence.
         parts: What table 1 is made of, in the order in which it is done.
         efforts: What a cell may cost, by the name of its classifier, or that of its part.
@@ -125,8 +127,26 @@ _REPEATED = Effort(
     spsa_images=50,
     spsa_samples=512,
     spsa_steps=50,
+    auto_images=200,
     figure_images=200,
     eot_curve=(1, 2, 5, 10, 20, 50),
+)
+
+_RESNET = Effort(
+    width=16,
+    epochs=4,
+    max_lr=0.002,
+    validation_images=200,
+    images=100,
+    eot_samples=10,
+    judge_draws=50,
+    spsa_images=20,
+    spsa_samples=128,
+    spsa_steps=50,
+    auto_images=50,
+    figure_images=50,
+    eot_curve=(1, 2, 5, 10, 20),
+    batch_size=20,
 )
 
 _CPU = Budget(
@@ -142,22 +162,21 @@ _CPU = Budget(
     efforts={
         "small_cnn": _REPEATED,
         # A single repeat decides little: no test sees more than two runs.
-        "once": dataclasses.replace(_REPEATED, epochs=6, images=200, spsa_images=25),
-        "resnet11": Effort(
-            width=16,
-            epochs=4,
-            max_lr=0.002,
-            validation_images=200,
-            images=100,
-            eot_samples=10,
-            judge_draws=50,
-            spsa_images=20,
-            spsa_samples=128,
-            spsa_steps=50,
-            figure_images=50,
-            eot_curve=(1, 2, 5, 10, 20),
-            batch_size=20,
+        "once": dataclasses.replace(
+            _REPEATED, epochs=6, images=200, spsa_images=25, auto_images=100
         ),
+        "resnet11": _RESNET,
+    },
+)
+
+_DECISIVE = Budget(
+    "decisive",
+    "Where the paper's claim can be decided: five repeats on MNIST at 0.3, and CIFAR-10 at 0.03 "
+    "trained to convergence.",
+    parts=(Part("mnist", 0.3, repeats=5), Part("cifar10", _CIFAR, folds=1)),
+    efforts={
+        "small_cnn": _REPEATED,
+        "resnet11": dataclasses.replace(_RESNET, width=32, epochs=30, auto_images=100),
     },
 )
 
@@ -173,6 +192,7 @@ _PAPER = Effort(
     spsa_images=1000,
     spsa_samples=2048,
     spsa_steps=100,
+    auto_images=1000,
     figure_images=1000,
     eot_curve=(1, 2, 5, 10, 20, 50, 100),
     batch_size=100,
@@ -195,4 +215,4 @@ _FULL = Budget(
     efforts={"small_cnn": _PAPER, "resnet11": dataclasses.replace(_PAPER, width=64)},
 )
 
-BUDGETS = {budget.name: budget for budget in (_SMOKE, _CPU, _FULL)}
+BUDGETS = {budget.name: budget for budget in (_SMOKE, _CPU, _DECISIVE, _FULL)}

@@ -12,6 +12,7 @@ from pnil_tf.study.statistics import Comparison, corrected_resampled_t, mean_and
 
 PAPER_ATTACKS = ("pgd", "spsa")
 STRONG_ATTACK = "pgd_strong"
+SUITE = "auto"
 COLUMNS = {
     "clean": "clean",
     "spsa": "SPSA",
@@ -19,8 +20,10 @@ COLUMNS = {
     "min": "Min",
     STRONG_ATTACK: STRONG_ATTACK,
     "min_strong": "Min with it",
+    SUITE: SUITE,
 }
-"""The columns of table 1 and their heads: the paper's Min, and Min over `pgd_strong`, too."""
+"""The columns of table 1 and their heads: the paper's Min, Min over `pgd_strong`, too, and what
+the suite `auto` leaves of each image's worst case."""
 
 Run = tuple[int | None, int | None]
 """Repeat and fold."""
@@ -109,8 +112,8 @@ def groups_of(cells: list[dict[str, Any]], cross_validated: bool = True) -> list
 
 
 def _figures(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    columns = ("clean", *PAPER_ATTACKS, STRONG_ATTACK)
-    tables = [record["evaluations"].get(name, {}) for name in ("others", "pgd")]
+    columns = ("clean", *PAPER_ATTACKS, STRONG_ATTACK, SUITE)
+    tables = [record["evaluations"].get(name, {}) for name in (SUITE, "others", "pgd")]
     return {column: table[column] for table in tables for column in columns if column in table}
 
 

@@ -14,7 +14,7 @@ from pnil_tf.evaluation.glossary import WORDS, occurring
 from pnil_tf.files import replacing, write_text
 from pnil_tf.study import formatting
 from pnil_tf.study.figures import Picture, pictures
-from pnil_tf.study.groups import Group, groups_of
+from pnil_tf.study.groups import SUITE, Group, groups_of
 from pnil_tf.study.paper import MADRY
 from pnil_tf.study.reasons import reasons
 from pnil_tf.study.statistics import ALPHA, FOLDS_RATIO
@@ -30,6 +30,7 @@ from pnil_tf.study.table import (
     hidden_gradients,
     markdown,
     table_1,
+    under_suite,
 )
 from pnil_tf.training.settings import PAPER_EPSILON
 
@@ -45,7 +46,8 @@ _HOW = (
     "judged by fresh draws of its noise. PGD takes the paper's steps of 2 eps / steps; SPSA "
     "attacks the first images of the same random half for every model of a fold. Min is the "
     "column of the attack with the lowest mean; SPSA, on fewer images, counts only where its 95 % "
-    "interval over images lies below. The paper's text gives the radii "
+    "interval over images lies below. auto is what this package's strongest suite leaves of the "
+    "first of those images, the worst case of each. The paper's text gives the radii "
     + ", ".join(
         f"{share_text(e)} for {formatting.dataset(name)}" for name, e in PAPER_EPSILON.items()
     )
@@ -182,6 +184,10 @@ def _verdicts(groups: list[Group]) -> list[Part]:
         if found[verdict]:
             parts += [says, found[verdict]]
     for says, lines in (
+        (
+            f"The same pairs by what {SUITE} leaves (significant at {ALPHA:g} or not):",
+            under_suite(groups),
+        ),
         ("SPSA leaves less than PGD, a sign of hidden gradients:", hidden_gradients(groups)),
         ("The guard saw catastrophic overfitting during training:", collapses(groups)),
         ("PGD leaves no more than guessing would:", helpless(groups)),

@@ -85,7 +85,10 @@ def _record(folder: JobFolder) -> dict[str, Any]:
                 "epsilon": entry["epsilon"],
                 "options": entry["options"],
                 "clean": _figure(results["clean"]),
-                **{name: _figure(found) for name, found in results["attacks"].items()},
+                **{
+                    name: _figure(found)
+                    for name, found in (results["attacks"] | results["suites"]).items()
+                },
                 "seconds": results["attack_seconds"],
             }
     return record

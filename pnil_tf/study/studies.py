@@ -11,7 +11,7 @@ from pnil_tf.study.cells import Cell, Part, cells_of
 from pnil_tf.training.settings import PAPER_EPSILON
 
 # Evaluations by the name of their folder.
-PGD, OTHERS = "pgd", "others"
+PGD, OTHERS, AUTO = "pgd", "others", "auto"
 MADRY_ATTACK = "pgd-7"
 
 
@@ -108,7 +108,11 @@ def _table_evaluations(cell: Cell, effort: Effort) -> tuple[Evaluation, ...]:
         "spsa_samples": effort.spsa_samples,
         "spsa_steps": effort.spsa_steps,
     }
-    return Evaluation(PGD, cell.epsilon, pgd), Evaluation(OTHERS, cell.epsilon, others)
+    evaluations = [Evaluation(PGD, cell.epsilon, pgd), Evaluation(OTHERS, cell.epsilon, others)]
+    if effort.auto_images:
+        auto = {**_options(effort, effort.auto_images), "attacks": [AUTO]}
+        evaluations.append(Evaluation(AUTO, cell.epsilon, auto))
+    return tuple(evaluations)
 
 
 def _no_evaluations(cell: Cell, effort: Effort) -> tuple[Evaluation, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pnil_tf.contract.pixel_range import share_text
 from pnil_tf.study import formatting
-from pnil_tf.study.groups import COLUMNS, Group, compared, pairs_of
+from pnil_tf.study.groups import COLUMNS, PAPER_ATTACKS, SUITE, Group, compared, pairs_of
 from pnil_tf.study.paper import published
 from pnil_tf.study.statistics import ALPHA, Comparison
 
@@ -37,7 +37,7 @@ def table_1(groups: list[Group]) -> Table:
     A star marks the higher figure of a pair whose difference is significant at the paper's level.
     """
     paper = "the paper: clean / SPSA / PGD / Min"
-    images = "images: PGD, SPSA"
+    images = f"images: PGD, SPSA, {SUITE}"
     heads = ("data", "eps", "training", "runs", images, *COLUMNS.values(), paper)
     stars = {column: _better(pairs_of(groups), column) for column in COLUMNS}
     rows = []
@@ -49,7 +49,8 @@ def table_1(groups: list[Group]) -> Table:
             + "*" * any(group is better for better in stars[column])
             for column in COLUMNS
         ]
-        seen = ", ".join(str(group.images(attack)) for attack in ("pgd", "spsa"))
+        attacks = [name for name in (*PAPER_ATTACKS, SUITE) if name in group.accuracies]
+        seen = ", ".join(str(group.images(attack)) for attack in attacks)
         runs = str(len(group.records))
         rows.append((*_row_heads(group), runs, seen, *figures, " / ".join(theirs)))
     return heads, rows
@@ -143,7 +144,7 @@ class Claim:
     @property
     def place(self) -> str:
         """The images, the radius, the training attack."""
-        return f"{formatting.setting(self.noisy.records[0])}, {self.noisy.attack.upper()}"
+        return pair_place(self.noisy)
 
 
 def claims(groups: list[Group]) -> list[Claim]:
@@ -161,16 +162,37 @@ def agreement(groups: list[Group]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {AGREES: [], DISAGREES: [], UNDECIDED: []}
     for claim in claims(groups):
         ours = [formatting.percent(group.summary("min")) for group in (claim.noisy, claim.plain)]
-        comparison = claim.comparison
-        over = "one run"
-        if comparison.runs > 1:
-            over = f"{comparison.runs} runs (p = {formatting.p_value(comparison.p)})"
         found[claim.verdict].append(
             f"{claim.place}: Min is {ours[0]} with PNIL and {ours[1]} without, a difference of "
-            f"{points(comparison)} points over {over}; the paper's difference is "
-            f"{claim.theirs:+d}."
+            f"{_in_runs(claim.comparison)}; the paper's difference is {claim.theirs:+d}."
         )
     return found
+
+
+def _in_runs(comparison: Comparison) -> str:
+    over = "one run"
+    if comparison.runs > 1:
+        over = f"{comparison.runs} runs (p = {formatting.p_value(comparison.p)})"
+    return f"{points(comparison)} points over {over}"
+
+
+def under_suite(groups: list[Group]) -> list[str]:
+    """Says for each pair what PNIL adds under the suite `auto`, which leaves less than Min."""
+    found = []
+    for noisy, plain in pairs_of(groups):
+        comparison = compared(noisy, plain, SUITE)
+        if comparison is not None:
+            ours, theirs = (formatting.percent(group.summary(SUITE)) for group in (noisy, plain))
+            found.append(
+                f"{pair_place(noisy)}: {ours} with PNIL and {theirs} without, a difference of "
+                f"{_in_runs(comparison)}, {'' if comparison.significant else 'not '}significant."
+            )
+    return found
+
+
+def pair_place(group: Group) -> str:
+    """Names what the rows with and without PNIL share: the images, the radius, the attack."""
+    return f"{formatting.setting(group.records[0])}, {group.attack.upper()}"
 
 
 def place(group: Group) -> str:

@@ -33,6 +33,15 @@ def record(pnil, run, pgd, spsa, *, attack="nfgsm", dataset="mnist", epsilon=0.3
     }
     if "strong" in others:
         evaluations["others"]["pgd_strong"] = figure(others["strong"])
+    if "auto" in others:
+        evaluations["auto"] = {
+            "epsilon": epsilon,
+            "options": {"eot_samples": 20},
+            "clean": figure(0.96),
+            "pgd_strong": figure(1.0, 30),
+            "auto": figure(others["auto"], 30),
+            "seconds": 60.0,
+        }
     return {
         "name": name,
         "cell": {

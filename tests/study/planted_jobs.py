@@ -34,7 +34,7 @@ def finish(folder):
     for evaluation in folder.job().evaluations:
         folder.evaluation(evaluation.name).mkdir(exist_ok=True)
         attacks = dict.fromkeys(evaluation.options["attacks"], figure)
-        results = {"clean": figure, "attacks": attacks, "attack_seconds": 1.0}
+        results = {"clean": figure, "attacks": attacks, "suites": {}, "attack_seconds": 1.0}
         (folder.evaluation(evaluation.name) / "results.json").write_text(json.dumps(results))
     folder.update(status="finished")
 

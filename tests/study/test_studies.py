@@ -22,11 +22,42 @@ def test_the_papers_protocol():
     jobs = jobs_of("table1", BUDGETS["full"])
     # Six data sets at a scale, five repeats of two folds, two attacks, with and without PNIL.
     assert len(jobs) == 6 * 10 * 2 * 2
-    pgd, others = jobs[0].evaluations
+    pgd, others, _ = jobs[0].evaluations
     assert pgd.options["faithful"]
     assert (pgd.options["steps"], pgd.options["eot_samples"]) == (50, 100)
     assert (others.options["spsa_images"], others.options["spsa_samples"]) == (1000, 2048)
     assert others.options["spsa_steps"] == 100
+
+
+@pytest.mark.parametrize("budget", BUDGETS.values(), ids=BUDGETS)
+def test_the_strongest_suite_sees_the_first_of_the_images(budget):
+    for job in jobs_of("table1", budget):
+        found = {entry.name: entry for entry in job.evaluations}
+        assert ("auto" in found) == bool(job.effort.auto_images)
+        if "auto" in found:
+            pgd, auto = found["pgd"], found["auto"]
+            assert auto.epsilon == pgd.epsilon
+            assert auto.options["attacks"] == ["auto"]
+            assert auto.options["images"] == job.effort.auto_images <= pgd.options["images"]
+            assert auto.options["eot_samples"] == job.effort.eot_samples
+
+
+def test_the_decisive_budget_has_all_repeats_and_trains_cifar10_to_the_end():
+    jobs = jobs_of("table1", BUDGETS["decisive"])
+    cells = [job.cell for job in jobs]
+    mnist = [cell for cell in cells if cell.dataset == "mnist"]
+    assert {cell.epsilon for cell in mnist} == {0.3}
+    assert {(cell.repeat, cell.fold) for cell in mnist} == {
+        (r, f) for r in range(5) for f in (0, 1)
+    }
+    assert len(mnist) == 40
+    cifar = [job for job in jobs if job.cell.dataset == "cifar10"]
+    assert {(job.cell.epsilon, job.effort.epochs, job.effort.width) for job in cifar} == {
+        (0.03, 30, 32)
+    }
+    assert {(job.cell.attack, job.cell.pnil) for job in cifar} == {
+        (attack, pnil) for attack in ("rfgsm", "nfgsm") for pnil in (False, True)
+    }
 
 
 def test_both_scales_are_in_the_full_budget():
@@ -107,9 +138,9 @@ def test_a_budget_is_json(budget):
 def test_the_page_on_the_study_says_what_the_budgets_are():
     page = Path(__file__).parents[2] / "docs" / "study.md"
     rows = {
-        cells[1].strip(): [cell.strip() for cell in cells[2:5]]
+        cells[1].strip(): [cell.strip() for cell in cells[2:6]]
         for line in page.read_text().splitlines()
-        if len(cells := line.split("|")) == 6
+        if len(cells := line.split("|")) == 7
     }
 
     def row(*fields):
@@ -128,7 +159,8 @@ def test_the_page_on_the_study_says_what_the_budgets_are():
     assert rows["SPSA: images, samples, steps"] == row("spsa_images", "spsa_samples", "spsa_steps")
     assert rows["draws that judge an image"] == row("judge_draws")
     epochs = row("epochs")
-    assert rows["epochs"] == [*epochs[:2], f"{epochs[2]}, rates from an LR range test"]
+    assert rows["epochs"] == [*epochs[:-1], f"{epochs[-1]}, rates from an LR range test"]
+    assert rows["auto: images"] == ["none", *row("auto_images")[1:]]
     assert rows["width"] == row("width")
 
 

@@ -38,7 +38,27 @@ def test_attacks_cost_their_gradients_and_evaluations():
     assert predicted_seconds(only_pgd, rates) - training == pytest.approx(gradients / 1000)
     rates = Rates(trained=FAST, gradients=FAST, evaluations=1e4, overhead=0.0)
     passes = effort.spsa_images * effort.spsa_steps * effort.spsa_samples
-    assert predicted_seconds(plain, rates) == pytest.approx(passes / 1e4)
+    of_the_paper = dataclasses.replace(plain, evaluations=plain.evaluations[:2])
+    assert predicted_seconds(of_the_paper, rates) == pytest.approx(passes / 1e4)
+
+
+def test_a_suite_costs_its_attacks():
+    plain, noisy = jobs()[:2]
+    effort = noisy.effort
+    for job, draws in ((plain, 1), (noisy, effort.eot_samples)):
+        *before, auto = job.evaluations
+        assert auto.options["attacks"] == ["auto"]
+
+        def seconds(rates, job=job, before=before):
+            """Of the suite alone."""
+            without = dataclasses.replace(job, evaluations=tuple(before))
+            return predicted_seconds(job, rates) - predicted_seconds(without, rates)
+
+        answers = Rates(trained=FAST, gradients=FAST, evaluations=1e4, overhead=0.0)
+        assert seconds(answers) == pytest.approx(effort.auto_images * 833 * draws / 1e4)
+        gradients = Rates(trained=FAST, gradients=1e3, evaluations=FAST, overhead=0.0)
+        each = 400 * max(0.184 * draws, 1) + 300 * draws
+        assert seconds(gradients) == pytest.approx(effort.auto_images * each / 1e3)
 
 
 def test_what_is_done_costs_nothing():

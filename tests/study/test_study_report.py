@@ -10,7 +10,7 @@ from pnil_tf.study.report import write_reports
 def cells():
     runs = [(0, 0), (0, 1)]
     found = [
-        record(pnil, run, 0.5 + 0.2 * pnil + 0.01 * run[1], 0.6, strong=0.4)
+        record(pnil, run, 0.5 + 0.2 * pnil + 0.01 * run[1], 0.6, strong=0.4, auto=0.3 + 0.1 * pnil)
         for run in runs
         for pnil in (False, True)
     ]
@@ -74,6 +74,13 @@ def test_the_words_that_both_reports_use_are_explained(tmp_path):
     assert "- **PNIL**: The layer" in text
     for term in ("effective robustness", "credible", "transfer"):
         assert f"<dt>{term}</dt>" not in page
+
+
+def test_the_claim_is_judged_by_what_the_suite_leaves_too(tmp_path):
+    page, text = written(tmp_path, cells())
+    line = "MNIST, eps 0.3, NFGSM: 40.0 ± 0.0 with PNIL and 30.0 ± 0.0 without"
+    assert f"- {line}" in text
+    assert f"<li>{line}" in page
 
 
 def test_what_is_not_finished_is_told(tmp_path):

@@ -14,6 +14,7 @@ from pnil_tf.study.table import (
     markdown,
     place,
     table_1,
+    under_suite,
 )
 
 RUNS = [(repeat, fold) for repeat in range(3) for fold in range(2)]
@@ -130,6 +131,49 @@ def test_one_run_decides_nothing():
     (row,) = [row for row in rows if row[3] == "Min"]
     assert row[5:8] == ("+80.0", "", "none")
     assert row[-1] == "+37"
+
+
+def with_suite(with_pnil, without, runs=RUNS):
+    """Runs that scatter in pairs by 2 points; what `auto` leaves of them."""
+    return [
+        record(pnil, run, 0.9, 0.9, strong=0.8, auto=left + 0.01 * (i % 2) * (1 if pnil else -1))
+        for pnil, left in ((False, without), (True, with_pnil))
+        for i, run in enumerate(runs)
+    ]
+
+
+def test_the_suite_has_a_column_of_its_own():
+    heads, rows = table_1(groups_of(with_suite(0.3, 0.4)))
+    found = [dict(zip(heads, row, strict=True)) for row in rows]
+    assert [row["auto"] for row in found] == ["39.5 ± 0.5*", "30.5 ± 0.5"]
+    # Figures on the suite's own, fewer images do not reach the other columns.
+    assert {(row["clean"], row["pgd_strong"]) for row in found} == {("98.0 ± 0.0", "80.0 ± 0.0")}
+    assert {row["images: PGD, SPSA, auto"] for row in found} == {"200, 80, 60"}
+
+
+def test_a_study_without_the_suite_leaves_its_column_empty():
+    groups = groups_of(planted((0.6, 0.8), (0.5, 0.2)))
+    heads, rows = table_1(groups)
+    assert {row[heads.index("auto")] for row in rows} == {""}
+    assert {row[heads.index("images: PGD, SPSA, auto")] for row in rows} == {"200, 80"}
+    assert not any(row[3] == "auto" for row in comparisons(groups)[1])
+    assert under_suite(groups) == []
+
+
+@pytest.mark.parametrize(
+    ("with_pnil", "said"), [(0.3, "-9.0 (-11.0 to -7.0)"), (0.39, "+0.0 (-2.0 to +2.0)")]
+)
+def test_what_pnil_adds_under_the_suite_is_compared(with_pnil, said):
+    groups = groups_of(with_suite(with_pnil, 0.4))
+    ((noisy, plain),) = pairs_of(groups)
+    comparison = compared(noisy, plain, "auto")
+    (row,) = [row for row in comparisons(groups)[1] if row[3] == "auto"]
+    assert comparison.mean == pytest.approx(with_pnil + 0.005 - 0.395)
+    (line,) = under_suite(groups)
+    assert line.startswith("MNIST, eps 0.3, NFGSM: ")
+    assert f"a difference of {row[5]} points over 6 runs" in line
+    assert row[5].split(" ")[0] == said.split(" ")[0]
+    assert line.endswith(", significant.") == comparison.significant == (with_pnil == 0.3)
 
 
 def test_hidden_gradients_and_collapses_are_named():
