@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from pnil_tf import rng
@@ -135,12 +136,12 @@ class PNILLayer(keras.layers.Layer):
                 "smaller, or let the noise start louder."
             )
         self.sigma_floor: float = float(sigma_floor)
-        if not isinstance(use_kernel, bool):
+        if not isinstance(use_kernel, bool | np.bool_):
             raise UserError(
                 "Whether the noise depends on the image is True or False. Received: "
                 f"use_kernel={use_kernel!r}. Pass use_kernel=False for noise that no image changes."
             )
-        self.use_kernel: bool = use_kernel
+        self.use_kernel: bool = bool(use_kernel)
         self._check_sensitivity()
         self.pixel_range: PixelRange = PixelRange.of(pixel_range)
         self.from_context: keras.layers.Layer | None = self._checked(log_variance)

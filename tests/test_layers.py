@@ -366,6 +366,8 @@ def test_without_a_kernel_the_noise_is_the_same_for_every_image():
 def test_whether_there_is_a_kernel_is_said_by_true_or_false():
     with pytest.raises(UserError, match=r"use_kernel='no'. Pass use_kernel=False"):
         PNILLayer(use_kernel="no")
+    layer = PNILLayer(use_kernel=np.False_)
+    assert layer.get_config()["use_kernel"] is False
 
 
 @pytest.mark.parametrize("use_kernel", [False, True])
