@@ -176,7 +176,7 @@ _DECISIVE = Budget(
     parts=(Part("mnist", 0.3, repeats=5), Part("cifar10", _CIFAR, folds=1)),
     efforts={
         "small_cnn": _REPEATED,
-        "resnet11": dataclasses.replace(_RESNET, width=32, epochs=30, auto_images=100),
+        "resnet11": dataclasses.replace(_RESNET, epochs=30, auto_images=100),
     },
 )
 
