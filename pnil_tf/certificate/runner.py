@@ -52,7 +52,7 @@ from pnil_tf.evaluation.output import which_images
 from pnil_tf.evaluation.runner import digest_of, fingerprint, name_of
 from pnil_tf.evaluation.shards import Crew, Shard
 from pnil_tf.evaluation.store import Store, check_identity, identity_in
-from pnil_tf.evaluation.target import Target, looked_at, target_of
+from pnil_tf.evaluation.target import Target, looked_at, range_is_known, target_of
 from pnil_tf.files import (
     lock_folder,
     make_folder,
@@ -257,7 +257,7 @@ def _task(
     images, y = first_images(images, placeholder if labels is None else labels, settings.images)
     classifier = looked_at(model, images.shape[1:], pixel_range, outputs)
     check_reach(settings.epsilon, settings.norm, images.shape[1:])
-    x = unit_images(images, classifier.pixel_range)
+    x = unit_images(images, classifier.pixel_range, range_is_known(model, pixel_range))
     front = provable(classifier, x[:EXAMPLES])
     target = target_of(classifier, x)
     check_passes(classifier, x[:EXAMPLES], _at_once(target, settings))

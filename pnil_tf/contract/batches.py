@@ -14,6 +14,8 @@ from pnil_tf.tensors import Pixels, Scalar, Tensor
 
 _ROUNDING = 1e-5
 """How far pixels may lie outside the range, as a share of its width: resizing rounds."""
+_DARK = 16
+"""No images of bytes are all as dark as this."""
 
 
 def check_array(pixel_range: PixelRange, pixels: np.ndarray) -> None:
@@ -29,6 +31,25 @@ def check_array(pixel_range: PixelRange, pixels: np.ndarray) -> None:
     low, high = float(pixels.min()), float(pixels.max())
     floats = not np.issubdtype(pixels.dtype, np.integer)
     check_pixels(pixel_range, low, high, floats and (high <= 1 or _fractional(pixels)))
+
+
+def check_bytes(images: np.ndarray, name: str) -> None:
+    """Refuses images of the type uint8 that are none of bytes: 16 means white in them.
+
+    Args:
+        images: uint8.
+        name: What an error calls them.
+
+    Raises:
+        UserError: If all are next to black.
+    """
+    white = int(images.max())
+    if 1 < white <= _DARK:
+        raise UserError(
+            f"{name} of the type uint8 have pixels from 0 to 255. Received: {white} at most, next "
+            f"to black. If {white} means white, divide them by {white}, which makes floats from 0 "
+            "to 1, or multiply them for bytes."
+        )
 
 
 def check_pixels(pixel_range: PixelRange, low: float, high: float, fractional: bool) -> None:

@@ -14,7 +14,13 @@ import tensorflow as tf
 from pnil_tf import rng
 from pnil_tf.batch_norm import fused_batch_norm
 from pnil_tf.contract.noise_in_front import warn_of_other_ranges
-from pnil_tf.contract.outputs import KINDS, Outputs, outputs_by_value, outputs_of
+from pnil_tf.contract.outputs import (
+    KINDS,
+    Outputs,
+    found_activation,
+    outputs_by_value,
+    outputs_of,
+)
 from pnil_tf.contract.pixel_range import UNIT, PixelRange, PixelRangeLike
 from pnil_tf.contract.preprocessing import Preprocessing, preprocessing_of
 from pnil_tf.contract.trace import traced_or_none
@@ -175,6 +181,28 @@ def classifier_of(
     )
 
 
+def check_same_activation(classifier: Classifier) -> None:
+    """Refuses a classifier that ends in another activation in training than at inference.
+
+    A loss would be chosen by the one and given the other.
+
+    Raises:
+        UserError: If so.
+    """
+    silent = _silent(classifier.model, classifier.call, training=True)
+    trace = traced_or_none(silent, classifier.image_shape)
+    if trace is None or not (classifier.outputs.exact and _is_rows(trace.outputs)):
+        return
+    here = classifier.outputs.activation_name
+    there = (found_activation(trace.outputs) or (None,))[0]
+    if here != there:
+        raise UserError(
+            f"The classifier ends in {here or 'no activation'} at inference, and in "
+            f"{there or 'no activation'} in training, so that no loss fits both. Let it answer the "
+            "same in both, whatever training says, and choose the loss by that."
+        )
+
+
 def preprocessing_inside(model: keras.Layer, image_shape: Sequence[int | None]) -> Preprocessing:
     """What a built Keras model does to its pixels first.
 
@@ -303,14 +331,14 @@ def _keras_call(model: keras.Layer) -> Call:
     return call
 
 
-def _silent(model: AnyModel, call: Call) -> Callable[[Pixels], Answers]:
+def _silent(model: AnyModel, call: Call, training: bool = False) -> Callable[[Pixels], Answers]:
     """A model's outputs of its pixels, without a trace in its random layers."""
 
     def silent(pixels: Pixels) -> Answers:
         if not isinstance(model, keras.Layer):
-            return call(pixels, False)
+            return call(pixels, training)
         with rng.stateless_layers(model, rng.make_seed(0)):
-            return call(pixels, False)
+            return call(pixels, training)
 
     return silent
 

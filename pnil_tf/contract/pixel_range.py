@@ -160,7 +160,7 @@ def range_like(low: float, high: float, fractional: bool = True) -> PixelRange |
         return UNIT
     if -1 <= low < 0 and high <= 1:
         return SIGNED
-    if low >= 0 and 1 < high <= 255:
+    if low >= 0 and 127 < high <= 255:  # up to 16 they may be of another scale
         return BYTES
     return None
 

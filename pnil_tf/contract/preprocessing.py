@@ -23,6 +23,8 @@ from pnil_tf.tensors import Tensor
 _LITTLE = 0.05
 _MOST_SPREAD = 0.9
 """More than any pixels from -1 to 1 deviate: a deviation of 1 is no scaling at all."""
+_LEAST_OF_BYTES = 20.0
+"""Images of bytes that deviate less from their mean are next to black, or grey all over."""
 _HARDLY = 0.02
 """Share of a range that a clip may cut off and still suit it."""
 
@@ -139,7 +141,7 @@ def _range(scale: float, offset: float) -> PixelRange | None:
     zero = -offset / scale  # the pixel that becomes 0
     # To [0, 1], or to twice that, or to deviations from the mean of bytes.
     usual = any(abs(255 * abs(scale) / to - 1) < 0.01 for to in (1, 2))
-    if (abs(zero) < 1e-3 and usual) or 2 <= zero <= 200:
+    if (abs(zero) < 1e-3 and usual) or (2 <= zero <= 200 and _of_bytes(scale, offset, usual)):
         return BYTES
     low, high = sorted((offset, offset + scale))
     if np.allclose((low, high), (0, 255), atol=0.5) or any(
@@ -155,6 +157,18 @@ def _range(scale: float, offset: float) -> PixelRange | None:
         if mean and _possible(mean, deviation, candidate):
             return candidate
     return None
+
+
+def _of_bytes(scale: float, offset: float, usual: bool) -> bool:
+    """Whether a scale and an offset that leave their mean at 0 are those of bytes.
+
+    Of pixels from 0 to 16, say, they are not: those deviate less, or become -1 to 1.
+    """
+    if usual or abs(abs(scale) - 1) < 0.01:  # the mean alone is subtracted
+        return True
+    if any(abs(abs(offset) - end) < 1e-3 for end in (0.5, 1)):
+        return False  # black becomes -1/2 or -1, but white, by a scale that is not usual, no 1
+    return 1 / abs(scale) >= _LEAST_OF_BYTES
 
 
 def _possible(mean: float, deviation: float, pixel_range: PixelRange) -> bool:

@@ -1,4 +1,4 @@
-"""Layers that a functional model calls with `training=True` whenever it is called plainly."""
+"""Where a plain call of a model and `predict` do not answer the same."""
 
 from __future__ import annotations
 
@@ -41,4 +41,11 @@ def called_to_train(model: Any) -> tuple[str, ...] | None:
             for layer, training in calls
             if training and type(layer) not in _INDIFFERENT
         )
+    )
+
+
+def predicts_by_itself(model: Any) -> bool:
+    """Whether what `predict` answers is made by a `predict_step` of the model's own class."""
+    return isinstance(model, keras.Model) and (
+        type(model).predict_step is not keras.Model.predict_step
     )

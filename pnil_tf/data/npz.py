@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pnil_tf.contract.batches import check_bytes
 from pnil_tf.contract.pixel_range import PixelRange, range_like
 from pnil_tf.data import memory
 from pnil_tf.data.image_set import ImageSet
@@ -125,6 +126,7 @@ def _images(x: np.ndarray, name: str, given: str, pixel_range: PixelRange) -> np
     if x.ndim == 3:
         x = x[..., np.newaxis]
     if x.dtype == np.uint8:
+        check_bytes(x, f"{name} in npz:{given}")
         return x
     if x.dtype.kind != "f":
         raise UserError(

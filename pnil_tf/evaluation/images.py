@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from scipy import stats
 
 from pnil_tf.batching import batches_of
-from pnil_tf.contract.batches import check_array
+from pnil_tf.contract.batches import check_array, check_bytes
 from pnil_tf.contract.classifier import has_answer
 from pnil_tf.contract.pixel_range import BYTES, SIGNED, UNIT, PixelRange
 from pnil_tf.errors import UserError, argument
@@ -20,6 +21,7 @@ from pnil_tf.evaluation.target import Target
 
 _TRIED = 500
 _BATCH = 100
+_CHANCE = 0.05
 
 logger = logging.getLogger(__name__)
 
@@ -120,12 +122,13 @@ def first_images(images: Any, labels: Any, count: int) -> tuple[np.ndarray, np.n
     return images[:count], labels[:count].astype(np.int32)
 
 
-def unit_images(images: np.ndarray, pixel_range: PixelRange) -> np.ndarray:
+def unit_images(images: np.ndarray, pixel_range: PixelRange, said: bool = True) -> np.ndarray:
     """Images as the evaluation works on them, float32 in [0, 1].
 
     Args:
         images: uint8, then from 0 to 255 whatever the range; other numbers in the range.
         pixel_range: The pixels that the model takes.
+        said: Whether somebody has said so.
 
     Raises:
         UserError: If they are not in this range, or obviously belong to another one.
@@ -136,11 +139,20 @@ def unit_images(images: np.ndarray, pixel_range: PixelRange) -> np.ndarray:
                 "Images of the type uint8 have pixels from 0 to 255. Received: zeros and ones "
                 "alone. If 1 means white, pass images * 255, or floats in the model's range."
             )
+        check_bytes(images, "Images")
         return images.astype(np.float32) / 255.0
     pixels = images.astype(np.float32)
     if not np.isfinite(pixels).all():
         raise UserError("Pixels must be finite numbers. Received: NaN or infinity among them.")
     check_array(pixel_range, images)
+    white = float(images.max())
+    if not said and pixel_range == BYTES and 1 < white < BYTES.width / 2:
+        raise UserError(
+            f"What the model does to its pixels first suits {pixel_range}, but these reach "
+            f"{white:g} at most. Received: no {argument('pixel_range')}. Pass "
+            f"{argument('pixel_range', (0, white))} if {white:g} means white, or "
+            f"{argument('pixel_range', (0, 255))} if the images are as dark as that."
+        )
     return np.clip(pixel_range.to_unit(pixels), 0.0, 1.0).astype(np.float32)
 
 
@@ -168,7 +180,9 @@ def check_classes(target: Target, y: np.ndarray, data: Mapping[str, Any]) -> Non
         )
 
 
-def check_accuracy_elsewhere(target: Target, x: np.ndarray, y: np.ndarray, said: bool) -> None:
+def check_accuracy_elsewhere(
+    target: Target, x: np.ndarray, y: np.ndarray, said: bool, told: bool = True
+) -> None:
     """Refuses a pixel range in which a model recognises clearly less than in another one.
 
     Args:
@@ -178,21 +192,35 @@ def check_accuracy_elsewhere(target: Target, x: np.ndarray, y: np.ndarray, said:
         said: Whether somebody has said that this is the range. Then it is refused only if the
             model does no better than guessing in it, and so it is where noise cannot be switched
             off: a wider range drowns it.
+        told: Whether the model's preprocessing or the images tell the range. Where nothing does,
+            a model must recognise clearly more in it than in the others.
 
     Raises:
         UserError: If so.
     """
     x, y = x[:_TRIED], y[:_TRIED]
     guessing = np.bincount(y).max() / len(y)
-    here = wilson(_right(target, target.pixel_range, x, y))
+    right = _right(target, target.pixel_range, x, y)
+    here = wilson(right)
     better_than_guessing = here.low > guessing
     drowned = target.stochastic and not target.silent
     if better_than_guessing and (said or drowned):
         return
     others = [other for other in (UNIT, BYTES, SIGNED) if other != target.pixel_range]
-    found = {other: wilson(_right(target, other, x, y)) for other in others}
+    right_in = {other: _right(target, other, x, y) for other in others}
+    found = {other: wilson(share) for other, share in right_in.items()}
     best = max(others, key=lambda other: found[other].value)
     if found[best].low <= max(guessing, here.high):
+        for other, share in right_in.items():
+            if not (told or said or _surely_more(right, share)):
+                raise UserError(
+                    f"Nothing tells whether the model takes pixels in {target.pixel_range} or in "
+                    f"{other}: its clean accuracy is {here.value:.1%} and {found[other].value:.1%} "
+                    "of the images scaled so, which may be chance. Received: images of uint8 and "
+                    f"no {argument('pixel_range')}. Say which: "
+                    f"{argument('pixel_range', (target.pixel_range.low, target.pixel_range.high))} "
+                    f"or {argument('pixel_range', (other.low, other.high))}."
+                )
         return
     to_set = argument("pixel_range", (best.low, best.high))
     if better_than_guessing:
@@ -203,6 +231,14 @@ def check_accuracy_elsewhere(target: Target, x: np.ndarray, y: np.ndarray, said:
         f"accuracy is {here.value:.1%} (guessing: {guessing:.1%}), on pixels in {best} it is "
         f"{found[best].value:.1%}. Set {to_set}."
     )
+
+
+def _surely_more(right: np.ndarray, other: np.ndarray) -> bool:
+    """Whether more of the same images are right here than there, by a sign test at 5 %."""
+    more, fewer = int((right > other).sum()), int((right < other).sum())
+    if not more:
+        return False
+    return bool(stats.binomtest(more, more + fewer, alternative="greater").pvalue < _CHANCE)
 
 
 def _right(target: Target, pixel_range: PixelRange, x: np.ndarray, y: np.ndarray) -> np.ndarray:

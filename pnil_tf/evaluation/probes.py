@@ -16,7 +16,7 @@ from pnil_tf.attacks.attack import Kind
 from pnil_tf.attacks.registry import attack_named, attack_settings
 from pnil_tf.attacks.settings import ALL_DRAWS, AttackSettings
 from pnil_tf.attacks.towards import MOST_PROMISING
-from pnil_tf.contract.training_calls import called_to_train
+from pnil_tf.contract.training_calls import called_to_train, predicts_by_itself
 from pnil_tf.evaluation.features import spy
 from pnil_tf.evaluation.gradient_probe import probe_gradients
 from pnil_tf.evaluation.jump_probe import probe_jumps
@@ -115,6 +115,7 @@ def gather(
         clean=clean,
         unanswered=unanswered,
         called_to_train=called_to_train(target.classifier.model),
+        predicts_by_itself=predicts_by_itself(target.classifier.model),
         attacks={name: outcome.share for name, outcome in attacks.items()},
         effort=spent(trial, attacks),
         halves={name: _halves(trial, outcome) for name, outcome in attacks.items()}

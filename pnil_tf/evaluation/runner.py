@@ -201,7 +201,10 @@ def evaluate(
         logger.info("The evaluation in %s is finished.", output)
         return results
     if not (range_recorded or was_trained(model)):
-        check_accuracy_elsewhere(target, x, y, range_is_known(model, pixel_range))
+        known = range_is_known(model, pixel_range)
+        # Bytes are scaled to whatever a model takes, so they do not tell what it takes.
+        told = target.classifier.found_range is not None or images.dtype != np.uint8
+        check_accuracy_elsewhere(target, x, y, known, told)
     logger.info(
         "%s, pixels in %s; epsilon %s",
         target.outputs,
@@ -273,7 +276,7 @@ def _task(
     """Finds out what there is to do; the arguments are those of `evaluate`."""
     images, y = first_images(images, labels, settings.images)
     classifier = looked_at(model, images.shape[1:], pixel_range, outputs)
-    x = unit_images(images, classifier.pixel_range)
+    x = unit_images(images, classifier.pixel_range, range_is_known(model, pixel_range))
     target = target_of(classifier, x, kind)
     given = None if transfer_from is None else Source.of(transfer_from)
     source = None if given is None else given.target(images, y, target)

@@ -30,6 +30,7 @@ from pnil_tf.evaluation.features import penultimate
 from pnil_tf.evaluation.room import UNBOUNDED, Room, room_for
 from pnil_tf.keras_internals import all_layers
 from pnil_tf.layers import PNILLayer
+from pnil_tf.training.losses import check_border
 from pnil_tf.training.model import AdversarialModel
 
 Predict = Callable[[Any], Any]
@@ -163,12 +164,16 @@ def looked_at(
     Raises:
         UserError: If the model takes images of another shape, or is no classifier.
     """
-    if isinstance(model, AdversarialModel):
+    loss = getattr(model, "loss", None)
+    if isinstance(model, AdversarialModel):  # which has looked at its loss itself
         pixel_range, outputs = pixel_range or model.given_range, outputs or model.given_outputs
-        model = unwrapped(model)
+        model, loss = unwrapped(model), None
     if isinstance(model, keras.Layer):
         _check_image_shape(model, tuple(image_shape))
-    return classifier_of(model, image_shape=image_shape, pixel_range=pixel_range, outputs=outputs)
+    found = classifier_of(model, image_shape=image_shape, pixel_range=pixel_range, outputs=outputs)
+    if outputs is None:
+        check_border(found.outputs, loss)
+    return found
 
 
 def target_of(classifier: Classifier, images: np.ndarray, kind: str | None = None) -> Target:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import keras
+
 from pnil_tf.data.memory import check_room
 from pnil_tf.errors import UserError
 from pnil_tf.keras_internals import shapes_of_variables
@@ -67,6 +69,16 @@ def check_archive(file: Path) -> None:
     config.pop("compile_config", None)
     parameters = sum(math.prod(shape) for shape in shapes_of_variables(config))
     check_room(str(file), parameters * _BYTES, f"{parameters:,} parameters", advice)
+
+
+def compiled_loss(file: Path) -> Any:
+    """The loss with which the model of an archive was compiled; `None` if Keras knows none."""
+    with zipfile.ZipFile(file) as archive:
+        config = json.loads(archive.read(_CONFIG))
+    try:
+        return keras.losses.get((config.get("compile_config") or {}).get("loss"))
+    except (TypeError, ValueError):
+        return None
 
 
 def _parts(config: Any) -> Iterator[Any]:

@@ -18,7 +18,7 @@ from pnil_tf.errors import UserError, reason
 from pnil_tf.evaluation.transfer import Source
 from pnil_tf.files import read_json, refuse_pipes, sha256_of, understood
 from pnil_tf.runs.graph_safety import refused_operations
-from pnil_tf.runs.keras_archive import check_archive
+from pnil_tf.runs.keras_archive import check_archive, compiled_loss
 from pnil_tf.runs.names import CLASSIFIER, RUN
 from pnil_tf.serving.record import PREPROCESSING
 
@@ -155,6 +155,7 @@ def _load_keras(file: Path) -> Loaded:
     try:
         check_archive(file)
         model = keras.saving.load_model(file, compile=False, safe_mode=True)
+        model.loss = compiled_loss(file)  # it tells what the outputs were trained to be
     except UserError:
         raise
     except Exception as error:

@@ -23,6 +23,7 @@ from pnil_tf.contract.checks import (
 from pnil_tf.contract.classifier import (
     Classifier,
     check_input,
+    check_same_activation,
     classifier_of,
     fixed_batch,
     image_shape_of,
@@ -158,6 +159,8 @@ class CheckedFit(DistributedFit):
                 outputs=self._given_outputs,
                 probabilities=expects_logits(self.loss) is False,
             )
+            if not only_stock_layers(self.classifier):
+                check_same_activation(contract)
             check_outputs(contract.outputs, self.loss)
             check_thresholds(self._asked_metrics, contract.outputs)
             if not (contract.in_graph or self.run_eagerly):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import keras
 import tensorflow as tf
 
-from pnil_tf.contract.outputs import Outputs
-from pnil_tf.errors import UserError
+from pnil_tf.contract.outputs import LOGIT, Outputs
+from pnil_tf.errors import UserError, argument
 from pnil_tf.keras_internals import LossFunctionWrapper
 from pnil_tf.tensors import Labels, PerImage, Tensor
 from pnil_tf.training.labels import are_rows
@@ -173,11 +173,37 @@ def check_outputs(outputs: Outputs, loss: UserLoss) -> None:
             "Received: "
             f"{said} for a classifier with one output. Use BinaryCrossentropy."
         )
-    if name in _OF_NUMBERS and outputs.count == 1 and activation is None:
+    if outputs.kind == LOGIT and name in _OF_NUMBERS:
         raise UserError(
             "The loss makes the one output a number without bounds, and nothing says from where "
             f"on it means class 1. Received: {said}. Let the classifier end in a sigmoid, or use "
             "BinaryCrossentropy(from_logits=True)."
+        )
+
+
+def check_border(outputs: Outputs, loss: Any) -> None:
+    """Refuses one output as a logit, which is class 1 above 0, where it was not trained to be one.
+
+    Args:
+        outputs: What the classifier answers, as far as its graph tells.
+        loss: What it was compiled with, if it was.
+
+    Raises:
+        UserError: If that loss is one of numbers, or of probabilities.
+    """
+    if outputs.kind != LOGIT or loss is None:
+        return
+    try:
+        unfit = loss_name(loss) in _OF_NUMBERS or expects_logits(loss) is False
+        said = shown(loss)
+    except (TypeError, ValueError):  # not one loss, or one that only its user knows
+        return
+    if unfit:
+        raise UserError(
+            "The model's one output is a number without bounds, and the loss that it was compiled "
+            "with does not make 0 the border between its two classes. Received: "
+            f"{said}. Let the model end in a sigmoid, or say {argument('outputs', LOGIT)} if it "
+            "means class 1 above 0."
         )
 
 

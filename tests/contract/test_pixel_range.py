@@ -99,3 +99,4 @@ def test_ranges_are_recognised_by_their_values():
     assert range_like(-1.0, 1.0) == SIGNED
     assert range_like(0.0, 251.0) == BYTES
     assert range_like(-300.0, 2.0) is None
+    assert range_like(0.0, 16.0) is None

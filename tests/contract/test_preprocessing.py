@@ -174,3 +174,35 @@ ORDINARY = {
 def test_ordinary_beginnings_are_understood(name):
     found = preprocessing_inside(model(ORDINARY[name]()), SHAPE)
     assert found == Preprocessing(None)
+
+
+def adapted(mean, deviation):
+    return D.Normalization(mean=[mean] * 3, variance=[deviation**2] * 3)
+
+
+OF_BYTES = {
+    "signed": lambda: D.Rescaling(1 / 127.5, -1.0),
+    "signed by 128": lambda: D.Rescaling(1 / 128, -1.0),
+    "half signed": lambda: D.Rescaling(1 / 255, -0.5),
+    "caffe": lambda: D.Rescaling(1.0, -120.0),
+    "digits": lambda: adapted(33.3, 78.6),
+    "photographs": lambda: adapted(123.7, 58.4),
+}
+OF_OTHERS = {
+    "16 signed": lambda: D.Rescaling(1 / 8, -1.0),
+    "16 half signed": lambda: D.Rescaling(1 / 16, -0.5),
+    "100 signed": lambda: D.Rescaling(1 / 50, -1.0),
+    "digits up to 16": lambda: adapted(4.9, 6.0),
+    "degrees": lambda: D.Lambda(lambda x: (x - 25.0) / 5.0),
+}
+
+
+@pytest.mark.parametrize("name", OF_BYTES)
+def test_scales_of_bytes_are_known(name):
+    assert preprocessing_inside(model(OF_BYTES[name]()), SHAPE) == Preprocessing(BYTES)
+
+
+@pytest.mark.parametrize("name", OF_OTHERS)
+def test_scales_of_no_usual_pixels_are_not_taken_for_those_of_bytes(name):
+    found = preprocessing_inside(model(OF_OTHERS[name]()), SHAPE)
+    assert found == Preprocessing(None, understood=False)

@@ -115,6 +115,7 @@ RAISED = {
     "no_better_than_guessing": changed(guessed=share(0.97)),
     "answers_not_finite": changed(unanswered=0.02),
     "predicts_otherwise": changed(called_to_train=("'dropout' (Dropout)",)),
+    "predict_step_left_out": changed(predicts_by_itself=True),
     "one_step_stronger": changed(attacks={"fgsm": share(0.4)}),
     "collapsed": changed(
         attacks={"pgd_strong": share(0.03), "fgsm": share(0.95)},
@@ -313,6 +314,7 @@ LINES = {
     "no_better_than_guessing": f"no gain beyond chance, and none of {100 * compare.MUCH:g} points",
     "answers_not_finite": "any such answer",
     "predicts_otherwise": "any such layer",
+    "predict_step_left_out": "such a method",
     "one_step_stronger": f"more than {POINTS}",
     "collapsed": f"less than {strength._BROKEN} of clean accuracy is left, more than "
     f"{strength._INTACT} by one step, and at half of the radius, or a third, less than "

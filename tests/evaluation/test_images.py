@@ -8,7 +8,13 @@ from zoo import RandomShift
 
 from pnil_tf.contract.pixel_range import BYTES, SIGNED, UNIT
 from pnil_tf.errors import UserError
-from pnil_tf.evaluation.images import digests_of, first_images, unit_images, warn_of_copies
+from pnil_tf.evaluation.images import (
+    _surely_more,
+    digests_of,
+    first_images,
+    unit_images,
+    warn_of_copies,
+)
 from pnil_tf.evaluation.runner import evaluate
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.training.model import AdversarialModel
@@ -62,7 +68,7 @@ def through_logits(tmp_path_factory):
     ("make", "images", "said"),
     [
         (lambda: model(activation="softmax"), X, {}),
-        (lambda: model(outputs=1), BYTE_IMAGES, {}),
+        (lambda: model(outputs=1), BYTE_IMAGES, {"pixel_range": (0, 1)}),
         (lambda: model(outputs=1, activation="sigmoid"), X, {}),
         (lambda: model(D.Rescaling(1 / 255), activation="softmax"), BYTE_IMAGES, {}),
         (lambda: model(D.Rescaling(1 / 255), outputs=1), 255 * X, {}),
@@ -177,6 +183,52 @@ def test_zeros_and_ones_of_uint8_are_bytes_or_a_mistake():
     np.testing.assert_allclose(unit_images(images, BYTES), images / 255, atol=1e-7)
     with pytest.raises(UserError, match="look like"):
         unit_images(images.astype(np.float32), BYTES)
+
+
+def test_bytes_up_to_16_are_a_mistake():
+    images = (16 * X).astype(np.uint8)
+    with pytest.raises(UserError, match=r"Received: 16 at most.*If 16 means white"):
+        unit_images(images, BYTES)
+    np.testing.assert_allclose(unit_images(2 * images, BYTES), 2 * images / 255, atol=1e-7)
+
+
+def test_floats_far_below_white_ask_for_what_white_is(tmp_path):
+    scaled = model(D.Normalization(mean=40.0, variance=25.0**2))
+    with pytest.raises(UserError, match=r"suits \[0, 255\], but these reach 100.*=\(0, 100\)"):
+        evaluated(tmp_path, scaled, 100 * X)
+    assert not (tmp_path / "e").exists()
+    results, _ = evaluated(tmp_path, scaled, 100 * X, pixel_range=(0, 100))
+    assert results["model"]["pixel_range"] == [0.0, 100.0]
+    np.testing.assert_allclose(unit_images(100 * X, BYTES), 100 * X / 255, rtol=1e-5)
+
+
+def test_bytes_do_not_tell_what_a_model_without_a_bias_takes(tmp_path):
+    with pytest.raises(
+        UserError, match=r"Nothing tells.*\[0, 1\] or in \[0, 255\].*100.0% and 100"
+    ):
+        evaluated(tmp_path, model(), BYTE_IMAGES)
+    assert not (tmp_path / "e").exists()
+    evaluated(tmp_path / "floats", model(), X)  # they tell themselves
+    evaluated(tmp_path / "said", model(), BYTE_IMAGES, pixel_range=(0, 255))
+    evaluated(tmp_path / "found", model(D.Rescaling(1 / 255)), BYTE_IMAGES)
+
+
+def test_bytes_are_what_a_model_surely_does_better_on(tmp_path):
+    images = np.tile([30, 90, 150, 170, 210, 250], 10)[:, None, None, None]
+    images = np.broadcast_to(images, (len(images), 8, 8, 1)).astype(np.uint8)
+    y = (images[:, 0, 0, 0] > 127).astype(np.int32)
+    of_unit = brighter_than_half()
+    of_unit.layers[-1].bias.assign([0.5, -0.5])  # of pixels in [0, 1]: those above a half
+    found = evaluate(of_unit, images, y, SETTINGS, tmp_path / "a")
+    assert found["clean"]["value"] == 1.0
+
+
+@pytest.mark.parametrize(("better", "worse", "sure"), [(5, 0, True), (4, 0, False), (9, 4, False)])
+def test_more_of_the_same_images_are_right_by_a_sign_test(better, worse, sure):
+    here = np.concatenate([np.ones(better + 20), np.zeros(worse)])
+    there = np.concatenate([np.zeros(better), np.ones(20 + worse)])
+    assert _surely_more(here, there) == sure
+    assert not _surely_more(there, here)
 
 
 @pytest.mark.parametrize("pixel_range", [UNIT, BYTES, SIGNED])

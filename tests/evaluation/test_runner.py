@@ -490,6 +490,23 @@ def test_noise_that_predict_undoes_is_told_of(tmp_path):
     assert finding["explanation"].startswith("'drop' (Dropout) called with training=True")
 
 
+@keras.saving.register_keras_serializable("tests")
+class Shifted(keras.Sequential):
+    """Averages its answers over shifts, in `predict` alone."""
+
+    def predict_step(self, data):
+        return keras.ops.mean([self(keras.ops.roll(data[0], by, axis=2)) for by in (-1, 0, 1)], 0)
+
+
+@pytest.mark.parametrize(("kind", "passed"), [(Shifted, False), (keras.Sequential, True)])
+def test_a_predict_step_that_is_left_out_is_told_of(kind, passed, tmp_path):
+    model = kind([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
+    settings = EvaluationSettings(**{**BY_ITSELF, "attacks": ("noise",)})
+    results = evaluate(model, *images(), settings, tmp_path / "out", outputs="logits")
+    (finding,) = [f for f in results["findings"] if f["name"] == "predict_step_left_out"]
+    assert (finding["passed"], finding["weight"]) == (passed, "note")
+
+
 def test_what_another_model_s_gradients_find_counts(tmp_path):
     """Behind rounding, which has no gradient, through the model without it."""
     x, y = images()

@@ -263,6 +263,38 @@ def test_one_output_speaks_for_class_1_of_two():
     np.testing.assert_allclose(graph(target.predict), expected, rtol=1e-4, atol=1e-5)
 
 
+def one_output(loss, activation=None):
+    network = keras.Sequential(
+        [keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(1, activation)]
+    )
+    network.compile("sgd", loss)
+    return network
+
+
+L = keras.losses
+
+
+@pytest.mark.parametrize("activation", [None, "tanh"])
+@pytest.mark.parametrize("loss", ["mse", L.Huber(), "binary_crossentropy", L.BinaryCrossentropy()])
+def test_one_number_that_was_trained_to_no_border_at_0_is_refused(loss, activation):
+    network = one_output(loss, activation)
+    with pytest.raises(UserError, match=r"does not make 0 the border.*say outputs='one logit'"):
+        as_target(network, X)
+    assert as_target(network, X, outputs="one logit").outputs == "one logit"
+
+
+@pytest.mark.parametrize("loss", [None, L.BinaryCrossentropy(from_logits=True), "hinge", abs])
+def test_one_number_whose_loss_says_nothing_else_is_a_logit(loss):
+    assert as_target(one_output(loss), X).outputs == "one logit"
+
+
+def test_what_an_adversarial_model_s_classifier_was_compiled_with_before_is_past():
+    network = one_output("mse")
+    wrapper = AdversarialModel(network, "fgsm", 0.1)
+    wrapper.compile("sgd", L.BinaryCrossentropy(from_logits=True))
+    assert as_target(wrapper, X).outputs == "one logit"
+
+
 def test_the_models_own_pixels():
     model = classifier(keras.layers.Rescaling(1 / 255))
     found = as_target(model, X)

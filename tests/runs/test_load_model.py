@@ -137,3 +137,22 @@ def test_of_a_stranger_s_layer_the_cause_is_named(tmp_path):
     assert "model.keras cannot be loaded as a Keras model: Could not locate class 'Own'" in cause
     assert "config" not in cause
     assert "pnil_tf.evaluate" in help_
+
+
+@pytest.mark.parametrize(
+    ("loss", "refused"),
+    [("mse", True), (keras.losses.BinaryCrossentropy(True), False), (abs, False)],
+)
+def test_a_file_s_loss_says_what_its_one_output_means(loss, refused, tmp_path):
+    network = keras.Sequential(
+        [keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(1)]
+    )
+    network.compile("sgd", loss)
+    network.save(tmp_path / "m.keras")
+    loaded = load_model(tmp_path / "m.keras").model
+    x = np.zeros((2, 4, 4, 1), np.float32)
+    if refused:
+        with pytest.raises(UserError, match=r"MeanSquaredError|mean_squared_error"):
+            as_target(loaded, x)
+    else:
+        assert as_target(loaded, x).outputs == "one logit"

@@ -353,6 +353,27 @@ def test_a_loss_that_does_not_fit_is_refused_when_compiling(make, loss, words):
         compiled(make(), loss)
 
 
+@keras.saving.register_keras_serializable("tests")
+class ProbabilitiesAtInference(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.flatten, self.head = keras.layers.Flatten(), keras.layers.Dense(4)
+
+    def call(self, images, training=False):
+        logits = self.head(self.flatten(images))
+        return logits if training else keras.ops.softmax(logits)
+
+
+@pytest.mark.parametrize("from_logits", [True, False])
+def test_another_activation_in_training_than_at_inference_is_refused(blobs, from_logits):
+    x, y = blobs
+    classifier = ProbabilitiesAtInference()
+    classifier(x[:2])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits)
+    with pytest.raises(UserError, match="ends in softmax at inference, and in no activation in"):
+        compiled(classifier, loss).fit(x, y, verbose=0)
+
+
 def test_data_of_unknown_rank_is_understood(blobs):
     x, y = blobs[0][:40], blobs[1][:40]
 

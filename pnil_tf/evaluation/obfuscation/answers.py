@@ -50,4 +50,25 @@ def predicts_as_called(evidence: Evidence) -> Finding | None:
     )
 
 
-ANSWER_CHECKS = (finite, predicts_as_called)
+def predicts_by_a_step(evidence: Evidence) -> Finding | None:
+    """Raised if the model's class has a `predict_step` of its own: the figures are another's."""
+    if evidence.called_to_train is None:
+        return None
+    return Finding(
+        name="predict_step_left_out",
+        passed=not evidence.predicts_by_itself,
+        value=float(evidence.predicts_by_itself),
+        threshold=0.0,
+        explanation=(
+            "the model's class has a predict_step of its own: the figures are those of "
+            "model(x, training=False), and predict may answer otherwise"
+            if evidence.predicts_by_itself
+            else "predict answers what the model does"
+        ),
+        remedy="Pass what predict_step does as a model of its own, a keras.Model whose call does "
+        "it, if that is what is to be judged.",
+        weight=Weight.NOTE,
+    )
+
+
+ANSWER_CHECKS = (finite, predicts_as_called, predicts_by_a_step)

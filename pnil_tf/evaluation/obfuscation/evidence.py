@@ -139,6 +139,7 @@ class Evidence:
         loud: Layers of Keras whose noise cannot be switched off.
         called_to_train: Layers, each a phrase, that a plain call of the model puts into training;
             None of what is no Keras model.
+        predicts_by_itself: Whether the model's class has a `predict_step` of its own.
         sigma: For each PNIL layer the mean standard deviation of its noise on the images.
     """
 
@@ -167,6 +168,7 @@ class Evidence:
     cells: NoiseCells | None = None
     loud: tuple[str, ...] = ()
     called_to_train: tuple[str, ...] | None = None
+    predicts_by_itself: bool = False
     sigma: dict[str, float] = dataclasses.field(default_factory=dict)
 
     @property
