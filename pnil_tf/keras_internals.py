@@ -12,6 +12,7 @@ from keras.src.layers.preprocessing.image_preprocessing.base_image_preprocessing
 )
 from keras.src.losses.losses import LossFunctionWrapper
 from keras.src.models.functional import Functional
+from keras.src.saving.saving_lib import _walk_saveable
 from tensorflow.python.framework import op_def_registry
 from tensorflow.python.saved_model import loader_impl
 
@@ -29,12 +30,14 @@ __all__ = [
     "is_stateful",
     "operation_of",
     "parse_saved_model",
+    "saved_layers",
     "shapes_of_variables",
     "taken_by",
     "takers",
     "untrack",
 ]
 
+_LISTED = keras.Sequential | Functional
 _UNINITIALIZED = "uninitialized_variables"
 
 
@@ -46,6 +49,27 @@ def attached_logits(outputs: Any) -> Any | None:
 def all_layers(model: keras.Layer, include_self: bool = True) -> Iterator[keras.Layer]:
     """The model itself and every layer within it, nested ones and tracked attributes included."""
     yield from model._flatten_layers(include_self=include_self, recursive=True)
+
+
+def saved_layers(layer: keras.Layer) -> list[keras.Layer]:
+    """The layer itself and all within it, each once, as saving finds them: by names of attributes.
+
+    A copy has them in the same order; those that were replaced are not among them.
+    """
+    found: dict[int, keras.Layer] = {}
+    waiting: list[Any] = [layer]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, keras.Layer) and id(value) not in found:
+            found[id(value)] = value
+            # A subclassed model's property `layers` lists what was replaced, too.
+            own = isinstance(value, keras.Model) and not isinstance(value, _LISTED)
+            waiting += [part for name, part in _walk_saveable(value) if not own or name != "layers"]
+        elif isinstance(value, list | tuple | set):
+            waiting += value
+        elif isinstance(value, dict):
+            waiting += value.values()
+    return list(found.values())
 
 
 def global_seed_state() -> keras.Variable | None:

@@ -35,11 +35,11 @@ def add_pnil(
     """Returns a copy of a model with a `PNILLayer` inserted; all else is kept.
 
     Without the noise the copy computes what the model computes: it has the same weights, adapted
-    statistics, vocabularies and states. They are its own: the given model stays as it is, is not
-    affected by training the copy, and can serve as the baseline. The copy is not compiled. A
-    Sequential model comes back as a functional one, with the same layers by the same names; a
-    subclassed model as a functional model that holds the copied model as one layer. Functions
-    inside `Lambda` layers are shared with the given model.
+    statistics, vocabularies and states, and what is frozen stays frozen. They are its own: the
+    given model stays as it is, is not affected by training the copy, and can serve as the baseline.
+    The copy is not compiled. A Sequential model comes back as a functional one, with the same
+    layers by the same names; a subclassed model as a functional model that holds the copied model
+    as one layer. Functions inside `Lambda` layers are shared with the given model.
 
     The noise starts as a share of the range of the pixels that the layer sees. In front, these
     are the model's own: pixels from 0 to 255 if it begins with the `Rescaling` for them, for

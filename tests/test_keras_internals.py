@@ -16,6 +16,7 @@ from pnil_tf.keras_internals import (
     is_stateful,
     operation_of,
     parse_saved_model,
+    saved_layers,
     shapes_of_variables,
     taken_by,
     takers,
@@ -156,6 +157,22 @@ def test_a_layer_that_is_taken_out_leaves_no_weights():
     outer.inner = functional()
     assert len(outer.weights) == 2
     assert first not in list(all_layers(outer))
+
+
+def test_layers_are_found_as_they_are_saved_whatever_was_made_first():
+    class Outer(keras.Model):
+        def __init__(self, turned):
+            super().__init__()
+            parts = {"body": functional(), "extra": keras.layers.Dense(2)}
+            for name, part in sorted(parts.items(), reverse=turned):
+                setattr(self, name, part)
+            self.bodies = {"listed": [keras.layers.Flatten()], "again": self.body}
+
+    first, turned = Outer(False), Outer(True)
+    turned.extra = keras.layers.Dense(2)
+    kinds = [[type(layer).__name__ for layer in saved_layers(model)] for model in (first, turned)]
+    assert kinds[0] == kinds[1]
+    assert sorted(kinds[0]) == ["Dense", "Dense", "Flatten", "Functional", "InputLayer", "Outer"]
 
 
 def test_it_is_known_which_operations_depend_on_more_than_their_inputs():

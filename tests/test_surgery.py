@@ -9,7 +9,9 @@ import pytest
 import tensorflow as tf
 
 from pnil_tf import rng
+from pnil_tf.copying import copied
 from pnil_tf.errors import UserError
+from pnil_tf.keras_internals import all_layers
 from pnil_tf.layers import PNILLayer
 from pnil_tf.models import resnet11, small_cnn
 from pnil_tf.surgery import add_pnil
@@ -361,6 +363,152 @@ def test_a_frozen_backbone_with_a_lambda_stays_frozen():
     hardened = add_pnil(model)
     assert not hardened.get_layer("inner").trainable_weights
     assert len(hardened.trainable_weights) == 4  # two of the noise, two of the last layer
+
+
+@keras.saving.register_keras_serializable(package=__name__)
+class Block(keras.layers.Layer):
+    """Makes its layers itself, in a list and a dictionary."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.parts = [keras.layers.Conv2D(2, 3), keras.layers.BatchNormalization()]
+        self.last = {"dense": keras.layers.Dense(3)}
+
+    def build(self, shape):
+        for layer in (*self.parts, *self.last.values()):
+            layer.build(shape)
+            shape = layer.compute_output_shape(shape)
+
+    def call(self, x):
+        for layer in self.parts:
+            x = layer(x)
+        return self.last["dense"](x)
+
+
+@keras.saving.register_keras_serializable(package=__name__)
+class Transferred(keras.Model):
+    """A backbone and a head that its constructor makes."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.base = keras.Sequential([Block(), keras.layers.Flatten()])
+        self.head = keras.layers.Dense(2)
+
+    def call(self, x, training=False):
+        return self.head(self.base(x, training=training))
+
+
+def transferred():
+    model = Transferred()
+    model(images(2, 8, 8, 3))
+    return model
+
+
+def frozen_but_one_part():
+    model = transferred()
+    model.base.trainable = False
+    model.base.layers[0].parts[0].trainable = True
+    return model
+
+
+def frozen_weight():
+    model = transferred()
+    model.head.kernel.trainable = False
+    return model
+
+
+def frozen_in_a_dictionary():
+    block = Block()
+    model = keras.Sequential([keras.Input((8, 8, 3)), block, *head()])
+    block.last["dense"].trainable = False
+    return model
+
+
+@keras.saving.register_keras_serializable(package=__name__)
+class Sharing(keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.shared = keras.layers.Dense(3)
+        self.rows = keras.layers.TimeDistributed(self.shared)
+        self.head = keras.layers.Dense(2)
+
+    def call(self, x):
+        return self.head(keras.ops.mean(self.rows(x), [1, 2]))
+
+
+def frozen_where_it_is_shared():
+    model = Sharing()
+    model(images(2, 8, 8, 3))
+    model.rows.trainable = False
+    model.shared.trainable = True
+    return model
+
+
+def frozen_without_weights():
+    model = transferred()
+    model.base.layers[1].trainable = False
+    return keras.Sequential([keras.Input((8, 8, 3)), model, keras.layers.Activation("relu")])
+
+
+def frozen_within_a_wrapper():
+    wrapper = keras.layers.TimeDistributed(keras.layers.Dense(3))
+    model = keras.Sequential([keras.Input((8, 8, 3)), wrapper, *head()])
+    wrapper.layer.trainable = False
+    return model
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        frozen_but_one_part,
+        frozen_weight,
+        frozen_in_a_dictionary,
+        frozen_where_it_is_shared,
+        frozen_without_weights,
+        frozen_within_a_wrapper,
+    ],
+)
+def test_what_a_constructor_made_stays_frozen(make):
+    model = make()
+    copy = copied(model)
+
+    def state(of):
+        flags = [(type(layer), layer.trainable) for layer in all_layers(of)]
+        return flags, [weight.trainable for weight in of.weights]
+
+    assert state(copy) == state(model)
+    assert len(add_pnil(model).trainable_weights) == len(model.trainable_weights) + 2
+
+
+def test_a_frozen_backbone_is_not_trained():
+    model = transferred()
+    model.base.trainable = False
+    hardened = add_pnil(model)
+    base = next(part for part in hardened.layers if isinstance(part, Transferred)).base
+    before = base.get_weights()
+    training = AdversarialModel(hardened, "fgsm", 0.1, validation_attack="none")
+    training.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    training.fit(images(8, 8, 8, 3), np.arange(8) % 2, verbose=0)
+    for weight, value in zip(base.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, value)
+
+
+def test_a_part_that_was_replaced_is_frozen_in_the_copy():
+    model = Transferred()
+    model.base = keras.Sequential([Block(), keras.layers.Flatten()])
+    model.base.trainable = False
+    model(images(2, 8, 8, 3))
+    assert len(add_pnil(model).trainable_weights) == 2 + 2
+
+
+def test_frozen_layers_that_a_copy_does_not_have_are_refused():
+    model = Transferred()
+    model.other = keras.layers.Dropout(0.5)
+    model(images(2, 8, 8, 3))
+    add_pnil(model)
+    model.base.trainable = False
+    with pytest.raises(UserError, match=r"cannot be copied with '\w+' frozen: its copy has other"):
+        add_pnil(model)
 
 
 def test_a_compiled_model_with_a_loss_of_its_own_is_copied():

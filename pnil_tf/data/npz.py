@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pnil_tf.contract.batches import check_bytes
+from pnil_tf.contract.image_axes import channels_first
 from pnil_tf.contract.pixel_range import PixelRange, range_like
 from pnil_tf.data import memory
 from pnil_tf.data.image_set import ImageSet
@@ -108,7 +109,7 @@ def _wanted(there: set[str], given: str) -> list[str]:
 
 def _images(x: np.ndarray, name: str, given: str, pixel_range: PixelRange) -> np.ndarray:
     """uint8, or float32 in [0, 1]; `(n, height, width, channels)`."""
-    if x.ndim == 4 and x.shape[1] in (1, 3) and x.shape[3] not in (1, 3, 4):
+    if channels_first(x.shape[1:]):
         raise UserError(
             f"{name} in npz:{given} has its channels first, in the shape {x.shape}. Write "
             f"{name}.transpose(0, 2, 3, 1)."

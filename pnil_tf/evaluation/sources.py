@@ -141,7 +141,7 @@ def _first(
         x, y = _pair(batch, labelled)
         images.append(np.asarray(x))
         if y is not None:
-            labels.append(class_numbers(y))
+            labels.append(np.atleast_1d(y))
         found += len(images[-1])
         if found >= count:
             break
@@ -155,7 +155,14 @@ def _first(
         )
     if not labels:
         return np.concatenate(images)[:count], None, False
-    numbers = np.concatenate(labels)
+    other = next((row for row in labels if row.shape[1:] != labels[0].shape[1:]), None)
+    if other is not None:
+        raise UserError(
+            "The labels of an evaluation have one form. Received: batches of them of the shapes "
+            f"{labels[0].shape} and {other.shape}. Give each image a class number, or each a row "
+            "of which one number is 1."
+        )
+    numbers = class_numbers(np.concatenate(labels))
     ended = found <= count and _in_blocks(numbers) and next(batches, None) is None
     return np.concatenate(images)[:count], numbers[:count], ended
 

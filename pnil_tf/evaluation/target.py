@@ -164,10 +164,9 @@ def looked_at(
     Raises:
         UserError: If the model takes images of another shape, or is no classifier.
     """
-    loss = getattr(model, "loss", None)
-    if isinstance(model, AdversarialModel):  # which has looked at its loss itself
-        pixel_range, outputs = pixel_range or model.given_range, outputs or model.given_outputs
-        model, loss = unwrapped(model), None
+    # An AdversarialModel has looked at its loss itself.
+    loss = None if isinstance(model, AdversarialModel) else getattr(model, "loss", None)
+    model, pixel_range, outputs = with_terms(model, pixel_range, outputs)
     if isinstance(model, keras.Layer):
         _check_image_shape(model, tuple(image_shape))
     found = classifier_of(model, image_shape=image_shape, pixel_range=pixel_range, outputs=outputs)
@@ -260,6 +259,15 @@ def range_is_known(model: Any, pixel_range: PixelRangeLike | None) -> bool:
 def was_trained(model: Any) -> bool:
     """Whether a model is an `AdversarialModel` that has taken steps."""
     return isinstance(model, AdversarialModel) and int(model.steps_taken.numpy()) > 0
+
+
+def with_terms(
+    model: Any, pixel_range: PixelRangeLike | None, outputs: str | None
+) -> tuple[Any, PixelRangeLike | None, str | None]:
+    """The model `unwrapped`, and what is said of it: what its training was told, by default."""
+    if isinstance(model, AdversarialModel):
+        pixel_range, outputs = pixel_range or model.given_range, outputs or model.given_outputs
+    return unwrapped(model), pixel_range, outputs
 
 
 def unwrapped(model: Any) -> Any:

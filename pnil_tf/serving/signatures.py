@@ -18,7 +18,7 @@ from pnil_tf.contract.classifier import image_shape_of
 from pnil_tf.contract.outputs import INDEPENDENT
 from pnil_tf.contract.pixel_range import BYTES, PixelRange, PixelRangeLike
 from pnil_tf.errors import UserError, argument
-from pnil_tf.evaluation.target import Target, as_target, range_is_known, unwrapped
+from pnil_tf.evaluation.target import Target, as_target, range_is_known, with_terms
 from pnil_tf.serving.certified import MOST_DRAWS, certified, most_at_once
 from pnil_tf.serving.decoding import DECODABLE_CHANNELS, MAX_PIXELS, decode
 from pnil_tf.serving.monte_carlo import MAX_DRAWS, decided, monte_carlo
@@ -163,7 +163,9 @@ def servable(
             of logits or probabilities each, does something to its pixels first that does not tell
             their range while none is given, or TensorFlow's op determinism is on.
     """
-    given, model = model, unwrapped(model)
+    range_known = range_is_known(model, pixel_range)
+    # Once: an averaged classifier is a new copy at every call, with weights of its own.
+    model, pixel_range, outputs = with_terms(model, pixel_range, outputs)
     if not isinstance(model, keras.Model):
         raise UserError(
             f"A keras.Model can be exported. Received: {type(model).__name__}. Put what you have "
@@ -182,14 +184,14 @@ def servable(
     _check_input(model)
     shape = image_shape or _image_shape(model)
     images = np.random.default_rng(0).random((2, *shape), np.float32)
-    target = as_target(given, images, pixel_range=pixel_range, outputs=outputs)
+    target = as_target(model, images, pixel_range=pixel_range, outputs=outputs)
     if target.outputs == INDEPENDENT:
         raise UserError(
             "An exported model gives one of several classes, by logits or probabilities. "
             f"Received: {model.name!r}, which ends in {target.num_classes} sigmoids, each a yes or "
             "no of its own. Give it one logit for each class."
         )
-    assumed = target.classifier.found_range is None and not range_is_known(given, pixel_range)
+    assumed = target.classifier.found_range is None and not range_known
     if assumed and not target.classifier.preprocessing_understood:
         raise UserError(
             "What the model does to its pixels first does not tell their range. "

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from pnil_tf import rng
+from pnil_tf.contract.image_axes import channels_first
+from pnil_tf.errors import UserError, argument
 from pnil_tf.tensors import Pixels, Seed
 
 _SHARE = 8
@@ -30,6 +34,30 @@ def augmented(x: Pixels, seed: Seed, kind: str, fill: float) -> Pixels:
     for axis in (1, 2):
         x = _shifted(x, rng.fold(seed, axis), axis, fill)
     return x
+
+
+def check_axes(kind: str, image_shape: Sequence[int | None]) -> None:
+    """Refuses images of which `augmented` would take other axes for height and width.
+
+    Args:
+        kind: As for `augmented`.
+        image_shape: Of one image; `None` where a size is open.
+
+    Raises:
+        UserError: If they have another number of axes than three, or their channels first.
+    """
+    if kind == "none" or (len(image_shape) == 3 and not channels_first(image_shape)):
+        return
+    layer, change = (
+        ("Permute((3, 1, 2))", "Put the channels last")
+        if len(image_shape) == 3
+        else ("Reshape", "Give them these three axes")
+    )
+    raise UserError(
+        f"{argument('augment', kind)} moves images along height and width, so it takes them as "
+        f"(height, width, channels). Received: images of the shape {tuple(image_shape)}. {change}, "
+        f"and a keras.layers.{layer} at the classifier's front; or leave augment at 'none'."
+    )
 
 
 def _shifted(x: Pixels, seed: Seed, axis: int, fill: float) -> Pixels:

@@ -95,6 +95,12 @@ def lr_range_test(
             from batch to batch), so that the curve decides nothing.
         UserError: If an argument is not valid or the model is not ready.
     """
+    if not isinstance(dataset, tf.data.Dataset):
+        raise UserError(
+            "The range test takes images and labels together, as a tf.data.Dataset in batches. "
+            f"Received: dataset of the type {type(dataset).__name__}. Pass, for arrays, "
+            "tf.data.Dataset.from_tensor_slices((x, y)).batch(32)."
+        )
     _check(model, min_lr, max_lr, steps, smoothing, diverged, safety)
     growth = (max_lr / min_lr) ** (1.0 / (steps - 1))
     probe = _Probe(min_lr, growth, smoothing, diverged)

@@ -22,7 +22,7 @@ from pnil_tf.input_gradient import quick_input_gradients
 from pnil_tf.keras_internals import all_layers
 from pnil_tf.tensors import Images, Labels, Logits, PerImage, Scalar, Seed, Tensor
 from pnil_tf.training.attacked_loss import attacked_loss
-from pnil_tf.training.augmentation import augmented
+from pnil_tf.training.augmentation import augmented, check_axes
 from pnil_tf.training.averaged_fit import AveragedFit
 from pnil_tf.training.class_directions import ClassDirections
 from pnil_tf.training.consistency import consistency_terms
@@ -106,7 +106,8 @@ class AdversarialModel(AveragedFit):
         **kwargs: As for `keras.Model`.
 
     Raises:
-        UserError: If a setting is not valid, or (in `compile`) the loss cannot be attacked.
+        UserError: If a setting is not valid, or (in `compile`) the loss cannot be attacked or the
+            images cannot be augmented.
 
     Examples:
         >>> classifier = keras.Sequential([
@@ -227,6 +228,7 @@ class AdversarialModel(AveragedFit):
         super().compile(optimizer, loss, loss_weights, metrics, weighted_metrics, **kwargs)
 
     def _look(self, image_shape: Sequence[int | None]) -> Classifier:
+        check_axes(self.augment, image_shape)
         for attack in filter(None, (self.attack, self.validation_attack)):
             check_reach(attack.epsilon, attack.norm, image_shape)
         return super()._look(image_shape)

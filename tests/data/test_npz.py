@@ -97,6 +97,7 @@ def test_floats_can_be_resized(tmp_path):
         ({"x": X, "y": Y, "y_test": Y}, "has no array x_test"),
         ({"x": X.reshape(40, 12), "y": Y}, r"of the shape \(n, height, width\)"),
         ({"x": np.zeros((40, 3, 32, 32)), "y": Y}, "channels first.*transpose"),
+        ({"x": np.zeros((40, 4, 32, 32)), "y": Y}, "channels first.*transpose"),
         ({"x": X[:0], "y": Y[:0]}, "must hold images, and holds none"),
         ({"x": X.astype(int), "y": Y}, "holds int64.*astype"),
         ({"x": X > 3, "y": Y}, "holds bool"),

@@ -396,7 +396,8 @@ def test_votes_that_memory_cannot_hold_are_refused(tmp_path, monkeypatch):
 def test_byte_images_are_scaled_and_all_used_if_there_are_too_few(tmp_path, caplog):
     x, y = images(9)
     settings = EvaluationSettings(**{**BY_ITSELF, "attacks": ("noise",)})
-    as_bytes = evaluate(noisy_linear(), np.round(255 * x).astype(np.uint8), y, settings, tmp_path)
+    x = np.round(255 * x).astype(np.uint8)
+    as_bytes = evaluate(noisy_linear(), x, y, settings, tmp_path, pixel_range=(0, 1))
     assert as_bytes["clean"]["value"] > 0.5
     assert as_bytes["clean"]["images"] == 9
     assert "There are fewer images than 12 (images): all of them are used, 9." in caplog.text

@@ -99,6 +99,32 @@ def unequal():
     )
 
 
+class InTwoBatches(keras.utils.PyDataset):
+    """Images whose labels come in two forms."""
+
+    def __init__(self, first, second):
+        super().__init__()
+        self.labels = first, second
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, i):
+        return X[3 * i : 3 * i + 3], self.labels[i]
+
+
+def of_several_classes_later():
+    rows = np.eye(3)[Y]
+    rows[7] = (1, 1, 0)
+    return tf.data.Dataset.from_tensor_slices((X, rows)).batch(4)
+
+
+def test_labels_are_rows_in_all_batches_or_numbers_in_all():
+    images, labels, _, _ = gathered(of_several_classes_later(), None, 10)
+    assert (len(images), labels.shape) == (10, (10, 3))  # left to be refused, as of arrays
+    assert gathered(of_several_classes_later(), None, 4).labels.shape == (4,)
+
+
 @pytest.mark.parametrize(
     ("x", "y", "words"),
     [
@@ -118,6 +144,8 @@ def unequal():
         (X, 3, "y of the type int"),
         (X, Y[:-1], "images need as many whole-number labels"),
         (X, iter(Y), "y of the type"),
+        (InTwoBatches(Y[:3], np.eye(3)[Y[3:6]]), None, r"shapes \(3,\) and \(3, 3\).*class number"),
+        (InTwoBatches(np.eye(3)[Y[:3]], np.eye(4)[Y[3:6]]), None, r"shapes \(3, 3\) and \(3, 4\)"),
         (unequal(), None, r"shapes \(1, 3, 1\) and \(2, 3, 1\)"),
     ],
 )

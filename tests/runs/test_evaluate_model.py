@@ -159,7 +159,7 @@ def test_images_come_in_every_form(source, result):
 @pytest.mark.parametrize("model", [in_numpy, in_tensorflow])
 def test_callables(model, result, caplog):
     x, y = images()
-    found = pnil_tf.evaluate(model, x, y, **QUICK)
+    found = pnil_tf.evaluate(model, x, y, **QUICK, pixel_range=(0, 1))
     assert found.clean_accuracy.value == 1.0
     assert found.results["model_name"] == model.__name__
     assert ("have no gradient with respect to the pixels" in caplog.text) == (model is in_numpy)

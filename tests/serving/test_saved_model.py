@@ -410,6 +410,7 @@ def test_the_evaluation_attacks_the_exported_model(path, tmp_path):
         np.arange(len(X), dtype=np.int32) % CLASSES,
         EvaluationSettings(epsilon=0.1, attacks=("pgd",), steps=2, eot_samples=2, checks=False),
         tmp_path / "evaluation",
+        pixel_range=(0, 1),
     )
     assert results["model"]["stochastic"]
     assert results["model"]["outputs"] == "logits"
@@ -535,6 +536,18 @@ def bytewise():
 def several_labels():
     images = keras.Input(SHAPE)
     return keras.Model(images, keras.layers.Dense(4, "sigmoid")(keras.layers.Flatten()(images)))
+
+
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_the_averaged_classifier_is_served(epochs, tmp_path):
+    training = AdversarialModel(sequential(), "nfgsm", 0.1, weight_averaging=0.9)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    training.compile(keras.optimizers.Adam(0.1), loss)
+    for _ in range(epochs):
+        training.fit(IMAGES, np.arange(len(X)) % CLASSES, batch_size=2, verbose=0)
+    served = export(training, tmp_path)["serving_default"](images=IMAGES)["logits"]
+    np.testing.assert_allclose(served, training.averaged_classifier()(IMAGES), atol=1e-5)
+    assert np.allclose(served, training.classifier(IMAGES), atol=1e-3) == (not epochs)
 
 
 def growing():

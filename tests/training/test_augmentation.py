@@ -1,11 +1,14 @@
 """Random views are shifts and mirror images of what they show."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from pnil_tf import rng
+from pnil_tf.errors import UserError
 from pnil_tf.training.augmentation import augmented
+from pnil_tf.training.model import AdversarialModel
 
 SIDE, BORDER = 16, 2
 
@@ -52,3 +55,31 @@ def test_views_follow_the_seed_alone(images):
 
 def test_without_augmentation_images_are_left_alone(images):
     assert augmented(images, rng.make_seed(1), "none", 0.0) is images
+
+
+def compiled(shape, augment, declared=True):
+    first = [keras.Input(shape)] if declared else []
+    classifier = keras.Sequential([*first, keras.layers.Flatten(), keras.layers.Dense(2)])
+    model = AdversarialModel(classifier, "none", augment=augment)
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model
+
+
+@pytest.mark.parametrize("augment", ["shift", "flip_crop"])
+@pytest.mark.parametrize(
+    ("shape", "remedy"), [((3, 16, 16), "channels last"), ((8, 8), "three axes"), ((4,), "three")]
+)
+def test_images_whose_height_and_width_are_elsewhere_are_refused(shape, remedy, augment):
+    words = rf"augment='{augment}'.*shape \({str(shape)[1:-1]}\)\. .*{remedy}.*'none'"
+    with pytest.raises(UserError, match=words):
+        compiled(shape, augment)
+    later = compiled(shape, augment, declared=False)
+    with pytest.raises(UserError, match=words):
+        later.fit(np.zeros((4, *shape), np.float32), np.zeros(4, np.int32), verbose=0)
+    compiled(shape, "none")
+
+
+def test_the_remedy_for_channels_that_come_first_is_one():
+    first = keras.layers.Permute((3, 1, 2))
+    images = np.random.default_rng(0).random((2, 3, 16, 8))
+    np.testing.assert_array_equal(first(images.transpose(0, 2, 3, 1)), images.astype(np.float32))

@@ -214,6 +214,13 @@ def test_arguments_that_make_no_test_are_refused(arguments, message):
         lr_range_test(make_model(), batches(), **arguments)
 
 
+@pytest.mark.parametrize("data", [(X, Y), (tf.constant(X),), ([X, Y],)])
+def test_what_comes_in_no_data_set_is_refused(data):
+    kind = type(data[0]).__name__
+    with pytest.raises(UserError, match=rf"Received: dataset of the type {kind}\. .*\(x, y\)"):
+        lr_range_test(make_model(), *data)
+
+
 def test_models_that_cannot_train_yet_are_refused():
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4)])
     with pytest.raises(UserError, match="not compiled"):
