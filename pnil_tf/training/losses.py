@@ -200,8 +200,8 @@ def check_border(outputs: Outputs, loss: Any) -> None:
         return
     if unfit:
         raise UserError(
-            "The model's one output is a number without bounds, and the loss that it was compiled "
-            "with does not make 0 the border between its two classes. Received: "
+            "The model has one output, without a sigmoid, and the loss that it was compiled with "
+            "does not make 0 the border between its two classes. Received: "
             f"{said}. Let the model end in a sigmoid, or say {argument('outputs', LOGIT)} if it "
             "means class 1 above 0."
         )
