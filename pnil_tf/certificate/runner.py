@@ -44,7 +44,9 @@ from pnil_tf.evaluation.images import (
     check_classes,
     digests_of,
     first_images,
+    range_is_told,
     unit_images,
+    unknown_range,
     warn_of_copies,
 )
 from pnil_tf.evaluation.output import RESULTS as EVALUATED
@@ -257,7 +259,10 @@ def _task(
     images, y = first_images(images, placeholder if labels is None else labels, settings.images)
     classifier = looked_at(model, images.shape[1:], pixel_range, outputs)
     check_reach(settings.epsilon, settings.norm, images.shape[1:])
-    x = unit_images(images, classifier.pixel_range, range_is_known(model, pixel_range))
+    known = range_is_known(model, pixel_range)
+    if not (known or range_is_told(classifier, images)):
+        raise unknown_range("it does not scale them itself")
+    x = unit_images(images, classifier.pixel_range, known)
     front = provable(classifier, x[:EXAMPLES])
     target = target_of(classifier, x)
     check_passes(classifier, x[:EXAMPLES], _at_once(target, settings))

@@ -15,7 +15,7 @@ from pnil_tf.tensors import Pixels, Scalar, Tensor
 _ROUNDING = 1e-5
 """How far pixels may lie outside the range, as a share of its width: resizing rounds."""
 _DARK = 16
-"""No images of bytes are all as dark as this."""
+"""Bytes that are all as dark as this are rather of another scale."""
 
 
 def check_array(pixel_range: PixelRange, pixels: np.ndarray) -> None:
@@ -33,22 +33,21 @@ def check_array(pixel_range: PixelRange, pixels: np.ndarray) -> None:
     check_pixels(pixel_range, low, high, floats and (high <= 1 or _fractional(pixels)))
 
 
-def check_bytes(images: np.ndarray, name: str) -> None:
-    """Refuses images of the type uint8 that are none of bytes: 16 means white in them.
+def check_bytes(white: int, name: str) -> None:
+    """Refuses images of the type uint8 that are none of bytes: 16 means white in them, or 1.
 
     Args:
-        images: uint8.
-        name: What an error calls them.
+        white: The largest pixel of all.
+        name: What an error calls the images.
 
     Raises:
-        UserError: If all are next to black.
+        UserError: If they are next to black.
     """
-    white = int(images.max())
-    if 1 < white <= _DARK:
+    if 0 < white <= _DARK:
         raise UserError(
             f"{name} of the type uint8 have pixels from 0 to 255. Received: {white} at most, next "
-            f"to black. If {white} means white, divide them by {white}, which makes floats from 0 "
-            "to 1, or multiply them for bytes."
+            f"to black. If {white} means white, multiply all of them by {255 // white}. If they "
+            f"are as dark as that, pass floats and {argument('pixel_range', (0, 255))}."
         )
 
 

@@ -113,6 +113,9 @@ UNIT = PixelRange()
 BYTES = PixelRange(0.0, 255.0)
 SIGNED = PixelRange(-1.0, 1.0)
 
+DARK_BYTES = 127.5
+"""Floats that do not reach it may be of another scale than bytes, one that ends at 16 or 100."""
+
 
 def check_epsilon(
     epsilon: float,
@@ -160,7 +163,7 @@ def range_like(low: float, high: float, fractional: bool = True) -> PixelRange |
         return UNIT
     if -1 <= low < 0 and high <= 1:
         return SIGNED
-    if low >= 0 and 127 < high <= 255:  # up to 16 they may be of another scale
+    if low >= 0 and DARK_BYTES <= high <= BYTES.high:
         return BYTES
     return None
 

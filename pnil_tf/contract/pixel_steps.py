@@ -24,6 +24,7 @@ _SAME_RANGE = SAME_VALUES | {
     *("StopGradient", "StridedSlice", "TensorListFromTensor", "Tile", "Transpose", "Unpack"),
 }
 _INDEXED = {"GatherNd", "GatherV2"}
+_NO_DEVIATION = 1e-6
 _ARITHMETIC = {"Mul", "RealDiv", "Sub", "AddV2", "Add", "BiasAdd"}
 _SUMS = {"Sub", "AddV2", "Add"}
 _MASKING = {"Select", "SelectV2"}
@@ -165,7 +166,10 @@ def _affine(trace: Trace, operation: Operation, tensor: Tensor, other: Tensor) -
     if operation.type == "RealDiv":
         if not first or not np.all(value):
             return None
-        return Affine(float(np.mean(1.0 / np.asarray(value, np.float64))))
+        # A pixel that is the same in all images has no deviation, but the least there may be.
+        divisors = np.asarray(value, np.float64)
+        real = divisors[np.abs(divisors) > _NO_DEVIATION]
+        return Affine(float(np.mean(1.0 / (real if real.size else divisors))))
     if operation.type == "Sub":
         return Affine(1.0, -mean) if first else Affine(-1.0, mean)
     return Affine(1.0, mean)

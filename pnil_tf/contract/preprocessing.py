@@ -24,7 +24,9 @@ _LITTLE = 0.05
 _MOST_SPREAD = 0.9
 """More than any pixels from -1 to 1 deviate: a deviation of 1 is no scaling at all."""
 _LEAST_OF_BYTES = 20.0
-"""Images of bytes that deviate less from their mean are next to black, or grey all over."""
+"""A mean, or a deviation from it, that pixels of a smaller scale hardly have."""
+_BRIGHT = 64.0
+"""A mean of bytes, whatever they deviate: satellites see little contrast."""
 _HARDLY = 0.02
 """Share of a range that a clip may cut off and still suit it."""
 
@@ -164,11 +166,14 @@ def _of_bytes(scale: float, offset: float, usual: bool) -> bool:
 
     Of pixels from 0 to 16, say, they are not: those deviate less, or become -1 to 1.
     """
-    if usual or abs(abs(scale) - 1) < 0.01:  # the mean alone is subtracted
+    if usual:
         return True
+    mean = -offset / scale
+    if abs(abs(scale) - 1) < 0.01:  # the mean alone is subtracted
+        return mean >= _LEAST_OF_BYTES
     if any(abs(abs(offset) - end) < 1e-3 for end in (0.5, 1)):
         return False  # black becomes -1/2 or -1, but white, by a scale that is not usual, no 1
-    return 1 / abs(scale) >= _LEAST_OF_BYTES
+    return 1 / abs(scale) >= _LEAST_OF_BYTES or mean >= _BRIGHT
 
 
 def _possible(mean: float, deviation: float, pixel_range: PixelRange) -> bool:

@@ -13,8 +13,8 @@ from scipy import stats
 
 from pnil_tf.batching import batches_of
 from pnil_tf.contract.batches import check_array, check_bytes
-from pnil_tf.contract.classifier import has_answer
-from pnil_tf.contract.pixel_range import BYTES, SIGNED, UNIT, PixelRange
+from pnil_tf.contract.classifier import Classifier, has_answer
+from pnil_tf.contract.pixel_range import BYTES, DARK_BYTES, SIGNED, UNIT, PixelRange
 from pnil_tf.errors import UserError, argument
 from pnil_tf.evaluation.statistics import wilson
 from pnil_tf.evaluation.target import Target
@@ -139,14 +139,15 @@ def unit_images(images: np.ndarray, pixel_range: PixelRange, said: bool = True) 
                 "Images of the type uint8 have pixels from 0 to 255. Received: zeros and ones "
                 "alone. If 1 means white, pass images * 255, or floats in the model's range."
             )
-        check_bytes(images, "Images")
+        if not (said and pixel_range == BYTES):
+            check_bytes(int(images.max()), "Images")
         return images.astype(np.float32) / 255.0
     pixels = images.astype(np.float32)
     if not np.isfinite(pixels).all():
         raise UserError("Pixels must be finite numbers. Received: NaN or infinity among them.")
     check_array(pixel_range, images)
     white = float(images.max())
-    if not said and pixel_range == BYTES and 1 < white < BYTES.width / 2:
+    if not said and pixel_range == BYTES and 1 < white < DARK_BYTES:
         raise UserError(
             f"What the model does to its pixels first suits {pixel_range}, but these reach "
             f"{white:g} at most. Received: no {argument('pixel_range')}. Pass "
@@ -180,6 +181,23 @@ def check_classes(target: Target, y: np.ndarray, data: Mapping[str, Any]) -> Non
         )
 
 
+def range_is_told(classifier: Classifier, images: np.ndarray) -> bool:
+    """Whether a model's own preprocessing, or its images, tell the pixels that it takes.
+
+    Bytes are scaled to whatever that is, so they tell nothing.
+    """
+    return classifier.found_range is not None or images.dtype != np.uint8
+
+
+def unknown_range(why: str) -> UserError:
+    """What to raise where nothing tells the pixels that a model takes."""
+    return UserError(
+        f"Nothing tells which pixels the model takes: {why}. Received: images of uint8 and no "
+        f"{argument('pixel_range')}. Say which: {argument('pixel_range', (0, 1))} or "
+        f"{argument('pixel_range', (0, 255))}, for example."
+    )
+
+
 def check_accuracy_elsewhere(
     target: Target, x: np.ndarray, y: np.ndarray, said: bool, told: bool = True
 ) -> None:
@@ -204,6 +222,10 @@ def check_accuracy_elsewhere(
     here = wilson(right)
     better_than_guessing = here.low > guessing
     drowned = target.stochastic and not target.silent
+    if drowned and not (told or said):
+        raise unknown_range(
+            "its noise cannot be switched off, to see in which range it recognises more"
+        )
     if better_than_guessing and (said or drowned):
         return
     others = [other for other in (UNIT, BYTES, SIGNED) if other != target.pixel_range]
@@ -215,9 +237,10 @@ def check_accuracy_elsewhere(
             if not (told or said or _surely_more(right, share)):
                 raise UserError(
                     f"Nothing tells whether the model takes pixels in {target.pixel_range} or in "
-                    f"{other}: its clean accuracy is {here.value:.1%} and {found[other].value:.1%} "
-                    "of the images scaled so, which may be chance. Received: images of uint8 and "
-                    f"no {argument('pixel_range')}. Say which: "
+                    f"{other}: it is right on {here.value:.1%} of the images scaled to the one, "
+                    f"and on {found[other].value:.1%} scaled to the other, which does not tell "
+                    "them apart. Received: images of uint8 and no "
+                    f"{argument('pixel_range')}. Say which: "
                     f"{argument('pixel_range', (target.pixel_range.low, target.pixel_range.high))} "
                     f"or {argument('pixel_range', (other.low, other.high))}."
                 )

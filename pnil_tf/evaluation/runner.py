@@ -34,6 +34,7 @@ from pnil_tf.evaluation.images import (
     check_classes,
     digests_of,
     first_images,
+    range_is_told,
     unit_images,
     warn_of_copies,
 )
@@ -202,8 +203,7 @@ def evaluate(
         return results
     if not (range_recorded or was_trained(model)):
         known = range_is_known(model, pixel_range)
-        # Bytes are scaled to whatever a model takes, so they do not tell what it takes.
-        told = target.classifier.found_range is not None or images.dtype != np.uint8
+        told = range_is_told(target.classifier, images)
         check_accuracy_elsewhere(target, x, y, known, told)
     logger.info(
         "%s, pixels in %s; epsilon %s",

@@ -164,14 +164,12 @@ def looked_at(
     Raises:
         UserError: If the model takes images of another shape, or is no classifier.
     """
-    # An AdversarialModel has looked at its loss itself.
-    loss = None if isinstance(model, AdversarialModel) else getattr(model, "loss", None)
     model, pixel_range, outputs = with_terms(model, pixel_range, outputs)
     if isinstance(model, keras.Layer):
         _check_image_shape(model, tuple(image_shape))
     found = classifier_of(model, image_shape=image_shape, pixel_range=pixel_range, outputs=outputs)
     if outputs is None:
-        check_border(found.outputs, loss)
+        check_border(found.outputs, getattr(model, "loss", None))
     return found
 
 
@@ -266,7 +264,7 @@ def with_terms(
 ) -> tuple[Any, PixelRangeLike | None, str | None]:
     """The model `unwrapped`, and what is said of it: what its training was told, by default."""
     if isinstance(model, AdversarialModel):
-        pixel_range, outputs = pixel_range or model.given_range, outputs or model.given_outputs
+        pixel_range, outputs = pixel_range or model.given_range, outputs or model.settled_outputs
     return unwrapped(model), pixel_range, outputs
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from pnil_tf.contract.checks import gradients_reach
 from pnil_tf.contract.pixel_range import PixelRange
 from pnil_tf.errors import UserError, argument
-from pnil_tf.evaluation.images import check_accuracy_elsewhere, unit_images
+from pnil_tf.evaluation.images import check_accuracy_elsewhere, range_is_told, unit_images
 from pnil_tf.evaluation.target import Target, looked_at, range_is_known, target_of, unwrapped
 from pnil_tf.training.model import AdversarialModel
 
@@ -78,7 +78,8 @@ class Source:
             )
         if not range_is_known(self.model, self.pixel_range):
             try:
-                check_accuracy_elsewhere(found, unit, labels, said=False)
+                told = range_is_told(classifier, images)
+                check_accuracy_elsewhere(found, unit, labels, said=False, told=told)
             except UserError as error:
                 raise self._unfit(error) from error
         return found

@@ -17,6 +17,7 @@ import keras
 from pnil_tf.data.memory import check_room
 from pnil_tf.errors import UserError
 from pnil_tf.keras_internals import shapes_of_variables
+from pnil_tf.training.losses import single_loss
 
 MOST_PARTS = 25_000
 """Layers, initializers and the like: several times those of the largest keras.applications."""
@@ -71,13 +72,27 @@ def check_archive(file: Path) -> None:
     check_room(str(file), parameters * _BYTES, f"{parameters:,} parameters", advice)
 
 
-def compiled_loss(file: Path) -> Any:
-    """The loss with which the model of an archive was compiled; `None` if Keras knows none."""
+def compiled_loss(file: Path) -> str | keras.losses.Loss | None:
+    """The loss of Keras' own with which the model of an archive was compiled, `None` for others.
+
+    It is looked up by its name: what a file describes is not built here.
+    """
     with zipfile.ZipFile(file) as archive:
-        config = json.loads(archive.read(_CONFIG))
+        config = json.loads(archive.read(_CONFIG)).get("compile_config")
+    loss = single_loss(config.get("loss")) if isinstance(config, dict) else None
+    if not isinstance(loss, dict):
+        return loss if isinstance(loss, str) else None
+    name, said = loss.get("class_name"), loss.get("config")
+    if loss.get("module") == "builtins" and isinstance(said, str):  # a function
+        return said
+    found = getattr(keras.losses, str(name), None)
+    is_loss = isinstance(found, type) and issubclass(found, keras.losses.Loss)
+    if not is_loss or found is keras.losses.Loss:
+        return None
+    from_logits = said.get("from_logits") if isinstance(said, dict) else None
     try:
-        return keras.losses.get((config.get("compile_config") or {}).get("loss"))
-    except (TypeError, ValueError):
+        return found(from_logits=from_logits) if isinstance(from_logits, bool) else found()
+    except TypeError:  # it knows no from_logits, and a file may say anything
         return None
 
 

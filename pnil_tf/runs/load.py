@@ -155,7 +155,9 @@ def _load_keras(file: Path) -> Loaded:
     try:
         check_archive(file)
         model = keras.saving.load_model(file, compile=False, safe_mode=True)
-        model.loss = compiled_loss(file)  # it tells what the outputs were trained to be
+        loss = compiled_loss(file)
+        if loss is not None and vars(model).get("loss") is None:
+            model.loss = loss  # it tells what the outputs were trained to be
     except UserError:
         raise
     except Exception as error:

@@ -171,8 +171,8 @@ _CPU = Budget(
 
 _DECISIVE = Budget(
     "decisive",
-    "Where the paper's claim can be decided: five repeats on MNIST at 0.3, and CIFAR-10 at 0.03 "
-    "trained to convergence.",
+    "The paper's claim where runs can decide it, MNIST at 0.3 in five repeats; and CIFAR-10 at "
+    "0.03 trained to its end, once.",
     parts=(Part("mnist", 0.3, repeats=5), Part("cifar10", _CIFAR, folds=1)),
     efforts={
         "small_cnn": _REPEATED,

@@ -17,8 +17,9 @@ _VALIDATION_STEPS, _VALIDATION_DRAWS = 10, 4
 # `pgd_strong`: 100 steps, two starts with each of two losses, few draws but in its last steps.
 _STRONG_GRADIENTS, _STRONG_SHARE_OF_DRAWS = 400, 0.184
 # `auto` goes on with 100 steps towards three classes, and Square's 5,000 answers, of which it
-# spends a sixth where it gets no nearer.
-_TARGETED_GRADIENTS, _SQUARE_ANSWERS = 300, 833
+# spends a sixth where it gets no nearer; of the draws they take no more than these.
+_TARGETED_GRADIENTS, _TARGETED_DRAWS = 300, 20
+_SQUARE_ANSWERS, _SQUARE_DRAWS = 833, 10
 _MEASURING = "pnil_tf.study.measuring"
 
 Kind = tuple[str, int]
@@ -82,7 +83,7 @@ def measured(jobs: Iterable[Job]) -> dict[Kind, Rates]:
 
 
 def predicted_seconds(job: Job, rates: Rates, trained: bool = False) -> float:
-    """Returns what a job costs: an upper bound, as images may leave early and work be half done.
+    """Returns about what a job costs at most: images may leave early, and work be half done.
 
     Args:
         job: The job, with the evaluations that are left to do.
@@ -118,8 +119,8 @@ def _attack_seconds(job: Job, rates: Rates) -> float:
         if "pgd_strong" in attacks or AUTO in attacks:
             gradients += _STRONG_GRADIENTS * max(draws * _STRONG_SHARE_OF_DRAWS, 1)
         if AUTO in attacks:
-            gradients += _TARGETED_GRADIENTS * draws
-            answers += _SQUARE_ANSWERS * draws
+            gradients += _TARGETED_GRADIENTS * min(draws, _TARGETED_DRAWS)
+            answers += _SQUARE_ANSWERS * min(draws, _SQUARE_DRAWS)
         seconds += count * (gradients / rates.gradients + answers / rates.evaluations)
         if "spsa" in attacks:
             of_one = options["spsa_steps"] * options["spsa_samples"]

@@ -9,10 +9,10 @@ import numpy as np
 
 from pnil_tf.evaluation.statistics import wilson
 from pnil_tf.study.statistics import Comparison, corrected_resampled_t, mean_and_deviation
+from pnil_tf.study.studies import AUTO, OTHERS, PGD
 
 PAPER_ATTACKS = ("pgd", "spsa")
 STRONG_ATTACK = "pgd_strong"
-SUITE = "auto"
 COLUMNS = {
     "clean": "clean",
     "spsa": "SPSA",
@@ -20,10 +20,10 @@ COLUMNS = {
     "min": "Min",
     STRONG_ATTACK: STRONG_ATTACK,
     "min_strong": "Min with it",
-    SUITE: SUITE,
+    AUTO: AUTO,
 }
 """The columns of table 1 and their heads: the paper's Min, Min over `pgd_strong`, too, and what
-the suite `auto` leaves of each image's worst case."""
+the suite `auto` leaves, by the worst case of each image."""
 
 Run = tuple[int | None, int | None]
 """Repeat and fold."""
@@ -82,8 +82,9 @@ class Group:
         """How many different images a column rests on: the repeats of a fold may share theirs."""
         seen: dict[int | None, int] = {}
         for record in self.records:
-            fold = record["cell"]["fold"]
-            seen[fold] = max(seen.get(fold, 0), _figures(record)[column]["images"])
+            fold, figures = record["cell"]["fold"], _figures(record)
+            if column in figures:  # the suite may not have come to every run yet
+                seen[fold] = max(seen.get(fold, 0), figures[column]["images"])
         return sum(seen.values())
 
 
@@ -112,9 +113,11 @@ def groups_of(cells: list[dict[str, Any]], cross_validated: bool = True) -> list
 
 
 def _figures(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    columns = ("clean", *PAPER_ATTACKS, STRONG_ATTACK, SUITE)
-    tables = [record["evaluations"].get(name, {}) for name in (SUITE, "others", "pgd")]
-    return {column: table[column] for table in tables for column in columns if column in table}
+    columns = ("clean", *PAPER_ATTACKS, STRONG_ATTACK)
+    tables = [record["evaluations"].get(name, {}) for name in (OTHERS, PGD)]
+    found = {column: table[column] for table in tables for column in columns if column in table}
+    suite = record["evaluations"].get(AUTO, {})  # whose own attacks see fewer images
+    return {**found, AUTO: suite[AUTO]} if AUTO in suite else found
 
 
 def compared(noisy: Group, plain: Group, column: str) -> Comparison | None:

@@ -14,10 +14,11 @@ from pnil_tf.evaluation.glossary import WORDS, occurring
 from pnil_tf.files import replacing, write_text
 from pnil_tf.study import formatting
 from pnil_tf.study.figures import Picture, pictures
-from pnil_tf.study.groups import SUITE, Group, groups_of
+from pnil_tf.study.groups import Group, groups_of
 from pnil_tf.study.paper import MADRY
 from pnil_tf.study.reasons import reasons
 from pnil_tf.study.statistics import ALPHA, FOLDS_RATIO
+from pnil_tf.study.studies import AUTO
 from pnil_tf.study.table import (
     AGREES,
     DISAGREES,
@@ -26,6 +27,7 @@ from pnil_tf.study.table import (
     agreement,
     collapses,
     comparisons,
+    has_suite,
     helpless,
     hidden_gradients,
     markdown,
@@ -46,12 +48,15 @@ _HOW = (
     "judged by fresh draws of its noise. PGD takes the paper's steps of 2 eps / steps; SPSA "
     "attacks the first images of the same random half for every model of a fold. Min is the "
     "column of the attack with the lowest mean; SPSA, on fewer images, counts only where its 95 % "
-    "interval over images lies below. auto is what this package's strongest suite leaves of the "
-    "first of those images, the worst case of each. The paper's text gives the radii "
+    "interval over images lies below. The paper's text gives the radii "
     + ", ".join(
         f"{share_text(e)} for {formatting.dataset(name)}" for name, e in PAPER_EPSILON.items()
     )
     + "; its figures stand beside the other radii, too."
+)
+_SUITE = (
+    f"{AUTO} is what this package's strongest suite leaves of the first of those images, by the "
+    "worst case of each."
 )
 _TEST = (
     f"A star marks a difference that the corrected resampled t-test (Nadeau and Bengio) calls "
@@ -133,7 +138,9 @@ def _sections(results: dict[str, Any]) -> list[tuple[str, list[Part]]]:
     groups = groups_of(results["cells"])
     sections: list[tuple[str, list[Part]]] = [("What this is", [*_opening(results)])]
     if groups:
-        sections.append(("Table 1", [_HOW, table_1(groups), _TEST]))
+        sections.append(
+            ("Table 1", [_HOW, *([_SUITE] if has_suite(groups) else []), table_1(groups), _TEST])
+        )
         sections.append(("What does PNIL add?", [comparisons(groups)]))
         sections.append(("What agrees with the paper, and what does not", _verdicts(groups)))
     madry = groups_of(results["cells"], cross_validated=False)
@@ -185,7 +192,7 @@ def _verdicts(groups: list[Group]) -> list[Part]:
             parts += [says, found[verdict]]
     for says, lines in (
         (
-            f"The same pairs by what {SUITE} leaves (significant at {ALPHA:g} or not):",
+            f"The same pairs by what {AUTO} leaves (significant at {ALPHA:g} or not):",
             under_suite(groups),
         ),
         ("SPSA leaves less than PGD, a sign of hidden gradients:", hidden_gradients(groups)),

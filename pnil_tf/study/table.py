@@ -8,9 +8,10 @@ from typing import Any
 
 from pnil_tf.contract.pixel_range import share_text
 from pnil_tf.study import formatting
-from pnil_tf.study.groups import COLUMNS, PAPER_ATTACKS, SUITE, Group, compared, pairs_of
+from pnil_tf.study.groups import COLUMNS, PAPER_ATTACKS, Group, compared, pairs_of
 from pnil_tf.study.paper import published
 from pnil_tf.study.statistics import ALPHA, Comparison
+from pnil_tf.study.studies import AUTO
 
 Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 """Heads and rows of plain text."""
@@ -37,9 +38,10 @@ def table_1(groups: list[Group]) -> Table:
     A star marks the higher figure of a pair whose difference is significant at the paper's level.
     """
     paper = "the paper: clean / SPSA / PGD / Min"
-    images = f"images: PGD, SPSA, {SUITE}"
-    heads = ("data", "eps", "training", "runs", images, *COLUMNS.values(), paper)
-    stars = {column: _better(pairs_of(groups), column) for column in COLUMNS}
+    columns = {name: head for name, head in COLUMNS.items() if name != AUTO or has_suite(groups)}
+    images = f"images: PGD, SPSA{f', {AUTO}' if AUTO in columns else ''}"
+    heads = ("data", "eps", "training", "runs", images, *columns.values(), paper)
+    stars = {column: _better(pairs_of(groups), column) for column in columns}
     rows = []
     for group in groups:
         found = published(group.dataset, group.attack, group.pnil)
@@ -47,13 +49,18 @@ def table_1(groups: list[Group]) -> Table:
         figures = [
             formatting.percent(group.summary(column))
             + "*" * any(group is better for better in stars[column])
-            for column in COLUMNS
+            for column in columns
         ]
-        attacks = [name for name in (*PAPER_ATTACKS, SUITE) if name in group.accuracies]
+        attacks = [name for name in (*PAPER_ATTACKS, AUTO) if name in group.accuracies]
         seen = ", ".join(str(group.images(attack)) for attack in attacks)
         runs = str(len(group.records))
         rows.append((*_row_heads(group), runs, seen, *figures, " / ".join(theirs)))
     return heads, rows
+
+
+def has_suite(groups: list[Group]) -> bool:
+    """Whether the suite `auto` has attacked any of the runs."""
+    return any(AUTO in group.accuracies for group in groups)
 
 
 def _row_heads(group: Group) -> tuple[str, str, str]:
@@ -177,12 +184,12 @@ def _in_runs(comparison: Comparison) -> str:
 
 
 def under_suite(groups: list[Group]) -> list[str]:
-    """Says for each pair what PNIL adds under the suite `auto`, which leaves less than Min."""
+    """Says for each pair what PNIL adds to what the suite `auto` leaves."""
     found = []
     for noisy, plain in pairs_of(groups):
-        comparison = compared(noisy, plain, SUITE)
+        comparison = compared(noisy, plain, AUTO)
         if comparison is not None:
-            ours, theirs = (formatting.percent(group.summary(SUITE)) for group in (noisy, plain))
+            ours, theirs = (formatting.percent(group.summary(AUTO)) for group in (noisy, plain))
             found.append(
                 f"{pair_place(noisy)}: {ours} with PNIL and {theirs} without, a difference of "
                 f"{_in_runs(comparison)}, {'' if comparison.significant else 'not '}significant."

@@ -100,6 +100,13 @@ class CheckedFit(DistributedFit):
         return self._given_outputs
 
     @property
+    def settled_outputs(self) -> str | None:
+        """What the outputs are, as said, or as classifier and loss have told."""
+        if self._given_outputs is not None or self._contract is None:
+            return self._given_outputs
+        return self._contract.outputs.kind
+
+    @property
     def pixel_range(self) -> PixelRange:
         """The pixels that the classifier takes: as said, as found in it, or [0, 1]."""
         if self._contract is not None:

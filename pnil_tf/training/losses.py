@@ -191,6 +191,7 @@ def check_border(outputs: Outputs, loss: Any) -> None:
     Raises:
         UserError: If that loss is one of numbers, or of probabilities.
     """
+    loss = single_loss(loss)
     if outputs.kind != LOGIT or loss is None:
         return
     try:
@@ -205,6 +206,13 @@ def check_border(outputs: Outputs, loss: Any) -> None:
             f"{said}. Let the model end in a sigmoid, or say {argument('outputs', LOGIT)} if it "
             "means class 1 above 0."
         )
+
+
+def single_loss(loss: Any) -> Any:
+    """The loss out of a list, or a dictionary by the names of outputs, of a single one."""
+    if isinstance(loss, dict) and "class_name" not in loss:
+        loss = list(loss.values())
+    return loss[0] if isinstance(loss, list | tuple) and len(loss) == 1 else loss
 
 
 def shown(loss: UserLoss) -> str:

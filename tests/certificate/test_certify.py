@@ -751,3 +751,13 @@ def test_a_strong_attack_finds_nothing_on_certified_images(blobs, moving, norm):
     # A share above one half, as judged by so many draws.
     assert right.min() > 0.5 - 4 * 0.5 / np.sqrt(votes.shape[1])
     assert sides["single_draw"]["proved"]["value"] <= sides["single_draw"]["attacked"]["value"]
+
+
+def test_bytes_do_not_tell_the_range_of_a_model_that_does_not_scale_them(problem):
+    sigma, weights, bias, x = problem
+    images = np.round(255 * np.clip(x, 0, 1)).astype(np.uint8)
+    for pixel_range in ((0, 1), (0, 255)):
+        model = linear(sigma, weights, bias, pixel_range)
+        with pytest.raises(UserError, match="Nothing tells which pixels the model takes"):
+            pnil_tf.certify(model, images, epsilon=0.01, **QUICK)
+        pnil_tf.certify(model, images, epsilon=0.01, pixel_range=pixel_range, **QUICK)

@@ -180,6 +180,7 @@ def adapted(mean, deviation):
     return D.Normalization(mean=[mean] * 3, variance=[deviation**2] * 3)
 
 
+BORDERED = np.pad(np.ones((6, 6, 3), np.float32), ((1, 1), (1, 1), (0, 0)))
 OF_BYTES = {
     "signed": lambda: D.Rescaling(1 / 127.5, -1.0),
     "signed by 128": lambda: D.Rescaling(1 / 128, -1.0),
@@ -187,12 +188,17 @@ OF_BYTES = {
     "caffe": lambda: D.Rescaling(1.0, -120.0),
     "digits": lambda: adapted(33.3, 78.6),
     "photographs": lambda: adapted(123.7, 58.4),
+    "satellite": lambda: adapted(96.0, 17.0),
+    "constant border": lambda: D.Normalization(
+        axis=(1, 2, 3), mean=BORDERED * 60.0, variance=BORDERED * 80.0**2
+    ),
 }
 OF_OTHERS = {
     "16 signed": lambda: D.Rescaling(1 / 8, -1.0),
     "16 half signed": lambda: D.Rescaling(1 / 16, -0.5),
     "100 signed": lambda: D.Rescaling(1 / 50, -1.0),
     "digits up to 16": lambda: adapted(4.9, 6.0),
+    "16 about their mean": lambda: D.Rescaling(1.0, -4.9),
     "degrees": lambda: D.Lambda(lambda x: (x - 25.0) / 5.0),
 }
 

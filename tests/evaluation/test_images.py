@@ -188,8 +188,9 @@ def test_zeros_and_ones_of_uint8_are_bytes_or_a_mistake():
 def test_bytes_up_to_16_are_a_mistake():
     images = (16 * X).astype(np.uint8)
     with pytest.raises(UserError, match=r"Received: 16 at most.*If 16 means white"):
-        unit_images(images, BYTES)
-    np.testing.assert_allclose(unit_images(2 * images, BYTES), 2 * images / 255, atol=1e-7)
+        unit_images(images, BYTES, said=False)
+    np.testing.assert_allclose(unit_images(2 * images, UNIT), 2 * images / 255, atol=1e-7)
+    np.testing.assert_allclose(unit_images(images, BYTES), images / 255, atol=1e-7)  # so be it
 
 
 def test_floats_far_below_white_ask_for_what_white_is(tmp_path):
@@ -204,13 +205,21 @@ def test_floats_far_below_white_ask_for_what_white_is(tmp_path):
 
 def test_bytes_do_not_tell_what_a_model_without_a_bias_takes(tmp_path):
     with pytest.raises(
-        UserError, match=r"Nothing tells.*\[0, 1\] or in \[0, 255\].*100.0% and 100"
+        UserError, match=r"Nothing tells.*\[0, 1\] or in \[0, 255\].*100.0% of.*100.0% scaled"
     ):
         evaluated(tmp_path, model(), BYTE_IMAGES)
     assert not (tmp_path / "e").exists()
     evaluated(tmp_path / "floats", model(), X)  # they tell themselves
     evaluated(tmp_path / "said", model(), BYTE_IMAGES, pixel_range=(0, 255))
     evaluated(tmp_path / "found", model(D.Rescaling(1 / 255)), BYTE_IMAGES)
+
+
+def test_bytes_do_not_tell_what_a_model_takes_that_is_always_noisy(tmp_path):
+    noisy = model(RandomShift(0.1))
+    with pytest.raises(UserError, match=r"which pixels.*noise cannot be switched off"):
+        evaluated(tmp_path, noisy, BYTE_IMAGES)
+    evaluated(tmp_path / "floats", noisy, X)
+    evaluated(tmp_path / "said", noisy, BYTE_IMAGES, pixel_range=(0, 1))
 
 
 def test_bytes_are_what_a_model_surely_does_better_on(tmp_path):

@@ -9,6 +9,7 @@ from pnil_tf.evaluation.probes import configured
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.target import as_target
 from pnil_tf.layers import PNILLayer
+from pnil_tf.serving.signatures import servable
 from pnil_tf.training.model import AdversarialModel
 
 X = np.random.default_rng(0).random((20, 4, 4, 1)).astype(np.float32)
@@ -275,7 +276,9 @@ L = keras.losses
 
 
 @pytest.mark.parametrize("activation", [None, "tanh"])
-@pytest.mark.parametrize("loss", ["mse", L.Huber(), "binary_crossentropy", L.BinaryCrossentropy()])
+@pytest.mark.parametrize(
+    "loss", ["mse", ["mse"], L.Huber(), "binary_crossentropy", L.BinaryCrossentropy()]
+)
 def test_one_number_that_was_trained_to_no_border_at_0_is_refused(loss, activation):
     network = one_output(loss, activation)
     with pytest.raises(UserError, match=r"does not make 0 the border.*say outputs='one logit'"):
@@ -291,8 +294,11 @@ def test_one_number_whose_loss_says_nothing_else_is_a_logit(loss):
 def test_what_an_adversarial_model_s_classifier_was_compiled_with_before_is_past():
     network = one_output("mse")
     wrapper = AdversarialModel(network, "fgsm", 0.1)
+    with pytest.raises(UserError, match="does not make 0 the border"):
+        as_target(wrapper, X)
     wrapper.compile("sgd", L.BinaryCrossentropy(from_logits=True))
     assert as_target(wrapper, X).outputs == "one logit"
+    assert servable(wrapper).target.outputs == "one logit"
 
 
 def test_the_models_own_pixels():

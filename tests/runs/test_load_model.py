@@ -1,5 +1,6 @@
 import json
 import os
+import zipfile
 
 import keras
 import numpy as np
@@ -9,6 +10,7 @@ import tensorflow as tf
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.target import as_target
 from pnil_tf.layers import PNILLayer
+from pnil_tf.runs.keras_archive import compiled_loss
 from pnil_tf.runs.load import load_model, read_run
 from pnil_tf.training.model import AdversarialModel
 
@@ -139,11 +141,19 @@ def test_of_a_stranger_s_layer_the_cause_is_named(tmp_path):
     assert "pnil_tf.evaluate" in help_
 
 
-@pytest.mark.parametrize(
-    ("loss", "refused"),
-    [("mse", True), (keras.losses.BinaryCrossentropy(True), False), (abs, False)],
-)
-def test_a_file_s_loss_says_what_its_one_output_means(loss, refused, tmp_path):
+BCE = keras.losses.BinaryCrossentropy
+UNFIT = [
+    "mse",
+    ["mse"],
+    keras.losses.Huber(),
+    keras.losses.mean_squared_error,
+    "crossentropy",
+    BCE(),
+]
+
+
+@pytest.mark.parametrize("loss", [*UNFIT, BCE(from_logits=True), keras.losses.Hinge(), abs])
+def test_a_file_s_loss_says_what_its_one_output_means(loss, tmp_path):
     network = keras.Sequential(
         [keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(1)]
     )
@@ -151,8 +161,35 @@ def test_a_file_s_loss_says_what_its_one_output_means(loss, refused, tmp_path):
     network.save(tmp_path / "m.keras")
     loaded = load_model(tmp_path / "m.keras").model
     x = np.zeros((2, 4, 4, 1), np.float32)
-    if refused:
-        with pytest.raises(UserError, match=r"MeanSquaredError|mean_squared_error"):
+    if loss in UNFIT:
+        with pytest.raises(UserError, match="does not make 0 the border"):
             as_target(loaded, x)
     else:
         assert as_target(loaded, x).outputs == "one logit"
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        {"class_name": "LossFunctionWrapper", "module": "keras.losses", "config": {"fn": "Dense"}},
+        {"class_name": "Loss", "module": "keras.losses", "config": {}},
+        {"class_name": "BinaryCrossentropy", "config": {"from_logits": "yes"}},
+        ["mse", "mse"],
+        7,
+    ],
+)
+def test_what_a_file_says_of_its_loss_is_not_built(loss, tmp_path):
+    network = keras.Sequential(
+        [keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(1)]
+    )
+    network.save(tmp_path / "m.keras")
+    with zipfile.ZipFile(tmp_path / "m.keras") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    for compiled in ({"loss": loss}, [loss]):
+        config = {**json.loads(members["config.json"]), "compile_config": compiled}
+        with zipfile.ZipFile(tmp_path / "changed.keras", "w") as archive:
+            for name, content in {**members, "config.json": json.dumps(config)}.items():
+                archive.writestr(name, content)
+        found = compiled_loss(tmp_path / "changed.keras")
+        assert found is None or type(found) is BCE
+        load_model(tmp_path / "changed.keras")

@@ -5,6 +5,7 @@ import json
 from pnil_tf.study.budgets import BUDGETS
 from pnil_tf.study.job_folder import JobFolder
 from pnil_tf.study.studies import jobs_of
+from pnil_tf.vocabulary import SUITES
 
 SMOKE = BUDGETS["smoke"]
 
@@ -33,8 +34,10 @@ def finish(folder):
     figure = {"value": 0.5, "low": 0.4, "high": 0.6, "images": 9, "draws": 1, "seconds": 1.0}
     for evaluation in folder.job().evaluations:
         folder.evaluation(evaluation.name).mkdir(exist_ok=True)
-        attacks = dict.fromkeys(evaluation.options["attacks"], figure)
-        results = {"clean": figure, "attacks": attacks, "suites": {}, "attack_seconds": 1.0}
+        asked = evaluation.options["attacks"]
+        suites = {name: figure for name in asked if name in SUITES}
+        attacks = dict.fromkeys([name for name in asked if name not in SUITES], figure)
+        results = {"clean": figure, "attacks": attacks, "suites": suites, "attack_seconds": 1.0}
         (folder.evaluation(evaluation.name) / "results.json").write_text(json.dumps(results))
     folder.update(status="finished")
 

@@ -1,5 +1,6 @@
 """Jobs and their folders: what is done stays done, and what fails is told and stops no other."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -13,9 +14,11 @@ from pnil_tf.jobs.on_ray import cpus_of_each
 from pnil_tf.jobs.watch import Watch
 from pnil_tf.study import grid
 from pnil_tf.study.cost import Rates, kind_of
+from pnil_tf.study.groups import groups_of
+from pnil_tf.study.job_folder import JobFolder
 from pnil_tf.study.results import merged
 from pnil_tf.study.settings import StudySettings
-from pnil_tf.study.studies import jobs_of
+from pnil_tf.study.studies import Evaluation, jobs_of
 
 
 def test_a_prepared_folder_gives_its_job_back(tmp_path):
@@ -124,6 +127,17 @@ def test_a_damaged_cell_is_told_and_hides_no_other(tmp_path):
     report = (tmp_path / "report.md").read_text()
     assert "3 of 4 cells are finished" in report
     assert f"| {folders[1].path.name} | damaged |" in report
+
+
+def test_what_a_suite_leaves_is_merged_beside_its_attacks(tmp_path):
+    (job,) = jobs_of("table1", SMOKE)[:1]
+    suite = Evaluation("auto", 0.3, {"attacks": ["auto"]})
+    folder = JobFolder(tmp_path / "cells" / job.cell.name)
+    folder.prepare(dataclasses.replace(job, evaluations=(*job.evaluations, suite)), None)
+    finish(folder)
+    (record,) = merged(tmp_path, "smoke")
+    assert record["evaluations"]["auto"]["auto"]["value"] == 0.5
+    assert groups_of([record])[0].summary("auto") == (0.5, None)
 
 
 def test_a_cell_that_is_gone_is_told(tmp_path):

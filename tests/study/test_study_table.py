@@ -151,11 +151,28 @@ def test_the_suite_has_a_column_of_its_own():
     assert {row["images: PGD, SPSA, auto"] for row in found} == {"200, 80, 60"}
 
 
-def test_a_study_without_the_suite_leaves_its_column_empty():
+def test_a_suite_that_has_not_come_to_every_run_counts_the_images_it_saw():
+    cells = with_suite(0.3, 0.4)
+    for cell in (cells[0], cells[2]):  # of the fold 0 two runs of three
+        del cell["evaluations"]["auto"]
+    heads, rows = table_1(groups_of(cells))
+    assert {row[heads.index("images: PGD, SPSA, auto")] for row in rows} == {"200, 80, 60"}
+    ((noisy, plain),) = pairs_of(groups_of(cells))
+    assert compared(noisy, plain, "auto").runs == 4
+
+
+def test_a_suite_s_own_attacks_are_in_no_column_of_others():
+    (cell,) = with_suite(0.3, 0.4)[:1]
+    del cell["evaluations"]["others"]["pgd_strong"]
+    (group,) = groups_of([cell])
+    assert group.summary("pgd_strong") is None
+
+
+def test_a_study_without_the_suite_has_no_column_for_it():
     groups = groups_of(planted((0.6, 0.8), (0.5, 0.2)))
     heads, rows = table_1(groups)
-    assert {row[heads.index("auto")] for row in rows} == {""}
-    assert {row[heads.index("images: PGD, SPSA, auto")] for row in rows} == {"200, 80"}
+    assert "auto" not in heads
+    assert {row[heads.index("images: PGD, SPSA")] for row in rows} == {"200, 80"}
     assert not any(row[3] == "auto" for row in comparisons(groups)[1])
     assert under_suite(groups) == []
 
