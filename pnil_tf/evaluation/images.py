@@ -149,8 +149,8 @@ def unit_images(images: np.ndarray, pixel_range: PixelRange, said: bool = True) 
     white = float(images.max())
     if not said and pixel_range == BYTES and 1 < white < DARK_BYTES:
         raise UserError(
-            f"What the model does to its pixels first suits {pixel_range}, but these reach "
-            f"{white:g} at most. Received: no {argument('pixel_range')}. Pass "
+            f"What the model does to its pixels first suits {pixel_range}. Received: floats up to "
+            f"{white:g}, and no {argument('pixel_range')}. Pass "
             f"{argument('pixel_range', (0, white))} if {white:g} means white, or "
             f"{argument('pixel_range', (0, 255))} if the images are as dark as that."
         )

@@ -87,7 +87,7 @@ def _record(folder: JobFolder) -> dict[str, Any]:
                 "clean": _figure(results["clean"]),
                 **{
                     name: _figure(found)
-                    for name, found in (results["attacks"] | results["suites"]).items()
+                    for name, found in (results["attacks"] | results.get("suites", {})).items()
                 },
                 "seconds": results["attack_seconds"],
             }

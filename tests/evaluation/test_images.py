@@ -195,7 +195,7 @@ def test_bytes_up_to_16_are_a_mistake():
 
 def test_floats_far_below_white_ask_for_what_white_is(tmp_path):
     scaled = model(D.Normalization(mean=40.0, variance=25.0**2))
-    with pytest.raises(UserError, match=r"suits \[0, 255\], but these reach 100.*=\(0, 100\)"):
+    with pytest.raises(UserError, match=r"suits \[0, 255\].*floats up to 100.*=\(0, 100\)"):
         evaluated(tmp_path, scaled, 100 * X)
     assert not (tmp_path / "e").exists()
     results, _ = evaluated(tmp_path, scaled, 100 * X, pixel_range=(0, 100))
