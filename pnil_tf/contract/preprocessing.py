@@ -143,7 +143,7 @@ def _range(scale: float, offset: float) -> PixelRange | None:
     zero = -offset / scale  # the pixel that becomes 0
     # To [0, 1], or to twice that, or to deviations from the mean of bytes.
     usual = any(abs(255 * abs(scale) / to - 1) < 0.01 for to in (1, 2))
-    if (abs(zero) < 1e-3 and usual) or (2 <= zero <= 200 and _of_bytes(scale, offset, usual)):
+    if (abs(zero) < 1e-3 and usual) or (2 <= zero <= 200 and (usual or _of_bytes(zero, scale))):
         return BYTES
     low, high = sorted((offset, offset + scale))
     if np.allclose((low, high), (0, 255), atol=0.5) or any(
@@ -161,17 +161,14 @@ def _range(scale: float, offset: float) -> PixelRange | None:
     return None
 
 
-def _of_bytes(scale: float, offset: float, usual: bool) -> bool:
-    """Whether a scale and an offset that leave their mean at 0 are those of bytes.
+def _of_bytes(mean: float, scale: float) -> bool:
+    """Whether bytes have a mean that becomes 0, and a scale that is none of the usual.
 
-    Of pixels from 0 to 16, say, they are not: those deviate less, or become -1 to 1.
+    Pixels from 0 to 16, say, have not: those deviate less, or become -1 to 1.
     """
-    if usual:
-        return True
-    mean = -offset / scale
     if abs(abs(scale) - 1) < 0.01:  # the mean alone is subtracted
         return mean >= _LEAST_OF_BYTES
-    if any(abs(abs(offset) - end) < 1e-3 for end in (0.5, 1)):
+    if any(abs(abs(mean * scale) - end) < 1e-3 for end in (0.5, 1)):
         return False  # black becomes -1/2 or -1, but white, by a scale that is not usual, no 1
     return 1 / abs(scale) >= _LEAST_OF_BYTES or mean >= _BRIGHT
 

@@ -12,8 +12,7 @@ from pnil_tf.contract.checks import gradients_reach
 from pnil_tf.contract.pixel_range import PixelRange
 from pnil_tf.errors import UserError, argument
 from pnil_tf.evaluation.images import check_accuracy_elsewhere, range_is_told, unit_images
-from pnil_tf.evaluation.target import Target, looked_at, range_is_known, target_of, unwrapped
-from pnil_tf.training.model import AdversarialModel
+from pnil_tf.evaluation.target import Target, looked_at, range_is_known, target_of, with_terms
 
 _FEW = 4
 
@@ -41,9 +40,7 @@ class Source:
         """Makes one of a `Source`, an `AdversarialModel` or any other model."""
         if isinstance(given, Source):
             return given
-        if isinstance(given, AdversarialModel):
-            return cls(unwrapped(given), given.given_range, given.given_outputs)
-        return cls(given)
+        return cls(*with_terms(given, None, None))
 
     def target(self, images: np.ndarray, labels: np.ndarray, attacked: Target) -> Target:
         """Looks at the model: it must tell the same classes apart in the same images.
