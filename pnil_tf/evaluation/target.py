@@ -261,11 +261,14 @@ def was_trained(model: Any) -> bool:
 
 def with_terms(
     model: Any, pixel_range: PixelRangeLike | None, outputs: str | None
-) -> tuple[Any, PixelRangeLike | None, str | None]:
-    """The model `unwrapped`, and what is said of it: what its training was told, by default."""
+) -> tuple[Any, PixelRange | None, str | None]:
+    """The model `unwrapped`, and what is known of it: what its training rests on, by default."""
     if isinstance(model, AdversarialModel):
-        pixel_range, outputs = pixel_range or model.given_range, outputs or model.settled_outputs
-    return unwrapped(model), pixel_range, outputs
+        outputs = outputs or model.settled_outputs
+        if pixel_range is None and range_is_known(model, None):
+            pixel_range = model.pixel_range
+    known = None if pixel_range is None else PixelRange.of(pixel_range)
+    return unwrapped(model), known, outputs
 
 
 def unwrapped(model: Any) -> Any:

@@ -85,7 +85,7 @@ def compiled_loss(file: Path) -> str | keras.losses.Loss | None:
     name, said = loss.get("class_name"), loss.get("config")
     if loss.get("module") == "builtins" and isinstance(said, str):  # a function
         return said
-    found = getattr(keras.losses, str(name), None)
+    found: Any = getattr(keras.losses, str(name), None)
     is_loss = isinstance(found, type) and issubclass(found, keras.losses.Loss)
     if not is_loss or found is keras.losses.Loss:
         return None

@@ -4,10 +4,12 @@ import pytest
 import tensorflow as tf
 
 from pnil_tf import rng
+from pnil_tf.contract.pixel_range import UNIT
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.probes import configured
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.target import as_target
+from pnil_tf.evaluation.transfer import Source
 from pnil_tf.layers import PNILLayer
 from pnil_tf.serving.signatures import servable
 from pnil_tf.training.model import AdversarialModel
@@ -422,3 +424,15 @@ def test_noise_without_an_answer_in_some_draws_is_noise():
     target = as_target(model, X, outputs="logits")
     assert target.stochastic
     assert target.repeatable
+
+
+def test_a_training_tells_the_range_of_a_source_of_adversarial_images():
+    network = keras.Sequential(
+        [keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(2)]
+    )
+    wrapper = AdversarialModel(network, "fgsm", 0.1)
+    wrapper.compile("sgd", L.SparseCategoricalCrossentropy(from_logits=True))
+    assert Source.of(wrapper).pixel_range is None
+    wrapper.fit(X, np.arange(len(X)) % 2, verbose=0)
+    source = Source.of(wrapper)
+    assert (source.pixel_range, source.outputs) == (UNIT, "logits")
