@@ -10,6 +10,8 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
+from pnil_tf.garbage import imports_alone
+
 
 @contextlib.contextmanager
 def errors_only(name: str) -> Iterator[None]:
@@ -63,7 +65,8 @@ def import_tensorflow() -> None:
         shown = os.dup(2)
         os.dup2(aside.fileno(), 2)
         try:
-            import tensorflow  # noqa: F401
+            with imports_alone():
+                import tensorflow  # noqa: F401
         finally:
             os.dup2(shown, 2)
             os.close(shown)

@@ -1,5 +1,6 @@
 """Runs the project's commands as a user does: in a process of their own."""
 
+import gc
 import multiprocessing
 import os
 import runpy
@@ -149,6 +150,7 @@ class Fork:
 
 def _be(command: list[str], files: list[Path], env: dict[str, str], folder: str) -> None:
     """Makes a fresh process that of a command."""
+    gc.freeze()  # what it shares with the other forks would be copied by a look for garbage
     for number, file in enumerate(files, start=1):
         stream = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(stream, number)

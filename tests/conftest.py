@@ -4,13 +4,16 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import keras
-import numpy as np
-import pytest
-import tensorflow as tf
+from pnil_tf.garbage import imports_alone
 
-from pnil_tf.training.settings import DeviceSettings
-from pnil_tf.training.strategy import make_strategy
+with imports_alone():
+    import keras
+    import numpy as np
+    import pytest
+    import tensorflow as tf
+
+    from pnil_tf.training.settings import DeviceSettings
+    from pnil_tf.training.strategy import make_strategy
 
 # Before TensorFlow starts: replicas need devices, and a device cannot be split later.
 tf.config.set_logical_device_configuration(

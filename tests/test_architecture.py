@@ -27,7 +27,7 @@ FLOORS = [
     {"rng", "arrays", "checksums", "flagfiles"},
     {"keras_internals", "stand_ins"},
     {"files", "validation", "progress", "html", "logs", "interruption", "batching"},
-    {"standard_streams", "jobs", "leaving"},
+    {"standard_streams", "jobs", "leaving", "garbage"},
     {
         *(
             "errors",

@@ -16,6 +16,8 @@ _SCRIPTS = Path(__file__).resolve().parents[2] / "bin"
 _IN_PYTHON = {
     "import tensorflow": "import tensorflow, keras",
     "import tensorflow and pnil_tf": "import tensorflow, keras; from pnil_tf import *",
+    "the same in a command": "from pnil_tf.logs import import_tensorflow; import_tensorflow(); "
+    "import keras; from pnil_tf import *",
     "the first training step": "from pnil_tf.benchmark import startup; startup.first_step()",
 }
 
