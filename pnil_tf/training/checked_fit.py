@@ -310,6 +310,9 @@ class CheckedFit(DistributedFit):
     def make_train_function(self, force: bool = False) -> StepFunction:
         """Builds the function of a training step; its batches are looked at."""
         before = self.train_function
+        # TensorFlow traces a step again that makes the optimizer's variables.
+        if not self.optimizer.built and all(layer.built for layer in all_layers(self.classifier)):
+            self.optimizer.build(self.classifier.trainable_weights)
         super().make_train_function(force)
         if self.train_function is not before:
             self.train_function = self._watched(self.train_function, trains=True)

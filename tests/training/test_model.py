@@ -54,6 +54,36 @@ def test_every_attack_trains(blobs, attack, norm):
     assert set(history) == {"loss", "accuracy"}
 
 
+class Unbuilt(keras.Model):
+    """A classifier that has no weights before it sees images."""
+
+    def __init__(self):
+        super().__init__()
+        self.flat, self.dense = keras.layers.Flatten(), keras.layers.Dense(4)
+
+    def call(self, x):
+        return self.dense(self.flat(x))
+
+
+@pytest.mark.parametrize("make", [classifier, Unbuilt])
+@pytest.mark.parametrize("on_batch", [False, True])
+def test_a_step_is_traced_once(blobs, make, on_batch, monkeypatch):
+    x, y = (part[:50] for part in blobs)
+    traced = []
+    step = AdversarialModel.train_step
+    monkeypatch.setattr(
+        AdversarialModel, "train_step", lambda self, data: traced.append(1) or step(self, data)
+    )
+    model = compiled(AdversarialModel(make(), "rfgsm", 0.1))
+    for _ in range(2):
+        if on_batch:
+            model.train_on_batch(x, y)
+        else:
+            model.fit(x, y, batch_size=25, verbose=0)
+    assert len(traced) == 1
+    assert len(model.optimizer.variables) == 2 + 2 * len(model.classifier.trainable_weights)
+
+
 def test_validation_reports_clean_and_adversarial_figures(blobs):
     x, y = blobs
     model = compiled(AdversarialModel(classifier(), "nfgsm", 0.1))
