@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
-from pnil_tf.contract.pixel_range import PixelRange, range_like
+from pnil_tf.contract.pixel_range import BYTES, DARK_BYTES, PixelRange, range_like
 from pnil_tf.errors import UserError, argument
 from pnil_tf.tensors import Pixels, Scalar, Tensor
 
@@ -87,6 +87,13 @@ def check_pixels(pixel_range: PixelRange, low: float, high: float, fractional: b
             warnings.warn(
                 f"All pixels so far lie in [0, 1], but the classifier takes {pixel_range}. If 1 "
                 f"means white, pass {argument('pixel_range', (0, 1))}, or scale the images.",
+                stacklevel=2,
+            )
+        elif pixel_range == BYTES and 1 < high < DARK_BYTES:
+            warnings.warn(
+                f"All pixels so far lie in [0, {high:g}], but the classifier takes {pixel_range}. "
+                f"If {high:g} means white, pass {argument('pixel_range', (0, high))}, or scale the "
+                "images.",
                 stacklevel=2,
             )
         return

@@ -161,6 +161,16 @@ def test_pixels_above_zero_for_a_signed_range_are_warned_of(blobs):
         compiled(linear(), pixel_range=(-1, 1)).evaluate(x / x.max(), y, verbose=0)
 
 
+def test_pixels_of_half_the_range_of_bytes_are_warned_of(blobs):
+    x, y = blobs[0][:40], blobs[1][:40]
+    model = compiled(linear(D.Rescaling(1 / 255)))
+    with pytest.warns(UserWarning, match=r"lie in \[0, 100\].*pass pixel_range=\(0, 100\)"):
+        model.evaluate(100 * x / x.max(), y, verbose=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.evaluate(255 * x / x.max(), y, verbose=0)
+
+
 WAYS = [None, {}, {"jit_compile": True}, {"run_eagerly": True}]
 
 
