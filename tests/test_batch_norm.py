@@ -14,7 +14,7 @@ BatchNormalization = keras.layers.BatchNormalization
 
 def is_fused(function, *args):
     """Whether the graph of a function holds the fused operation."""
-    graph = tf.function(function).get_concrete_function(*args).graph
+    graph = tf.function(function, autograph=False).get_concrete_function(*args).graph
     return "FusedBatchNorm" in str(graph.as_graph_def())
 
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from command import SHORT, run
+from command import SHORT, run, start
 
 from pnil_tf.errors import failure
 
@@ -72,7 +72,7 @@ def test_mistakes_that_need_a_closer_look(tmp_path, arguments, words):
         ),
     ],
 )
-def test_full_memory_is_one_sentence_with_advice(setup, error):
+def test_full_memory_is_one_sentence_with_advice(tmp_path, setup, error):
     code = f"""
 from pnil_tf import cli
 {setup}
@@ -80,14 +80,14 @@ def command():
     raise {error}
 cli.run(command)
 """
-    answer = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
-    )
-    assert answer.returncode == 1
-    assert "The memory is full" in answer.stderr
-    assert "9 TiB" in answer.stderr
-    assert "Smaller batches" in answer.stderr
-    assert "Traceback" not in answer.stderr
+    (tmp_path / "command.py").write_text(code)
+    process = start(tmp_path / "command.py", fresh=not setup)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "The memory is full" in err
+    assert "9 TiB" in err
+    assert "Smaller batches" in err
+    assert "Traceback" not in err
 
 
 def test_a_full_disk_is_not_taken_for_full_memory():

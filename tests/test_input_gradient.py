@@ -47,7 +47,7 @@ def gradients(model, x):
 
 def is_quick(function, *args):
     """Whether the graph of a function, its loops included, holds a gradient of ours."""
-    graph = tf.function(function).get_concrete_function(*args).graph
+    graph = tf.function(function, autograph=False).get_concrete_function(*args).graph
     return "quick_input_gradient" in str(graph.as_graph_def())
 
 

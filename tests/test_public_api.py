@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
+import numpy as np
 import pytest
 
 import pnil_tf
@@ -50,17 +52,6 @@ def test_importing_the_package_imports_no_tensorflow():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
 
 
-SAVE = """
-import numpy as np, keras, pnil_tf
-classifier = keras.Sequential([keras.Input((4,)), pnil_tf.PNILLayer(), keras.layers.Dense(3)])
-classifier.save("classifier.keras")
-model = pnil_tf.AdversarialModel(classifier, "nfgsm", 0.1, validation_attack="none")
-loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-for rate in (pnil_tf.OneCycle(0.01, 10), pnil_tf.Triangular(0.001, 0.01, 10)):
-    model.compile(keras.optimizers.Adam(rate), loss)
-    model.fit(np.zeros((8, 4), "float32"), np.zeros(8), verbose=0)
-    model.save(f"{type(rate).__name__}.keras")
-"""
 LOAD = """
 for name, layer in (("classifier", None), ("OneCycle", "classifier"), ("Triangular", "classifier")):
     loaded = {load}(name + ".keras")
@@ -73,7 +64,15 @@ for name, layer in (("classifier", None), ("OneCycle", "classifier"), ("Triangul
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved")
-    python(SAVE, folder)
+    layers = [keras.Input((4,)), pnil_tf.PNILLayer(), keras.layers.Dense(3)]
+    classifier = keras.Sequential(layers)
+    classifier.save(folder / "classifier.keras")
+    model = pnil_tf.AdversarialModel(classifier, "nfgsm", 0.1, validation_attack="none")
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    for rate in (pnil_tf.OneCycle(0.01, 10), pnil_tf.Triangular(0.001, 0.01, 10)):
+        model.compile(keras.optimizers.Adam(rate), loss, run_eagerly=True)
+        model.fit(np.zeros((8, 4), "float32"), np.zeros(8), verbose=0)
+        model.save(folder / f"{type(rate).__name__}.keras")
     return folder
 
 

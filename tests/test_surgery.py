@@ -104,13 +104,13 @@ def test_training_the_copy_leaves_the_original_alone(make):
     before = model.get_weights()
     trained = AdversarialModel(add_pnil(model), "nfgsm", 0.1, validation_attack="none")
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    trained.compile("adam", loss)
+    trained.compile("adam", loss, run_eagerly=True)
     history = trained.fit(x, np.arange(20) % 4, batch_size=10, epochs=1, verbose=0).history
     assert np.isfinite(history["loss"][0])
     for weight, value in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(weight, value)
     assert np.any(trained.classifier.get_layer("pnil").bias)
-    model.compile("adam", loss)
+    model.compile("adam", loss, run_eagerly=True)
     model.fit(x, np.arange(20) % 4, epochs=1, verbose=0)
 
 

@@ -59,7 +59,7 @@ def second_logit(labels, logits):
 def make_judge(predict, draws):
     """As the evaluation's: the fraction of fresh draws that predict the label."""
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def right(x, y, seed):
         with rng.noise_scope(seed):
             logits = predict(x)

@@ -40,7 +40,7 @@ def trained(blobs):
     weights = model.trainable_variables
     optimizer.build(weights)
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(seed):
         with tf.GradientTape() as tape, rng.noise_scope(seed):
             loss = tf.reduce_mean(cross_entropy(y, model(x, training=True)))

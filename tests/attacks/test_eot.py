@@ -22,11 +22,11 @@ def test_gradient_on_noisy_linear_model_converges_as_one_over_root_draws():
     x = tf.random.stateless_uniform((64, 4, 4, 1), [1, 1])
     one_draw = np.sqrt((model.gradient_spread(x) ** 2).mean())
 
-    @tf.function
+    @tf.function(autograph=False)
     def gradient(seed, draws):
         return eot_gradient(model, second_logit, x, tf.zeros(64), seed, EOT(draws, chunk=4))[1]
 
-    for draws in (1, 10, 100, 1000):
+    for draws in (1, 40, 1000):
         errors = gradient(rng.make_seed(draws), draws) - model.w
         rms = np.sqrt(np.mean(np.square(errors)))
         # 1,024 numbers: the RMS itself is known to about 3 %.
@@ -64,7 +64,7 @@ def test_images_that_see_each_other_get_the_gradient_of_the_loss_of_all():
     assert np.abs(lone - expected).max() > 1e-2
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     draws=st.integers(1, 7),
     chunk=st.integers(1, 8),
@@ -168,7 +168,8 @@ def test_leaving_out_changes_no_bit_where_all_draws_answer(draws, monkeypatch):
 
     def found():
         return tf.function(
-            lambda: eot_look(model, cross_entropy, wrong, x, y, seed, EOT(draws, chunk=2))
+            lambda: eot_look(model, cross_entropy, wrong, x, y, seed, EOT(draws, chunk=2)),
+            autograph=False,
         )()
 
     ours = found()
@@ -189,7 +190,7 @@ def test_a_callers_graph_translates_it(function):
 
 
 def test_unrolled_draws_wait_for_one_another():
-    @tf.function
+    @tf.function(autograph=False)
     def gradient(x):
         def model(images):
             return tf.reduce_sum(images, axis=[1, 2], name="look")
@@ -214,7 +215,7 @@ def test_unrolled_draws_equal_the_loop():
     model = NoisyLinear()
     x, y, seed = tf.fill((2, 4, 4, 1), 0.5), tf.constant([0, 1]), rng.make_seed(4)
 
-    @tf.function
+    @tf.function(autograph=False)
     def gradient(unroll):
         return eot_gradient(model, cross_entropy, x, y, seed, EOT(5, 2), unroll)[1]
 
@@ -273,7 +274,7 @@ def test_own_noise_of_a_black_box_is_drawn_anew_for_each_draw():
         value = tf.reduce_sum(x * w * tf.random.normal(tf.shape(x)), axis=[1, 2, 3])
         return tf.stack([tf.zeros_like(value), value], axis=1)
 
-    @tf.function
+    @tf.function(autograph=False)
     def gradient(draws):
         x = tf.fill((32, 4, 4, 1), 0.5)
         seed = rng.make_seed(0)

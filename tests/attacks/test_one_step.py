@@ -96,7 +96,7 @@ NAMES = ["fgsm", "r+fgsm", "rfgsm", "nfgsm", "n-fgsm", "pgd-3"]
 REACH = {"nfgsm": 2.0, "n-fgsm": 3.0}  # in epsilons, where the ball is around the start
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     name=st.sampled_from(NAMES),
     norm=st.sampled_from(["linf", "l2"]),
@@ -116,7 +116,7 @@ def test_images_stay_in_range_and_ball(name, norm, epsilon, seed, level):
     assert distance.max() <= REACH.get(name, 1.0) * epsilon * (1 + 1e-4) + 1e-6
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(chunk=st.integers(1, 5), antithetic=st.booleans(), seed=st.integers(0, 2**62))
 def test_chunks_of_draws_do_not_change_the_image(chunk, antithetic, seed):
     x = np.full((2, 4, 4, 1), 0.5, np.float32)
@@ -135,15 +135,15 @@ def test_chunks_of_draws_do_not_change_the_image(chunk, antithetic, seed):
 
 def test_loop_of_steps_equals_unrolled_steps(images):
     # In l2: the sign of a gradient that is all but zero may differ.
-    attack = step_attack("pgd-4", EPS, norm="l2", eot=EOT(3, 2))
+    attack = step_attack("pgd-2", EPS, norm="l2", eot=EOT(3, 2))
     model = NoisyLinear()
-    unrolled = tf.function(lambda x: run_graph(attack, x, model, True))(images)
-    looped = tf.function(lambda x: run_graph(attack, x, model, False))(images)
+    unrolled = tf.function(lambda x: run_graph(attack, x, model, True), autograph=False)(images)
+    looped = tf.function(lambda x: run_graph(attack, x, model, False), autograph=False)(images)
     np.testing.assert_allclose(unrolled, looped, atol=1e-5)
 
 
 def run_graph(attack, x, model, unroll):
-    y = tf.zeros(len(x), tf.int32)
+    y = tf.zeros(x.shape[0], tf.int32)
     return craft(model, cross_entropy, x, y, rng.make_seed(0), attack, unroll=unroll)
 
 

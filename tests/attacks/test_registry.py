@@ -17,8 +17,11 @@ W = np.random.default_rng(0).normal(size=(4, 4, 1)).astype(np.float32)
 PLAIN = {"draws": None, "loss": "margin", "schedule": ((1.0, 1.0),)}
 
 
+STEPS = {"pgd": 3, "pgd_strong": 3, "spsa": 3, "fab_t": 10, "square": 120}
+
+
 def build(name, predict, **options):
-    small = {"steps": 3} if name in ("pgd", "pgd_strong", "spsa") else {}
+    small = {"steps": STEPS[name]} if name in STEPS else {}
     small |= {"samples": 16} if name == "spsa" else {"draws": 4}
     if name == "pgd_strong":
         small["restarts"] = 1
@@ -78,7 +81,7 @@ def test_draws_without_an_answer_do_not_stop_a_search(name, images, labels):
     else:
         options = {"eot": EOT(20, 4), "loss": "margin"}
     options |= {"targets": 1} if name == "fab_t" else {}
-    options |= {"steps": 20} if name.startswith(("apgd", "pgd")) else {}
+    options |= {"steps": 20} if name != "spsa" else {}
     settings = attack_settings(name, 0.1, check_every=0, stochastic=True, **options)
     moved = build_attack(predict, settings, make_judge(predict, 4)).run(images, labels, 0)
     gain = ((moved - images) * W).sum(axis=(1, 2, 3)) / (0.1 * np.abs(W).sum())
@@ -100,7 +103,7 @@ def test_draws_in_flight_are_bounded(name, images, labels):
         return linear(W)(x)
 
     for chunk in (3, 100):
-        attack = build(name, predict, eot=EOT(20, chunk), max_evaluations_in_flight=8, **PLAIN)
+        attack = build(name, predict, eot=EOT(24, chunk), max_evaluations_in_flight=8, **PLAIN)
         attack.run(images, labels, 0)
         assert 6 <= most.numpy() <= 8
         most.assign(0)
@@ -113,7 +116,7 @@ def test_a_black_box_with_its_own_noise_is_averaged(name, images, labels):
     def predict(x):
         return linear(W)(x * (1 + 4 * tf.random.normal(tf.shape(x))))
 
-    attack = build(name, predict, draws=100, loss="margin", faithful=True)
+    attack = build(name, predict, draws=96, loss="margin", faithful=True)
     moved = attack.run(images, labels, 0)
     gain = ((moved - images) * W).sum(axis=(1, 2, 3)) / (0.1 * np.abs(W).sum())
     assert gain.mean() > 0.85

@@ -17,7 +17,7 @@ def test_each_step_has_the_gradient_of_its_phase():
     model, seed = NoisyLinear(), rng.make_seed(0)
     phases = ((0, EOT(1)), (2, EOT(3)), (5, EOT(7)))
 
-    @tf.function
+    @tf.function(autograph=False)
     def scheduled(step):
         return scheduled_gradient(model, second_logit, X, Y, seed, step, phases)
 

@@ -77,7 +77,7 @@ def test_every_pixel_can_be_reached():
         w = np.zeros((6, 6, 1), np.float32)
         w[place] = 1
         x = np.full((4, 6, 6, 1), 0.5, np.float32)
-        moved = run(linear(w), x, np.zeros(4, int), steps=5000, seed=1)
+        moved = run(linear(w), x, np.zeros(4, int), steps=1500, seed=1)
         np.testing.assert_allclose(moved[:, place[0], place[1], 0], 0.6, atol=1e-6)
 
 
@@ -158,11 +158,14 @@ def test_images_that_get_no_nearer_are_given_up():
         return tf.stack([tf.fill(tf.shape(value), level.read_value()), value], axis=1)
 
     used = {}
-    for share in (1.01, 100.0):
-        level.assign(share * reach)
-        for patience in (0.0, 4.0):
+    for patience in (0.0, 4.0):
+        options = {"draws": 1, "steps": 600, "check_every": 10, "patience": patience}
+        settings = attack_settings("square", EPS, **options)
+        attack = build_attack(predict, settings, make_judge(predict, 1))
+        for share in (1.01, 100.0):
+            level.assign(share * reach)
             queries.assign(0)
-            run(predict, x, np.zeros(2, int), check_every=10, patience=patience)
+            attack.run(x, np.zeros(2, int), 0)
             used[share, patience] = int(queries)
     assert used[100.0, 4.0] < 0.2 * used[100.0, 0.0]
     assert used[1.01, 4.0] > 2 * used[100.0, 4.0]

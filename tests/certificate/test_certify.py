@@ -37,6 +37,14 @@ def problem():
     return weakest()
 
 
+@pytest.fixture(scope="module")
+def certified(problem):
+    """A model, the classes of its images, and its certificate at 0.01, which stays as it is."""
+    sigma, weights, bias, x = problem
+    model, labels = linear(sigma, weights, bias), exact(problem)[0]
+    return model, labels, pnil_tf.certify(model, x, labels, 0.01, **QUICK)
+
+
 def written_evaluation(folder, identity, x, votes, labels, epsilon=0.01):
     """What `attacked_in` reads of the files that an evaluation leaves."""
     folder.mkdir(exist_ok=True)
@@ -111,10 +119,9 @@ def test_in_l2_a_linear_classifier_of_bytes_is_certified_at_its_radius(others):
     assert (found.radii("l2")[near] > 0.8 * exact_l2[near] - 0.01).all()
 
 
-def test_the_size_of_a_pass_and_the_number_of_images_change_no_figure(problem):
-    sigma, weights, bias, x = problem
-    model, labels = linear(sigma, weights, bias), exact(problem)[0]
-    one = pnil_tf.certify(model, x, labels, 0.01, **QUICK)
+def test_the_size_of_a_pass_and_the_number_of_images_change_no_figure(problem, certified):
+    x = problem[3]
+    model, labels, one = certified
     fewer = pnil_tf.certify(
         model, x, labels, 0.01, draws=500, images=2, batch_size=50, seed=0, verbose=0
     )
@@ -131,9 +138,16 @@ def moved(model, kernel, pixel_range=(0, 1)):
     return found
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize("pixel_range", [(0, 1), (0, 255)])
-@pytest.mark.parametrize("moving", [False, True], ids=["fixed", "moving"])
+# Any two of what is chosen meet.
+@pytest.mark.parametrize(
+    ("moving", "pixel_range", "norm"),
+    [
+        (False, (0, 1), "linf"),
+        (False, (0, 255), "l2"),
+        (True, (0, 1), "l2"),
+        (True, (0, 255), "linf"),
+    ],
+)
 def test_all_that_is_said_follows_from_the_counts_by_the_theorem_of_the_noise(
     problem, moving, pixel_range, norm
 ):
@@ -163,12 +177,10 @@ def test_all_that_is_said_follows_from_the_counts_by_the_theorem_of_the_noise(
     np.testing.assert_allclose(found.single_draws, least, rtol=1e-4)
 
 
-def test_noise_that_moves_with_the_image_is_certified_by_the_other_theorem(problem):
-    sigma, weights, bias, x = problem
-    model = linear(sigma, weights, bias)
+def test_noise_that_moves_with_the_image_is_certified_by_the_other_theorem(problem, certified):
+    x = problem[3]
+    model, labels, fixed = certified
     moving = moved(model, np.full(SHAPE, 1e-3))
-    labels = exact(problem)[0]
-    fixed = pnil_tf.certify(model, x, labels, 0.01, **QUICK)
     found = pnil_tf.certify(moving, x, labels, 0.01, **QUICK)
     assert "Kullback" in found.to_dict()["noise"]["method"]
     assert "Cohen" in fixed.to_dict()["noise"]["method"]
@@ -471,18 +483,16 @@ def test_a_finished_certificate_is_compared_with_the_evaluation_that_stands_ther
         pnil_tf.Certificate.load(work[-1])
 
 
-def test_a_python_evaluation_shows_what_is_proved(problem, tmp_path):
-    sigma, weights, bias, x = problem
-    model, labels = linear(sigma, weights, bias), exact(problem)[0]
-    pnil_tf.certify(model, x, labels, 0.01, **QUICK).save(tmp_path)
+def test_a_python_evaluation_shows_what_is_proved(problem, certified, tmp_path):
+    x = problem[3]
+    model, labels, certificate = certified  # nobody else finds its folder
+    pnil_tf.Certificate(certificate.folder, certificate.results).save(tmp_path)
     asked = {"attacks": "noise", "checks": False, "judge_draws": 5, "verbose": 0}
     found = pnil_tf.evaluate(model, x, labels, 0.01, certificate=tmp_path, **asked)
     assert found.to_dict()["both_sides"]["images"] == len(x)
     assert "proved, single draws" in str(found)
-    certificate = pnil_tf.certify(model, x, labels, 0.01, **QUICK)  # nobody else finds its folder
-    unsaved = pnil_tf.evaluate(model, x, labels, 0.01, certificate=certificate, **asked)
-    assert unsaved.to_dict()["both_sides"]["certificate"] is None
-    wider = pnil_tf.evaluate(model, x, labels, 0.02, certificate=tmp_path, **asked).to_dict()
+    wider = pnil_tf.evaluate(model, x, labels, 0.02, certificate=certificate, **asked).to_dict()
+    assert wider["both_sides"]["certificate"] is None
     assert wider["both_sides"]["epsilon"] == 0.02
     with pytest.raises(UserError, match="the norm is l2 there and linf here"):
         pnil_tf.evaluate(model, x, labels, 0.02, norm="l2", certificate=tmp_path, **asked)
@@ -501,10 +511,11 @@ def test_an_evaluation_that_was_named_is_refused_before_the_work(problem, tmp_pa
             pnil_tf.certify(model, x, epsilon=0.01, evaluation=wrong, **QUICK)
 
 
-def test_an_evaluation_of_the_same_images_is_put_beside_and_of_others_not(problem, tmp_path):
-    sigma, weights, bias, x = problem
-    model, labels = linear(sigma, weights, bias), exact(problem)[0]
-    alone = pnil_tf.certify(model, x, labels, 0.01, **QUICK).to_dict()
+def test_an_evaluation_of_the_same_images_is_put_beside_and_of_others_not(
+    problem, certified, tmp_path
+):
+    x = problem[3]
+    model, labels, alone = certified[0], certified[1], certified[2].to_dict()
     votes = np.repeat(labels[:, np.newaxis], 100, axis=1)
     folder = written_evaluation(tmp_path, alone["identity"], x, votes, labels)
     found = pnil_tf.certify(model, x, labels, 0.01, evaluation=folder, **QUICK)
@@ -646,9 +657,9 @@ def by_class(images=24):
     return model, x, (grey > 0.5).astype(int), np.abs(grey - 0.5)
 
 
-@pytest.mark.parametrize("images", [24, 10])
-def test_images_sorted_by_class_keep_their_places(tmp_path, images):
+def test_images_sorted_by_class_keep_their_places(tmp_path):
     model, x, y, exact_radius = by_class()
+    images = 10
     attack = {"images": images, "attacks": "pgd", "steps": 2, "checks": False, "verbose": 0}
     attacked = pnil_tf.evaluate(model, x, y, 0.05, eot_samples=2, **attack)
     found = pnil_tf.certify(model, x, y, 0.05, images=images, evaluation=attacked, **QUICK)
@@ -711,9 +722,8 @@ def test_a_mistake_gets_one_clear_sentence(problem, call, says):
         call(linear(sigma, weights, bias), x)
 
 
-def test_questions_that_a_certificate_cannot_answer_are_refused(problem):
-    sigma, weights, bias, x = problem
-    found = pnil_tf.certify(linear(sigma, weights, bias), x, epsilon=0.01, **QUICK)
+def test_questions_that_a_certificate_cannot_answer_are_refused(certified):
+    found = certified[2]
     with pytest.raises(UserError, match="norm must be one of linf, l2"):
         found.radii("l1")
     for epsilon in (-1.0, np.nan, "a"):

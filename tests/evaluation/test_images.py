@@ -1,5 +1,7 @@
 """Whatever pixels, labels and outputs a user has: the right figure, or one sentence."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -27,6 +29,8 @@ EPSILON = 0.02
 SETTINGS = EvaluationSettings(
     epsilon=EPSILON, attacks=("pgd",), steps=3, images=60, checks=False, batch_size=60
 )
+UNSEARCHED = dataclasses.replace(SETTINGS, attacks=("noise",), steps=None)
+"""Where nothing is said of what an attack leaves."""
 TOP = np.repeat([1.0, -1.0], 32).astype(np.float32)[:, np.newaxis]
 """Weights of a classifier that is always right: the upper half against the lower one."""
 
@@ -41,7 +45,7 @@ def model(*first, outputs=2, activation=None):
 
 def evaluated(tmp_path, model, images, settings=SETTINGS, **arguments):
     found = evaluate(model, images, Y, settings, tmp_path / "e", **arguments)
-    return found, found["attacks"]["pgd"]["value"]
+    return found, found["attacks"][settings.attacks[0]]["value"]
 
 
 def brighter_than_half(inputs=64):
@@ -96,10 +100,10 @@ def test_a_wrong_range_gets_a_sentence_and_the_right_one_a_figure(tmp_path):
     with pytest.raises(
         UserError, match=r"pixels in \[0, 255\] it is 100.0%.*Set pixel_range=\(0, 255\)"
     ):
-        evaluate(brighter_than_half(), BYTE_IMAGES, y, SETTINGS, tmp_path / "a")
+        evaluate(brighter_than_half(), BYTE_IMAGES, y, UNSEARCHED, tmp_path / "a")
     assert not (tmp_path / "a").exists()
     found = evaluate(
-        brighter_than_half(), BYTE_IMAGES, y, SETTINGS, tmp_path / "b", pixel_range=(0, 255)
+        brighter_than_half(), BYTE_IMAGES, y, UNSEARCHED, tmp_path / "b", pixel_range=(0, 255)
     )
     assert found["clean"]["value"] == 1.0
 
@@ -113,10 +117,10 @@ def test_a_range_in_which_it_recognises_clearly_less_is_refused_unless_said(
     signed = brighter_than_half()  # of pixels from -1 to 1: those above 0.5, which is 191
     signed.layers[-1].bias.assign([0.5, -0.5])
     with pytest.raises(UserError, match=r"80.0% \(guess.*in \[-1, 1\] it is 100.0%.*\(-1, 1\)"):
-        evaluate(signed, images, labels, SETTINGS, tmp_path / "a")
+        evaluate(signed, images, labels, UNSEARCHED, tmp_path / "a")
     for pixel_range, clean in (((0, 1), 0.8), ((-1, 1), 1.0)):
         folder = tmp_path / str(clean)
-        found = evaluate(signed, images, labels, SETTINGS, folder, pixel_range=pixel_range)
+        found = evaluate(signed, images, labels, UNSEARCHED, folder, pixel_range=pixel_range)
         assert found["clean"]["value"] == pytest.approx(clean, abs=0.2)
 
 
@@ -125,7 +129,7 @@ def test_noise_that_a_wider_range_would_drown_does_not_tell_the_range(tmp_path):
     images = np.where(np.arange(8)[:, None, None] < 4, upper, 1 - upper)
     images = np.broadcast_to(images, X.shape).astype(np.float32)
     labels = (upper.ravel() > 0.5).astype(np.int32)
-    found = evaluate(model(RandomShift(0.8)), images, labels, SETTINGS, tmp_path)
+    found = evaluate(model(RandomShift(0.8)), images, labels, UNSEARCHED, tmp_path)
     assert 0.7 < found["clean"]["value"] < 0.95
 
 
@@ -135,7 +139,7 @@ def test_a_range_that_a_training_recorded_is_not_refused_by_a_guess(tmp_path):
         brighter_than_half(),
         BYTE_IMAGES,
         y,
-        SETTINGS,
+        UNSEARCHED,
         tmp_path,
         pixel_range=(0, 1),
         range_recorded=True,
@@ -145,10 +149,10 @@ def test_a_range_that_a_training_recorded_is_not_refused_by_a_guess(tmp_path):
 
 def test_a_range_that_nothing_tells_is_said(tmp_path, caplog):
     scaled = model(D.Rescaling(3.0))
-    evaluated(tmp_path / "assumed", scaled, X)
+    evaluated(tmp_path / "assumed", scaled, X, UNSEARCHED)
     assert "[0, 1] is assumed: give pixel_range" in caplog.text
     caplog.clear()
-    evaluated(tmp_path / "given", scaled, X, pixel_range=(0, 1))
+    evaluated(tmp_path / "given", scaled, X, UNSEARCHED, pixel_range=(0, 1))
     assert "assumed" not in caplog.text
 
 
@@ -196,9 +200,9 @@ def test_bytes_up_to_16_are_a_mistake():
 def test_floats_far_below_white_ask_for_what_white_is(tmp_path):
     scaled = model(D.Normalization(mean=40.0, variance=25.0**2))
     with pytest.raises(UserError, match=r"suits \[0, 255\].*floats up to 100.*=\(0, 100\)"):
-        evaluated(tmp_path, scaled, 100 * X)
+        evaluated(tmp_path, scaled, 100 * X, UNSEARCHED)
     assert not (tmp_path / "e").exists()
-    results, _ = evaluated(tmp_path, scaled, 100 * X, pixel_range=(0, 100))
+    results, _ = evaluated(tmp_path, scaled, 100 * X, UNSEARCHED, pixel_range=(0, 100))
     assert results["model"]["pixel_range"] == [0.0, 100.0]
     np.testing.assert_allclose(unit_images(100 * X, BYTES), 100 * X / 255, rtol=1e-5)
 
@@ -207,19 +211,19 @@ def test_bytes_do_not_tell_what_a_model_without_a_bias_takes(tmp_path):
     with pytest.raises(
         UserError, match=r"Nothing tells.*\[0, 1\] or in \[0, 255\].*100.0% of.*100.0% scaled"
     ):
-        evaluated(tmp_path, model(), BYTE_IMAGES)
+        evaluated(tmp_path, model(), BYTE_IMAGES, UNSEARCHED)
     assert not (tmp_path / "e").exists()
-    evaluated(tmp_path / "floats", model(), X)  # they tell themselves
-    evaluated(tmp_path / "said", model(), BYTE_IMAGES, pixel_range=(0, 255))
-    evaluated(tmp_path / "found", model(D.Rescaling(1 / 255)), BYTE_IMAGES)
+    evaluated(tmp_path / "floats", model(), X, UNSEARCHED)  # they tell themselves
+    evaluated(tmp_path / "said", model(), BYTE_IMAGES, UNSEARCHED, pixel_range=(0, 255))
+    evaluated(tmp_path / "found", model(D.Rescaling(1 / 255)), BYTE_IMAGES, UNSEARCHED)
 
 
 def test_bytes_do_not_tell_what_a_model_takes_that_is_always_noisy(tmp_path):
     noisy = model(RandomShift(0.1))
     with pytest.raises(UserError, match=r"which pixels.*noise cannot be switched off"):
-        evaluated(tmp_path, noisy, BYTE_IMAGES)
-    evaluated(tmp_path / "floats", noisy, X)
-    evaluated(tmp_path / "said", noisy, BYTE_IMAGES, pixel_range=(0, 1))
+        evaluated(tmp_path, noisy, BYTE_IMAGES, UNSEARCHED)
+    evaluated(tmp_path / "floats", noisy, X, UNSEARCHED)
+    evaluated(tmp_path / "said", noisy, BYTE_IMAGES, UNSEARCHED, pixel_range=(0, 1))
 
 
 def test_bytes_are_what_a_model_surely_does_better_on(tmp_path):
@@ -228,7 +232,7 @@ def test_bytes_are_what_a_model_surely_does_better_on(tmp_path):
     y = (images[:, 0, 0, 0] > 127).astype(np.int32)
     of_unit = brighter_than_half()
     of_unit.layers[-1].bias.assign([0.5, -0.5])  # of pixels in [0, 1]: those above a half
-    found = evaluate(of_unit, images, y, SETTINGS, tmp_path / "a")
+    found = evaluate(of_unit, images, y, UNSEARCHED, tmp_path / "a")
     assert found["clean"]["value"] == 1.0
 
 

@@ -77,7 +77,7 @@ def standing(logits, y, weights, epsilon):
 def test_noise_of_a_keras_layer_is_known_to_the_attacker_or_off(tmp_path):
     trial, weights = trial_of(Always(SIGMA), tmp_path)
     cells = _cells(trial, _at_epsilon(trial, None, COUNT), COUNT)
-    known = tf.function(trial.target.frozen(1))(tf.constant(trial.x)).numpy()
+    known = tf.function(trial.target.frozen(1), autograph=False)(tf.constant(trial.x)).numpy()
     free = trial.x.reshape(COUNT, 16) @ weights
     np.testing.assert_array_equal(cells.clean_without, np.ones(COUNT))
     np.testing.assert_array_equal(cells.clean_frozen, known.argmax(axis=1) == trial.y)
@@ -95,7 +95,7 @@ def test_noise_of_a_keras_layer_is_known_to_the_attacker_or_off(tmp_path):
 def test_where_noise_cannot_be_switched_off_the_other_two_are_measured(tmp_path):
     trial, weights = trial_of(Loud(), tmp_path)
     cells = _cells(trial, _at_epsilon(trial, None, COUNT), COUNT)
-    known = tf.function(trial.target.frozen(1))(tf.constant(trial.x)).numpy()
+    known = tf.function(trial.target.frozen(1), autograph=False)(tf.constant(trial.x)).numpy()
     np.testing.assert_array_equal(cells.frozen_frozen, standing(known, trial.y, weights, EPSILON))
     assert cells.clean_without is cells.without_with is cells.without_without is None
     ahead = announced(trial, {}, curve_epsilons(trial.settings))
@@ -112,7 +112,7 @@ def test_of_several_searches_an_attacker_who_knows_the_draw_keeps_what_fools_it(
     settings = EvaluationSettings(2 * SIGMA, restarts=2, loss="cross_entropy+margin", **few)
     target = dataclasses.replace(as_target(model, x), silent=False)
     trial = Trial(target, x, y, settings, Store(tmp_path / "state", {}, False))
-    drawn = float(tf.function(target.frozen(1))(tf.constant(x))[0, 1]) / 20
+    drawn = float(tf.function(target.frozen(1), autograph=False)(tf.constant(x))[0, 1]) / 20
     to_known, to_fresh = sides.above, sides.below
     if drawn < 0:
         to_known, to_fresh = to_fresh, to_known

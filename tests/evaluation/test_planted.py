@@ -158,6 +158,7 @@ def test_token_settings_buy_no_verdict(plain, evaluated):
         attacks=("pgd", "pgd_strong", "square", "noise"),
         steps=5,
         restarts=1,
+        loss="margin",
         check_images=1,
         epsilons=(),
     )

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -34,6 +34,7 @@ def test_without_the_correction_it_is_the_paired_t_test():
     assert found.p == pytest.approx(stats.ttest_1samp(values, 0.0).pvalue, rel=1e-9)
 
 
+@settings(max_examples=50)
 @given(DIFFERENCES, st.floats(0.0, 2.0))
 def test_the_interval_of_the_effect_size_inverts_the_noncentral_t(values, ratio):
     found = corrected_resampled_t(np.array(values), ratio)
@@ -56,6 +57,7 @@ def test_the_papers_own_fashion_rows_would_be_significant():
     assert corrected_resampled_t(0.68 + 0.02 * generator.standard_normal(10)).significant
 
 
+@settings(max_examples=40)
 @given(values=DIFFERENCES)
 def test_the_sign_does_not_matter_and_the_correction_makes_it_careful(values):
     values = np.array(values)

@@ -109,13 +109,18 @@ def test_data_of_unknown_size_take_the_steps_and_the_noise_of_known(blobs):
         np.testing.assert_allclose(other, known, atol=1e-6)
 
 
+@pytest.fixture(scope="module")
+def of_shares():
+    """A compiled model of pixels in [0, 1]."""
+    return compiled(linear(), pixel_range=(0, 1))
+
+
 @pytest.mark.parametrize("container", CONTAINERS)
 @pytest.mark.parametrize("what", ["fit", "evaluate"])
-def test_pixels_of_another_range_are_refused_in_every_container(blobs, container, what):
+def test_pixels_of_another_range_are_refused_in_every_container(of_shares, blobs, container, what):
     x, y = blobs[0][:40], blobs[1][:40]
-    model = compiled(linear(), pixel_range=(0, 1))
     with pytest.raises(UserError, match=r"look like \[0, 255\]: pass pixel_range=\(0, 255\)"):
-        getattr(model, what)(CONTAINERS[container](255 * x / x.max(), y), verbose=0)
+        getattr(of_shares, what)(CONTAINERS[container](255 * x / x.max(), y), verbose=0)
 
 
 @pytest.mark.parametrize("settings", [{"jit_compile": True}, {"run_eagerly": True}])
@@ -158,7 +163,9 @@ def test_zeros_and_ones_are_bytes_only_where_they_come_as_whole_numbers():
 def test_pixels_above_zero_for_a_signed_range_are_warned_of(blobs):
     x, y = blobs[0][:40], blobs[1][:40]
     with pytest.warns(UserWarning, match="above 0"):
-        compiled(linear(), pixel_range=(-1, 1)).evaluate(x / x.max(), y, verbose=0)
+        compiled(linear(), pixel_range=(-1, 1), run_eagerly=True).evaluate(
+            x / x.max(), y, verbose=0
+        )
 
 
 def test_pixels_of_half_the_range_of_bytes_are_warned_of(blobs):
@@ -203,7 +210,9 @@ def test_predict_refuses_pixels_of_another_range(blobs, container, compile_optio
 def test_pixels_up_to_one_for_a_wider_range_are_warned_of(blobs):
     x, y = blobs[0][:40], blobs[1][:40]
     with pytest.warns(UserWarning, match=r"lie in \[0, 1\], but the classifier takes \[0, 10\]"):
-        compiled(linear(), pixel_range=(0, 10)).evaluate(x / x.max(), y, verbose=0)
+        compiled(linear(), pixel_range=(0, 10), run_eagerly=True).evaluate(
+            x / x.max(), y, verbose=0
+        )
 
 
 @pytest.mark.parametrize("what", ["fit", "evaluate", "train_on_batch", "test_on_batch"])
@@ -582,17 +591,21 @@ def test_weights_of_images_count_alike_in_clean_and_adversarial_figures(blobs):
     ],
 )
 def test_a_metric_that_takes_a_logit_for_a_probability_is_refused(metric):
-    def asked(activation, metric):
-        model = AdversarialModel(linear(count=1, activation=activation), ATTACK)
-        loss = keras.losses.BinaryCrossentropy(from_logits=activation is None)
-        model.compile("sgd", loss, metrics=[metric if isinstance(metric, str) else metric()])
-
-    asked("sigmoid", metric)
-    asked(None, lambda: keras.metrics.BinaryAccuracy(threshold=0.0))
-    asked(None, lambda: keras.metrics.AUC(from_logits=True))
-    asked(None, lambda: keras.metrics.Recall(thresholds=0))
+    watched_by("sigmoid", metric)
     with pytest.raises(UserError, match="takes outputs for probabilities"):
-        asked(None, metric)
+        watched_by(None, metric)
+
+
+def watched_by(activation, metric):
+    model = AdversarialModel(linear(count=1, activation=activation), ATTACK)
+    loss = keras.losses.BinaryCrossentropy(from_logits=activation is None)
+    model.compile("sgd", loss, metrics=[metric if isinstance(metric, str) else metric()])
+
+
+def test_metrics_that_take_a_logit_are_accepted():
+    watched_by(None, lambda: keras.metrics.BinaryAccuracy(threshold=0.0))
+    watched_by(None, lambda: keras.metrics.AUC(from_logits=True))
+    watched_by(None, lambda: keras.metrics.Recall(thresholds=0))
 
 
 def test_a_metric_of_probabilities_is_refused_for_logits_of_several_classes():

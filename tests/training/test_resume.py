@@ -96,9 +96,9 @@ def test_a_damaged_checkpoint_is_passed_over(undisturbed):
     assert_same(undisturbed, directory)
 
 
-def test_sigterm_saves_and_leaves(undisturbed):
+def test_sigterm_saves_and_leaves_and_the_flagfile_repeats_the_run(undisturbed):
     directory = undisturbed.parent / "terminated"
-    process = begin(directory.parent, directory.name)
+    process = start("train.py", f"--flagfile={undisturbed / 'flags.cfg'}", "--name=terminated")
     wait_for_step(directory, 7, process)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 143
@@ -131,13 +131,6 @@ def test_what_a_finished_run_says(undisturbed):
     )
     assert status == 2
     assert "--epsilon=0.1" in err
-
-
-def test_the_flagfile_repeats_the_run(undisturbed):
-    again = undisturbed.parent / "again"
-    status, _, err = run("train.py", f"--flagfile={undisturbed / 'flags.cfg'}", "--name=again")
-    assert status == 0, err
-    assert_same(undisturbed, again)
 
 
 def test_a_run_leaves_everything_it_promises(undisturbed):
