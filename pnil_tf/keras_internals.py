@@ -18,6 +18,7 @@ from tensorflow.python.saved_model import loader_impl
 
 __all__ = [
     "Functional",
+    "HeldState",
     "ImagePreprocessing",
     "LossFunctionWrapper",
     "all_layers",
@@ -79,6 +80,40 @@ def global_seed_state() -> keras.Variable | None:
     """
     generator = global_state.get_global_attribute("global_seed_generator")
     return None if generator is None else generator.state
+
+
+class HeldState(keras.StatelessScope):
+    """A `StatelessScope` of some variables alone: others are assigned as without it.
+
+    So a generator of random numbers that is no part of a model goes on to its next draw.
+
+    Args:
+        values: Variables and their values within the scope.
+        held: Further variables that nothing within it shall change.
+    """
+
+    def __init__(
+        self, values: list[tuple[keras.Variable, Any]], held: list[keras.Variable]
+    ) -> None:
+        super().__init__(state_mapping=values)
+        self._held = {id(variable) for variable in held} | set(self.state_mapping)
+
+    def add_update(self, update: tuple[keras.Variable, Any]) -> None:
+        """Keeps the new value of a variable that is held, and hands on that of another."""
+        variable, value = update
+        if id(variable) in self._held:
+            super().add_update(update)
+        elif self.original_scope is not None:
+            self.original_scope.add_update(update)
+        else:
+            variable._direct_assign(value)
+
+    def get_current_value(self, variable: keras.Variable) -> Any:
+        """The value within the scope, or `None` where it is the variable's own."""
+        value = super().get_current_value(variable)
+        if value is None and id(variable) not in self._held and self.original_scope is not None:
+            value = self.original_scope.get_current_value(variable)
+        return value
 
 
 def operation_of(tensor: Any) -> Any:

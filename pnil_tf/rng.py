@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 import keras
 import tensorflow as tf
 
-from pnil_tf.keras_internals import ImagePreprocessing, all_layers, global_seed_state
+from pnil_tf.keras_internals import HeldState, ImagePreprocessing, all_layers, global_seed_state
 from pnil_tf.tensors import Scalar, Seed, Shape, Tensor
 
 _MAX_INT32 = 2**31 - 1
@@ -261,26 +261,34 @@ def layer_noise(shape: Shape, training: bool) -> Tensor:
 
 @contextlib.contextmanager
 def stateless_layers(
-    model: keras.Model, seed: Seed | None = None, transforms: Seed | None = None
-) -> Iterator[keras.StatelessScope]:
+    model: keras.Model,
+    seed: Seed | None = None,
+    transforms: Seed | None = None,
+    *,
+    seeds_alone: bool = False,
+) -> Iterator[HeldState]:
     """Runs a model without leaving a trace in its state.
 
     Stock random layers (Dropout and its kin) draw from the seed of the surrounding noise scope
     as well. With `training=True` BatchNormalization uses the batch's statistics, but its moving
-    statistics stay as they were: every update of a variable made inside is dropped.
+    statistics stay as they were: every update of the model's variables is dropped. Variables that
+    are not the model's change as ever: a generator that several models share is one, whose draws
+    would else be one and the same.
 
     Args:
         model: The model.
         seed: int32 seed pair of the stock layers, where there is no scope.
         transforms: int32 seed pair of the layers that augment images (`RandomFlip` and its kin),
             as for `reseed_layers`; that of the others by default.
+        seeds_alone: Whether variables of the model that are no seeds change as ever, too: noise
+            may follow one that counts the calls.
     """
     seed = _local.scope.seeds[0] if seed is None else seed
     values = _state_values(model, seed, transforms)
     shared = global_seed_state()
     if shared is not None:
         values.append((shared, _state_value(shared, seed, -1)))  # -1 is no layer's number
-    with keras.StatelessScope(state_mapping=values) as scope:
+    with HeldState(values, [] if seeds_alone else model.variables) as scope:
         yield scope
 
 

@@ -218,6 +218,50 @@ def test_stateless_layers_follow_the_scope_and_leave_no_trace():
         np.testing.assert_array_equal(variable, value)
 
 
+class Counting(keras.layers.Layer):
+    """Draws by a generator that is no part of it, and counts its calls."""
+
+    def __init__(self, shared):
+        super().__init__()
+        self._draw = lambda x: keras.random.normal(keras.ops.shape(x), seed=shared)
+        self.calls = self.add_weight(shape=(), dtype="int32", trainable=False)
+
+    def call(self, x):
+        self.calls.assign_add(1)
+        return x + self._draw(x)
+
+
+@pytest.mark.parametrize("in_graph", [False, True])
+def test_stateless_layers_leave_the_generators_of_others_running(in_graph):
+    shared = keras.random.SeedGenerator(1)
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dropout(0.5), Counting(shared)])
+    x, before = tf.ones([8, 6]), shared.state.numpy()
+
+    def run(seeds_alone):
+        with rng.noise_scope(0), rng.stateless_layers(model, seeds_alone=seeds_alone):
+            return model(x)
+
+    run = tf.function(run) if in_graph else run
+    assert not np.isclose(run(False), run(False)).any()
+    assert int(model.layers[-1].calls.numpy()) == 0
+    assert not np.isclose(run(True), run(True)).any()
+    assert int(model.layers[-1].calls.numpy()) == 2
+    assert not np.array_equal(shared.state, before)
+
+
+def test_stateless_layers_within_others_leave_no_trace_that_those_forbid():
+    shared = keras.random.SeedGenerator(1)
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dropout(0.5), Counting(shared)])
+    x, before = tf.ones([8, 6]), shared.state.numpy()
+    with keras.StatelessScope(), rng.noise_scope(0):
+        for _ in range(2):
+            with rng.stateless_layers(model, seeds_alone=True) as scope:
+                model(x)
+        assert int(scope.get_current_value(model.layers[-1].calls)) == 2
+    assert int(model.layers[-1].calls.numpy()) == 0
+    np.testing.assert_array_equal(shared.state, before)
+
+
 def test_reseeding_repeats_stock_layers():
     model, x = random_model(), tf.ones([8, 6])
 

@@ -325,7 +325,7 @@ def _keras_call(model: keras.Layer) -> Call:
             stack.enter_context(fused_batch_norm(model))
             # Layers that hold a SeedGenerator and are random at inference follow the scope, too.
             if not training and rng.in_seeded_scope() and rng.has_random_layers(model):
-                stack.enter_context(rng.stateless_layers(model))
+                stack.enter_context(rng.stateless_layers(model, seeds_alone=True))
             return model(pixels, training=training)
 
     return call

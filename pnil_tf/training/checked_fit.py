@@ -310,9 +310,6 @@ class CheckedFit(DistributedFit):
     def make_train_function(self, force: bool = False) -> StepFunction:
         """Builds the function of a training step; its batches are looked at."""
         before = self.train_function
-        # TensorFlow traces a step again that makes the optimizer's variables.
-        if not self.optimizer.built and all(layer.built for layer in all_layers(self.classifier)):
-            self.optimizer.build(self.classifier.trainable_weights)
         super().make_train_function(force)
         if self.train_function is not before:
             self.train_function = self._watched(self.train_function, trains=True)
@@ -328,6 +325,8 @@ class CheckedFit(DistributedFit):
 
     def _watched(self, function: StepFunction, trains: bool) -> StepFunction:
         def run(data: Iterator[Batch]) -> Logs:
+            if trains:
+                self._build_optimizer()
             try:
                 logs = function(data)
             except tf.errors.InvalidArgumentError:
@@ -341,6 +340,14 @@ class CheckedFit(DistributedFit):
             return logs
 
         return run
+
+    def _build_optimizer(self) -> None:
+        """Spares TensorFlow from tracing a step again, as it does where the step makes variables.
+
+        Not before the first step: a callback may have thawed layers when the training began.
+        """
+        if not self.optimizer.built and all(layer.built for layer in all_layers(self.classifier)):
+            self.optimizer.build(self.classifier.trainable_weights)
 
     def fit(
         self, x: Data = None, y: Array | None = None, *args: Any, **kwargs: Any

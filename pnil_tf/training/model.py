@@ -227,6 +227,16 @@ class AdversarialModel(AveragedFit):
             kwargs["jit_compile"] = False
         super().compile(optimizer, loss, loss_weights, metrics, weighted_metrics, **kwargs)
 
+    def __setattr__(self, name: str, value: object) -> None:
+        bound = (vars(self).get(part) for part in ("average", "directions"))
+        if name == "classifier" and any(part is not None for part in bound):
+            raise UserError(
+                "An AdversarialModel with weight_averaging, or whose attack starts at the "
+                "directions of classes, keeps to its classifier. Received: another one. Make a "
+                "new AdversarialModel of it."
+            )
+        super().__setattr__(name, value)
+
     def _look(self, image_shape: Sequence[int | None]) -> Classifier:
         check_axes(self.augment, image_shape)
         for attack in filter(None, (self.attack, self.validation_attack)):

@@ -66,6 +66,42 @@ def test_an_adversarial_model_stands_for_its_classifier():
     )
 
 
+SHARED = keras.random.SeedGenerator(1)
+
+
+class Unheld(keras.layers.Layer):
+    """Noise that follows a variable which is no seed of the layer's own."""
+
+    def __init__(self, source):
+        super().__init__()
+        self._source = source
+        self.calls = self.add_weight(shape=(), dtype="int32", trainable=False)
+
+    def call(self, x):
+        if self._source == "a generator of the module":
+            return x + keras.random.normal(keras.ops.shape(x), seed=SHARED)
+        self.calls.assign_add(1)
+        return x + tf.random.stateless_normal(tf.shape(x), tf.stack([self.calls.value, 7]))
+
+
+@pytest.mark.parametrize("stock", [False, True])
+@pytest.mark.parametrize("source", ["a generator of the module", "a counter"])
+def test_noise_that_follows_no_seed_of_ours_is_drawn_anew_beside_stock_layers(source, stock):
+    layers = [keras.layers.Dropout(0.1)] if stock else []
+    target = as_target(classifier(Unheld(source), *layers), X)
+    assert target.stochastic
+    assert not target.repeatable
+
+    @tf.function(autograph=False)
+    def drawn(seed):
+        with rng.noise_scope(seed):
+            return target.predict(tf.constant(X))
+
+    for seeds in ((0, 0), (0, 1)):
+        first, second = (drawn(rng.make_seed(seed)).numpy() for seed in seeds)
+        assert not np.isclose(first, second).all(axis=1).any()
+
+
 def test_pnil_is_stochastic_follows_the_scope_and_can_be_switched_off():
     model = classifier(PNILLayer(name="noise"))
     target = as_target(model, X)

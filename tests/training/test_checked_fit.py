@@ -634,6 +634,13 @@ def test_another_classifier_is_looked_at_anew(blobs):
         model.evaluate(x, y, verbose=0)
 
 
+@pytest.mark.parametrize("bound", [{"weight_averaging": 0.9}, {"attack": "liet"}])
+def test_another_classifier_is_refused_where_something_follows_the_first(bound):
+    model = AdversarialModel(linear(), **{"attack": ATTACK, "epsilon": 0.1, **bound})
+    with pytest.raises(UserError, match="Make a new AdversarialModel"):
+        model.classifier = linear()
+
+
 def test_the_pixel_range_is_known_before_compile():
     assert str(AdversarialModel(linear(D.Rescaling(1 / 255)), ATTACK).pixel_range) == "[0, 255]"
     open_ended = keras.Sequential([D.Rescaling(1 / 255), D.Flatten(), D.Dense(4)])

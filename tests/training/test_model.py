@@ -1,5 +1,7 @@
 """`AdversarialModel` behaves as a Keras model, and is correct in the small."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -82,6 +84,39 @@ def test_a_step_is_traced_once(blobs, make, on_batch, monkeypatch):
             model.fit(x, y, batch_size=25, verbose=0)
     assert len(traced) == 1
     assert len(model.optimizer.variables) == 2 + 2 * len(model.classifier.trainable_weights)
+
+
+def test_layers_that_a_callback_thaws_when_training_begins_learn(blobs):
+    class Thaw(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            inner.layers[-1].trainable = True
+
+    x, y = (part[:50] for part in blobs)
+    inner = classifier(pnil=False)
+    inner.layers[-1].trainable = False
+    before = inner.layers[-1].get_weights()[0]
+    model = compiled(AdversarialModel(inner, "fgsm", 0.1))
+    model.fit(x, y, callbacks=[Thaw()], verbose=0)
+    assert not np.array_equal(inner.layers[-1].get_weights()[0], before)
+
+
+def test_a_shared_generator_draws_anew_for_the_pass_that_trains(blobs):
+    shared, drawn = keras.random.SeedGenerator(1), []
+
+    class Noise(keras.layers.Layer):
+        def call(self, x):
+            noise = keras.random.normal(keras.ops.shape(x), seed=shared)
+            tf.py_function(lambda value: drawn.append(value.numpy()), [tf.reduce_sum(noise)], [])
+            return x + noise
+
+    x, y = (part[:50] for part in blobs)
+    inner = keras.Sequential([keras.Input((8, 8, 1)), Noise(), *classifier(pnil=False).layers])
+    model = compiled(AdversarialModel(inner, "fgsm", 0.1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.train_on_batch(x, y)
+    assert len(drawn) > 1
+    assert len(set(map(float, drawn))) == len(drawn)
 
 
 def test_validation_reports_clean_and_adversarial_figures(blobs):
