@@ -83,17 +83,12 @@ def check_pixels(pixel_range: PixelRange, low: float, high: float, fractional: b
                 f"are from 0 up, pass {argument('pixel_range', (0, 1))}, or scale them.",
                 stacklevel=2,
             )
-        elif pixel_range.high >= 2 and low >= 0 and 0 < high <= 1:
+        elif _seem_narrower(pixel_range, low, high):
+            white = max(high, 1.0)
             warnings.warn(
-                f"All pixels so far lie in [0, 1], but the classifier takes {pixel_range}. If 1 "
-                f"means white, pass {argument('pixel_range', (0, 1))}, or scale the images.",
-                stacklevel=2,
-            )
-        elif pixel_range == BYTES and 1 < high < DARK_BYTES:
-            warnings.warn(
-                f"All pixels so far lie in [0, {high:g}], but the classifier takes {pixel_range}. "
-                f"If {high:g} means white, pass {argument('pixel_range', (0, high))}, or scale the "
-                "images.",
+                f"All pixels so far lie in [0, {white:g}], but the classifier takes {pixel_range}. "
+                f"If {white:g} means white, pass {argument('pixel_range', (0, white))}, or scale "
+                "the images.",
                 stacklevel=2,
             )
         return
@@ -112,6 +107,13 @@ def check_pixels(pixel_range: PixelRange, low: float, high: float, fractional: b
         f"The pixels must lie in {pixel_range}, the classifier's range. Received: values from "
         f"{low:g} to {high:g}. {advice}"
     )
+
+
+def _seem_narrower(pixel_range: PixelRange, low: float, high: float) -> bool:
+    """Whether pixels of a range that begins at 0 may be of one that ends at `high`, or at 1."""
+    if 0 < high <= 1:
+        return low >= 0 and pixel_range.high >= 2
+    return pixel_range == BYTES and 1 < high < DARK_BYTES
 
 
 def _fractional(pixels: np.ndarray) -> bool:

@@ -228,8 +228,8 @@ class AdversarialModel(AveragedFit):
         super().compile(optimizer, loss, loss_weights, metrics, weighted_metrics, **kwargs)
 
     def __setattr__(self, name: str, value: object) -> None:
-        bound = (vars(self).get(part) for part in ("average", "directions"))
-        if name == "classifier" and any(part is not None for part in bound):
+        followers = ("average", "directions")
+        if name == "classifier" and any(vars(self).get(one) is not None for one in followers):
             raise UserError(
                 "An AdversarialModel with weight_averaging, or whose attack starts at the "
                 "directions of classes, keeps to its classifier. Received: another one. Make a "
