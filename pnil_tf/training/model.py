@@ -328,6 +328,20 @@ class AdversarialModel(AveragedFit):
             self._adversarial_accuracy.update_state(hits)
         return self.compute_metrics(x, y, outputs, sample_weight=weight)
 
+    def get_metrics_result(self) -> Logs:
+        """The compiled metrics, and those under the validation attack where it was seen.
+
+        Keras takes the figures of an epoch from here where they have the names of its last
+        step's. What that step says is, on several replicas, the mean of theirs, whatever share
+        of the images each of them had.
+        """
+        figures = super().get_metrics_result()
+        if not tf.executing_eagerly() or self.validation_attack is None:
+            return figures
+        if self._adversarial_loss.count.numpy():
+            return figures
+        return {name: value for name, value in figures.items() if name not in _VALIDATION_METRICS}
+
     def attack_outcome(
         self, x: Images, y: Labels, attack: StepAttack, seed: Seed
     ) -> tuple[PerImage, PerImage]:

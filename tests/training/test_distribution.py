@@ -57,9 +57,27 @@ def test_two_replicas_match_one_device(blobs, two_replicas, attack, steps_per_ex
     for part in ("classifier", "average"):
         for a, b in zip(getattr(one, part).weights, getattr(two, part).weights, strict=True):
             np.testing.assert_allclose(a.numpy(), b.numpy(), atol=2e-4, err_msg=a.path)
-    # Keras logs the metrics of the last execution; the losses are means over the epoch.
-    for name in ("val_loss", "val_adversarial_loss"):
+    for name in ("loss", "val_loss", "val_adversarial_loss"):
         np.testing.assert_allclose(history_one[name], history_two[name], rtol=1e-3)
+
+
+def test_training_figures_of_replicas_are_those_of_all_images(two_replicas):
+    """Of five images in batches of four a replica sees two and one, the other two and none."""
+    x, y = np.zeros((5, 8), np.float32), np.array([0, 1, 1, 1, 1], np.int32)
+    with two_replicas.scope():
+        classifier = keras.Sequential([keras.Input((8,)), keras.layers.Dense(2)])
+        classifier.set_weights([np.zeros((8, 2)), np.array([2.0, 0.0])])  # all are of class 0
+        model = AdversarialModel(classifier, "none", 0.1, pixel_range=(0, 1))
+        model.compile(
+            keras.optimizers.SGD(0.0),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+        )
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(4)
+    history = model.fit(data, epochs=1, verbose=0).history
+    assert set(history) == {"loss", "accuracy"}
+    assert history["accuracy"] == pytest.approx([1 / 5])
+    assert history["loss"] == pytest.approx([np.log1p(np.exp(-2)) + 2 * 4 / 5], rel=1e-4)
 
 
 @pytest.mark.slow
