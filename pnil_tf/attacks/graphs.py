@@ -49,4 +49,4 @@ class BatchFunction:
             values = [value if isinstance(value, int) else next(rest) for value in others]
             return self._function(arrays, *values)
 
-        return tf.function(call, input_signature=[specs, *others_specs])
+        return tf.function(call, [specs, *others_specs], autograph=False)

@@ -7,6 +7,8 @@ a bound on each pixel in the place of its bound on each image.
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -90,7 +92,7 @@ def pgd_steps(
 ) -> Images:
     """Returns images after `count` steps of Cleverhans' PGD (Madry et al. 2018).
 
-    To be called within a `tf.function`, where AutoGraph makes its loop a loop in the graph.
+    To be called within a `tf.function`.
 
     Args:
         predict: The classifier.
@@ -105,6 +107,7 @@ def pgd_steps(
     """
     phases = draw_phases(settings.eot, settings.schedule, settings.steps)
 
+    @tf.autograph.experimental.do_not_convert
     def surrogate(labels: Labels, logits: Logits) -> PerImage:
         # Cleverhans differentiates this with respect to the images (its model is the
         # identity). The product is linear in them, so what it gets is the EOT gradient,
@@ -128,7 +131,7 @@ def pgd_steps(
         bound = 4.0 * settings.epsilon
     else:
         low, high, bound = settings.clip_min, settings.clip_max, settings.epsilon
-    return projected_gradient_descent(
+    return _in_graph()(
         tf.identity,
         current,
         bound,
@@ -142,6 +145,12 @@ def pgd_steps(
         rand_init=False,
         sanity_checks=False,
     )
+
+
+@functools.cache
+def _in_graph() -> Callable[..., Images]:
+    """Cleverhans' PGD, whose Python loop is a loop of the graph that it is called in."""
+    return tf.autograph.to_graph(projected_gradient_descent)
 
 
 def _defaults(wishes: Wishes) -> dict[str, Any]:

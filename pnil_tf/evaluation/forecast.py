@@ -78,8 +78,8 @@ def measured(target: Target, x: Any) -> Costs:
         slope = tape.gradient(value, images)
         return value if slope is None else slope
 
-    _, forward = _timed(tf.function(answer), images)
-    first, again = _timed(tf.function(gradient), images)
+    _, forward = _timed(tf.function(answer, autograph=False), images)
+    first, again = _timed(tf.function(gradient, autograph=False), images)
     return Costs(
         forward / len(x[:count]), max(forward, again) / len(x[:count]), max(first - again, 0.0)
     )

@@ -40,8 +40,10 @@ def probe_gradients(trial: Trial, images: int) -> Gradients:
     """Returns what the gradients at the first `images` images look like."""
     settings = trial.settings
     draws = settings.eot_samples if trial.target.stochastic else 1
-    measure = tf.function(_measure(trial, EOT(draws=draws)), reduce_retracing=True)
-    compare = tf.function(_compare(trial, EOT(draws=draws)), reduce_retracing=True)
+    measure, compare = (
+        tf.function(part(trial, EOT(draws=draws)), reduce_retracing=True, autograph=False)
+        for part in (_measure, _compare)
+    )
     pieces: list[Arrays] = []
     progress = trial.stages.begin("check-gradients", images)
     for number, rows in enumerate(batches_of(images, trial.batch_size)):

@@ -267,7 +267,7 @@ def _surely_more(right: np.ndarray, other: np.ndarray) -> bool:
 def _right(target: Target, pixel_range: PixelRange, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Whether each image is recognised in a pixel range, float32 `(n,)`; noise would blur it."""
     pixels = target.pixel_range.to_unit(pixel_range.from_unit(x))
-    predict = tf.function(target.noise_free(), reduce_retracing=True)
+    predict = tf.function(target.noise_free(), reduce_retracing=True, autograph=False)
     size = min(_BATCH, target.room.points)
     logits = [predict(tf.constant(pixels[rows])) for rows in batches_of(len(x), size)]
     answers = np.concatenate(logits)

@@ -51,7 +51,8 @@ class Judge:
                 tf.TensorSpec([], "int32"),
             )
             pair = tf.TensorSpec([2], tf.int32)
-            self._compiled = tf.function(self._vote, [image, pair, number, number])
+            signature = [image, pair, number, number]
+            self._compiled = tf.function(self._vote, signature, autograph=False)
         pair = rng.make_seed(seed) if isinstance(seed, int) else seed
         x = tf.convert_to_tensor(x, tf.float32)
         # Between two calls of TensorFlow, Python answers a signal.

@@ -57,7 +57,7 @@ def probe_jumps(trial: Trial, images: int) -> np.ndarray | None:
         class.
     """
     quiet = _quiet(trial.target)
-    graph = tf.function(quiet or trial.target.predict, reduce_retracing=True)
+    graph = tf.function(quiet or trial.target.predict, reduce_retracing=True, autograph=False)
 
     def logits(x: np.ndarray) -> np.ndarray:
         rows = batches_of(len(x), trial.batch_size)

@@ -201,7 +201,7 @@ def _apart(x: np.ndarray, distance: float, norm: str) -> np.ndarray:
 
 def _plant(trial: Trial, centres: np.ndarray) -> Arrays:
     """One read-out for each image: `weights (n, features)`, `bias (n,)`, `points` like images."""
-    features = tf.function(_features(trial), reduce_retracing=True)
+    features = tf.function(_features(trial), reduce_retracing=True, autograph=False)
     stochastic = trial.target.stochastic
     rows: list[Arrays] = []
     progress = trial.stages.begin("check-plant", len(centres))

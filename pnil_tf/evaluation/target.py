@@ -297,7 +297,7 @@ def _changes_in_graph(
     """Whether a graph would give other answers, have frozen noise, or cannot be made."""
     if stochastic and classifier.in_graph:
         return noise_freezes(classifier, examples)
-    graph = tf.function(classifier.predict)
+    graph = tf.function(classifier.predict, autograph=False)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -338,7 +338,7 @@ def _without_gradient(predict: Predict) -> Predict:
 def _repeats(predict: Predict, examples: Any) -> bool:
     """Whether one seed gives one prediction."""
 
-    @tf.function
+    @tf.function(autograph=False)
     def seeded() -> Any:
         with rng.noise_scope(0):
             return predict(examples)

@@ -282,7 +282,7 @@ def build_signatures(classifier: Servable, resized: bool) -> dict[str, Any]:
         functions["seeded"] = (seeded, [images_spec, seed_spec])
         functions["monte_carlo_seeded"] = (many_seeded, [images_spec, draws_spec, seed_spec])
     return {
-        name: tf.function(function, input_signature=specs)
+        name: tf.function(function, input_signature=specs, autograph=False)
         for name, (function, specs) in functions.items()
     }
 

@@ -168,7 +168,7 @@ class OverfittingGuard(keras.callbacks.Callback):
             eot=EOT(4, antithetic=True),
         )
 
-        @tf.function
+        @tf.function(autograph=False)
         def check(x: Images, y: Labels, seed: Seed) -> tuple[Scalar, Scalar]:
             hits = [model.attack_outcome(x, y, attack, seed)[1] for attack in (pgd, one_step)]
             return tf.reduce_sum(hits[0]), tf.reduce_sum(hits[1])
