@@ -129,7 +129,7 @@ class Servable:
         if not rng.has_random_layers(self.model):
             return self.predict(images)
         # Stock random layers know no fresh noise: they repeat from the state they are saved with.
-        with rng.stateless_layers(self.model, rng.fresh_seed()):
+        with rng.stateless_layers(self.model, rng.fresh_seed(), seeds_alone=True):
             return self.predict(images)
 
     def _seeded(self, images: Any, seed: Any) -> Any:

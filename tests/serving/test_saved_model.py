@@ -403,6 +403,24 @@ def test_foreign_noise_is_fresh_in_every_load_and_promises_no_repetition(tmp_pat
     assert set(first) == {"serving_default", "serving_uint8", "serving_bytes", "monte_carlo"}
 
 
+class Counting(keras.layers.Layer):
+    """Noise that follows the number of the call."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = self.add_weight(shape=(), dtype="int32", trainable=False)
+
+    def call(self, x):
+        self.calls.assign_add(1)
+        return x + tf.random.stateless_normal(tf.shape(x), tf.stack([self.calls.value, 7]))
+
+
+def test_noise_that_counts_the_calls_goes_on_beside_stock_layers(tmp_path):
+    served = export(sequential(Counting(), keras.layers.Dropout(0.5)), tmp_path)
+    first, second = (served["serving_default"](images=IMAGES)["logits"] for _ in range(2))
+    assert differ(first, second)
+
+
 def test_the_evaluation_attacks_the_exported_model(path, tmp_path):
     results = evaluate(
         load_model(path).model,
