@@ -18,7 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pnil_tf.keras_internals import all_layers
+from pnil_tf.keras_internals import all_layers, in_branch
 from pnil_tf.stand_ins import on_one_cpu, standing_in
 from pnil_tf.tensors import Tensor
 
@@ -35,7 +35,8 @@ def quick_input_gradients(model: keras.Layer) -> Iterator[None]:
 
     Outputs and gradients are those of the model, up to the order of additions. It changes
     nothing where TensorFlow sees a GPU, under several replicas, and for layers that compute in
-    another dtype than float32, have groups or dilation, or no static image size.
+    another dtype than float32, have groups or dilation, no static image size, or a place in a
+    branch of the graph.
 
     Args:
         model: The model that is called inside.
@@ -65,7 +66,7 @@ def _convolution(layer: keras.layers.Conv2D, inputs: Tensor, kernel: Tensor) -> 
     """What `layer.convolution_op(inputs, kernel)` returns, with a gradient of its own."""
     original = functools.partial(type(layer).convolution_op, layer)
     inputs = tf.convert_to_tensor(inputs)
-    if None in inputs.shape[1:] or inputs.dtype != tf.float32:
+    if None in inputs.shape[1:] or inputs.dtype != tf.float32 or in_branch():
         return original(inputs, kernel)
     stride, padding = layer.strides[0], layer.padding.upper()
 

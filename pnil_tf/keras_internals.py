@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras.src.backend.common import global_state
 from keras.src.layers.preprocessing.image_preprocessing.base_image_preprocessing_layer import (
     BaseImagePreprocessingLayer as ImagePreprocessing,
@@ -14,6 +15,7 @@ from keras.src.losses.losses import LossFunctionWrapper
 from keras.src.models.functional import Functional
 from keras.src.saving.saving_lib import _walk_saveable
 from tensorflow.python.framework import op_def_registry
+from tensorflow.python.ops.control_flow_v2_func_graphs import CondBranchFuncGraph
 from tensorflow.python.saved_model import loader_impl
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "called_with",
     "exempt_alike",
     "global_seed_state",
+    "in_branch",
     "is_operation",
     "is_stateful",
     "operation_of",
@@ -71,6 +74,18 @@ def saved_layers(layer: keras.Layer) -> list[keras.Layer]:
         elif isinstance(value, dict):
             waiting += value.values()
     return list(found.values())
+
+
+def in_branch() -> bool:
+    """Whether what is made now belongs to a branch of a graph (`tf.cond`, `tf.switch_case`).
+
+    There a `tf.custom_gradient` must not stand: under a persistent tape, or two of them,
+    TensorFlow makes the branch again, and finds the tensors that the gradient has kept in none.
+    """
+    graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+    while graph is not None and not isinstance(graph, CondBranchFuncGraph):
+        graph = getattr(graph, "outer_graph", None)
+    return graph is not None
 
 
 def global_seed_state() -> keras.Variable | None:

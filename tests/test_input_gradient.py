@@ -157,3 +157,20 @@ def test_several_replicas_keep_their_gradient():
     with strategy.scope(), quick_input_gradients(model):
         quick = "convolution_op" in model.layers[0].__dict__
     assert quick == (strategy.num_replicas_in_sync == 1)
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_a_convolution_within_a_branch_keeps_the_gradient_of_tensorflow(persistent):
+    """Of ours TensorFlow would look for tensors that are in no graph."""
+    model, switch = small_cnn((8, 8, 1), 3, 4), tf.Variable(1.0)
+    x = tf.random.stateless_uniform((2, 8, 8, 1), (1, 2))
+
+    def branched(x):
+        with tf.GradientTape(persistent=persistent) as tape:
+            tape.watch(x)
+            total = tf.reduce_sum(tf.cond(switch > 0.5, lambda: model(x), lambda: 2 * model(x)))
+        return tape.gradient(total, x)
+
+    with quick_input_gradients(model):
+        found = tf.function(branched, autograph=False)(x)
+    np.testing.assert_allclose(found, branched(x), atol=1e-5)

@@ -12,6 +12,7 @@ from pnil_tf.keras_internals import (
     attached_logits,
     called_with,
     global_seed_state,
+    in_branch,
     is_operation,
     is_stateful,
     operation_of,
@@ -27,6 +28,32 @@ from pnil_tf.keras_internals import (
 def functional():
     inputs = keras.Input((4,), name="images")
     return keras.Model(inputs, keras.layers.Dense(3, name="last")(inputs), name="inner")
+
+
+def test_a_branch_of_a_graph_is_known_also_from_a_loop_within_it():
+    seen = {}
+
+    def note(where, x):
+        seen[where] = in_branch()
+        return x
+
+    def branch(x):
+        return tf.while_loop(lambda x: x < 3, lambda x: note("loop in branch", x + 1), [x])[0]
+
+    @tf.function(autograph=False)
+    def graph(x):
+        x = tf.while_loop(lambda x: x < 3, lambda x: note("loop", x + 1), [note("graph", x)])[0]
+        return tf.cond(x > 2, lambda: branch(note("branch", x)), lambda: x)
+
+    graph(tf.constant(0))
+    note("eager", 0)
+    assert seen == {
+        "graph": False,
+        "loop": False,
+        "branch": True,
+        "loop in branch": True,
+        "eager": False,
+    }
 
 
 def test_all_layers_are_found_in_nested_models_and_attributes():

@@ -40,6 +40,7 @@ from pnil_tf.contract.pixel_range import PixelRangeLike, check_reach
 from pnil_tf.contract.trace import EXAMPLES
 from pnil_tf.errors import UserError, argument
 from pnil_tf.evaluation.described import described
+from pnil_tf.evaluation.fingerprint import fingerprint
 from pnil_tf.evaluation.images import (
     check_classes,
     digests_of,
@@ -51,7 +52,7 @@ from pnil_tf.evaluation.images import (
 )
 from pnil_tf.evaluation.output import RESULTS as EVALUATED
 from pnil_tf.evaluation.output import which_images
-from pnil_tf.evaluation.runner import digest_of, fingerprint, name_of
+from pnil_tf.evaluation.runner import digest_of, name_of
 from pnil_tf.evaluation.shards import Crew, Shard
 from pnil_tf.evaluation.store import Store, check_identity, identity_in
 from pnil_tf.evaluation.target import Target, looked_at, range_is_known, target_of
@@ -270,7 +271,7 @@ def _task(
         "settings": {**settings.to_json(), "batch_size": None, "epsilons": None},
         "data": digest_of(x, y),
         "labels": labels is not None,
-        "model": model_identity or fingerprint(target, x),
+        "model": model_identity or fingerprint(target),
         "pixel_range": target.describe()["pixel_range"],
         "generator": SCHEME,
         "version": __version__,

@@ -13,6 +13,7 @@ import tensorflow as tf
 from pnil_tf import rng
 from pnil_tf.batching import batches_of
 from pnil_tf.contract.classifier import Classifier, random_images
+from pnil_tf.contract.trace import draws_numbers
 from pnil_tf.errors import UserError
 from pnil_tf.keras_internals import all_layers
 from pnil_tf.logs import errors_only
@@ -21,7 +22,8 @@ from pnil_tf.tensors import Images, Logits, Pixels, Tensor
 Batch: TypeAlias = np.ndarray | Images
 """Images in [0, 1], float32 `(n, height, width, channels)`."""
 
-_TRIES = 3
+# Of a graph that draws random numbers, the answers may be other ones in few of its calls.
+_TRIES, _MANY_TRIES = 3, 64
 _MANY = 256
 _SAME = 1e-5
 # Sums in another order, in float16 too; batch statistics differ by far more.
@@ -151,8 +153,8 @@ def check_each_alone(
         UserError: If so, for example by the statistics of the batch.
     """
     with _quietly(classifier, in_graph) as predict:
-        among, again = (predict(unit) for _ in range(2))
-        if differ(among, again):
+        among = predict(unit)
+        if any(differ(among, predict(unit)) for _ in range(tries(classifier, 1))):
             return False  # noise that cannot be switched off hides the difference
         try:
             places = np.unique(np.linspace(0, len(unit) - 1, _PLACES).astype(int))
@@ -343,13 +345,15 @@ def _noises(classifier: Classifier, unit: Batch, training: bool) -> tuple[bool, 
         with _quiet(classifier):
             return classifier.logits(pixels, training)
 
-    if not _vary(call, pixels):
+    if not _vary(call, pixels, tries(classifier, _TRIES)):
         return False, False
     # Other noise, which every run draws afresh, may hide what has become a constant.
     graphs = [tf.function(call, autograph=False) for _ in range(2)]
-    first, second = (_constants(graph.get_concrete_function(pixels).graph) for graph in graphs)
+    bodies = [graph.get_concrete_function(pixels).graph for graph in graphs]
+    first, second = map(_constants, bodies)
     same = len(first) == len(second) and all(map(np.array_equal, first, second))
-    return True, same and _vary(graphs[0], pixels)
+    count = _MANY_TRIES if draws_numbers(bodies[0]) else _TRIES
+    return True, same and _vary(graphs[0], pixels, count)
 
 
 def _constants(graph: tf.Graph) -> list[np.ndarray]:
@@ -384,9 +388,20 @@ def _is_foreign(thing: Any) -> bool:
     return package not in ("keras", "pnil_tf", "tensorflow")
 
 
-def _vary(call: Callable[[Pixels], Logits], pixels: Pixels) -> bool:
+def _vary(call: Callable[[Pixels], Logits], pixels: Pixels, count: int) -> bool:
     first = np.asarray(call(pixels))
-    return any(differ(first, np.asarray(call(pixels))) for _ in range(_TRIES))
+    return any(differ(first, np.asarray(call(pixels))) for _ in range(count))
+
+
+def tries(classifier: Classifier, usual: int) -> int:
+    """How many answers to compare with a first one, to see whether they are always the same.
+
+    Args:
+        classifier: The classifier.
+        usual: Of one that draws no random numbers in TensorFlow. Noise may be rare, and for a
+            whole batch at once.
+    """
+    return _MANY_TRIES if classifier.draws else usual
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ from pnil_tf.contract.outputs import (
 )
 from pnil_tf.contract.pixel_range import UNIT, PixelRange, PixelRangeLike
 from pnil_tf.contract.preprocessing import Preprocessing, preprocessing_of
-from pnil_tf.contract.trace import traced_or_none
+from pnil_tf.contract.trace import draws_numbers, traced_or_none
 from pnil_tf.errors import UserError, argument, reason
 from pnil_tf.input_gradient import quick_input_gradients
 from pnil_tf.tensors import Answers, AnyModel, Call, Images, Logits, Pixels
@@ -55,6 +55,7 @@ class Classifier:
         found_range: The range that its own preprocessing suits, if that tells.
         image_shape: `(height, width, channels)`; `None` where the model leaves a size open.
         in_graph: Whether TensorFlow can trace the model. Otherwise it is Python code.
+        draws: Whether its graph draws random numbers, of other layers than this package's.
         preprocessing_understood: Whether what the model does to its pixels first could be read.
     """
 
@@ -65,6 +66,7 @@ class Classifier:
     found_range: PixelRange | None
     image_shape: tuple[int | None, ...]
     in_graph: bool = True
+    draws: bool = False
     preprocessing_understood: bool = True
 
     @property
@@ -178,6 +180,7 @@ def classifier_of(
         preprocessing_understood=begins.understood,
         image_shape=tuple(image_shape),
         in_graph=trace is not None,
+        draws=trace is not None and draws_numbers(trace.graph),
     )
 
 

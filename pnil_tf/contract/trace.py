@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -61,6 +62,20 @@ class Trace:
         # What begins with an open size is there for every image.
         of_images = [shape[1:] for shape in shapes if shape and shape[0] < 0]
         return sum(math.prod(abs(size) for size in shape) for shape in of_images)
+
+
+# Operations that draw random numbers, from a state of TensorFlow's own or from a seed. By those
+# that are left out one seed is made of another, also for layers that rest.
+_DRAWING = re.compile(
+    r"Random(?!UniformFullInt)|Multinomial|TruncatedNormal|^Stateful(Standard|Uniform)"
+)
+
+
+def draws_numbers(graph: tf.Graph) -> bool:
+    """Whether a graph, its loops and branches included, draws random numbers."""
+    definition = graph.as_graph_def()
+    bodies = [definition.node, *(body.node_def for body in definition.library.function)]
+    return any(_DRAWING.search(node.op) for body in bodies for node in body)
 
 
 EXAMPLES = 16

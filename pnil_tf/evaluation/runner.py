@@ -6,19 +6,15 @@ import contextlib
 import dataclasses
 import datetime
 import hashlib
-import json
 import logging
 import platform
 import re
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 from pnil_tf.arrays import Arrays, write_arrays
 from pnil_tf.contract.checks import has_input_gradient
@@ -27,6 +23,7 @@ from pnil_tf.data.memory import check_room
 from pnil_tf.errors import UserError, argument
 from pnil_tf.evaluation.beside import Beside, Compare
 from pnil_tf.evaluation.described import described
+from pnil_tf.evaluation.fingerprint import fingerprint
 from pnil_tf.evaluation.forecast import forecast, measured
 from pnil_tf.evaluation.further import Look, first_stages, further_stages, look_at
 from pnil_tf.evaluation.images import (
@@ -81,7 +78,6 @@ from pnil_tf.files import (
     sha256_of,
     write_record,
 )
-from pnil_tf.keras_internals import all_layers
 from pnil_tf.logs import errors_only
 from pnil_tf.progress import Stages, clock
 from pnil_tf.version import __version__, versions
@@ -288,13 +284,13 @@ def _task(
     identity = {
         "settings": {**settings.to_json(), "save_adversarial": None, "effort": None},
         "data": digest_of(x, y),
-        "model": model_identity or fingerprint(target, x),
+        "model": model_identity or fingerprint(target),
         "pixel_range": target.describe()["pixel_range"],
         "version": __version__,
         "attacks": identity_of(attacks),
     }
     if given is not None and source is not None:
-        identity["transfer_from"] = given.identity or fingerprint(source, x)
+        identity["transfer_from"] = given.identity or fingerprint(source)
     return _Task(target, x, y, settings, attacks, identity)
 
 
@@ -644,42 +640,3 @@ def digest_of(x: np.ndarray, y: np.ndarray) -> str:
     digest.update(np.ascontiguousarray(x, "<f4").data)
     digest.update(np.ascontiguousarray(y, "<i4").data)
     return digest.hexdigest()
-
-
-def fingerprint(target: Target, x: np.ndarray) -> str:
-    """Stands for a model that came from no file: its weights, or what it says of some images."""
-    model = target.classifier.model
-    if isinstance(model, keras.Layer):
-        config, complete = _config(model)
-        digest = hashlib.sha256(config.encode())
-        for weight in model.weights:
-            digest.update(f"{weight.dtype}{tuple(weight.shape)}".encode())
-            digest.update(np.ascontiguousarray(weight.numpy()).tobytes())
-        if not complete and not target.stochastic:
-            digest.update(_answers(target, x))
-        return digest.hexdigest()
-    if target.stochastic:
-        return f"one of many callables with noise of their own: {uuid.uuid4().hex}"
-    return hashlib.sha256(_answers(target, x)).hexdigest()
-
-
-def _answers(target: Target, x: np.ndarray) -> bytes:
-    answers: bytes = target.predict(tf.constant(x[:16])).numpy().tobytes()
-    return answers
-
-
-def _config(model: keras.Layer) -> tuple[str, bool]:
-    """What the layers do, and whether all could tell.
-
-    Without their names: those are numbered afresh in every process.
-    """
-    configs, complete = [], True
-    for layer in all_layers(model):
-        if not list(all_layers(layer, include_self=False)):
-            try:
-                config = layer.get_config()
-            except NotImplementedError:  # it was made of what Keras cannot write down
-                config, complete = {}, False
-            config = {key: value for key, value in config.items() if key != "name"}
-            configs.append([type(layer).__qualname__, config])
-    return json.dumps(configs, default=repr, sort_keys=True), complete

@@ -13,7 +13,13 @@ import numpy as np
 import tensorflow as tf
 
 from pnil_tf import rng
-from pnil_tf.contract.checks import check_beside_images, check_each_alone, differ, noise_freezes
+from pnil_tf.contract.checks import (
+    check_beside_images,
+    check_each_alone,
+    differ,
+    noise_freezes,
+    tries,
+)
 from pnil_tf.contract.classifier import (
     Classifier,
     check_nothing_masked,
@@ -192,7 +198,8 @@ def target_of(classifier: Classifier, images: np.ndarray, kind: str | None = Non
         )
     # Several tries: noise that is one coin flip for a whole batch shows in half of them.
     stochastic = any(
-        differ(first, checked_outputs(classifier.predict, examples)) for _ in range(_TRIES)
+        differ(first, checked_outputs(classifier.predict, examples))
+        for _ in range(tries(classifier, _TRIES))
     )
     predict: Predict = classifier.predict
     if _changes_in_graph(classifier, examples, first, stochastic):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import warnings
 from collections.abc import Iterator, Sequence
@@ -56,6 +57,13 @@ _NO_LABELS = (math.inf, -math.inf, -math.inf)
 """Smallest and largest label of a batch without any, and that none of them names no class."""
 
 
+@dataclasses.dataclass(frozen=True)
+class _AskedMetrics:
+    """The compiled metrics, where Keras does not find them: it would count each of them again."""
+
+    metrics: list[UserMetric]
+
+
 class CheckedFit(DistributedFit):
     """A Keras model around a classifier that refuses what would give wrong figures.
 
@@ -81,8 +89,7 @@ class CheckedFit(DistributedFit):
         self._given_outputs = outputs
         self._contract: Classifier | None = None
         self._labels = Labels(count=2, loss=None)  # settled with the contract
-        self._asked_metrics: list[UserMetric] = []
-        self._accuracies: list[ClassifierAccuracy] = []
+        self._asked = _AskedMetrics([])
         self._sound = self._rows = self._to_tell = self._free_noise = False
         self._needs_gradients = True
         self._calls, self._trained = 0, False
@@ -138,10 +145,7 @@ class CheckedFit(DistributedFit):
         with self.distribute_strategy.scope():
             metrics, weighted_metrics = map(with_own_accuracy, (metrics, weighted_metrics))
         super().compile(optimizer, loss, loss_weights, metrics, weighted_metrics, **kwargs)
-        self._asked_metrics = keras.tree.flatten([metrics, weighted_metrics])
-        self._accuracies = [
-            metric for metric in self._asked_metrics if isinstance(metric, ClassifierAccuracy)
-        ]
+        self._asked = _AskedMetrics(keras.tree.flatten([metrics, weighted_metrics]))
         self._contract, self._sound = None, False
         shape = self._known_shape()
         if shape is not None:  # otherwise the first batch will show it
@@ -169,7 +173,7 @@ class CheckedFit(DistributedFit):
             if not only_stock_layers(self.classifier):
                 check_same_activation(contract)
             check_outputs(contract.outputs, self.loss)
-            check_thresholds(self._asked_metrics, contract.outputs)
+            check_thresholds(self._asked.metrics, contract.outputs)
             if not (contract.in_graph or self.run_eagerly):
                 raise UserError(
                     "TensorFlow cannot put the classifier into a graph. Received: "
@@ -189,8 +193,9 @@ class CheckedFit(DistributedFit):
                     )
                 check_slope(example_loss(self.loss), contract.outputs)
             self._labels = Labels(contract.outputs.count, loss_name(self.loss))
-            for accuracy in self._accuracies:
-                accuracy.settle(self._labels, contract.outputs)
+            for metric in self._asked.metrics:
+                if isinstance(metric, ClassifierAccuracy):
+                    metric.settle(self._labels, contract.outputs)
             self._contract = contract
             self._tell()
         return self._contract
@@ -240,7 +245,10 @@ class CheckedFit(DistributedFit):
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Batch | None = None) -> None:
         super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
-        if self._replicated:  # within a replica nothing can be tried
+        # Within a replica nothing can be tried. And while a step is traced, gradients do not pass
+        # through what computes its own by a tape (keras.remat): better now, where sizes are known.
+        shape = self._known_shape() or (None,)
+        if self._replicated or None not in shape:
             self._look_closely(image_shape_of(self.classifier))
 
     def _checked_batch(self, data: Batch) -> tuple[Pixels, Tensor, PerImage | None]:

@@ -122,6 +122,38 @@ def test_frozen_noise_is_not_hidden_by_other_noise(other):
 @pytest.mark.parametrize(
     "layer", [RoundsInTraining, lambda: D.RandomPosterization(4, value_range=(0, 1))]
 )
+def seldom_negative():
+    """A classifier that takes one batch in ten for its negative."""
+
+    class Seldom(D.Layer):
+        def call(self, x):
+            return tf.where(tf.random.uniform(()) < 0.1, 1 - x, x)
+
+    tf.random.set_seed(0)
+    return classifier_of(model(Seldom()))
+
+
+def test_rare_noise_of_a_whole_batch_is_noise():
+    found, images = seldom_negative(), random_images((8, 8, 1), 4)
+    assert found.draws
+    assert check_noise(found, images)
+    assert not check_each_alone(found, images)
+
+
+@pytest.mark.parametrize("layer", [D.Dropout(0.5), D.RandomFlip(), PNILLayer()])
+def test_random_layers_that_rest_draw_nothing(layer):
+    assert not classifier_of(model(layer)).draws
+
+
+@pytest.mark.parametrize("how", [keras.random.normal, tf.random.normal, tf.random.uniform])
+def test_what_draws_is_seen_in_a_loop_too(how):
+    class Looped(D.Layer):
+        def call(self, x):
+            return tf.map_fn(lambda image: image + how((8, 8, 1)), x)
+
+    assert classifier_of(model(Looped())).draws
+
+
 def test_what_has_no_gradient_in_training_alone_is_refused(layer):
     classifier = classifier_of(model(layer()))
     check_input_gradient(classifier, random_images((8, 8, 1)))

@@ -16,10 +16,9 @@ from results import without_times
 from pnil_tf.data import memory
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.room import Room
-from pnil_tf.evaluation.runner import evaluate, fingerprint
+from pnil_tf.evaluation.runner import evaluate
 from pnil_tf.evaluation.settings import EvaluationSettings
 from pnil_tf.evaluation.store import Store
-from pnil_tf.evaluation.target import as_target
 from pnil_tf.files import read_json, sha256_of, write_record
 from pnil_tf.layers import PNILLayer
 from pnil_tf.runs.load import load_model
@@ -432,25 +431,6 @@ def test_kill_9(tmp_path):
     assert calm.pop("sha256") != killed.pop("sha256")  # they seal the times, too
     assert numbers(calm) == numbers(killed)
     assert not list(tmp_path.glob("killed/.*.tmp"))
-
-
-def test_models_with_a_layer_that_cannot_be_written_down_are_told_apart():
-    class Raised(keras.layers.Layer):
-        def __init__(self, function):
-            super().__init__()
-            self.function = function
-
-        def call(self, x):
-            return self.function(x)
-
-    def raised_to(power):
-        answer = np.eye(16, 3, dtype=np.float32)
-        layers = [keras.layers.Flatten(), Raised(lambda x: x**power @ answer)]
-        return keras.Sequential([keras.Input((4, 4, 1)), *layers])
-
-    x, _ = images()
-    marks = [fingerprint(as_target(raised_to(power), x), x) for power in (2, 2, 3)]
-    assert marks[0] == marks[1] != marks[2]
 
 
 def test_images_without_an_answer_count_as_wrong_wherever_they_stand(tmp_path):

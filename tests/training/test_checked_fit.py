@@ -524,8 +524,48 @@ def ours(name):
     ]
 
 
-@pytest.mark.parametrize("kind", ["a function", "a metric"])
+def test_weighted_and_unweighted_accuracy_stand_beside_each_other(blobs):
+    """As in a model of Keras, in training and in an evaluation, as a dictionary and as a list."""
+    x, y = blobs[0][:40], blobs[1][:40]
+    weight = np.where(np.arange(40) % 3 == 0, 5.0, 0.5).astype(np.float32)
+    plain, ours = linear(), AdversarialModel(linear(), "none", pixel_range=(0, 1))
+    ours.classifier.set_weights(plain.get_weights())
+    for model in (plain, ours):
+        kinds = {"metrics": ["accuracy"], "weighted_metrics": ["accuracy"]}
+        model.compile(keras.optimizers.SGD(0.0), CROSS_ENTROPY, **kinds)
+    arguments = {"sample_weight": weight, "verbose": 0}
+    one, other = (
+        [
+            *model.fit(x, y, epochs=1, **arguments).history.items(),
+            *model.evaluate(x, y, return_dict=True, **arguments).items(),
+            *enumerate(model.evaluate(x, y, **arguments)),
+            *enumerate(model.train_on_batch(x, y, sample_weight=weight)),
+        ]
+        for model in (plain, ours)
+    )
+    assert [name for name, _ in one] == [name for name, _ in other]
+    for (name, expected), (_, found) in zip(one, other, strict=True):
+        assert found == pytest.approx(expected, rel=1e-5), name
+
+
+@pytest.mark.parametrize("inner", ["keras.remat", "tf.recompute_grad"])
+def test_what_computes_its_gradient_anew_trains(blobs, inner):
+    dense = D.Dense(16, activation="relu")
+
+    class Anew(D.Layer):
+        def build(self, shape):
+            dense.build(shape)
+
+        def call(self, x):
+            again = keras.remat if inner == "keras.remat" else tf.recompute_grad
+            return again(dense)(x)
+
+    model = compiled(sequential(D.Flatten(), Anew(), D.Dense(4)))
+    model.fit(blobs[0][:40], blobs[1][:40], verbose=0)
+
+
 @pytest.mark.parametrize("argument", ["metrics", "weighted_metrics"])
+@pytest.mark.parametrize("kind", ["a function", "a metric"])
 def test_a_metric_may_not_take_the_name_of_ours(kind, argument):
     model = AdversarialModel(linear(), ATTACK)
     with pytest.raises(UserError, match="adds itself"):
