@@ -162,6 +162,9 @@ class PNILLayer(keras.layers.Layer):
             self._build_from_context(tuple(input_shape))
             self.built = True
             return
+        # What has other sizes would be broadcast, or fail within TensorFlow.
+        sizes = dict(zip(range(-len(shape), 0), shape, strict=True))
+        self.input_spec = keras.layers.InputSpec(ndim=len(input_shape), axes=sizes)
         # autocast=False: under a mixed policy the weights are still used in float32.
         if self.use_kernel:
             self.kernel = self.add_weight(

@@ -71,11 +71,23 @@ _DRAWING = re.compile(
 )
 
 
+_WRITING = re.compile(r"^Assign|^ResourceScatter|^ResourceStridedSliceAssign")
+
+
 def draws_numbers(graph: tf.Graph) -> bool:
     """Whether a graph, its loops and branches included, draws random numbers."""
+    return _holds(graph, _DRAWING)
+
+
+def writes(graph: tf.Graph) -> bool:
+    """Whether a graph, its loops and branches included, changes variables."""
+    return _holds(graph, _WRITING)
+
+
+def _holds(graph: tf.Graph, operation: re.Pattern[str]) -> bool:
     definition = graph.as_graph_def()
     bodies = [definition.node, *(body.node_def for body in definition.library.function)]
-    return any(_DRAWING.search(node.op) for body in bodies for node in body)
+    return any(operation.search(node.op) for body in bodies for node in body)
 
 
 EXAMPLES = 16

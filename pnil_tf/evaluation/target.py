@@ -29,6 +29,7 @@ from pnil_tf.contract.classifier import (
     image_shape_of,
 )
 from pnil_tf.contract.held_noise import drawing_still, one_draw, silent_layers
+from pnil_tf.contract.memory import check_remembers_nothing
 from pnil_tf.contract.pixel_range import PixelRange, PixelRangeLike
 from pnil_tf.contract.trace import EXAMPLES, examples_within, traced_or_none
 from pnil_tf.errors import UserError
@@ -212,6 +213,7 @@ def target_of(classifier: Classifier, images: np.ndarray, kind: str | None = Non
         check_each_alone(classifier, images[:count])
     # Two of them may be all that memory allows; of many draws each costs a pass.
     _check_beside(predict, images[: min(count, _NOISY) if stochastic else count], stochastic)
+    check_remembers_nothing(classifier, trace, 1.0 - examples)
     held = silent = noise_is_ours
     loud: list[str] = []
     if stochastic and repeatable and not noise_is_ours:
