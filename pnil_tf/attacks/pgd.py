@@ -92,7 +92,7 @@ def pgd_steps(
 ) -> Images:
     """Returns images after `count` steps of Cleverhans' PGD (Madry et al. 2018).
 
-    To be called within a `tf.function`.
+    To be called within a `tf.function`, of whose graph its loop becomes one.
 
     Args:
         predict: The classifier.
@@ -131,7 +131,7 @@ def pgd_steps(
         bound = 4.0 * settings.epsilon
     else:
         low, high, bound = settings.clip_min, settings.clip_max, settings.epsilon
-    return _in_graph()(
+    return _as_graph_code()(
         tf.identity,
         current,
         bound,
@@ -148,8 +148,8 @@ def pgd_steps(
 
 
 @functools.cache
-def _in_graph() -> Callable[..., Images]:
-    """Cleverhans' PGD, whose Python loop is a loop of the graph that it is called in."""
+def _as_graph_code() -> Callable[..., Images]:
+    """Returns Cleverhans' PGD with a loop of the graph in the place of Python's."""
     return tf.autograph.to_graph(projected_gradient_descent)
 
 

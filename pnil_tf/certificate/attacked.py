@@ -43,7 +43,7 @@ class Subject:
         if self.identity["model"] != other.identity["model"]:
             return (
                 "the model is another one (a saved one is known by its file, one in memory by "
-                "what it does: give the same to both)"
+                "settings, weights and answers: give the same to both)"
             )
         if self.identity["pixel_range"] != other.identity["pixel_range"]:
             return "the pixel range is another one"

@@ -345,15 +345,15 @@ def _noises(classifier: Classifier, unit: Batch, training: bool) -> tuple[bool, 
         with _quiet(classifier):
             return classifier.logits(pixels, training)
 
-    if not _vary(call, pixels, tries(classifier, _TRIES)):
+    graph, other = (tf.function(call, autograph=False) for _ in range(2))
+    body = graph.get_concrete_function(pixels).graph
+    count = _MANY_TRIES if draws_numbers(body) else _TRIES
+    if not _vary(call, pixels, count):
         return False, False
     # Other noise, which every run draws afresh, may hide what has become a constant.
-    graphs = [tf.function(call, autograph=False) for _ in range(2)]
-    bodies = [graph.get_concrete_function(pixels).graph for graph in graphs]
-    first, second = map(_constants, bodies)
+    first, second = map(_constants, (body, other.get_concrete_function(pixels).graph))
     same = len(first) == len(second) and all(map(np.array_equal, first, second))
-    count = _MANY_TRIES if draws_numbers(bodies[0]) else _TRIES
-    return True, same and _vary(graphs[0], pixels, count)
+    return True, same and _vary(graph, pixels, count)
 
 
 def _constants(graph: tf.Graph) -> list[np.ndarray]:
@@ -372,9 +372,9 @@ def only_stock_layers(model: keras.Model) -> bool:
     A function that such a layer was given (an activation) is other code.
     """
     for layer in all_layers(model):
-        if _is_foreign(layer) or isinstance(layer, keras.layers.TFSMLayer):
+        if is_foreign(layer) or isinstance(layer, keras.layers.TFSMLayer):
             return False
-        if any(callable(value) and _is_foreign(value) for value in vars(layer).values()):
+        if any(callable(value) and is_foreign(value) for value in vars(layer).values()):
             return False
         operations = getattr(layer, "operations", ())
         if not all(isinstance(operation, keras.Layer) for operation in operations):
@@ -382,7 +382,8 @@ def only_stock_layers(model: keras.Model) -> bool:
     return True
 
 
-def _is_foreign(thing: Any) -> bool:
+def is_foreign(thing: Any) -> bool:
+    """Whether the code of a thing is neither Keras', TensorFlow's nor this package's."""
     # Of an object, the module of its class.
     package = (getattr(thing, "__module__", None) or "").partition(".")[0]
     return package not in ("keras", "pnil_tf", "tensorflow")
@@ -396,12 +397,16 @@ def _vary(call: Callable[[Pixels], Logits], pixels: Pixels, count: int) -> bool:
 def tries(classifier: Classifier, usual: int) -> int:
     """How many answers to compare with a first one, to see whether they are always the same.
 
+    Many, where the classifier draws random numbers: they may change an answer seldom, and those
+    to a whole batch at once. Keras' own layers draw some while they rest.
+
     Args:
         classifier: The classifier.
-        usual: Of one that draws no random numbers in TensorFlow. Noise may be rare, and for a
-            whole batch at once.
+        usual: How many of a classifier that draws none.
     """
-    return _MANY_TRIES if classifier.draws else usual
+    model = classifier.model
+    rests = isinstance(model, keras.Layer) and only_stock_layers(model)
+    return _MANY_TRIES if classifier.draws and not rests else usual
 
 
 @contextlib.contextmanager

@@ -55,7 +55,7 @@ class Classifier:
         found_range: The range that its own preprocessing suits, if that tells.
         image_shape: `(height, width, channels)`; `None` where the model leaves a size open.
         in_graph: Whether TensorFlow can trace the model. Otherwise it is Python code.
-        draws: Whether its graph draws random numbers, of other layers than this package's.
+        draws: Whether its graph at inference draws random numbers with this package's noise off.
         preprocessing_understood: Whether what the model does to its pixels first could be read.
     """
 

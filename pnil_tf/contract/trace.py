@@ -10,13 +10,22 @@ import dataclasses
 import functools
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from pnil_tf import rng
 from pnil_tf.tensors import Answers, Pixels, Tensor
+
+# Operations that draw random numbers, from a state of TensorFlow's own or from a seed. By those
+# that are left out one seed is made of another, also for layers that rest.
+_DRAWING = re.compile(
+    r"Random(?!UniformFullInt)|Multinomial|TruncatedNormal|^Stateful(Standard|Uniform)"
+)
+_FROM_A_SEED = re.compile(r"^Stateless")
+# Operations that change variables, those of optimizers included.
+_WRITING = re.compile(r"^Assign|^Scatter|^Resource(?!Gather)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,30 +73,26 @@ class Trace:
         return sum(math.prod(abs(size) for size in shape) for shape in of_images)
 
 
-# Operations that draw random numbers, from a state of TensorFlow's own or from a seed. By those
-# that are left out one seed is made of another, also for layers that rest.
-_DRAWING = re.compile(
-    r"Random(?!UniformFullInt)|Multinomial|TruncatedNormal|^Stateful(Standard|Uniform)"
-)
+def draws_numbers(graph: tf.Graph, seeded: bool = True) -> bool:
+    """Whether a graph, its loops and branches included, draws random numbers.
 
-
-_WRITING = re.compile(r"^Assign|^ResourceScatter|^ResourceStridedSliceAssign")
-
-
-def draws_numbers(graph: tf.Graph) -> bool:
-    """Whether a graph, its loops and branches included, draws random numbers."""
-    return _holds(graph, _DRAWING)
+    Args:
+        graph: The graph.
+        seeded: Whether those count that follow a seed alone.
+    """
+    drawing = filter(_DRAWING.search, _operations(graph))
+    return any(seeded or not _FROM_A_SEED.search(operation) for operation in drawing)
 
 
 def writes(graph: tf.Graph) -> bool:
     """Whether a graph, its loops and branches included, changes variables."""
-    return _holds(graph, _WRITING)
+    return any(map(_WRITING.search, _operations(graph)))
 
 
-def _holds(graph: tf.Graph, operation: re.Pattern[str]) -> bool:
+def _operations(graph: tf.Graph) -> Iterator[str]:
     definition = graph.as_graph_def()
     bodies = [definition.node, *(body.node_def for body in definition.library.function)]
-    return any(operation.search(node.op) for body in bodies for node in body)
+    return (node.op for body in bodies for node in body)
 
 
 EXAMPLES = 16

@@ -31,7 +31,7 @@ from pnil_tf.contract.classifier import (
 from pnil_tf.contract.held_noise import drawing_still, one_draw, silent_layers
 from pnil_tf.contract.memory import check_remembers_nothing
 from pnil_tf.contract.pixel_range import PixelRange, PixelRangeLike
-from pnil_tf.contract.trace import EXAMPLES, examples_within, traced_or_none
+from pnil_tf.contract.trace import EXAMPLES, draws_numbers, examples_within, traced_or_none
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.features import penultimate
 from pnil_tf.evaluation.room import UNBOUNDED, Room, room_for
@@ -198,22 +198,26 @@ def target_of(classifier: Classifier, images: np.ndarray, kind: str | None = Non
             f"first {len(first)}. Retrain it, or find what makes them so."
         )
     # Several tries: noise that is one coin flip for a whole batch shows in half of them.
+    count_of_tries = tries(classifier, _TRIES)
     stochastic = any(
-        differ(first, checked_outputs(classifier.predict, examples))
-        for _ in range(tries(classifier, _TRIES))
+        differ(first, checked_outputs(classifier.predict, examples)) for _ in range(count_of_tries)
     )
+    if trace is None or not draws_numbers(trace.graph, seeded=False):
+        count_of_tries = _TRIES  # whatever else there is follows seeds, seldom or not
     predict: Predict = classifier.predict
     if _changes_in_graph(classifier, examples, first, stochastic):
         predict = _eagerly(classifier, examples)
     elif not _has_gradients(predict, examples):
         predict = _without_gradient(predict)
-    repeatable = not stochastic or _repeats(predict, examples)
-    noise_is_ours = bool(layers) and stochastic and repeatable and _all_off(predict, examples)
+    repeatable = not stochastic or _repeats(predict, examples, count_of_tries)
+    noise_is_ours = (
+        bool(layers) and stochastic and repeatable and _all_off(predict, examples, count_of_tries)
+    )
     if noise_is_ours or not stochastic:
         check_each_alone(classifier, images[:count])
     # Two of them may be all that memory allows; of many draws each costs a pass.
     _check_beside(predict, images[: min(count, _NOISY) if stochastic else count], stochastic)
-    check_remembers_nothing(classifier, trace, 1.0 - examples)
+    check_remembers_nothing(classifier, trace, examples)
     held = silent = noise_is_ours
     loud: list[str] = []
     if stochastic and repeatable and not noise_is_ours:
@@ -344,7 +348,7 @@ def _without_gradient(predict: Predict) -> Predict:
     return lambda x: tf.stop_gradient(predict(x))
 
 
-def _repeats(predict: Predict, examples: Any) -> bool:
+def _repeats(predict: Predict, examples: Any, tries: int) -> bool:
     """Whether one seed gives one prediction."""
 
     @tf.function(autograph=False)
@@ -353,7 +357,7 @@ def _repeats(predict: Predict, examples: Any) -> bool:
             return predict(examples)
 
     first = seeded().numpy()
-    return not any(differ(first, seeded().numpy()) for _ in range(_TRIES))
+    return not any(differ(first, seeded().numpy()) for _ in range(tries))
 
 
 def _noise_free(classifier: Classifier, predict: Predict) -> Predict:
@@ -389,8 +393,8 @@ def _check_beside(predict: Predict, images: np.ndarray, stochastic: bool) -> Non
     check_beside_images(lambda x: drawn(x, rng.make_seed(next(seeds))), images, stochastic)
 
 
-def _all_off(predict: Predict, examples: Any) -> bool:
+def _all_off(predict: Predict, examples: Any, tries: int) -> bool:
     """Whether no randomness is left without the noise of the PNIL layers."""
     with rng.noise_off():
         first = predict(examples).numpy()
-        return not any(differ(first, predict(examples).numpy()) for _ in range(_TRIES))
+        return not any(differ(first, predict(examples).numpy()) for _ in range(tries))

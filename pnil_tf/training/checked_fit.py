@@ -160,6 +160,13 @@ class CheckedFit(DistributedFit):
         except UserError:
             return None
 
+    def _declares_sizes(self) -> bool:
+        """Whether the classifier takes images of one size alone."""
+        try:
+            return None not in image_shape_of(self.classifier, declared=True)
+        except UserError:
+            return False
+
     def _look(self, image_shape: Sequence[int | None]) -> Classifier:
         """Settles what the classifier is, once."""
         if self._contract is None:
@@ -247,8 +254,7 @@ class CheckedFit(DistributedFit):
         super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
         # Within a replica nothing can be tried. And while a step is traced, gradients do not pass
         # through what computes its own by a tape (keras.remat): better now, where sizes are known.
-        shape = self._known_shape() or (None,)
-        if self._replicated or None not in shape:
+        if self._replicated or self._declares_sizes():
             self._look_closely(image_shape_of(self.classifier))
 
     def _checked_batch(self, data: Batch) -> tuple[Pixels, Tensor, PerImage | None]:

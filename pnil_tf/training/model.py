@@ -328,19 +328,16 @@ class AdversarialModel(AveragedFit):
             self._adversarial_accuracy.update_state(hits)
         return self.compute_metrics(x, y, outputs, sample_weight=weight)
 
-    def get_metrics_result(self) -> Logs:
-        """The compiled metrics, and those under the validation attack where it was seen.
+    def _get_metrics_result_or_logs(self, logs: Logs) -> Logs:
+        """The metrics that the steps of an epoch give, of all its images.
 
-        Keras takes the figures of an epoch from here where they have the names of its last
-        step's. What that step says is, on several replicas, the mean of theirs, whatever share
-        of the images each of them had.
+        Keras has them of the last step where its names are not those of all metrics: of several
+        replicas the mean of theirs, whatever share of the images each of them had.
         """
-        figures = super().get_metrics_result()
-        if not tf.executing_eagerly() or self.validation_attack is None:
-            return figures
-        if self._adversarial_loss.count.numpy():
-            return figures
-        return {name: value for name, value in figures.items() if name not in _VALIDATION_METRICS}
+        figures = self.get_metrics_result()
+        if {*logs, *_VALIDATION_METRICS} == set(figures):
+            return {name: figures[name] for name in logs}
+        return super()._get_metrics_result_or_logs(logs)
 
     def attack_outcome(
         self, x: Images, y: Labels, attack: StepAttack, seed: Seed

@@ -10,6 +10,7 @@ from pnil_tf.contract.checks import (
     check_input_gradient,
     check_noise,
     has_input_gradient,
+    tries,
 )
 from pnil_tf.contract.classifier import classifier_of, random_images
 from pnil_tf.errors import UserError
@@ -119,9 +120,6 @@ def test_frozen_noise_is_not_hidden_by_other_noise(other):
             check_noise(classifier_of(model(*layers)), random_images((8, 8, 1)))
 
 
-@pytest.mark.parametrize(
-    "layer", [RoundsInTraining, lambda: D.RandomPosterization(4, value_range=(0, 1))]
-)
 def seldom_negative():
     """A classifier that takes one batch in ten for its negative."""
 
@@ -140,9 +138,23 @@ def test_rare_noise_of_a_whole_batch_is_noise():
     assert not check_each_alone(found, images)
 
 
-@pytest.mark.parametrize("layer", [D.Dropout(0.5), D.RandomFlip(), PNILLayer()])
-def test_random_layers_that_rest_draw_nothing(layer):
-    assert not classifier_of(model(layer)).draws
+@pytest.mark.parametrize(
+    "layer", [D.Dropout(0.5), D.RandomFlip(), D.RandomSharpness(0.5, (0, 1)), PNILLayer()]
+)
+def test_random_layers_that_rest_are_tried_no_oftener(layer):
+    assert tries(classifier_of(model(layer)), 1) == 1
+
+
+def test_rare_noise_in_training_alone_is_noise():
+    class SeldomInTraining(D.Layer):
+        def call(self, x, training=False):
+            negative = tf.random.uniform(()) < 0.1 if training else False
+            return tf.where(negative, 1 - x, x)
+
+    tf.random.set_seed(0)
+    found, images = classifier_of(model(SeldomInTraining())), random_images((8, 8, 1), 4)
+    assert not check_noise(found, images)
+    assert check_noise(found, images, training=True)
 
 
 @pytest.mark.parametrize("how", [keras.random.normal, tf.random.normal, tf.random.uniform])
@@ -154,6 +166,9 @@ def test_what_draws_is_seen_in_a_loop_too(how):
     assert classifier_of(model(Looped())).draws
 
 
+@pytest.mark.parametrize(
+    "layer", [RoundsInTraining, lambda: D.RandomPosterization(4, value_range=(0, 1))]
+)
 def test_what_has_no_gradient_in_training_alone_is_refused(layer):
     classifier = classifier_of(model(layer()))
     check_input_gradient(classifier, random_images((8, 8, 1)))

@@ -1,49 +1,73 @@
-"""A model that remembers what it was shown is refused, and one that counts or draws is not."""
+"""A model that keeps what it is shown is refused; one that counts, or draws, is not."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from pnil_tf.contract.classifier import classifier_of
+from pnil_tf.contract.memory import check_remembers_nothing
+from pnil_tf.contract.trace import traced
 from pnil_tf.errors import UserError
 from pnil_tf.evaluation.target import as_target
 
 X = np.random.default_rng(0).random((16, 4, 4, 1), np.float32)
 
 
-class Remembers(keras.layers.Layer):
-    """Answers images near to one of the last batch as it answered that one."""
+def look(*layers):
+    flat = [keras.Input((4, 4, 1)), keras.layers.Flatten()]
+    model = keras.Sequential([*flat, *layers, keras.layers.Dense(3)])
+    return as_target(model, X, pixel_range=(0, 1), outputs="logits")
 
-    def __init__(self, of):
+
+class Remembers(keras.layers.Layer):
+    """Takes images near to the last one of the batch before for that one."""
+
+    def __init__(self, write):
         super().__init__()
-        self.of = of
+        self.write = write
 
     def build(self, shape):
-        kind = {"trainable": False, "initializer": "zeros"}
-        self.seen = self.add_weight(shape=(1, 16), name="seen", **kind)
-        self.answers = self.add_weight(shape=(1, 3), name="answers", **kind)
-        self.calls = self.add_weight(shape=(), name="calls", dtype="int32", **kind)
-        self.dense = keras.layers.Dense(3)
-        self.dense.build((None, 16))
+        self.seen = self.add_weight(
+            shape=(1, 16), name="seen", trainable=False, initializer="zeros"
+        )
 
     def call(self, x):
-        self.calls.assign_add(1)
-        answers = self.dense(x)
-        if self.of == "images":
-            near = keras.ops.max(keras.ops.abs(x - self.seen), axis=1, keepdims=True) < 0.1
-            answers = keras.ops.where(near, self.answers, answers)
-            self.seen.assign(x[-1:])
-            self.answers.assign(answers[-1:])
+        near = keras.ops.max(keras.ops.abs(x - self.seen), axis=1, keepdims=True) < 0.1
+        answers = keras.ops.where(near, self.seen, x)
+        self.write(self.seen, x[-1:])
         return answers
 
 
-def model(layer):
-    return keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), layer])
+def descend(variable, value):
+    handle = variable.value.handle
+    tf.raw_ops.ResourceApplyGradientDescent(var=handle, alpha=1.0, delta=variable.value - value)
 
 
-def test_a_layer_that_keeps_images_is_refused():
-    with pytest.raises(UserError, match=r"variables of its own when it answers.*seen"):
-        as_target(model(Remembers("images")), X, pixel_range=(0, 1), outputs="logits")
+@pytest.mark.parametrize("write", [lambda variable, value: variable.assign(value), descend])
+def test_a_layer_that_keeps_images_is_refused(write):
+    with pytest.raises(UserError, match=r"keeps what it is shown .*seen"):
+        look(Remembers(write))
+
+
+class Brightness(keras.layers.Layer):
+    """Divides by the mean of the batch before: a single number."""
+
+    def build(self, shape):
+        self.mean = self.add_weight(shape=(), name="mean", trainable=False, initializer="ones")
+
+    def call(self, x):
+        answers = x / self.mean
+        self.mean.assign(keras.ops.mean(x))
+        return answers
+
+
+def test_a_layer_that_keeps_a_number_is_refused():
+    model = keras.Sequential([keras.Input((4, 4, 1)), Brightness()])
+    model(X)
+    found = classifier_of(lambda x: model(x)[:, 0, :3, 0], X, pixel_range=(0, 1), outputs="logits")
+    with pytest.raises(UserError, match=r"keeps what it is shown .*mean"):
+        check_remembers_nothing(found, traced(found.predict, (4, 4, 1)), tf.constant(X))
 
 
 def test_a_callable_that_keeps_images_is_refused():
@@ -55,17 +79,18 @@ def test_a_callable_that_keeps_images_is_refused():
         kept.assign(flat[-1:])
         return dense(flat)
 
-    with pytest.raises(UserError, match=r"variables of its own when it answers.*kept"):
+    with pytest.raises(UserError, match=r"keeps what it is shown .*kept"):
         as_target(remembers, X, pixel_range=(0, 1), outputs="logits")
 
 
-@pytest.mark.parametrize(
-    "layer",
-    [lambda: Remembers("calls"), lambda: keras.Sequential([keras.layers.GaussianNoise(1.0)])],
-)
-def test_what_counts_or_rests_is_not(layer):
-    layers = [layer(), keras.layers.Dense(3)]
-    as_target(model(keras.Sequential(layers)), X, pixel_range=(0, 1), outputs="logits")
+class Counts(keras.layers.Layer):
+    def build(self, shape):
+        self.calls = self.add_weight(shape=(10,), trainable=False, initializer="zeros")
+        self.names = tf.Variable(["cat", "dog"], trainable=False)
+
+    def call(self, x):
+        self.calls.assign_add(keras.ops.ones(10))
+        return tf.where(self.names[0] == "cat", x, 0.0)
 
 
 class Noise(keras.layers.Layer):
@@ -80,9 +105,13 @@ class Noise(keras.layers.Layer):
 
 
 @pytest.mark.parametrize(
-    "generator", [lambda: keras.random.SeedGenerator(3), lambda: tf.random.Generator.from_seed(3)]
+    ("layer", "stochastic"),
+    [
+        (Counts, False),
+        (lambda: keras.layers.GaussianNoise(1.0), False),
+        (lambda: Noise(keras.random.SeedGenerator(3)), True),
+        (lambda: Noise(tf.random.Generator.from_seed(3)), True),
+    ],
 )
-def test_noise_is_not(generator):
-    layers = [Noise(generator()), keras.layers.Dense(3)]
-    target = as_target(model(keras.Sequential(layers)), X, pixel_range=(0, 1), outputs="logits")
-    assert target.stochastic
+def test_what_counts_rests_or_draws_is_not(layer, stochastic):
+    assert look(layer()).stochastic == stochastic

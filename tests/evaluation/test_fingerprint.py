@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from pnil_tf.evaluation.fingerprint import fingerprint
 from pnil_tf.evaluation.target import as_target
@@ -114,3 +115,60 @@ def test_a_callable_is_known_by_its_answers_and_one_with_noise_never():
         return np.asarray(x).reshape(len(x), -1)[:, :3] + numbers.normal(size=(len(x), 3))
 
     assert mark(noisy) != mark(noisy)
+
+
+def test_an_operation_that_is_called_as_an_activation_is_has_a_name_of_no_account():
+    """Of the second model Keras calls it relu_1, and the activation relu still."""
+
+    def made():
+        return joined(lambda x, dense: keras.ops.relu(dense(x)))
+
+    assert mark(made()) == mark(made())
+
+
+def test_the_batch_that_a_model_was_first_called_with_is_of_no_account():
+    def called_with(count):
+        model = keras.Sequential(
+            [
+                keras.layers.Flatten(),
+                keras.layers.Dense(3, bias_initializer="ones", kernel_initializer="ones"),
+            ]
+        )
+        model(X[:count])
+        return mark(model)
+
+    assert called_with(2) == called_with(4)
+
+
+class Given(keras.layers.Layer):
+    def __init__(self, thing):
+        super().__init__()
+        self.thing = thing
+
+    def call(self, x):
+        return x
+
+    def get_config(self):
+        return {"thing": self.thing}
+
+
+def test_the_address_of_an_object_is_of_no_account():
+    def made():
+        return joined(lambda x, dense: Given(object())(x))
+
+    assert mark(made()) == mark(made())
+
+
+def test_the_text_of_other_code_counts_where_its_noise_repeats_no_answer():
+    class Noisy(keras.layers.Layer):
+        def call(self, x):
+            return x + tf.random.normal(tf.shape(x))
+
+    first = Noisy
+
+    class Noisy(keras.layers.Layer):
+        def call(self, x):
+            return 1 - x + tf.random.normal(tf.shape(x))
+
+    marks = [mark(joined(lambda x, dense, kind=kind: kind()(x))) for kind in (first, first, Noisy)]
+    assert marks[0] == marks[1] != marks[2]
