@@ -276,25 +276,11 @@ class PNILLayer(keras.layers.Layer):
 
     def call(self, x: Tensor, training: bool = False) -> Tensor:
         """Adds the noise (equation 3)."""
-        self._check_sizes(x.shape)
         x = tf.cast(x, tf.float32)
         if training or self.noise_at_inference:
             noise = rng.layer_noise(tf.shape(x), training) * self.sigma(x)
             x += noise if self.pixel_range.is_unit else self.pixel_range.width * noise
         return tf.cast(x, self.compute_dtype)
-
-    def _check_sizes(self, seen: tf.TensorShape) -> None:
-        """Refuses inputs of other sizes than the weights, which would be broadcast."""
-        if self.bias is None or seen.rank is None:
-            return
-        sizes = tuple(self.bias.shape)
-        given = seen[-1:] if self.per_channel else seen[1:]
-        if not given.is_compatible_with(sizes):
-            raise UserError(
-                f"This PNILLayer has weights for inputs of the shape {sizes}"
-                f"{' along the last axis' * self.per_channel}, without the batch. Received: inputs "
-                f"of the shape {tuple(seen)}. Give it what it was built for, or make another one."
-            )
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Returns the input's shape."""

@@ -130,26 +130,6 @@ def test_any_rank_keeps_its_shape(shape, per_channel):
     assert not np.isclose(out, x).all()
 
 
-@pytest.mark.parametrize(
-    ("per_channel", "seen"),
-    [
-        *((False, shape) for shape in [(6, 8, 1), (8, 6, 1), (8, 8, 3), (8, 8)]),
-        (True, (8, 8, 3)),
-    ],
-)
-def test_images_of_another_size_than_the_weights_are_refused(per_channel, seen):
-    layer = PNILLayer(per_channel)
-    layer.build((None, 8, 8, 1))
-    with pytest.raises(ValueError, match="has weights for inputs of the shape"):
-        layer(np.zeros((2, *seen), np.float32))
-
-
-def test_weights_of_channels_fit_any_number_of_pixels():
-    layer = PNILLayer(per_channel=True)
-    for shape in ((8, 8, 3), (9, 7, 3), (64, 3)):
-        assert layer(np.zeros((2, *shape), np.float32)).shape == (2, *shape)
-
-
 def test_unknown_feature_sizes_need_per_channel():
     with pytest.raises(ValueError, match=r"Received: input_shape=\(None, None, 3\).*per_channel"):
         PNILLayer().build((None, None, 3))

@@ -29,27 +29,34 @@ def fingerprint(target: Target) -> str:
     """Stands for a model that came from no file.
 
     Keras' own layers and operations say all of what they do by their settings, how they are joined
-    and their weights. For other code stand its text, as far as Python has it, and the answers to
-    some images, roughly: another number of threads adds up in another order.
+    and their weights. For other code in a Keras model stand its text, as far as Python has it, and
+    the answers to some images, roughly: another number of threads adds up in another order. Of a
+    callable there is nothing but its answers.
     """
     model = target.classifier.model
-    if not (target.repeatable or isinstance(model, keras.Layer)):
-        return f"one of many callables with noise of their own: {uuid.uuid4().hex}"
     digest = hashlib.sha256()
-    if isinstance(model, keras.Layer):
-        digest.update(_config(model).encode())
-        for weight in model.weights:
-            digest.update(f"{weight.dtype}{tuple(weight.shape)}".encode())
-            if weight.trainable or weight.shape:  # the number of a call says nothing of a model
-                digest.update(np.ascontiguousarray(weight.numpy()).tobytes())
-        if only_stock_layers(model) or not target.repeatable:
-            return digest.hexdigest()
-    with rng.noise_scope(0):
-        answers = target.predict(tf.constant(_images(target))).numpy()
-    size = np.abs(answers[np.isfinite(answers)]).max(initial=1e-30)
-    rough = [_STEPS * np.nan_to_num(answers / size), _STEPS * np.log2(size)]
-    digest.update(repr([np.round(part).astype(int).tolist() for part in rough]).encode())
+    if not isinstance(model, keras.Layer):
+        if target.stochastic:
+            return f"one of many callables with noise of their own: {uuid.uuid4().hex}"
+        digest.update(_answers(target).tobytes())
+        return digest.hexdigest()
+    digest.update(_config(model).encode())
+    for weight in model.weights:
+        digest.update(f"{weight.dtype}{tuple(weight.shape)}".encode())
+        if weight.trainable or weight.shape:  # the number of a call says nothing of a model
+            digest.update(np.ascontiguousarray(weight.numpy()).tobytes())
+    if target.repeatable and not only_stock_layers(model):
+        answers = _answers(target)
+        size = np.abs(answers[np.isfinite(answers)]).max(initial=1e-30)
+        rough = [_STEPS * np.nan_to_num(answers / size), _STEPS * np.log2(size)]
+        digest.update(repr([np.round(part).astype(int).tolist() for part in rough]).encode())
     return digest.hexdigest()
+
+
+def _answers(target: Target) -> np.ndarray:
+    with rng.noise_scope(0):
+        answers: np.ndarray = target.predict(tf.constant(_images(target))).numpy()
+    return answers
 
 
 def _images(target: Target) -> np.ndarray:
