@@ -348,7 +348,7 @@ def _without_gradient(predict: Predict) -> Predict:
     return lambda x: tf.stop_gradient(predict(x))
 
 
-def _repeats(predict: Predict, examples: Any, tries: int) -> bool:
+def _repeats(predict: Predict, examples: Any, count: int) -> bool:
     """Whether one seed gives one prediction."""
 
     @tf.function(autograph=False)
@@ -357,7 +357,7 @@ def _repeats(predict: Predict, examples: Any, tries: int) -> bool:
             return predict(examples)
 
     first = seeded().numpy()
-    return not any(differ(first, seeded().numpy()) for _ in range(tries))
+    return not any(differ(first, seeded().numpy()) for _ in range(count))
 
 
 def _noise_free(classifier: Classifier, predict: Predict) -> Predict:
@@ -393,8 +393,8 @@ def _check_beside(predict: Predict, images: np.ndarray, stochastic: bool) -> Non
     check_beside_images(lambda x: drawn(x, rng.make_seed(next(seeds))), images, stochastic)
 
 
-def _all_off(predict: Predict, examples: Any, tries: int) -> bool:
+def _all_off(predict: Predict, examples: Any, count: int) -> bool:
     """Whether no randomness is left without the noise of the PNIL layers."""
     with rng.noise_off():
         first = predict(examples).numpy()
-        return not any(differ(first, predict(examples).numpy()) for _ in range(tries))
+        return not any(differ(first, predict(examples).numpy()) for _ in range(count))
