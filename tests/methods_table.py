@@ -26,6 +26,7 @@ ROWS = [
     ("", "methods_fashion_mnist_plain_rfgsm", "RFGSM"),
     ("", "fashion_mnist_fast", None),
     ("", "fashion_mnist_best", None),
+    ("", "methods_fashion_mnist_pgd7", "PGD-7"),
     ("CIFAR-10 8/255", "methods_cifar10_rfgsm", "RFGSM"),
     ("", "cifar10_fast", None),
     ("", "cifar10_best", None),
